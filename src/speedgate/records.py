@@ -1,0 +1,185 @@
+"""The records that pass between modules and lie on disk: frozen, raw samples kept, units in the names."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import json
+import math
+import os
+import statistics
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+SCHEMA = 1
+
+
+class Outcome(enum.StrEnum):
+    """What a verdict says; the first that applies, worst first, is the one shown for a case."""
+
+    NOT_APPLIED = "NOT_APPLIED"  # the stage is not structurally what it claims to be
+    DIFFERENT = "DIFFERENT"  # the output is not the reference's
+    INVALID = "INVALID"  # the measurement itself cannot be used
+    SLOWER = "SLOWER"
+    BIGGER = "BIGGER"
+    STALE = "STALE"  # the baseline was recorded for another recipe
+    UNDECIDED = "UNDECIDED"
+    FASTER = "FASTER"
+    NO_BASELINE = "NO_BASELINE"
+    PASS = "PASS"  # noqa: S105 - a verdict, not a password
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """The judgement of one claim about one case: an outcome and the sentence that says why, in numbers."""
+
+    case_key: str
+    claim: str
+    outcome: Outcome
+    sentence: str
+
+    def __str__(self) -> str:
+        return f"{self.outcome} {self.case_key} {self.claim}: {self.sentence}"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ColdStart:
+    """Seconds from an empty worker to the first image; `cache_hits`/`cache_misses` count inductor's graph cache."""
+
+    import_s: float
+    load_s: float
+    apply_s: float
+    first_image_s: float
+    cache_hits: int
+    cache_misses: int
+
+    @property
+    def total_s(self) -> float:
+        return self.import_s + self.load_s + self.apply_s + self.first_image_s
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Process:
+    """What one fresh worker process measured: the seconds and peak bytes of each round, in order."""
+
+    seconds: tuple[float, ...]
+    peak_bytes: tuple[int, ...]
+    cold_start: ColdStart
+
+    @property
+    def median_s(self) -> float:
+        return statistics.median(self.seconds)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Run:
+    """What was measured of one case. The process, not the round, is the unit of replication."""
+
+    case_key: str
+    fingerprint: str
+    environment: Mapping[str, Any]
+    recipe: Mapping[str, Any]
+    structure: Mapping[str, Any]
+    cold_start: ColdStart
+    components_s: Mapping[str, float]
+    processes: tuple[Process, ...] = ()
+    counts: Mapping[str, Any] | None = None
+    parity: Mapping[str, float] | None = None
+
+    @property
+    def process_medians_s(self) -> tuple[float, ...]:
+        return tuple(process.median_s for process in self.processes)
+
+    @property
+    def median_s(self) -> float:
+        """Median of the process medians, in seconds."""
+        return statistics.median(self.process_medians_s)
+
+    @property
+    def peak_bytes(self) -> int:
+        return max(max(process.peak_bytes) for process in self.processes)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Baseline:
+    """A stored figure for one case on one GPU key; `source` is "recorded" or "published"."""
+
+    path: str
+    gpu_key: str
+    case_key: str
+    source: str
+    process_medians_s: tuple[float, ...]
+    peak_bytes: int
+    fingerprint: str | None
+
+    @property
+    def median_s(self) -> float:
+        return statistics.median(self.process_medians_s)
+
+    @property
+    def name(self) -> str:
+        return Path(self.path).stem
+
+
+def to_json(record: Any) -> dict[str, Any]:
+    """A record as builtin types, ready for JSON or for execnet."""
+    fields: dict[str, Any] = dataclasses.asdict(record)
+    return fields
+
+
+def run_from_json(data: Mapping[str, Any], *, where: str) -> Run:
+    """A `Run` from what `to_json` wrote; a `ValueError` names `where` and the field that is wrong."""
+    fields = _fields(Run, data, where=where)
+    fields["cold_start"] = _cold_start(fields["cold_start"], where=f"{where}: cold_start")
+    fields["processes"] = tuple(
+        _process(item, where=f"{where}: processes[{i}]") for i, item in enumerate(fields.get("processes", ()))
+    )
+    return Run(**fields)
+
+
+def _process(data: Any, *, where: str) -> Process:
+    fields = _fields(Process, data, where=where)
+    fields["seconds"] = tuple(positive(value, where=f"{where}: seconds") for value in fields["seconds"])
+    fields["peak_bytes"] = tuple(int(positive(value, where=f"{where}: peak_bytes")) for value in fields["peak_bytes"])
+    if not fields["seconds"]:
+        raise ValueError(f"{where}: seconds is empty; a process holds at least one round")
+    fields["cold_start"] = _cold_start(fields["cold_start"], where=f"{where}: cold_start")
+    return Process(**fields)
+
+
+def _cold_start(data: Any, *, where: str) -> ColdStart:
+    return ColdStart(**_fields(ColdStart, data, where=where))
+
+
+def _fields(cls: type, data: Any, *, where: str) -> dict[str, Any]:
+    if not isinstance(data, Mapping):
+        raise ValueError(f"{where}: expected an object, found {type(data).__name__}")
+    known = {field.name: field for field in dataclasses.fields(cls)}
+    required = {name for name, field in known.items() if field.default is dataclasses.MISSING}
+    for problem, names in (("missing", required - set(data)), ("unknown", set(data) - set(known))):
+        if names:
+            raise ValueError(f"{where}: {problem} field {', '.join(sorted(names))}")
+    return dict(data)
+
+
+def positive(value: Any, *, where: str) -> float:
+    """`value` as a float; a `ValueError` naming `where` unless it is a finite number above zero."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:
+        raise ValueError(f"{where}: expected a finite number above zero, found {value!r}")
+    return float(value)
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Write `data` as JSON under a temporary name and rename it, so that a reader sees the old file or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+            json.dump(data, stream, indent=2, sort_keys=True, allow_nan=False)
+            stream.write("\n")
+        os.replace(name, path)
+    except BaseException:
+        os.unlink(name)
+        raise
