@@ -1,18 +1,15 @@
-"""Baselines on disk: `baselines/<gpu-key>/NNNN_<name>.json`, read, recorded and promoted. Knows no test and no clock."""
+"""Baselines on disk: `baselines/<gpu-key>/NNNN_<name>.json`, loaded, recorded and promoted."""
 
 from __future__ import annotations
 
 import datetime
-import json
-import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from speedgate import benchmark_json
-from speedgate.benchmark_json import BLOCK, PASSED, PUBLISHED, RECORDED, STATS_FIELDS
-from speedgate.records import SCHEMA, Baseline, Run, positive, run_from_json, write_json
+from speedgate.records import Baseline, Run, write_json
 
 OBTAINED = "obtained.json"
 _NUMBERED = re.compile(r"([0-9]{4})_.+\.json")
@@ -29,8 +26,9 @@ def files(root: Path, gpu_key: str) -> list[Path]:
     """The baseline files of `gpu_key`, oldest first; a number that is given twice leaves no order and is refused."""
     found = _numbered(_folder(root, gpu_key))
     for earlier, later in zip(found, found[1:], strict=False):
-        if earlier.name[:4] == later.name[:4]:
-            raise ValueError(f"{later}: number {later.name[:4]} is taken by {earlier.name}; rename the newer of the two")
+        number = later.name[:4]
+        if earlier.name[:4] == number:
+            raise ValueError(f"{later}: number {number} is taken by {earlier.name}; rename the newer of the two")
     return found
 
 
@@ -46,21 +44,7 @@ def load(root: Path, gpu_key: str) -> dict[str, Baseline]:
 
 def read(path: Path, *, gpu_key: str) -> list[Baseline]:
     """The baselines of one file; a `ValueError` names the file and the field that is wrong."""
-    return validate(_document(path), path=path, gpu_key=gpu_key)
-
-
-def validate(document: Any, *, path: Path, gpu_key: str) -> list[Baseline]:
-    """The baselines of a document that is, or is to become, the file `path`."""
-    found: dict[str, Baseline] = {}
-    for where, block in _blocks(document, where=str(path)):
-        baseline = _baseline(block, path=path, gpu_key=gpu_key, where=where)
-        if baseline.case_key in found:
-            raise ValueError(f"{where}.case_key: {baseline.case_key!r} stands in this file twice")
-        found[baseline.case_key] = baseline
-    stated = document.get("machine_info")
-    stated = stated.get(BLOCK) if isinstance(stated, dict) else None
-    _equal(stated.get("gpu_key") if isinstance(stated, dict) else None, gpu_key, f"{path}: machine_info.{BLOCK}.gpu_key")
-    return list(found.values())
+    return benchmark_json.baselines(benchmark_json.read(path), path=path, gpu_key=gpu_key)
 
 
 def write_obtained(
@@ -73,11 +57,7 @@ def write_obtained(
     machine_info: Mapping[str, Any],
     commit_info: Mapping[str, Any],
 ) -> Path:
-    """Replace `obtained.json` by `runs`; `failed` says why a case failed, `benchmarks_meta` which test owns it.
-
-    A failed case without a usable run has no statistics, so it stands in the top-level `speedgate` object, which
-    pytest-benchmark ignores.
-    """
+    """Replace `obtained.json` by `runs`; `failed` says why a case failed, `benchmarks_meta` which test owns it."""
     from pytest_benchmark import __version__
 
     reasons = {run.case_key: reason for run in runs if (reason := benchmark_json.unusable(run)) is not None}
@@ -89,16 +69,16 @@ def write_obtained(
         )
         for run in usable
     ]
+    without_run = sorted(set(reasons) - {run.case_key for run in usable})
     document = benchmark_json.document(
         entries,
+        failed={case_key: reasons[case_key] for case_key in without_run},
         gpu_key=gpu_key,
         machine_info=machine_info,
         commit_info=commit_info,
         datetime=datetime.datetime.now(datetime.UTC).isoformat(),
         version=__version__,
     )
-    without_run = sorted(set(reasons) - {run.case_key for run in usable})
-    document[BLOCK] = {"failed": {case_key: reasons[case_key] for case_key in without_run}}
     path = _folder(root, gpu_key) / OBTAINED
     write_json(path, document)
     return path
@@ -112,10 +92,7 @@ def promote(root: Path, gpu_key: str, *, name: str = "recorded") -> Path:
     if not obtained.is_file():
         keys = ", ".join(_keys(root, lambda folder: (folder / OBTAINED).is_file())) or "none"
         raise ValueError(f"no {obtained}; keys that hold one: {keys}; record it with --gate record")
-    document = _document(obtained)
-    if failures := _failures(document, where=str(obtained)):
-        raise ValueError(f"{obtained}: a failing case is never a baseline: {', '.join(failures)}; record it anew")
-    for baseline in validate(document, path=obtained, gpu_key=gpu_key):
+    for baseline in read(obtained, gpu_key=gpu_key):
         if len(baseline.process_medians_s) < 2:
             raise ValueError(
                 f"{obtained}: {baseline.case_key} holds one process, and the process is the unit of replication:"
@@ -143,3 +120,15 @@ def _folder(root: Path, gpu_key: str) -> Path:
     if not _KEY.fullmatch(gpu_key):
         raise ValueError(f"GPU key {gpu_key!r}: expected letters, digits, '.', '_', '+' and '-'")
     return root / gpu_key
+
+
+def _keys(root: Path, holds: Callable[[Path], object]) -> list[str]:
+    if not root.is_dir():
+        return []
+    return sorted(folder.name for folder in root.iterdir() if folder.is_dir() and holds(folder))
+
+
+def _numbered(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if _NUMBERED.fullmatch(path.name) and path.is_file())

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from speedgate.records import SCHEMA, Run, run_from_json, to_json
+from speedgate.records import SCHEMA, Baseline, Run, positive, run_from_json, to_json
 
 BLOCK = "speedgate"
 PASSED, FAILED = "passed", "failed"
 RECORDED, PUBLISHED = "recorded", "published"
+_LARGEST = sys.float_info.max
 
 # The layout's statistics, in seconds unless they are counts: what pytest-benchmark's tables and comparisons read.
 STATS_FIELDS = frozenset(
-    "min max mean stddev rounds median iqr q1 q3 iqr_outliers stddev_outliers outliers ld15iqr hd15iqr ops total"
-    " data iterations".split()
+    {"min", "max", "mean", "stddev", "rounds", "median", "iqr", "q1", "q3", "iqr_outliers", "stddev_outliers"}
+    | {"outliers", "ld15iqr", "hd15iqr", "ops", "total", "data", "iterations"}
 )
 
 
@@ -101,8 +104,13 @@ def document(
     commit_info: Mapping[str, Any],
     datetime: str,
     version: str,
+    failed: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """The whole file; `version` is pytest-benchmark's, and `machine_info` comes to hold the GPU key."""
+    """The whole file; `version` is pytest-benchmark's, and `machine_info` comes to hold the GPU key.
+
+    `failed` holds the cases that failed without a usable run. They have no statistics, so they cannot stand among the
+    benchmarks; pytest-benchmark ignores the object that they stand in.
+    """
     ours = {**machine_info.get(BLOCK, {}), "gpu_key": gpu_key}
     assert machine_info.get(BLOCK, ours).get("gpu_key", gpu_key) == gpu_key, "machine_info is of another GPU"
     return {
@@ -111,4 +119,133 @@ def document(
         "benchmarks": [dict(entry) for entry in benchmarks],
         "datetime": datetime,
         "version": version,
+        **({BLOCK: {"failed": dict(failed)}} if failed else {}),
     }
+
+
+def read(path: Path) -> Any:
+    """The parsed file, every number in it finite; a `ValueError` names the file and the place."""
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror})") from error
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}: not JSON (line {error.lineno}, column {error.colno}: {error.msg})") from error
+    except (ValueError, RecursionError) as error:  # not UTF-8, a number of thousands of digits, nested too deeply
+        raise ValueError(f"{path}: not JSON ({error})") from error
+    _finite(document, path=path, field="document")
+    return document
+
+
+def baselines(document: Any, *, path: Path, gpu_key: str) -> list[Baseline]:
+    """The baselines of a document that is, or is to become, the file `path`."""
+    found: dict[str, Baseline] = {}
+    _none_failed(document, path=path)
+    for where, block in _blocks(document, where=str(path)):
+        baseline = _baseline(block, path=path, gpu_key=gpu_key, where=where)
+        if baseline.case_key in found:
+            raise ValueError(f"{where}.case_key: {baseline.case_key!r} stands in this file twice")
+        found[baseline.case_key] = baseline
+    stated = _object(_object(document.get("machine_info")).get(BLOCK)).get("gpu_key")
+    _equal(stated, gpu_key, f"{path}: machine_info.{BLOCK}.gpu_key")
+    return list(found.values())
+
+
+def _finite(value: Any, *, path: Path, field: str) -> None:
+    """Refuse what Python's parser lets through: NaN, Infinity, and numbers too large for a float."""
+    if isinstance(value, dict):
+        for name, item in value.items():
+            _finite(item, path=path, field=name if field == "document" else f"{field}.{name}")
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            _finite(item, path=path, field=f"{field}[{index}]")
+    elif isinstance(value, int | float) and not -_LARGEST <= value <= _LARGEST:  # false for NaN as well
+        raise ValueError(f"{path}: {field}: expected a finite number")
+
+
+def _none_failed(document: Any, *, path: Path) -> None:
+    """Refuse what `--gate record` wrote of failing cases, all of them in one message."""
+    reasons = dict(_object(_object(_object(document).get(BLOCK)).get("failed")))
+    if not reasons or document.get("benchmarks"):
+        for _, block in _blocks(document, where=str(path)):
+            if block.get("outcome") == FAILED:
+                reasons[str(block.get("case_key"))] = block.get("reason")
+    if reasons:
+        listed = ", ".join(f"{case_key} ({reason})" for case_key, reason in reasons.items())
+        raise ValueError(f"{path}: outcome: a failing case is never a baseline: {listed}; record it anew")
+
+
+def _blocks(document: Any, *, where: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Our block of each benchmark, with the place where it stands, once pytest-benchmark's own fields are there."""
+    benchmarks = _object(document).get("benchmarks")
+    if not isinstance(benchmarks, list) or not benchmarks:
+        raise ValueError(f"{where}: benchmarks: expected a list with at least one benchmark")
+    for index, entry in enumerate(benchmarks):
+        here = f"{where}: benchmarks[{index}]"
+        if not isinstance(entry, dict):
+            raise ValueError(f"{here}: expected an object, found {type(entry).__name__}")
+        for field in ("name", "fullname"):
+            if not isinstance(entry.get(field), str):
+                raise ValueError(f"{here}.{field}: expected a string, found {entry.get(field)!r}")
+        if missing := STATS_FIELDS - set(_object(entry.get("stats"))):
+            raise ValueError(f"{here}.stats: missing field {', '.join(sorted(missing))}")
+        block = _object(entry.get("extra_info")).get(BLOCK)
+        if not isinstance(block, dict):
+            raise ValueError(f"{here}.extra_info.{BLOCK}: missing; only what --gate record writes is a baseline")
+        yield f"{here}.extra_info.{BLOCK}", block
+
+
+def _baseline(block: Mapping[str, Any], *, path: Path, gpu_key: str, where: str) -> Baseline:
+    _equal(block.get("schema"), SCHEMA, f"{where}.schema")
+    _equal(block.get("gpu_key"), gpu_key, f"{where}.gpu_key")
+    case_key, source, fingerprint = block.get("case_key"), block.get("source"), block.get("fingerprint")
+    if not isinstance(case_key, str) or not case_key:
+        raise ValueError(f"{where}.case_key: expected a case key, found {case_key!r}")
+    if source not in (RECORDED, PUBLISHED):
+        raise ValueError(f"{where}.source: expected {RECORDED!r} or {PUBLISHED!r}, found {source!r}")
+    _equal(block.get("outcome"), PASSED, f"{where}.outcome")
+    if not isinstance(fingerprint, str | None):
+        raise ValueError(f"{where}.fingerprint: expected a string or null, found {fingerprint!r}")
+    baseline = Baseline(
+        path=str(path),
+        gpu_key=gpu_key,
+        case_key=case_key,
+        source=source,
+        process_medians_s=_medians(block.get("process_medians_s"), where=f"{where}.process_medians_s"),
+        peak_bytes=_bytes(block.get("peak_bytes"), where=f"{where}.peak_bytes"),
+        fingerprint=fingerprint,
+    )
+    if source == RECORDED:
+        _agrees(baseline, run_from_json(block.get("run", {}), where=f"{where}.run"), where=where)
+    return baseline
+
+
+def _medians(values: Any, *, where: str) -> tuple[float, ...]:
+    if not isinstance(values, list) or not values:
+        raise ValueError(f"{where}: expected the seconds of at least one process, found {values!r}")
+    return tuple(positive(value, where=f"{where}[{index}]") for index, value in enumerate(values))
+
+
+def _bytes(value: Any, *, where: str) -> int:
+    if not isinstance(value, int):
+        raise ValueError(f"{where}: expected a whole number of bytes, found {value!r}")
+    positive(value, where=where)
+    return value
+
+
+def _agrees(baseline: Baseline, run: Run, *, where: str) -> None:
+    """Refuse figures that the run beside them does not bear out: a baseline is recorded anew, never edited."""
+    if not run.processes:
+        raise ValueError(f"{where}.run.processes: expected at least one process")
+    for field in ("case_key", "process_medians_s", "peak_bytes", "fingerprint"):
+        _equal(getattr(baseline, field), getattr(run, field), f"{where}.{field}")
+
+
+def _object(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _equal(found: Any, expected: Any, where: str) -> None:
+    # The types as well, because True == 1 and 1.0 == 1 in Python.
+    if type(found) is not type(expected) or found != expected:
+        raise ValueError(f"{where}: expected {expected!r}, found {found!r}")

@@ -133,18 +133,20 @@ def run_from_json(data: Mapping[str, Any], *, where: str) -> Run:
     """A `Run` from what `to_json` wrote; a `ValueError` names `where` and the field that is wrong."""
     fields = _fields(Run, data, where=where)
     fields["cold_start"] = _cold_start(fields["cold_start"], where=f"{where}: cold_start")
-    fields["processes"] = tuple(
-        _process(item, where=f"{where}: processes[{i}]") for i, item in enumerate(fields.get("processes", ()))
-    )
+    processes = fields.get("processes", ())
+    if not isinstance(processes, list | tuple):
+        raise ValueError(f"{where}: processes: expected a list, found {type(processes).__name__}")
+    fields["processes"] = tuple(_process(item, where=f"{where}: processes[{i}]") for i, item in enumerate(processes))
     return Run(**fields)
 
 
 def _process(data: Any, *, where: str) -> Process:
     fields = _fields(Process, data, where=where)
+    for name in ("seconds", "peak_bytes"):
+        if not isinstance(fields[name], list | tuple) or not fields[name]:
+            raise ValueError(f"{where}: {name}: a process holds at least one round, found {fields[name]!r}")
     fields["seconds"] = tuple(positive(value, where=f"{where}: seconds") for value in fields["seconds"])
     fields["peak_bytes"] = tuple(int(positive(value, where=f"{where}: peak_bytes")) for value in fields["peak_bytes"])
-    if not fields["seconds"]:
-        raise ValueError(f"{where}: seconds is empty; a process holds at least one round")
     fields["cold_start"] = _cold_start(fields["cold_start"], where=f"{where}: cold_start")
     return Process(**fields)
 

@@ -1,0 +1,15 @@
+"""Each stage is worth its place: as much faster than its parent as the baselines of this machine say."""
+
+import pytest
+
+
+def test_ladder(recorded, lab, gate):
+    """The speed-up over the parent stage reaches the ratio of the two baselines, within the tolerance."""
+    if gate.machine.device == "cpu":
+        pytest.skip("on a CPU no stage is promised to be faster than its parent: speed-ups are reported, not gated")
+    if recorded.parent is None:
+        pytest.skip(f"{recorded.stage} is the first stage: it has no parent to be faster than")
+
+    verdict = gate.ladder(lab.measured(recorded), lab.measured(recorded.parent))
+
+    assert gate.accepts(verdict), verdict.sentence

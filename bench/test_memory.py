@@ -1,0 +1,13 @@
+"""Each stage needs no more memory than its baseline says."""
+
+import pytest
+
+
+def test_memory(case, gate):
+    """The peak over all rounds, reset before each, is within the tolerance of the baseline's."""
+    if gate.machine.device == "cpu":
+        pytest.skip("a CPU has no allocator peak to reset: the worker's peak resident memory is reported, not gated")
+
+    verdict = gate.memory(case.measure())
+
+    assert gate.accepts(verdict), verdict.sentence

@@ -1,0 +1,19 @@
+"""Each stage is structurally what it claims to be, exactly."""
+
+
+def test_recipe(case, gate):
+    """The built pipeline has the dtypes, processors, fused and quantised modules and layout of its stage."""
+    run = case.start()
+
+    verdict = gate.facts(case.key, "recipe", expected=case.case.expected_structure(), observed=run.structure)
+
+    assert gate.accepts(verdict), verdict.sentence
+
+
+def test_full_recipe(recipe, skeletons, gate):
+    """The published architecture has the same facts at every stage, on a machine without a GPU too."""
+    observed = skeletons.call("describe", pipeline=recipe.pipeline, size=recipe.size, stage=recipe.stage)
+
+    verdict = gate.facts(recipe.key, "recipe", expected=recipe.expected_structure(), observed=observed)
+
+    assert gate.accepts(verdict), verdict.sentence

@@ -1,0 +1,115 @@
+"""The `speedgate` command: list, check, promote and import baselines. Needs no GPU and imports no torch."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from speedgate import baselines, benchmark_json, published
+from speedgate.records import write_json
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; the exit status is 0, or 2 with one line on stderr per error."""
+    options = _parser().parse_args(argv)
+    try:
+        errors: list[str] = options.command(options)
+    except (ValueError, OSError) as error:
+        errors = [str(error)]
+    for line in errors:
+        print("speedgate:", printable(line), file=sys.stderr)
+    return 2 if errors else 0
+
+
+def printable(text: str) -> str:
+    """`text` on one line and in ASCII: what a file says must not steer the terminal or the log it is printed to."""
+    shown = "".join(character if character.isprintable() else "?" for character in text)
+    return shown.encode("ascii", "backslashreplace").decode("ascii")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="speedgate", description="Performance baselines of each GPU key.")
+    parser.add_argument("--root", type=Path, default=Path("baselines"), metavar="DIR", help="default: ./baselines")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    listing = commands.add_parser("baselines", help="list every baseline of every GPU key")
+    listing.set_defaults(command=_list)
+
+    promote = commands.add_parser("promote", help="make the recorded obtained.json of a GPU key its next baseline")
+    promote.add_argument("gpu_key", metavar="GPU_KEY")
+    promote.add_argument("--name", default="recorded", help="NNNN_<name>.json; default: recorded")
+    promote.set_defaults(command=_promote)
+
+    check = commands.add_parser("check", help="validate baseline files; without FILE, all of them")
+    check.add_argument("files", nargs="*", type=Path, metavar="FILE")
+    check.set_defaults(command=_check)
+
+    importing = commands.add_parser("import-published", help=f"write published figures to {published.NAME}")
+    importing.add_argument("csv", type=Path, metavar="CSV", help="figures; a .toml beside it says what they are of")
+    importing.add_argument("--gpu-key", required=True, metavar="KEY")
+    importing.add_argument("--pipeline", required=True, action="append", dest="pipelines", metavar="NAME")
+    importing.set_defaults(command=_import)
+    return parser
+
+
+def _list(options: argparse.Namespace) -> list[str]:
+    """Print one line per case and file, because the earlier figures are kept; the last one is the comparison."""
+    rows = [("GPU KEY", "FILE", "CASE", "SOURCE", "MEDIAN", "PROCESSES")]
+    for gpu_key in _keys(options.root):
+        for path in baselines.files(options.root, gpu_key):
+            for found in baselines.read(path, gpu_key=gpu_key):
+                count = str(len(found.process_medians_s))
+                rows.append((gpu_key, path.name, found.case_key, found.source, f"{found.median_s:.4g} s", count))
+    shown = [[printable(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
+    for row in shown:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    return []
+
+
+def _promote(options: argparse.Namespace) -> list[str]:
+    target = baselines.promote(options.root, options.gpu_key, name=options.name)
+    print(printable(f"{target}: review it, then commit it"))
+    return []
+
+
+def _check(options: argparse.Namespace) -> list[str]:
+    """Check every file even where one is broken, so that one call shows all that is wrong."""
+    errors, paths = [], list(options.files)
+    for gpu_key in [] if paths else _keys(options.root):
+        try:
+            paths += baselines.files(options.root, gpu_key)
+        except ValueError as error:
+            errors.append(str(error))
+    for path in paths:
+        try:
+            found = baselines.read(path, gpu_key=path.resolve().parent.name)
+        except ValueError as error:
+            errors.append(str(error))
+        else:
+            print(printable(f"{path}: {len(found)} cases"))
+    return errors
+
+
+def _import(options: argparse.Namespace) -> list[str]:
+    document = published.published_document(options.csv, gpu_key=options.gpu_key, pipelines=options.pipelines)
+    target = options.root / options.gpu_key / published.NAME
+    benchmark_json.baselines(document, path=target, gpu_key=options.gpu_key)
+    for path in baselines.files(options.root, options.gpu_key):
+        if path.name[:4] == target.name[:4] and path.name != target.name:
+            raise ValueError(f"{path}: holds the number of {target.name}; rename it first")
+    write_json(target, document)
+    print(printable(f"{target}: {len(document['benchmarks'])} cases"))
+    return []
+
+
+def _keys(root: Path) -> list[str]:
+    if not (keys := baselines.known_keys(root)):
+        raise ValueError(f"{root}: no baseline files; name the folder that holds the GPU keys with --root")
+    return keys
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,231 @@
+"""The pytest plugin: options, pytest-benchmark's hooks, the `gate` fixture, the report. Hooks delegate."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from speedgate import baselines, report
+from speedgate.clock import Plan
+from speedgate.environment import DEVICES, resolve_machine
+from speedgate.gate import Mode, Policy
+from speedgate.progress import Progress
+from speedgate.session import Session
+
+SESSION = pytest.StashKey[Session]()
+PROGRESS = pytest.StashKey[Progress]()
+RECORD_PROCESSES = 5
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("speedgate")
+    group.addoption(
+        "--gate",
+        choices=[mode.value for mode in Mode],
+        default=Mode.AUTO.value,
+        help="auto: enforce what has a baseline on this machine; enforce: a missing, stale or undecided one is red "
+        "too; record: write obtained.json; report: never red (default: %(default)s)",
+    )
+    group.addoption("--device", choices=DEVICES, default="auto", help="where cases run (default: %(default)s)")
+    group.addoption(
+        "--gpu-key", metavar="KEY", help="refuse to run unless this machine has that key, a folder of baselines/"
+    )
+    group.addoption(
+        "--processes",
+        type=_positive_int,
+        metavar="N",
+        help=f"fresh worker processes a case, the unit of replication (default: 1; {RECORD_PROCESSES} with --gate record)",
+    )
+    group.addoption(
+        "--rounds", type=_positive_int, default=10, metavar="N", help="rounds in each process (default: %(default)s)"
+    )
+    group.addoption(
+        "--isolation",
+        choices=["process", "none"],
+        default="process",
+        help="none: build cases in this process, for a debugger (default: %(default)s)",
+    )
+    group.addoption(
+        "--worker-timeout",
+        type=float,
+        default=1800.0,
+        metavar="SECONDS",
+        help="kill a worker that does not answer one request within this (default: %(default)s)",
+    )
+    group.addoption(
+        "--results", type=Path, metavar="DIR", help="where each case is written when it is done (default: .speedgate/TIME)"
+    )
+
+
+def _positive_int(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise ValueError(f"{value} is less than 1")
+    return value
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Before pytest-benchmark's own configure, which reads the storage option and the machine's facts."""
+    try:
+        machine = resolve_machine(config.getoption("device"))
+    except ValueError as error:
+        raise pytest.UsageError(str(error)) from error
+    session = Session(
+        policy=Policy(mode=Mode(config.getoption("gate"))),
+        machine=machine,
+        plan=_plan(config),
+        isolation=config.getoption("isolation"),
+        worker_timeout_s=config.getoption("worker_timeout"),
+        root=config.rootpath,
+        results=config.getoption("results") or config.rootpath / ".speedgate" / _stamp(),
+    )
+    config.stash[SESSION] = session
+    config.stash[PROGRESS] = Progress(config)
+    _check_gpu_key(config, session)
+    _point_storage(config, session)
+
+
+def _plan(config: pytest.Config) -> Plan:
+    recording = config.getoption("gate") == Mode.RECORD
+    processes = config.getoption("processes") or (RECORD_PROCESSES if recording else 1)
+    return Plan(processes=processes, rounds=config.getoption("rounds"))
+
+
+def _stamp() -> str:
+    return f"{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%SZ}-{os.getpid()}"
+
+
+def _check_gpu_key(config: pytest.Config, session: Session) -> None:
+    asked = config.getoption("gpu_key")
+    if asked is None or asked == session.machine.key:
+        return
+    known = sorted({*baselines.known_keys(session.baselines_root), session.machine.key})
+    if asked not in known:
+        raise pytest.UsageError(f"--gpu-key {asked}: unknown; choose from {', '.join(known)}")
+    raise pytest.UsageError(
+        f"--gpu-key {asked}: this machine is {session.machine.key}; figures of different GPU keys are not compared"
+    )
+
+
+def _point_storage(config: pytest.Config, session: Session) -> None:
+    """Make this machine's folder pytest-benchmark's storage, and its newest baseline what a bare compare reads.
+
+    A bare compare would otherwise take the run saved last, whatever its verdict was. Storage outside the working
+    directory is left alone: pytest-benchmark reports it relative to there and raises.
+    """
+    option = config.option
+    folder = session.baselines_root / session.machine.key
+    if not hasattr(option, "benchmark_storage") or not folder.is_relative_to(Path.cwd()):
+        return
+    if "--benchmark-storage" not in " ".join(config.invocation_params.args):
+        option.benchmark_storage = f"file://./{folder.relative_to(Path.cwd())}"
+    if option.benchmark_compare is True:
+        newest = baselines.latest(session.baselines_root, session.machine.key)
+        if newest is not None:
+            option.benchmark_compare = str(newest.relative_to(Path.cwd()))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, Any]) -> None:
+    """Add what a baseline is keyed by; take out the clock reading, which makes every comparison look foreign."""
+    machine = config.stash[SESSION].machine
+    machine_info["speedgate"] = {"gpu_key": machine.key}
+    machine_info["gpu" if machine.device == "cuda" else "host"] = dataclasses.asdict(machine)
+    cpu = machine_info.get("cpu", {})
+    machine_info["cpu"] = {name: cpu[name] for name in ("brand_raw", "arch", "count") if name in cpu}
+    config.stash[SESSION].machine_info = machine_info
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_benchmark_update_commit_info(config: pytest.Config, commit_info: dict[str, Any]) -> None:
+    config.stash[SESSION].commit_info = commit_info
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_benchmark_compare_machine_info(config: pytest.Config, compared_benchmark: dict[str, Any]) -> None:
+    """Refuse a comparison across GPU keys before any test runs."""
+    ours = config.stash[SESSION].machine.key
+    stored = compared_benchmark.get("machine_info", {}).get("speedgate", {}).get("gpu_key", "a machine without a GPU key")
+    if stored != ours:
+        raise pytest.UsageError(
+            f"--benchmark-compare: that run is of {report.printable(str(stored))}, this machine is {ours}; figures of"
+            " different GPU keys are not compared"
+        )
+
+
+@pytest.fixture(scope="session")
+def gate(request: pytest.FixtureRequest) -> Session:
+    """Judges runs by this machine's baselines and remembers each verdict for the report."""
+    return request.config.stash[SESSION]
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    gated = [item for item in items if "gate" in getattr(item, "fixturenames", ())]
+    if gated and (os.environ.get("PYTEST_XDIST_WORKER") or config.getoption("numprocesses", None)):
+        raise pytest.UsageError(
+            "pytest-xdist is active: cases that run side by side slow one another and pytest-benchmark switches itself"
+            " off; run without -n"
+        )
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Read this machine's baselines once it is known that something is judged by them."""
+    state = session.config.stash[SESSION]
+    if session.config.option.collectonly or not any("gate" in getattr(i, "fixturenames", ()) for i in session.items):
+        return
+    try:
+        state.baselines = baselines.load(state.baselines_root, state.machine.key)
+    except ValueError as error:
+        raise pytest.UsageError(str(error)) from error
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    """Remember which cases failed: a failing run is never promoted to a baseline."""
+    result: Any = yield
+    parameters = getattr(getattr(item, "callspec", None), "params", {})
+    for key in (getattr(value, "key", None) for value in parameters.values()):
+        if key is not None and result.failed:
+            item.config.stash[SESSION].failed.setdefault(key, item.nodeid)
+    return result
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """With `--gate record`, write what was measured as pytest-benchmark JSON beside the kept baselines."""
+    state = session.config.stash.get(SESSION, None)
+    measured = [run for run in state.runs.values() if run.processes] if state else []
+    if state is None or state.policy.mode is not Mode.RECORD or not measured:
+        return
+    path = baselines.write_obtained(
+        state.baselines_root,
+        state.machine.key,
+        runs=measured,
+        failed=state.failed,
+        benchmarks_meta={
+            key: {"name": item.name, "fullname": item.fullname, "group": item.group}
+            for key, item in state.benchmarks.items()
+        },
+        machine_info=state.machine_info,
+        commit_info=state.commit_info,
+    )
+    session.config.stash[PROGRESS].note(f"recorded {path.relative_to(state.root)}: see speedgate promote --help")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    state = config.stash.get(SESSION, None)
+    if state is None or not (state.runs or state.verdicts):
+        return
+    terminalreporter.section(f"speedgate on {state.machine.key}, --gate {state.policy.mode.value}")
+    for line in [*report.table(state), "", *report.sentences(state)]:
+        terminalreporter.write_line(line)
+    where = state.results.relative_to(state.root) if state.results.is_relative_to(state.root) else state.results
+    if state.runs:
+        terminalreporter.write_line(f"each case in full: {where}")

@@ -1,0 +1,40 @@
+"""What is going on, said while it happens: one line a case and phase, with the seconds that it took."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+
+import pytest
+
+
+class Progress:
+    """Writes through pytest's terminal reporter, past its capturing."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+
+    @contextlib.contextmanager
+    def phase(self, text: str) -> Iterator[None]:
+        """Announce what begins, and complete the line with its seconds."""
+        started_s = time.perf_counter()
+        self._write(f"\n  {text} ... ")
+        try:
+            yield
+        except BaseException:
+            self._write("failed ")
+            raise
+        self._write(f"{time.perf_counter() - started_s:.1f} s ")
+
+    def note(self, text: str) -> None:
+        """A fact worth a line."""
+        self._write(f"\n  {text} ")
+
+    def _write(self, text: str) -> None:
+        reporter = self._config.pluginmanager.get_plugin("terminalreporter")
+        capture = self._config.pluginmanager.get_plugin("capturemanager")
+        if reporter is None or self._config.get_verbosity() < 0:
+            return
+        with capture.global_and_fixture_disabled() if capture else contextlib.nullcontext():
+            reporter.write(text, flush=True)

@@ -1,0 +1,87 @@
+"""The terminal section: one line a case, then a sentence for everything that is not a plain PASS."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from speedgate.gate import worst
+from speedgate.records import Outcome, Run
+from speedgate.session import Session
+
+_HEADER = (
+    "case", "median", "spread", "vs parent", "vs first", "SSIM", "peak", "cold start", "baseline", "verdict"
+)  # fmt: skip
+
+
+def table(session: Session) -> list[str]:
+    """The section's lines: figures are rounded here and nowhere else."""
+    rows = [_row(session, run) for run in session.runs.values()]
+    widths = [max(len(row[column]) for row in [_HEADER, *rows]) for column in range(len(_HEADER))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in [_HEADER, *rows]]
+    return [line.rstrip() for line in lines]
+
+
+def sentences(session: Session) -> list[str]:
+    """Each verdict that is not PASS, in numbers, worst first."""
+    order = list(Outcome)
+    said = [verdict for verdicts in session.verdicts.values() for verdict in verdicts]
+    told = sorted((verdict for verdict in said if verdict.outcome is not Outcome.PASS), key=lambda v: order.index(v.outcome))
+    return [printable(str(verdict)) for verdict in told]
+
+
+def printable(text: str) -> str:
+    """`text` without control characters: what a run says must not steer a terminal."""
+    return "".join(character if character.isprintable() else "?" for character in text)
+
+
+def _row(session: Session, run: Run) -> tuple[str, ...]:
+    baseline = session.baselines.get(run.case_key)
+    verdict = worst(session.verdicts.get(run.case_key, ()))
+    measured = bool(run.processes)
+    return (
+        printable(run.case_key),
+        f"{run.median_s:.4g} s" if measured else "-",
+        _spread(run.process_medians_s),
+        _speedup(session, run, _parent_key(run)),
+        _speedup(session, run, _first_key(run)),
+        f"{run.parity['ssim']:.4f}" if run.parity else "-",
+        f"{run.peak_bytes / 1e9:.3f} GB" if measured else "-",
+        f"{run.cold_start.total_s:.1f} s {_cache(run)}",
+        printable(baseline.name) if baseline else "none here",
+        verdict.value if verdict else "-",
+    )
+
+
+def _spread(medians_s: Sequence[float]) -> str:
+    """Range of the process medians relative to the smallest; one process says nothing about it."""
+    if len(medians_s) < 2:
+        return f"{len(medians_s)} proc."
+    return f"{max(medians_s) / min(medians_s) - 1:.1%} of {len(medians_s)}"
+
+
+def _parent_key(run: Run) -> str | None:
+    stages = run.recipe["stages"]
+    return _sibling(run, stages[-2]) if len(stages) > 1 else None
+
+
+def _first_key(run: Run) -> str | None:
+    return _sibling(run, run.recipe["stages"][0])
+
+
+def _sibling(run: Run, stage: str) -> str:
+    pipeline, _, workload = run.case_key.split("/")
+    return f"{pipeline}/{stage}/{workload}"
+
+
+def _speedup(session: Session, run: Run, other_key: str | None) -> str:
+    other = session.runs.get(other_key) if other_key else None
+    if other is None or not (other.processes and run.processes):
+        return "-"
+    return f"{other.median_s / run.median_s:.2f}x"
+
+
+def _cache(run: Run) -> str:
+    hits, misses = run.cold_start.cache_hits, run.cold_start.cache_misses
+    if misses:
+        return "(cold cache)"
+    return "(warm cache)" if hits else "(eager)"

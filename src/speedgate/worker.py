@@ -1,0 +1,142 @@
+"""A worker: one case in an interpreter of its own, driven over execnet. Builtin types only cross; nothing is pickled."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import execnet
+
+TAIL_LINES = 15
+# What libraries say on every import and nobody can act on; it would hide the lines that matter.
+_NOISE = ("Failed to load ", "Unable to import `torchao`", "[transformers] `")
+
+
+class WorkerFailure(Exception):
+    """A worker that raised, died or did not answer in time. The message is one case's failure, with its last words."""
+
+
+class Target(Protocol):
+    """What a test can ask of a case, in a process of its own or in this one."""
+
+    def call(self, operation: str, **keywords: Any) -> Any:
+        """Do `operation` with builtin `keywords` and return builtin types; `WorkerFailure` if it could not."""
+
+    def close(self) -> None:
+        """End it; harmless when it has ended."""
+
+
+class Worker:
+    """A target in a fresh interpreter; its stdout and stderr go to `log`."""
+
+    def __init__(
+        self,
+        factory: str,
+        *,
+        arguments: Mapping[str, Any],
+        paths: Sequence[str],
+        log: Path,
+        timeout_s: float,
+        python: str = sys.executable,
+    ) -> None:
+        self._timeout_s = timeout_s
+        self._log = log
+        self._group = execnet.Group()
+        # CUDA graphs keep thread-local state, so everything runs in the worker's main thread.
+        gateway = self._group.makegateway(f"popen//python={python}//execmodel=main_thread_only")
+        self._channel = gateway.remote_exec(
+            _bootstrap, log=str(log), paths=list(paths), factory=factory, arguments=dict(arguments)
+        )
+        self._pid: int = self._receive("start", timeout_s)
+
+    def call(self, operation: str, **keywords: Any) -> Any:
+        """Do `operation` in the worker; after a failure the worker is ended and cannot be used again."""
+        try:
+            self._channel.send((operation, keywords))
+        except OSError as error:
+            raise self._failed(f"died before {operation!r}") from error
+        answer = self._receive(operation, self._timeout_s)
+        if answer[0] == "value":
+            return answer[1]
+        _, kind, message, trace = answer
+        self.close()
+        raise WorkerFailure(f"{operation!r} raised {kind}: {message}\n{trace}")
+
+    def close(self) -> None:
+        """End the process: asked first, killed after two seconds."""
+        self._group.terminate(timeout=2.0)
+
+    def _receive(self, operation: str, timeout_s: float) -> Any:
+        try:
+            return self._channel.receive(timeout=timeout_s)
+        except self._channel.TimeoutError as error:
+            raise self._failed(f"did not answer {operation!r} within {timeout_s:g} s and was killed") from error
+        except EOFError as error:
+            raise self._failed(f"died during {operation!r}{self._cause_of_death()}") from error
+
+    def _failed(self, reason: str) -> WorkerFailure:
+        self.close()
+        tail = "\n".join(f"  {line}" for line in last_lines(self._log))
+        return WorkerFailure(f"the worker {reason}; its last lines:\n{tail or '  (it wrote nothing)'}")
+
+    def _cause_of_death(self) -> str:
+        # WNOWAIT leaves the process to be reaped by execnet, whose Popen object owns it.
+        with contextlib.suppress(AttributeError, ChildProcessError):
+            state = os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOWAIT)
+            if state is not None and state.si_code in (os.CLD_KILLED, os.CLD_DUMPED):
+                name = signal.Signals(state.si_status).name
+                return f" ({name}{', often the out-of-memory killer' if name == 'SIGKILL' else ''})"
+            if state is not None:
+                return f" (exit status {state.si_status})"
+        return ""
+
+
+class InProcess:
+    """The same target in this process (`--isolation none`): for a debugger; a crash takes pytest with it."""
+
+    def __init__(self, factory: str, *, arguments: Mapping[str, Any]) -> None:
+        from speedgate.host import make_target
+
+        self._target = make_target(factory, arguments)
+
+    def call(self, operation: str, **keywords: Any) -> Any:
+        return getattr(self._target, operation)(**keywords)
+
+    def close(self) -> None:
+        self._target.close()
+
+
+def last_lines(log: Path, *, count: int = TAIL_LINES) -> list[str]:
+    """The last `count` lines of a worker's log that say something."""
+    if not log.exists():
+        return []
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    return [line for line in lines if line.strip() and not line.startswith(_NOISE)][-count:]
+
+
+def _bootstrap(channel, log, paths, factory, arguments):  # type: ignore[no-untyped-def]
+    """Runs in the worker: execnet sends this function's source, so it imports what it uses."""
+    import faulthandler
+    import os
+    import signal
+    import sys
+
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    faulthandler.enable()
+    # Ctrl-C reaches the whole foreground group; pytest alone decides when a worker ends.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.path[:0] = paths
+    channel.send(os.getpid())
+
+    from speedgate.host import serve
+
+    serve(channel, factory, arguments)
+
+
