@@ -22,11 +22,16 @@ def table(session: Session) -> list[str]:
 
 
 def sentences(session: Session) -> list[str]:
-    """Each verdict that is not PASS, in numbers, worst first."""
+    """Each verdict that is neither PASS nor NO_BASELINE, in numbers, worst first; then what has no baseline."""
     order = list(Outcome)
     said = [verdict for verdicts in session.verdicts.values() for verdict in verdicts]
-    told = sorted((verdict for verdict in said if verdict.outcome is not Outcome.PASS), key=lambda v: order.index(v.outcome))
-    return [printable(str(verdict)) for verdict in told]
+    missing = list(dict.fromkeys(v.case_key for v in said if v.outcome is Outcome.NO_BASELINE))
+    told = [verdict for verdict in said if verdict.outcome not in (Outcome.PASS, Outcome.NO_BASELINE)]
+    lines = [printable(str(verdict)) for verdict in sorted(told, key=lambda verdict: order.index(verdict.outcome))]
+    if missing:
+        where = f"on {session.machine.key}: not judged; record them with --gate record"
+        lines.append(printable(f"{Outcome.NO_BASELINE} for {len(missing)} of {len(session.runs)} cases {where}"))
+    return lines
 
 
 def printable(text: str) -> str:
