@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import itertools
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -25,7 +26,7 @@ def known_keys(root: Path) -> list[str]:
 def files(root: Path, gpu_key: str) -> list[Path]:
     """The baseline files of `gpu_key`, oldest first; a number that is given twice leaves no order and is refused."""
     found = _numbered(_folder(root, gpu_key))
-    for earlier, later in zip(found, found[1:], strict=False):
+    for earlier, later in itertools.pairwise(found):
         number = later.name[:4]
         if earlier.name[:4] == number:
             raise ValueError(f"{later}: number {number} is taken by {earlier.name}; rename the newer of the two")
@@ -34,7 +35,7 @@ def files(root: Path, gpu_key: str) -> list[Path]:
 
 def latest(root: Path, gpu_key: str) -> Path | None:
     """The newest baseline file of `gpu_key`, for `--benchmark-compare`."""
-    return next(reversed(files(root, gpu_key)), None)
+    return next(reversed(_numbered(_folder(root, gpu_key))), None)
 
 
 def load(root: Path, gpu_key: str) -> dict[str, Baseline]:
@@ -60,7 +61,8 @@ def write_obtained(
     """Replace `obtained.json` by `runs`; `failed` says why a case failed, `benchmarks_meta` which test owns it."""
     from pytest_benchmark import __version__
 
-    reasons = {run.case_key: reason for run in runs if (reason := benchmark_json.unusable(run)) is not None}
+    reasons = {run.case_key: "no test benchmarked it" for run in runs if run.case_key not in benchmarks_meta}
+    reasons |= {run.case_key: reason for run in runs if (reason := benchmark_json.unusable(run)) is not None}
     usable = [run for run in runs if run.case_key not in reasons]
     reasons = {**reasons, **failed}
     entries = [

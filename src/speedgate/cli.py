@@ -89,7 +89,7 @@ def _check(options: argparse.Namespace) -> list[str]:
         except ValueError as error:
             errors.append(str(error))
         else:
-            print(printable(f"{path}: {len(found)} cases"))
+            print(printable(f"{path}: {_cases(len(found))}"))
     return errors
 
 
@@ -101,8 +101,12 @@ def _import(options: argparse.Namespace) -> list[str]:
         if path.name[:4] == target.name[:4] and path.name != target.name:
             raise ValueError(f"{path}: holds the number of {target.name}; rename it first")
     write_json(target, document)
-    print(printable(f"{target}: {len(document['benchmarks'])} cases"))
+    print(printable(f"{target}: {_cases(len(document['benchmarks']))}"))
     return []
+
+
+def _cases(count: int) -> str:
+    return "1 case" if count == 1 else f"{count} cases"
 
 
 def _keys(root: Path) -> list[str]:

@@ -1,0 +1,1 @@
+"""Tests of ourselves: CPU only, fake clocks, stored samples, injected faults."""

@@ -1,0 +1,72 @@
+"""Runs and stored documents for the tests of baselines, the command line and whatever else reads a baseline."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from speedgate import baselines, benchmark_json
+from speedgate.records import ColdStart, Process, Run, write_json
+
+KEY = "nvidia-a100-sxm4-80gb-400w"
+INT8 = "sdxl/int8/1024px-30steps-b1"
+BF16 = "sdxl/bf16/1024px-30steps-b1"
+COLD = ColdStart(import_s=1.0, load_s=2.0, apply_s=3.0, first_image_s=4.0, cache_hits=0, cache_misses=5)
+
+
+def make_run(case_key: str = INT8, *, medians_s: Sequence[float] = (2.4, 2.5), fingerprint: str = "f00d") -> Run:
+    """A run with one process per median, each of three rounds."""
+    processes = tuple(
+        Process(seconds=(median - 0.01, median, median + 0.01), peak_bytes=(7, 9, 8), cold_start=COLD)
+        for median in medians_s
+    )
+    return Run(
+        case_key=case_key,
+        fingerprint=fingerprint,
+        environment={"torch": "2.13.0"},
+        recipe={"dtype": "bfloat16"},
+        structure={"graphs": 1},
+        cold_start=COLD,
+        components_s={"unet": 2.0},
+        processes=processes,
+    )
+
+
+def make_meta(case_key: str) -> dict[str, str]:
+    """The test that owns a case."""
+    pipeline, stage, _ = case_key.split("/")
+    name = f"test_latency[{pipeline}-{stage}]"
+    return {"name": name, "fullname": f"bench/test_latency.py::{name}", "group": pipeline}
+
+
+def make_document(*runs: Run, gpu_key: str = KEY) -> dict[str, Any]:
+    """A valid recorded document; the caller may spoil it, nothing in it is shared."""
+    entries = [
+        benchmark_json.recorded(run, gpu_key=gpu_key, meta=make_meta(run.case_key)) for run in runs or (make_run(),)
+    ]
+    document = benchmark_json.document(
+        entries, gpu_key=gpu_key, machine_info={}, commit_info={}, datetime="2026-01-01T00:00:00+00:00", version="5.3.1"
+    )
+    return copy.deepcopy(document)
+
+
+def store(root: Path, name: str, *runs: Run, gpu_key: str = KEY) -> Path:
+    """Write a valid recorded document of `runs` as `name` in the folder of `gpu_key`."""
+    path = root / gpu_key / name
+    write_json(path, make_document(*runs, gpu_key=gpu_key))
+    return path
+
+
+def obtain(root: Path, *runs: Run, failed: dict[str, str] | None = None) -> Path:
+    """Write `obtained.json` as a recording session would."""
+    return baselines.write_obtained(
+        root,
+        KEY,
+        runs=runs,
+        failed=failed or {},
+        benchmarks_meta={run.case_key: make_meta(run.case_key) for run in runs},
+        machine_info={"python_version": "3.11"},
+        commit_info={"id": "0" * 40},
+    )
