@@ -80,14 +80,17 @@ def versions() -> dict[str, Any]:
 def _first_gpu() -> Machine | None:
     import pynvml
 
+    index = _visible_index()
+    if index is None:
+        return None
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError:  # no driver on this machine: a fact, not a fault
         return None
     try:
-        if pynvml.nvmlDeviceGetCount() == 0:
+        if index >= pynvml.nvmlDeviceGetCount():
             return None
-        handle = pynvml.nvmlDeviceGetHandleByIndex(_visible_index())
+        handle = pynvml.nvmlDeviceGetHandleByIndex(index)
         name = str(pynvml.nvmlDeviceGetName(handle))
         memory_bytes = int(pynvml.nvmlDeviceGetMemoryInfo(handle).total)
         power_limit_w = _power_limit_w(pynvml, handle)
@@ -110,10 +113,12 @@ def _power_limit_w(pynvml: Any, handle: Any) -> int | None:
         return None
 
 
-def _visible_index() -> int:
-    """The NVML index of torch's device 0; NVML does not read CUDA_VISIBLE_DEVICES."""
-    first = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0].strip()
-    return int(first) if first.isdecimal() else 0
+def _visible_index() -> int | None:
+    """The NVML index of torch's device 0, None where CUDA_VISIBLE_DEVICES, which NVML does not read, hides them all."""
+    first = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0].strip()
+    if first.isdecimal():
+        return int(first)
+    return 0 if first.startswith(("GPU-", "MIG-")) else None
 
 
 def _cpu() -> Machine:

@@ -33,7 +33,8 @@ class Policy:
     """How much is tolerated. Fractions, not percent.
 
     `latency_tolerance` bounds the whole confidence interval of the ratio to the baseline. `point_tolerance` bounds
-    the bare ratio where neither side holds two processes, so that no interval exists (a published figure, say).
+    the bare ratio where there is no interval: neither side holds two processes, or the baseline is a published figure,
+    whose spread over machines and processes nobody knows.
     """
 
     mode: Mode = Mode.AUTO
@@ -74,13 +75,18 @@ def judge_latency(run: Run, baseline: Baseline | None, policy: Policy) -> Verdic
     if missing is not None or baseline is None:
         assert missing is not None
         return missing
-    interval = ratio_interval(run.process_medians_s, baseline.process_medians_s, confidence=policy.confidence)
+    published = baseline.source == "published"
+    interval = (
+        None
+        if published
+        else ratio_interval(run.process_medians_s, baseline.process_medians_s, confidence=policy.confidence)
+    )
     ratio = run.median_s / baseline.median_s
     shift = f"{run.median_s:.4g} s against {baseline.median_s:.4g} s in {baseline.name} ({_percent(ratio)}"
     if interval is None:
         low = high = ratio
         tolerance = policy.point_tolerance
-        shift += ", one value on each side, so no interval"
+        shift += ", a published figure, so no interval" if published else ", one value on each side, so no interval"
     else:
         low, high = interval
         tolerance = policy.latency_tolerance
@@ -115,7 +121,7 @@ def judge_memory(run: Run, baseline: Baseline | None, policy: Policy) -> Verdict
         outcome = Outcome.PASS
     ceiling = "ceiling " if baseline.source == "published" else ""
     sentence = (
-        f"peak {run.peak_bytes / 1e9:.3f} GB against {ceiling}{baseline.peak_bytes / 1e9:.3f} GB in {baseline.name}"
+        f"peak {run.peak_bytes / 2**30:.3f} GiB against {ceiling}{baseline.peak_bytes / 2**30:.3f} GiB in {baseline.name}"
         f" ({_percent(ratio)}); tolerance {tolerance:.0%}"
     )
     return Verdict(case_key=run.case_key, claim="memory", outcome=outcome, sentence=sentence)
@@ -156,7 +162,7 @@ def worst(verdicts: Sequence[Verdict]) -> Outcome | None:
 
 def _missing(run: Run, baseline: Baseline | None, claim: str) -> Verdict | None:
     if baseline is None:
-        figure = f"{run.median_s:.4g} s" if claim == "latency" else f"peak {run.peak_bytes / 1e9:.3f} GB"
+        figure = f"{run.median_s:.4g} s" if claim == "latency" else f"peak {run.peak_bytes / 2**30:.3f} GiB"
         sentence = f"{figure}; no baseline for this case on this machine: record one with --gate record"
         return Verdict(case_key=run.case_key, claim=claim, outcome=Outcome.NO_BASELINE, sentence=sentence)
     if baseline.fingerprint is not None and baseline.fingerprint != run.fingerprint:

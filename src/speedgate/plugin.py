@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import datetime
 import os
@@ -66,7 +67,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def _positive_int(text: str) -> int:
     value = int(text)
     if value < 1:
-        raise ValueError(f"{value} is less than 1")
+        raise argparse.ArgumentTypeError(f"{value} is less than 1")
     return value
 
 
@@ -147,8 +148,10 @@ def pytest_benchmark_update_commit_info(config: pytest.Config, commit_info: dict
     config.stash[SESSION].commit_info = commit_info
 
 
-@pytest.hookimpl(optionalhook=True)
-def pytest_benchmark_compare_machine_info(config: pytest.Config, compared_benchmark: dict[str, Any]) -> None:
+@pytest.hookimpl(optionalhook=True, tryfirst=True)
+def pytest_benchmark_compare_machine_info(
+    config: pytest.Config, machine_info: dict[str, Any], compared_benchmark: dict[str, Any]
+) -> None:
     """Refuse a comparison across GPU keys before any test runs."""
     ours = config.stash[SESSION].machine.key
     stored = compared_benchmark.get("machine_info", {}).get("speedgate", {}).get("gpu_key", "a machine without a GPU key")
@@ -157,6 +160,9 @@ def pytest_benchmark_compare_machine_info(config: pytest.Config, compared_benchm
             f"--benchmark-compare: that run is of {report.printable(str(stored))}, this machine is {ours}; figures of"
             " different GPU keys are not compared"
         )
+    # Same key: what else differs (versions, say) is what the comparison is for. pytest-benchmark's own hook, which runs
+    # after this one, would print both records in full, and raises where its storage lies outside the working directory.
+    compared_benchmark["machine_info"] = machine_info
 
 
 @pytest.fixture(scope="session")
@@ -200,13 +206,13 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """With `--gate record`, write what was measured as pytest-benchmark JSON beside the kept baselines."""
     state = session.config.stash.get(SESSION, None)
-    measured = [run for run in state.runs.values() if run.processes] if state else []
-    if state is None or state.policy.mode is not Mode.RECORD or not measured:
+    if state is None or state.policy.mode is not Mode.RECORD or not (state.runs or state.failed):
         return
     path = baselines.write_obtained(
         state.baselines_root,
         state.machine.key,
-        runs=measured,
+        # A reference that was only looked at is no part of the record; a case that failed is, as failed.
+        runs=[run for run in state.runs.values() if run.processes or run.case_key in state.failed],
         failed=state.failed,
         benchmarks_meta={
             key: {"name": item.name, "fullname": item.fullname, "group": item.group}

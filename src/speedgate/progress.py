@@ -14,22 +14,30 @@ class Progress:
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
+        self._lines = 0
 
     @contextlib.contextmanager
     def phase(self, text: str) -> Iterator[None]:
         """Announce what begins, and complete the line with its seconds."""
         started_s = time.perf_counter()
-        self._write(f"\n  {text} ... ")
+        self._begin(text)
+        line = self._lines
         try:
             yield
         except BaseException:
             self._write("failed ")
             raise
+        if self._lines != line:  # other phases have been announced below this one's line
+            self._begin(text)
         self._write(f"{time.perf_counter() - started_s:.1f} s ")
 
     def note(self, text: str) -> None:
         """A fact worth a line."""
         self._write(f"\n  {text} ")
+
+    def _begin(self, text: str) -> None:
+        self._lines += 1
+        self._write(f"\n  {text} ... ")
 
     def _write(self, text: str) -> None:
         reporter = self._config.pluginmanager.get_plugin("terminalreporter")

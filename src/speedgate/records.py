@@ -5,10 +5,9 @@ from __future__ import annotations
 import dataclasses
 import enum
 import json
-import math
 import os
 import statistics
-import tempfile
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -31,7 +30,7 @@ class Outcome(enum.StrEnum):
     PASS = "PASS"  # noqa: S105 - a verdict, not a password
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
 class Verdict:
     """The judgement of one claim about one case: an outcome and the sentence that says why, in numbers."""
 
@@ -40,7 +39,8 @@ class Verdict:
     outcome: Outcome
     sentence: str
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
+        """The line that a report shows, which is also what a failed assertion prints."""
         return f"{self.outcome} {self.case_key} {self.claim}: {self.sentence}"
 
 
@@ -168,7 +168,7 @@ def _fields(cls: type, data: Any, *, where: str) -> dict[str, Any]:
 
 def positive(value: Any, *, where: str) -> float:
     """`value` as a float; a `ValueError` naming `where` unless it is a finite number above zero."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= sys.float_info.max:
         raise ValueError(f"{where}: expected a finite number above zero, found {value!r}")
     return float(value)
 
@@ -176,12 +176,11 @@ def positive(value: Any, *, where: str) -> float:
 def write_json(path: Path, data: Any) -> None:
     """Write `data` as JSON under a temporary name and rename it, so that a reader sees the old file or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+        with temporary.open("w", encoding="utf-8") as stream:
             json.dump(data, stream, indent=2, sort_keys=True, allow_nan=False)
             stream.write("\n")
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

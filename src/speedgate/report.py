@@ -16,6 +16,7 @@ _HEADER = (
 def table(session: Session) -> list[str]:
     """The section's lines: figures are rounded here and nowhere else."""
     rows = [_row(session, run) for run in session.runs.values()]
+    rows += [_lost_row(key) for key in session.broken if key not in session.runs]
     widths = [max(len(row[column]) for row in [_HEADER, *rows]) for column in range(len(_HEADER))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in [_HEADER, *rows]]
     return [line.rstrip() for line in lines]
@@ -50,11 +51,15 @@ def _row(session: Session, run: Run) -> tuple[str, ...]:
         _speedup(session, run, _parent_key(run)),
         _speedup(session, run, _first_key(run)),
         f"{run.parity['ssim']:.4f}" if run.parity else "-",
-        f"{run.peak_bytes / 1e9:.3f} GB" if measured else "-",
+        f"{run.peak_bytes / 2**30:.3f} GiB" if measured else "-",
         f"{run.cold_start.total_s:.1f} s {_cache(run)}",
         printable(baseline.name) if baseline else "none here",
         verdict.value if verdict else "-",
     )
+
+
+def _lost_row(case_key: str) -> tuple[str, ...]:
+    return (printable(case_key), *("-" for _ in _HEADER[2:]), Outcome.INVALID.value)
 
 
 def _spread(medians_s: Sequence[float]) -> str:

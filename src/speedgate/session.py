@@ -13,7 +13,7 @@ from speedgate.environment import Machine
 from speedgate.records import Baseline, Outcome, Run, Verdict, to_json, write_json
 
 
-@dataclasses.dataclass(kw_only=True)
+@dataclasses.dataclass(kw_only=True, repr=False)
 class Session:
     """What the `gate` fixture hands to a test. Each run is on disk in `results` as soon as it is kept."""
 
@@ -28,6 +28,7 @@ class Session:
     runs: dict[str, Run] = dataclasses.field(default_factory=dict)
     verdicts: dict[str, list[Verdict]] = dataclasses.field(default_factory=dict)
     failed: dict[str, str] = dataclasses.field(default_factory=dict)
+    broken: dict[str, str] = dataclasses.field(default_factory=dict)
     benchmarks: dict[str, Any] = dataclasses.field(default_factory=dict)
     machine_info: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     commit_info: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -50,6 +51,11 @@ class Session:
         """Let pytest-benchmark's JSON carry this case: its `extra_info` is filled before the session ends."""
         self.benchmarks[case_key] = benchmark
         self._write(case_key)
+
+    def lose(self, case_key: str, reason: str) -> None:
+        """A case's worker is gone: what it left is INVALID, and the case stays in the report."""
+        self.broken[case_key] = reason
+        self._add(Verdict(case_key=case_key, claim="worker", outcome=Outcome.INVALID, sentence=reason))
 
     def latency(self, run: Run) -> Verdict:
         """The latency verdict against this machine's baseline."""

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import signal
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import execnet
 
-TAIL_LINES = 15
-# What libraries say on every import and nobody can act on; it would hide the lines that matter.
-_NOISE = ("Failed to load ", "Unable to import `torchao`", "[transformers] `")
+TAIL_LINES = 25
+_DYING_S = 2.0  # a worker that has closed its pipe and lives on is killed after this
+# What libraries say on every import, and faulthandler's frames in execnet: they would hide the lines that matter.
+_NOISE = ("Failed to load ", "Unable to import `torchao`", "[transformers] `", '  File "<string>"', "Extension modules:")
 
 
 class WorkerFailure(Exception):
@@ -48,7 +51,8 @@ class Worker:
         self._log = log
         self._group = execnet.Group()
         # CUDA graphs keep thread-local state, so everything runs in the worker's main thread.
-        gateway = self._group.makegateway(f"popen//python={python}//execmodel=main_thread_only")
+        # execnet splits the interpreter like a shell command.
+        gateway = self._group.makegateway(f"popen//python={shlex.quote(python)}//execmodel=main_thread_only")
         self._channel = gateway.remote_exec(
             _bootstrap, log=str(log), paths=list(paths), factory=factory, arguments=dict(arguments)
         )
@@ -78,6 +82,10 @@ class Worker:
             raise self._failed(f"did not answer {operation!r} within {timeout_s:g} s and was killed") from error
         except EOFError as error:
             raise self._failed(f"died during {operation!r}{self._cause_of_death()}") from error
+        except self._channel.RemoteError as error:  # SystemExit, or an answer that is not made of builtin types
+            self.close()
+            last = str(error).strip().splitlines()[-1]
+            raise WorkerFailure(f"the worker ended at {operation!r}: {last}\n{error}") from error
 
     def _failed(self, reason: str) -> WorkerFailure:
         self.close()
@@ -87,7 +95,11 @@ class Worker:
     def _cause_of_death(self) -> str:
         # WNOWAIT leaves the process to be reaped by execnet, whose Popen object owns it.
         with contextlib.suppress(AttributeError, ChildProcessError):
-            state = os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOWAIT)
+            deadline_s = time.monotonic() + _DYING_S
+            while (state := os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOWAIT | os.WNOHANG)) is None:
+                if time.monotonic() > deadline_s:
+                    break
+                time.sleep(0.01)
             if state is not None and state.si_code in (os.CLD_KILLED, os.CLD_DUMPED):
                 name = signal.Signals(state.si_status).name
                 return f" ({name}{', often the out-of-memory killer' if name == 'SIGKILL' else ''})"
