@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from speedgate import baselines, benchmark_json
-from speedgate.records import ColdStart, Process, Run, write_json
+from speedgate.records import Baseline, ColdStart, Process, Run, write_json
 
 KEY = "nvidia-a100-sxm4-80gb-400w"
 INT8 = "sdxl/int8/1024px-30steps-b1"
@@ -16,10 +16,16 @@ BF16 = "sdxl/bf16/1024px-30steps-b1"
 COLD = ColdStart(import_s=1.0, load_s=2.0, apply_s=3.0, first_image_s=4.0, cache_hits=0, cache_misses=5)
 
 
-def make_run(case_key: str = INT8, *, medians_s: Sequence[float] = (2.4, 2.5), fingerprint: str = "f00d") -> Run:
+def make_run(
+    case_key: str = INT8,
+    *,
+    medians_s: Sequence[float] = (2.4, 2.5),
+    peak_bytes: Sequence[int] = (7, 9, 8),
+    fingerprint: str = "f00d",
+) -> Run:
     """A run with one process per median, each of three rounds."""
     processes = tuple(
-        Process(seconds=(median - 0.01, median, median + 0.01), peak_bytes=(7, 9, 8), cold_start=COLD)
+        Process(seconds=(median - 0.01, median, median + 0.01), peak_bytes=tuple(peak_bytes), cold_start=COLD)
         for median in medians_s
     )
     return Run(
@@ -31,6 +37,20 @@ def make_run(case_key: str = INT8, *, medians_s: Sequence[float] = (2.4, 2.5), f
         cold_start=COLD,
         components_s={"unet": 2.0},
         processes=processes,
+    )
+
+
+def make_baseline(*medians_s: float, source: str = "recorded", peak_bytes: int = 9) -> Baseline:
+    """What `make_run`'s case is judged by: a recording of the same recipe, or a published figure."""
+    published = source == "published"
+    return Baseline(
+        path=f"baselines/{KEY}/{'0001' if published else '0002'}_{source}.json",
+        gpu_key=KEY,
+        case_key=INT8,
+        source=source,
+        process_medians_s=medians_s,
+        peak_bytes=peak_bytes,
+        fingerprint=None if published else "f00d",
     )
 
 

@@ -1,0 +1,77 @@
+"""A worker's target that does what a test asks of it, and every way of dying."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from typing import Any
+
+
+class Target:
+    """Made in the worker by `tests.targets:Target`."""
+
+    def __init__(self, *, refuses: str | None = None) -> None:  # noqa: D107 - the class says it
+        if refuses is not None:
+            raise LookupError(refuses)
+        self.closed = False
+
+    def echo(self, *, value: Any) -> Any:
+        """Return what came."""
+        return value
+
+    def pid(self) -> int:
+        """Say which process this is."""
+        return os.getpid()
+
+    def say(self, *, out: str, err: str = "") -> None:
+        """Write to both streams."""
+        print(out, flush=True)
+        print(err, file=sys.stderr, flush=True)
+
+    def spin(self, *, seconds: float) -> float:
+        """Keep the processor busy and return how long it took."""
+        started_s = time.perf_counter()
+        while time.perf_counter() - started_s < seconds:
+            pass
+        return time.perf_counter() - started_s
+
+    def raises(self, *, message: str) -> None:
+        """Fail like a model."""
+        raise RuntimeError(message)
+
+    def hang(self) -> None:
+        """Never answer."""
+        print("about to hang", file=sys.stderr, flush=True)
+        time.sleep(600)
+
+    def closes_its_pipe(self) -> None:
+        """Fall silent without ending."""
+        os.closerange(3, 256)
+        time.sleep(600)
+
+    def abort(self) -> None:
+        """Die like a failed assertion in C++."""
+        print("terminate called after throwing an instance", file=sys.stderr, flush=True)
+        os.abort()
+
+    def is_killed(self) -> None:
+        """Die as the out-of-memory killer has it."""
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def leaves(self, *, status: int) -> None:
+        """End at once, without an exception and without an answer."""
+        os._exit(status)
+
+    def exits(self) -> None:
+        """End as a script does."""
+        sys.exit("nothing left to do")
+
+    def returns_an_object(self) -> object:
+        """Answer with what cannot cross."""
+        return self
+
+    def close(self) -> None:
+        """Remember that it was ended."""
+        self.closed = True

@@ -1,0 +1,148 @@
+"""Verdicts on memory, the ladder and facts; what holds for every claim; and what each mode makes of an outcome."""
+
+import pytest
+
+from speedgate.gate import Mode, Policy, judge_facts, judge_ladder, judge_latency, judge_memory, worst
+from speedgate.records import Outcome, Verdict
+from tests.baseline_samples import BF16, INT8, make_baseline, make_run
+
+POLICY = Policy()
+GIB = 2**30
+RED = {
+    "report": "",
+    "record": "NOT_APPLIED DIFFERENT INVALID",
+    "auto": "NOT_APPLIED DIFFERENT INVALID SLOWER BIGGER",
+    "enforce": "NOT_APPLIED DIFFERENT INVALID SLOWER BIGGER STALE UNDECIDED NO_BASELINE",
+}
+
+
+def say(outcome):
+    """A verdict of that outcome."""
+    return Verdict(case_key=INT8, claim="latency", outcome=outcome, sentence="")
+
+
+def judge_graphs(observed):
+    """A verdict on four facts that should hold."""
+    expected = {"graphs": 2, "breaks": 0, "dtype": "bfloat16", "syncs": None}
+    return judge_facts(INT8, "compile", expected=expected, observed=observed, outcome=Outcome.NOT_APPLIED)
+
+
+@pytest.mark.parametrize("judge", [judge_latency, judge_memory])
+def test_another_recipe_is_stale_however_good_its_figures_are(judge):
+    """A baseline of another fingerprint is not compared, and the sentence names both."""
+    verdict = judge(make_run(fingerprint="beef"), make_baseline(100.0, 100.0, peak_bytes=100), POLICY)
+
+    assert verdict.outcome is Outcome.STALE
+    assert "recorded for recipe f00d, this run is beef" in verdict.sentence
+
+
+@pytest.mark.parametrize("judge", [judge_latency, judge_memory])
+def test_a_published_figure_is_of_no_recipe_and_never_stale(judge):
+    """Published figures carry no fingerprint, so any recipe is held against them."""
+    verdict = judge(make_run(fingerprint="beef"), make_baseline(2.45, source="published"), POLICY)
+
+    assert verdict.outcome is Outcome.PASS
+
+
+@pytest.mark.parametrize(
+    ("judge", "said"), [(judge_latency, "2.45 s; no baseline"), (judge_memory, "peak 3.000 GiB; no baseline")]
+)
+def test_without_a_baseline_the_figure_is_told_and_not_judged(judge, said):
+    """NO_BASELINE still says what was measured."""
+    verdict = judge(make_run(peak_bytes=[3 * GIB]), None, POLICY)
+
+    assert verdict.outcome is Outcome.NO_BASELINE
+    assert verdict.sentence.startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("peak", "outcome", "against_published"),
+    [
+        (1021, Outcome.BIGGER, Outcome.BIGGER),
+        (1020, Outcome.PASS, Outcome.PASS),
+        (980, Outcome.PASS, Outcome.PASS),
+        (979, Outcome.FASTER, Outcome.PASS),
+    ],
+)
+def test_a_recorded_peak_has_two_sides_and_a_published_one_is_a_ceiling(peak, outcome, against_published):
+    """2 % either way against a recording; a published peak was never reset, so below it there is nothing to say."""
+    run = make_run(peak_bytes=[1, peak, 2])
+    ceiling = make_baseline(2.5, peak_bytes=1000, source="published")
+
+    assert judge_memory(run, make_baseline(2.5, peak_bytes=1000), POLICY).outcome is outcome
+    assert judge_memory(run, ceiling, POLICY).outcome is against_published
+
+
+@pytest.mark.parametrize(
+    ("source", "sentence"),
+    [
+        ("recorded", "peak 3.000 GiB against 2.000 GiB in 0002_recorded (+50.0%); tolerance 2%"),
+        ("published", "peak 3.000 GiB against ceiling 2.000 GiB in 0001_published (+50.0%); tolerance 2%"),
+    ],
+)
+def test_the_memory_sentence_holds_every_number(source, sentence):
+    """Both peaks, their distance and the tolerance can be read off."""
+    baseline = make_baseline(2.5, peak_bytes=2 * GIB, source=source)
+
+    assert judge_memory(make_run(peak_bytes=[3 * GIB]), baseline, POLICY).sentence == sentence
+
+
+@pytest.mark.parametrize(
+    ("parent_s", "expected", "outcome"),
+    [(1.91, 2.0, Outcome.PASS), (1.89, 2.0, Outcome.SLOWER), (9.0, 2.0, Outcome.PASS), (0.96, 1.0, Outcome.PASS)],
+)
+def test_a_stage_may_fall_five_percent_short_of_its_speedup(parent_s, expected, outcome):
+    """The ladder asks for the expected ratio less the tolerance, and for no speed-up where none is expected."""
+    parent = make_run(BF16, medians_s=[parent_s])
+
+    verdict = judge_ladder(make_run(medians_s=[1.0]), parent, expected, POLICY)
+
+    assert verdict.outcome is outcome
+    assert verdict.sentence == f"{parent_s:.3f}x over {BF16}, expected {expected:.3f}x; tolerance 5%"
+
+
+def test_a_ladder_without_baselines_says_the_speedup():
+    """With no expected ratio the speed-up is reported as NO_BASELINE."""
+    verdict = judge_ladder(make_run(medians_s=[1.0]), make_run(BF16, medians_s=[1.5]), None, POLICY)
+
+    assert verdict.outcome is Outcome.NO_BASELINE
+    assert f"1.500x over {BF16}" in verdict.sentence
+
+
+def test_each_wrong_and_each_missing_fact_is_named():
+    """The sentence lists what is not as expected and nothing else; None does not stand for a missing fact."""
+    verdict = judge_graphs({"graphs": 3, "breaks": 0, "more": 1})
+
+    assert verdict.outcome is Outcome.NOT_APPLIED
+    assert verdict.sentence == (
+        "graphs is 3, expected 2; dtype is 'not reported', expected 'bfloat16'; syncs is 'not reported', expected None"
+    )
+
+
+def test_facts_that_all_hold_pass():
+    """PASS says how many facts were held against the case, and does not mind what else was observed."""
+    verdict = judge_graphs({"graphs": 2, "breaks": 0, "dtype": "bfloat16", "syncs": None, "more": 1})
+
+    assert (verdict.outcome, verdict.sentence) == (Outcome.PASS, "all 4 facts hold")
+
+
+@pytest.mark.parametrize("mode", Mode)
+def test_each_mode_is_red_for_exactly_its_outcomes(mode):
+    """report never; record for what is wrong at any speed; auto for regressions too; enforce for want of proof too."""
+    refused = {outcome.value for outcome in Outcome if not Policy(mode=mode).accepts(say(outcome))}
+
+    assert refused == set(RED[mode].split())
+
+
+def test_the_worst_outcome_speaks_for_a_case():
+    """A stage that was not applied hides how fast it was, and any verdict hides a PASS."""
+    best_first = [say(outcome) for outcome in reversed(Outcome)]
+
+    assert worst(best_first) is Outcome.NOT_APPLIED
+    assert worst(best_first[:2]) is Outcome.NO_BASELINE
+    assert worst(best_first[:1]) is Outcome.PASS
+
+
+def test_a_case_that_nobody_judged_has_no_outcome():
+    """Silence is not PASS."""
+    assert worst([]) is None

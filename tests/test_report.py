@@ -1,0 +1,194 @@
+"""The terminal section: what is shown of each case, and what is said about it."""
+
+import dataclasses
+import re
+from pathlib import Path
+
+import pytest
+
+from speedgate import report
+from speedgate.clock import Plan
+from speedgate.environment import Machine
+from speedgate.gate import Policy
+from speedgate.records import Outcome, Verdict
+from speedgate.session import Session
+from tests.baseline_samples import BF16, INT8, KEY, make_baseline, make_run
+
+FP32 = "sdxl/fp32/1024px-30steps-b1"
+GIB = 2**30
+
+TABLE = [
+    "case | median | spread | vs parent | vs first | SSIM | peak | cold start | baseline | verdict",
+    f"{FP32} | 8 s | 1 proc. | - | 1.00x | - | 9.000 GiB | 10.0 s (cold cache) | none here | NO_BASELINE",
+    f"{BF16} | 4.5 s | 25.0% of 3 | 1.78x | 1.78x | 1.0000 | 5.250 GiB | 10.0 s (warm cache) | none here | PASS",
+    f"{INT8} | - | 0 proc. | - | - | - | - | 10.0 s (eager) | 0002_recorded | NOT_APPLIED",
+]
+
+
+@pytest.fixture
+def session(tmp_path):
+    """A session on an A100 in which nothing was measured yet."""
+    return Session(
+        policy=Policy(),
+        machine=Machine(key=KEY, device="cuda", name="NVIDIA A100-SXM4-80GB", memory_bytes=80 * GIB),
+        plan=Plan(processes=1, rounds=3),
+        isolation="process",
+        worker_timeout_s=60.0,
+        root=tmp_path,
+        results=tmp_path / "results",
+    )
+
+
+def measured(case_key, *stages, hits=0, misses=0, parity=None, **figures):
+    """A run of a case whose recipe is these stages."""
+    run = make_run(case_key, **figures)
+    cold_start = dataclasses.replace(run.cold_start, cache_hits=hits, cache_misses=misses)
+    return dataclasses.replace(run, recipe={"stages": list(stages)}, cold_start=cold_start, parity=parity)
+
+
+def say(outcome, *, case_key=INT8, claim="latency", sentence="1 s against 2 s"):
+    """A verdict."""
+    return Verdict(case_key=case_key, claim=claim, outcome=outcome, sentence=sentence)
+
+
+def judge(session, *verdicts):
+    """Let the session know of verdicts."""
+    for verdict in verdicts:
+        session.verdicts.setdefault(verdict.case_key, []).append(verdict)
+
+
+def cells(line):
+    """A line's cells: columns are two spaces apart."""
+    return re.split(r"  +", line)
+
+
+def columns(session):
+    """The only case's cells by their heading."""
+    header, row = map(cells, report.table(session))
+    return dict(zip(header, row, strict=True))
+
+
+@pytest.fixture
+def ladder(session):
+    """A session with three stages: slow, noisy and wrongly built."""
+    noisy = {"medians_s": [4.0, 4.5, 5.0], "peak_bytes": [GIB, 21 * GIB // 4], "hits": 3, "parity": {"ssim": 0.99996}}
+    session.keep(measured(FP32, "fp32", medians_s=[8.0], peak_bytes=[9 * GIB], misses=2))
+    session.keep(measured(BF16, "fp32", "bf16", **noisy))
+    session.keep(measured(INT8, "fp32", "bf16", "int8", medians_s=[]))
+    session.baselines = {INT8: make_baseline(2.5, 2.5)}
+    judge(session, say(Outcome.PASS, case_key=FP32), say(Outcome.NO_BASELINE, case_key=FP32))
+    judge(session, say(Outcome.PASS, case_key=BF16), say(Outcome.PASS), say(Outcome.NOT_APPLIED))
+    return session
+
+
+def test_the_table_shows_each_case_in_one_line(ladder):
+    """Medians, spread over processes, speed-ups, parity, peak, cold start, baseline and the worst verdict."""
+    assert [" | ".join(cells(line)) for line in report.table(ladder)] == TABLE
+
+
+def test_columns_are_aligned(ladder):
+    """Every cell begins where its heading does, and no line ends in spaces."""
+    lines = report.table(ladder)
+
+    starts = {tuple(match.end() for match in re.finditer(r"  +", line)) for line in lines}
+
+    assert len(starts) == 1
+    assert [line.rstrip() for line in lines] == lines
+
+
+def test_a_case_without_a_worker_stays_in_the_table(session):
+    """A case that was lost before anything was known of it is INVALID, and its sentence says why."""
+    session.lose(INT8, "the worker died during 'build' (SIGABRT)")
+
+    shown = columns(session)
+
+    assert (shown.pop("case"), shown.pop("verdict"), set(shown.values())) == (INT8, "INVALID", {"-"})
+    assert report.sentences(session) == [f"INVALID {INT8} worker: the worker died during 'build' (SIGABRT)"]
+
+
+def test_a_speedup_is_over_the_parent_and_over_the_first_stage(session):
+    """Two columns tell what the stage adds and what the ladder has come to."""
+    for number, (key, seconds) in enumerate([(FP32, 8.0), (BF16, 4.0), (INT8, 2.5)], start=1):
+        session.keep(measured(key, *["fp32", "bf16", "int8"][:number], medians_s=[seconds]))
+
+    assert cells(report.table(session)[-1])[3:5] == ["1.60x", "3.20x"]
+
+
+def test_a_stage_without_its_parent_has_no_speedup(session):
+    """Where the parent was not measured there is nothing to compare with, and nothing is made up."""
+    session.keep(measured(BF16, "fp32", "bf16", medians_s=[4.0]))
+
+    shown = columns(session)
+
+    assert (shown["vs parent"], shown["vs first"]) == ("-", "-")
+
+
+def test_a_case_that_nobody_judged_has_no_verdict(session):
+    """Silence is shown as such."""
+    session.keep(measured(FP32, "fp32"))
+
+    assert columns(session)["verdict"] == "-"
+
+
+def test_sentences_come_worst_first_and_leave_out_what_passed(session):
+    """Everything that is neither PASS nor NO_BASELINE is told with its case and claim."""
+    judge(
+        session,
+        say(Outcome.FASTER, sentence="2 s against 3 s"),
+        say(Outcome.PASS, claim="memory"),
+        say(Outcome.SLOWER, case_key=BF16, sentence="3 s against 2 s"),
+        say(Outcome.NOT_APPLIED, claim="recipe", sentence="int8 is 0, expected 4"),
+    )
+
+    assert report.sentences(session) == [
+        f"NOT_APPLIED {INT8} recipe: int8 is 0, expected 4",
+        f"SLOWER {BF16} latency: 3 s against 2 s",
+        f"FASTER {INT8} latency: 2 s against 3 s",
+    ]
+
+
+def test_cases_without_a_baseline_are_counted_once(session):
+    """Two claims about one case are one case, and the line says on which machine and what to do."""
+    session.keep(measured(FP32, "fp32"))
+    session.keep(measured(BF16, "fp32", "bf16"))
+    judge(session, say(Outcome.NO_BASELINE, case_key=BF16), say(Outcome.NO_BASELINE, case_key=BF16, claim="memory"))
+
+    assert report.sentences(session) == [
+        f"NO_BASELINE for 1 of 2 cases on {KEY}: not judged; record them with --gate record"
+    ]
+
+
+def test_a_green_session_says_nothing(session):
+    """Where all passed there is no sentence."""
+    judge(session, say(Outcome.PASS), say(Outcome.PASS, claim="memory"))
+
+    assert report.sentences(session) == []
+
+
+@pytest.mark.parametrize("hostile", ["\x1b[2J", "\x9b31m", "\r\n", "\x07", "\u2028", "\u202e", "\x00"])
+def test_nothing_that_a_run_says_steers_the_terminal(session, hostile):
+    """Control, line-breaking and direction characters in a key, a sentence or a baseline's name are replaced."""
+    key = f"sdxl/fp32{hostile}/64px"
+    session.runs[key] = measured(key, "fp32")
+    session.baselines = {key: dataclasses.replace(make_baseline(2.5), path=f"0001_{hostile}x.json")}
+    judge(session, say(Outcome.SLOWER, case_key=key, sentence=f"is {hostile}"))
+
+    lines = [*report.table(session), *report.sentences(session)]
+
+    assert len(lines) == 3
+    assert all(line.isprintable() for line in lines)
+    assert "sdxl/fp32?" in lines[1]
+    assert "is ?" in lines[2]
+
+
+def test_each_case_is_on_disk_as_soon_as_it_is_kept(session):
+    """The file of a case is there before the session ends, and holds its verdicts as they come."""
+    session.keep(measured(INT8, "int8"))
+    path = session.results / "sdxl__int8__1024px-30steps-b1.json"
+    before = path.read_text()
+
+    session.latency(session.runs[INT8])
+
+    assert '"verdicts": []' in before
+    assert '"outcome": "NO_BASELINE"' in path.read_text()
+    assert [Path(item).name for item in session.results.iterdir()] == [path.name]

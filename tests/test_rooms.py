@@ -1,0 +1,128 @@
+"""The rooms of the repository: imports run one way, nothing heavy is imported early, and nothing unsafe is loaded."""
+
+import ast
+import os
+import re
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+OURS = {"bench", "conftest", "fixtures", "speedgate", "tests"}
+HEAVY = {"accelerate", "diffusers", "scipy", "skimage", "torch", "torchao", "transformers"}
+UNSAFE = re.compile(r"pickle\.loads?\b|torch\.load\b|trust_remote_code\W+True|weights_only\s*=\s*False")
+
+
+def sources(room):
+    """A room's Python files."""
+    found = sorted((ROOT / room).rglob("*.py"))
+    assert found, f"{room} holds no Python file"
+    return found
+
+
+def imported(tree):
+    """The top-level names that a tree imports, inside functions too."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            yield str(node.module).partition(".")[0]
+
+
+def parse(path):
+    """A file's syntax tree."""
+    return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+
+
+def run(*arguments):
+    """What a fresh interpreter says at the root, with the repository on its path."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "src")])}
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+    ).stdout
+
+
+def processor_seconds():
+    """What the processes that this one has waited for have used."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+@pytest.mark.parametrize(
+    ("room", "allowed"),
+    [("src/speedgate", {"speedgate"}), ("fixtures", {"fixtures", "speedgate"}), ("bench", {"speedgate"})],
+)
+def test_imports_run_one_way(room, allowed):
+    """speedgate knows none of the other rooms, fixtures know speedgate, and bench asks for fixtures by name only."""
+    found = {path.name: set(imported(parse(path))) & OURS - allowed for path in sources(room)}
+
+    assert {name: names for name, names in found.items() if names} == {}
+
+
+def test_nothing_is_imported_relatively():
+    """Every import says where it leads, so that the test above sees all of them."""
+    relative = [
+        path.name
+        for room in ("src/speedgate", "fixtures", "bench")
+        for path in sources(room)
+        for node in ast.walk(parse(path))
+        if isinstance(node, ast.ImportFrom) and node.level
+    ]
+
+    assert relative == []
+
+
+def test_conftest_names_the_plugins_and_nothing_else():
+    """It is a table of contents: a docstring and one assignment."""
+    docstring, assignment = parse(ROOT / "conftest.py").body
+
+    assert isinstance(docstring, ast.Expr)
+    assert isinstance(assignment, ast.Assign)
+    assert ast.unparse(assignment.targets[0]) == "pytest_plugins"
+    assert "speedgate.plugin" in ast.literal_eval(assignment.value)
+
+
+@pytest.mark.parametrize("path", sources("src/speedgate"), ids=lambda path: path.stem)
+def test_speedgate_imports_nothing_heavy_at_module_level(path):
+    """torch, scipy and the model libraries are imported where they are used."""
+    tree = parse(path)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            node.body = [ast.Pass()]
+
+    assert set(imported(tree)) & HEAVY == set()
+
+
+def test_collecting_needs_nothing_heavy():
+    """Loading the plugins, as every pytest call at the root does, leaves torch and its companions alone."""
+    loaded = run(
+        "-c", "import sys, speedgate.plugin, fixtures.case; print(*{m.partition('.')[0] for m in sys.modules})"
+    )
+
+    assert {"speedgate", "fixtures"} <= set(loaded.split())
+    assert set(loaded.split()) & HEAVY == set()
+
+
+@pytest.mark.parametrize(("command", "option"), [("pytest", "--gate"), ("speedgate.cli", "promote")])
+def test_help_comes_within_a_second(command, option):
+    """The options are shown at once: processor seconds, best of three, so that a busy machine does not count."""
+    took_s = []
+    while len(took_s) < 3 and min(took_s, default=1.0) >= 1.0:
+        before_s = processor_seconds()
+        said = run("-m", command, "--help")
+        took_s.append(processor_seconds() - before_s)
+
+    assert min(took_s) < 1.0
+    assert option in said
+
+
+def test_nothing_is_unpickled_and_no_remote_code_is_trusted():
+    """Weights are read as tensors only, and nothing that a repository sends is run."""
+    files = [ROOT / "conftest.py", *(path for room in ("src", "fixtures", "bench", "tests") for path in sources(room))]
+
+    hits = {path.name: UNSAFE.findall(path.read_text(encoding="utf-8")) for path in files}
+
+    assert {name: found for name, found in hits.items() if found} == {}

@@ -1,0 +1,126 @@
+"""Weights: a seed that gives the same pipeline twice, a folder that gives it back, and the ways out where there are none."""
+
+import numpy as np
+import pytest
+
+from fixtures.pipelines import pipelines
+from fixtures.weights import WeightsError, load, resolve
+
+SDXL = pipelines()["sdxl"]
+TINY = SDXL.sizes["tiny"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """The tiny pipeline as `save_pretrained` writes it."""
+    path = tmp_path_factory.mktemp("weights") / "tiny"
+    load(resolve("synthetic", SDXL), TINY, dtype="float32", device="cpu").save_pretrained(path)
+    return path
+
+
+def test_the_same_seed_gives_the_same_weights():
+    """Two synthetic pipelines are equal in every tensor, calibration included."""
+    import torch
+
+    first, second = (load(resolve("synthetic", SDXL), TINY, dtype="float32", device="cpu") for _ in range(2))
+
+    for name in ("unet", "vae", "text_encoder", "text_encoder_2"):
+        one, other = (getattr(pipe, name).state_dict() for pipe in (first, second))
+        assert all(torch.equal(one[key], other[key]) for key in one), name
+
+
+def test_making_weights_leaves_the_random_state_alone():
+    """The process's random numbers go on as if nothing had been drawn."""
+    import torch
+
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    torch.manual_seed(7)
+    load(resolve("synthetic", SDXL), TINY, dtype="float32", device="cpu")
+
+    assert torch.equal(torch.rand(3), expected)
+
+
+@pytest.mark.parametrize("stage", ["fp32", "sdpa"])
+def test_a_folder_gives_back_the_same_image(build, look, folder, stage):
+    """Saved and loaded through the code that loads hub snapshots, a stage makes the image that it made from the seed."""
+    import dataclasses
+
+    loaded = build(stage, weights=dataclasses.asdict(resolve(str(folder), SDXL)))
+
+    assert np.array_equal(look(loaded).image, look(build(stage)).image)
+
+
+def test_only_safetensors_are_loaded(folder, tmp_path):
+    """A folder whose UNet lies there as a pickle is refused, naming the ways out."""
+    import shutil
+
+    copy = tmp_path / "pickled"
+    shutil.copytree(folder, copy)
+    tensors = copy / "unet" / "diffusion_pytorch_model.safetensors"
+    tensors.rename(tensors.with_suffix(".bin"))
+
+    with pytest.raises(WeightsError, match=r"--weights synthetic"):
+        load(resolve(str(copy), SDXL), TINY, dtype="float32", device="cpu")
+
+
+def test_a_folder_without_a_pipeline_is_refused(tmp_path):
+    """The message names the folder and the ways out."""
+    with pytest.raises(WeightsError, match=r"no model_index\.json.*--weights synthetic, or --weights FOLDER"):
+        resolve(str(tmp_path), SDXL)
+
+
+def test_an_unreachable_hub_is_one_line_with_the_ways_out(monkeypatch, tmp_path):
+    """Offline and with an empty cache, loading from the hub names the repository, the seed and a folder."""
+    import huggingface_hub.constants
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+
+    with pytest.raises(WeightsError, match=r"stable-diffusion-xl-base-1\.0.*--weights synthetic") as error:
+        resolve("hub", SDXL)
+
+    assert "\n" not in str(error.value)
+
+
+def test_the_hub_is_asked_for_pinned_commits_and_safetensors_only(monkeypatch, tmp_path):
+    """Each repository is downloaded at its pinned revision, without a pattern that a pickle matches."""
+    import fnmatch
+
+    import huggingface_hub
+
+    asked = []
+
+    def download(name, *, revision, allow_patterns):
+        asked.append((name, revision, allow_patterns))
+        return str(tmp_path / revision)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    weights = resolve("hub", SDXL)
+
+    assert weights.revisions == {name: revision for name, revision, _ in asked}
+    assert all(len(revision) == 40 for _, revision, _ in asked)
+    pickles = ["unet/diffusion_pytorch_model.bin", "model.ckpt", "text_encoder/pytorch_model.bin", "x.pt", "x.py"]
+    patterns = [pattern for _, _, allowed in asked for pattern in allowed]
+    assert not [name for name in pickles for pattern in patterns if fnmatch.fnmatch(name, pattern)]
+
+
+def test_calibrated_attention_is_not_uniform():
+    """The logits of an attention row have standard deviation 1 and the prediction has one too."""
+    import torch
+
+    pipe = load(resolve("synthetic", SDXL), TINY, dtype="float32", device="cpu")
+    seen = {}
+
+    def keep(module, inputs, keywords):
+        hidden = inputs[0] if inputs else keywords["hidden_states"]
+        q, k = (layer(hidden).unflatten(-1, (module.heads, -1)).transpose(1, 2) for layer in (module.to_q, module.to_k))
+        seen["std"] = (q @ k.transpose(-1, -2) * module.scale).std(dim=-1).mean().item()
+
+    attention = pipe.unet.mid_block.attentions[0].transformer_blocks[0].attn1
+    handle = attention.register_forward_pre_hook(keep, with_kwargs=True)
+    noise = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(3))
+    pipe(TINY.workload.prompt, num_inference_steps=1, latents=noise, output_type="latent")
+    handle.remove()
+
+    assert seen["std"] == pytest.approx(1.0, rel=0.2)
