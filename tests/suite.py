@@ -48,7 +48,17 @@ class Suite:
         return self.pytester.runpytest_subprocess(*self.arguments(*arguments))
 
     def arguments(self, *arguments: str) -> list[str]:
-        return ["bench", "--device=cpu", "--results=results", "-k", "not full_recipe", "-p", "no:cacheprovider", "-ra", *arguments]
+        return [
+            "bench",
+            "--device=cpu",
+            "--results=results",
+            "-k",
+            "not full_recipe",
+            "-p",
+            "no:cacheprovider",
+            "-ra",
+            *arguments,
+        ]
 
     def record(self, *arguments: str) -> pytest.RunResult:
         """Record the whole ladder, as a baseline is."""

@@ -12,7 +12,7 @@ from typing import Any
 class Target:
     """Made in the worker by `tests.targets:Target`."""
 
-    def __init__(self, *, refuses: str | None = None) -> None:  # noqa: D107 - the class says it
+    def __init__(self, *, refuses: str | None = None) -> None:
         if refuses is not None:
             raise LookupError(refuses)
         self.closed = False

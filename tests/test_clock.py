@@ -28,7 +28,7 @@ def test_seconds(benchmark):
 class Scripted:
     """A target whose n-th generation takes 0.25 s times its number, which counts on from worker to worker."""
 
-    def __init__(self, number):  # noqa: D107 - the class says it
+    def __init__(self, number):
         self.number, self.generated, self.closed = number, 0, False
 
     def call(self, operation, **keywords):
@@ -45,7 +45,7 @@ class Scripted:
 class Factory:
     """Starts scripted workers, one at a time, and keeps count."""
 
-    def __init__(self):  # noqa: D107 - the class says it
+    def __init__(self):
         self.workers = []
 
     def fresh(self):

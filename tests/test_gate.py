@@ -61,7 +61,7 @@ def test_without_a_baseline_the_figure_is_told_and_not_judged(judge, said):
         (1021, Outcome.BIGGER, Outcome.BIGGER),
         (1020, Outcome.PASS, Outcome.PASS),
         (980, Outcome.PASS, Outcome.PASS),
-        (979, Outcome.FASTER, Outcome.PASS),
+        (979, Outcome.SMALLER, Outcome.PASS),
     ],
 )
 def test_a_recorded_peak_has_two_sides_and_a_published_one_is_a_ceiling(peak, outcome, against_published):

@@ -169,7 +169,8 @@ def test_the_int8_filter_is_the_published_one():
 
 
 @pytest.mark.parametrize(
-    ("shape", "kernel", "converted"), [((128, 64), 1, True), ((64, 128), 1, True), ((64, 64), 1, False), ((128, 128), 3, False)]
+    ("shape", "kernel", "converted"),
+    [((128, 64), 1, True), ((64, 128), 1, True), ((64, 64), 1, False), ((128, 128), 3, False)],
 )
 def test_the_convolution_filter_is_the_published_one(shape, kernel, converted):
     """A 1x1 convolution with 128 channels on either side becomes a linear."""

@@ -37,7 +37,9 @@ def test_ten_percent_slower_is_one_red_test(promoted):
     result = promoted.run(*QUICK)
 
     assert red(result) == ["test_latency[sdxl-tiny-sdpa]"]
-    result.stdout.re_match_lines([r"SLOWER sdxl-tiny/sdpa/\S+ latency: 0\.44 s against 0\.4 s in 0001_recorded .*\+10\.0%.*"])
+    result.stdout.re_match_lines(
+        [r"SLOWER sdxl-tiny/sdpa/\S+ latency: 0\.44 s against 0\.4 s in 0001_recorded .*\+10\.0%.*"]
+    )
 
 
 def test_skipped_quantisation_is_one_red_test(promoted):

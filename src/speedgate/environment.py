@@ -72,7 +72,8 @@ def versions() -> dict[str, Any]:
 
         found["torch_git"] = torch.version.git_version
         found["cuda"] = torch.version.cuda
-        found["cudnn"] = torch.backends.cudnn.version()
+        cudnn: Any = torch.backends.cudnn
+        found["cudnn"] = cudnn.version()
         found["threads"] = torch.get_num_threads()
     return found
 
@@ -108,7 +109,7 @@ def _first_gpu() -> Machine | None:
 
 def _power_limit_w(pynvml: Any, handle: Any) -> int | None:
     try:
-        return round(pynvml.nvmlDeviceGetEnforcedPowerLimit(handle) / 1000)
+        return round(int(pynvml.nvmlDeviceGetEnforcedPowerLimit(handle)) / 1000)
     except pynvml.NVMLError_NotSupported:
         return None
 

@@ -116,13 +116,13 @@ def judge_memory(run: Run, baseline: Baseline | None, policy: Policy) -> Verdict
     if ratio > 1 + tolerance:
         outcome = Outcome.BIGGER
     elif ratio < 1 - tolerance and baseline.source == "recorded":
-        outcome = Outcome.FASTER
+        outcome = Outcome.SMALLER
     else:
         outcome = Outcome.PASS
     ceiling = "ceiling " if baseline.source == "published" else ""
     sentence = (
         f"peak {run.peak_bytes / 2**30:.3f} GiB against {ceiling}{baseline.peak_bytes / 2**30:.3f} GiB in {baseline.name}"
-        f" ({_percent(ratio)}); tolerance {tolerance:.0%}"
+        f" ({_percent(ratio)}); tolerance {tolerance:.0%}{_advice(outcome)}"
     )
     return Verdict(case_key=run.case_key, claim="memory", outcome=outcome, sentence=sentence)
 
@@ -144,6 +144,7 @@ def judge_facts(
     case_key: str, claim: str, *, expected: Mapping[str, Any], observed: Mapping[str, Any], outcome: Outcome
 ) -> Verdict:
     """`outcome` unless every expected fact was observed exactly; the sentence lists each fact that was not."""
+    assert expected, f"{case_key}: nothing is expected of its {claim}, so nothing could fail"
     wrong = [
         f"{name} is {observed.get(name, 'not reported')!r}, expected {value!r}"
         for name, value in expected.items()
@@ -187,7 +188,7 @@ def _three_way(low: float, high: float, tolerance: float) -> Outcome:
 def _advice(outcome: Outcome) -> str:
     if outcome is Outcome.UNDECIDED:
         return ": the interval is too wide to tell, add --processes"
-    if outcome is Outcome.FASTER:
+    if outcome in (Outcome.FASTER, Outcome.SMALLER):
         return ": record a new baseline"
     return ""
 

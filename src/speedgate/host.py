@@ -21,7 +21,7 @@ def serve(channel: Any, factory: str, arguments: Mapping[str, Any]) -> None:
         try:
             if target is None:
                 target = make_target(factory, arguments)
-            answer = ("value", getattr(target, operation)(**keywords))
+            answer: tuple[Any, ...] = ("value", getattr(target, operation)(**keywords))
         except Exception as error:  # the boundary: whatever it is, the other side raises it and owns it
             answer = ("error", type(error).__name__, str(error), traceback.format_exc())
         channel.send(answer)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import datetime
+import math
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ RECORD_PROCESSES = 5
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    """The options that any suite would have."""
     group = parser.getgroup("speedgate")
     group.addoption(
         "--gate",
@@ -54,13 +56,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption(
         "--worker-timeout",
-        type=float,
+        type=_positive_float,
         default=1800.0,
         metavar="SECONDS",
         help="kill a worker that does not answer one request within this (default: %(default)s)",
     )
     group.addoption(
-        "--results", type=Path, metavar="DIR", help="where each case is written when it is done (default: .speedgate/TIME)"
+        "--results",
+        type=Path,
+        metavar="DIR",
+        help="where each case is written when it is done (default: .speedgate/TIME)",
     )
 
 
@@ -68,6 +73,13 @@ def _positive_int(text: str) -> int:
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{value} is less than 1")
+    return value
+
+
+def _positive_float(text: str) -> float:
+    value = float(text)
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is not a number of seconds above zero")
     return value
 
 
@@ -145,6 +157,7 @@ def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: di
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_benchmark_update_commit_info(config: pytest.Config, commit_info: dict[str, Any]) -> None:
+    """Remember the commit for a recorded baseline."""
     config.stash[SESSION].commit_info = commit_info
 
 
@@ -154,7 +167,9 @@ def pytest_benchmark_compare_machine_info(
 ) -> None:
     """Refuse a comparison across GPU keys before any test runs."""
     ours = config.stash[SESSION].machine.key
-    stored = compared_benchmark.get("machine_info", {}).get("speedgate", {}).get("gpu_key", "a machine without a GPU key")
+    stored = (
+        compared_benchmark.get("machine_info", {}).get("speedgate", {}).get("gpu_key", "a machine without a GPU key")
+    )
     if stored != ours:
         raise pytest.UsageError(
             f"--benchmark-compare: that run is of {report.printable(str(stored))}, this machine is {ours}; figures of"
@@ -173,6 +188,7 @@ def gate(request: pytest.FixtureRequest) -> Session:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Refuse to measure side by side."""
     gated = [item for item in items if "gate" in getattr(item, "fixturenames", ())]
     if gated and (os.environ.get("PYTEST_XDIST_WORKER") or config.getoption("numprocesses", None)):
         raise pytest.UsageError(
@@ -186,6 +202,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     state = session.config.stash[SESSION]
     if session.config.option.collectonly or not any("gate" in getattr(i, "fixturenames", ()) for i in session.items):
         return
+    if getattr(session.config.option, "benchmark_cprofile", None):
+        raise pytest.UsageError("--benchmark-cprofile profiles this process, but a case works in its worker")
     try:
         state.baselines = baselines.load(state.baselines_root, state.machine.key)
     except ValueError as error:
@@ -193,9 +211,9 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
     """Remember which cases failed: a failing run is never promoted to a baseline."""
-    result: Any = yield
+    result = yield
     parameters = getattr(getattr(item, "callspec", None), "params", {})
     for key in (getattr(value, "key", None) for value in parameters.values()):
         if key is not None and result.failed:
@@ -226,6 +244,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Our section, below pytest-benchmark's tables."""
     state = config.stash.get(SESSION, None)
     if state is None or not (state.runs or state.verdicts):
         return

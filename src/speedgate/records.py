@@ -26,6 +26,7 @@ class Outcome(enum.StrEnum):
     STALE = "STALE"  # the baseline was recorded for another recipe
     UNDECIDED = "UNDECIDED"
     FASTER = "FASTER"
+    SMALLER = "SMALLER"
     NO_BASELINE = "NO_BASELINE"
     PASS = "PASS"  # noqa: S105 - a verdict, not a password
 

@@ -72,9 +72,7 @@ class Session:
         expected = other.median_s / own.median_s if both and own is not None and other is not None else None
         return self._add(gate.judge_ladder(run, parent, expected, self.policy))
 
-    def facts(
-        self, case_key: str, claim: str, *, expected: Mapping[str, Any], observed: Mapping[str, Any]
-    ) -> Verdict:
+    def facts(self, case_key: str, claim: str, *, expected: Mapping[str, Any], observed: Mapping[str, Any]) -> Verdict:
         """NOT_APPLIED unless each expected fact was observed exactly."""
         return self._add(
             gate.judge_facts(case_key, claim, expected=expected, observed=observed, outcome=Outcome.NOT_APPLIED)

@@ -17,7 +17,13 @@ import execnet
 TAIL_LINES = 25
 _DYING_S = 2.0  # a worker that has closed its pipe and lives on is killed after this
 # What libraries say on every import, and faulthandler's frames in execnet: they would hide the lines that matter.
-_NOISE = ("Failed to load ", "Unable to import `torchao`", "[transformers] `", '  File "<string>"', "Extension modules:")
+_NOISE = (
+    "Failed to load ",
+    "Unable to import `torchao`",
+    "[transformers] `",
+    '  File "<string>"',
+    "Extension modules:",
+)
 
 
 class WorkerFailure(Exception):
@@ -150,5 +156,3 @@ def _bootstrap(channel, log, paths, factory, arguments):  # type: ignore[no-unty
     from speedgate.host import serve
 
     serve(channel, factory, arguments)
-
-
