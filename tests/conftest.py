@@ -22,13 +22,13 @@ def build():
         case = BuiltCase(
             pipeline="sdxl", size="tiny", stage=stage, weights=weights or {"source": "synthetic"}, device="cpu"
         )
-        case.build()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setitem(STAGES, "compile", dataclasses.replace(compiling, steps=eager))
+            case.build()
         built.append(case)
         return case
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(STAGES, "compile", dataclasses.replace(compiling, steps=eager))
-        yield make
+    yield make
     for case in built:
         case.close()
 

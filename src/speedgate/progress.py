@@ -40,6 +40,8 @@ class Progress:
         self._write(f"\n  {text} ... ")
 
     def _write(self, text: str) -> None:
+        # pytest documents no way to write past its capture from outside a test's own fixtures; the capture manager is
+        # what its own live logging uses. `tests/test_suite.py` fails when the line does not arrive.
         reporter = self._config.pluginmanager.get_plugin("terminalreporter")
         capture = self._config.pluginmanager.get_plugin("capturemanager")
         if reporter is None or self._config.get_verbosity() < 0:
