@@ -24,7 +24,7 @@ def build():
         )
         with pytest.MonkeyPatch.context() as patch:
             patch.setitem(STAGES, "compile", dataclasses.replace(compiling, steps=eager))
-            case.build()
+            case.load()
         built.append(case)
         return case
 

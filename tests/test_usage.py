@@ -95,10 +95,10 @@ def test_xdist_is_refused(suite, monkeypatch):
 
 def test_recording_again_does_not_touch_a_kept_baseline(suite):
     """A second record and promotion adds a numbered file beside the first."""
-    suite.record()
+    suite.record("--stage=fp32")
     first = promote(suite.path / "baselines", suite.machine.key)
     before = first.read_bytes()
-    suite.record()
+    suite.record("--stage=fp32")
 
     second = promote(suite.path / "baselines", suite.machine.key)
 
@@ -108,7 +108,7 @@ def test_recording_again_does_not_touch_a_kept_baseline(suite):
 
 def test_saving_a_slower_run_does_not_make_it_the_baseline(suite):
     """A bare compare takes the promoted baseline, not the slower run that was autosaved after it."""
-    suite.record()
+    suite.record("--stage=sdpa")
     promote(suite.path / "baselines", suite.machine.key)
     suite.misbehave(sdpa={"slower": 1.5})
     suite.run("--benchmark-autosave", "--stage=sdpa")

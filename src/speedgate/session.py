@@ -95,6 +95,7 @@ class Session:
     def _write(self, case_key: str) -> None:
         document = {
             "gpu_key": self.machine.key,
+            "machine": to_json(self.machine),
             "run": to_json(self.runs[case_key]),
             "verdicts": [to_json(verdict) for verdict in self.verdicts.get(case_key, ())],
         }
