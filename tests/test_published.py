@@ -1,0 +1,101 @@
+"""The published ladder: the committed file is what its CSV says, and a spoilt CSV is refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from speedgate import baselines, published
+from tests.baseline_samples import BF16, INT8, KEY, make_run, obtain
+
+REPO = Path(__file__).parent.parent
+CSV = REPO / "baselines" / "published" / "ladder_a100.csv"
+COMMITTED = REPO / "baselines" / KEY / published.NAME
+
+
+def test_the_committed_file_is_what_its_csv_says() -> None:
+    """The published baseline can be made anew and is not edited by hand."""
+    built = published.published_document(CSV, gpu_key=KEY, pipelines=["sdxl"])
+
+    assert json.loads(COMMITTED.read_text(encoding="utf-8")) == built
+
+
+def test_the_published_ladder() -> None:
+    """The six SDXL stages stand in ladder order with the printed seconds and a peak in bytes."""
+    found = {baseline.case_key: baseline for baseline in baselines.read(COMMITTED, gpu_key=KEY)}
+
+    seconds = [baseline.median_s for baseline in found.values()]
+    assert [case_key.split("/")[1] for case_key in found] == ["fp32", "bf16", "sdpa", "compile", "fused_qkv", "int8"]
+    assert seconds == [7.362, 4.626, 3.315, 2.538, 2.523, 2.429]
+    assert found[INT8].peak_bytes == round(7.866 * 2**30)
+    assert (found[INT8].source, found[INT8].fingerprint) == ("published", None)
+
+
+def test_a_recorded_file_replaces_the_published_one(tmp_path: Path) -> None:
+    """On the same key the recorded figure becomes the comparison, and the published ones stay for the rest."""
+    (tmp_path / KEY).mkdir()
+    shutil.copy(COMMITTED, tmp_path / KEY)
+    obtain(tmp_path, make_run(INT8))
+    baselines.promote(tmp_path, KEY)
+
+    found = baselines.load(tmp_path, KEY)
+
+    assert (found[INT8].name, found[BF16].name) == ("0002_recorded", "0001_published")
+
+
+def copy_source(folder: Path) -> Path:
+    """The CSV and the TOML beside it, to be spoilt."""
+    for suffix in (".csv", ".toml"):
+        source = CSV.with_suffix(suffix)
+        (folder / source.name).write_text(source.read_text(encoding="utf-8"), encoding="utf-8")
+    return folder / CSV.name
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("sdxl,int8,2.429", "sdxl,int8,nan", "row 7: latency_s: expected a finite number above zero"),
+        ("sdxl,int8,2.429", "sdxl,int8,", "row 7: latency_s: expected a finite number above zero"),
+        ("2.429,7.866", "2.429,0", "row 7: peak_memory_gb: expected a finite number above zero"),
+        ("2.424;2.429", "2.424;x", "row 7: repeat_latencies_s: expected a finite number above zero"),
+        ("pipeline,stage", "model,stage", "expected the columns pipeline, stage"),
+        ("sd15,int8,0.525", "sd15,int8,0.525,9,9,9,9", "row 19: expected 6 values"),
+        ("ssd-1b,bf16,3.068,6.599,,", "ssd-1b,bf16,3.068", "row 9: expected 6 values"),
+    ],
+)
+def test_a_spoilt_figure_in_the_csv_is_named(tmp_path: Path, old: str, new: str, said: str) -> None:
+    """A published figure is checked where it enters, with its row and column."""
+    path = copy_source(tmp_path)
+    path.write_text(path.read_text().replace(old, new, 1))
+
+    with pytest.raises(ValueError, match=f"{path.name}: {said}"):
+        published.published_document(path, gpu_key=KEY, pipelines=["sdxl"])
+
+
+@pytest.mark.parametrize(
+    ("gpu_key", "pipelines", "said"),
+    [
+        ("nvidia-h100", ["sdxl"], f"measured on {KEY}, not on nvidia-h100"),
+        (KEY, ["sdxl", "flux"], "flux asked for; choose from sdxl"),
+        (KEY, [], "no pipeline asked for; choose from sdxl"),
+    ],
+)
+def test_published_figures_stay_with_their_gpu_and_pipelines(gpu_key: str, pipelines: list[str], said: str) -> None:
+    """Figures cannot be filed under another GPU, nor for a pipeline whose workload is not stated."""
+    with pytest.raises(ValueError, match=said):
+        published.published_document(CSV, gpu_key=gpu_key, pipelines=pipelines)
+
+
+@pytest.mark.parametrize(("text", "said"), [("[gpu]", "no test"), ("= 3", "not TOML"), (None, "no such file")])
+def test_figures_without_their_origin_are_refused(tmp_path: Path, text: str | None, said: str) -> None:
+    """A CSV whose machine is not stated is not a baseline."""
+    path = copy_source(tmp_path)
+    path.with_suffix(".toml").unlink()
+    if text is not None:
+        path.with_suffix(".toml").write_text(text)
+
+    with pytest.raises(ValueError, match=said):
+        published.published_document(path, gpu_key=KEY, pipelines=["sdxl"])
