@@ -10,12 +10,9 @@ from typing import Any
 
 import pytest
 
-from speedgate import baselines, published
+from speedgate import baselines
 from tests.baseline_samples import BF16, INT8, KEY, make_document, make_run, store
 
-REPO = Path(__file__).parent.parent
-CSV = REPO / "baselines" / "published" / "ladder_a100.csv"
-COMMITTED = REPO / "baselines" / KEY / published.NAME
 IN_BLOCK = "benchmarks[0].extra_info.speedgate"
 
 Spoil = Callable[[dict[str, Any]], object]

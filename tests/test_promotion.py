@@ -12,12 +12,10 @@ from typing import Any
 
 import pytest
 
-from speedgate import baselines, benchmark_json, published
+from speedgate import baselines, benchmark_json
 from tests.baseline_samples import BF16, INT8, KEY, make_meta, make_run, obtain, store
 
-REPO = Path(__file__).parent.parent
-CSV = REPO / "baselines" / "published" / "ladder_a100.csv"
-COMMITTED = REPO / "baselines" / KEY / published.NAME
+PUBLISHED = Path(__file__).parents[1] / "baselines" / KEY / "0001_published.json"
 
 
 def test_recording_writes_what_promotion_accepts(tmp_path: Path) -> None:
@@ -193,7 +191,7 @@ def test_the_statistics_are_the_ones_pytest_benchmark_stores() -> None:
 @pytest.mark.parametrize("stored", ["published", "recorded"])
 def test_pytest_benchmark_reads_a_baseline(tmp_path: Path, stored: str) -> None:
     """The tool's own comparison lists a published and a recorded file without a warning."""
-    path = COMMITTED if stored == "published" else store(tmp_path, "0001_recorded.json", make_run())
+    path = PUBLISHED if stored == "published" else store(tmp_path, "0001_recorded.json", make_run())
 
     command = [sys.executable, "-m", "pytest_benchmark", "compare", str(path), "--columns=median,rounds"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)

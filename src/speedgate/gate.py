@@ -71,34 +71,31 @@ def ratio_interval(new_s: Sequence[float], old_s: Sequence[float], *, confidence
 
 def judge_latency(run: Run, baseline: Baseline | None, policy: Policy) -> Verdict:
     """SLOWER or FASTER when the whole interval lies beyond the tolerance, PASS when all of it lies within, else UNDECIDED."""
-    missing = _missing(run, baseline, "latency")
-    if missing is not None or baseline is None:
-        assert missing is not None
-        return missing
-    published = baseline.source == "published"
-    interval = (
-        None
-        if published
-        else ratio_interval(run.process_medians_s, baseline.process_medians_s, confidence=policy.confidence)
-    )
-    ratio = run.median_s / baseline.median_s
-    shift = f"{run.median_s:.4g} s against {baseline.median_s:.4g} s in {baseline.name} ({_percent(ratio)}"
-    if interval is None:
-        low = high = ratio
-        tolerance = policy.point_tolerance
-        shift += ", a published figure, so no interval" if published else ", one value on each side, so no interval"
-    else:
-        low, high = interval
-        tolerance = policy.latency_tolerance
-        shift += f", {policy.confidence:.0%} interval {_percent(low)} to {_percent(high)}"
-        shift += f" from {len(run.processes)} and {len(baseline.process_medians_s)} processes"
+    if baseline is None:
+        return _no_baseline(run, "latency", f"{run.median_s:.4g} s")
+    if _is_stale(run, baseline):
+        return _stale(run, baseline, "latency")
+    low, high, tolerance, how = _compare(run, baseline, policy)
     outcome = _three_way(low, high, tolerance)
-    return Verdict(
-        case_key=run.case_key,
-        claim="latency",
-        outcome=outcome,
-        sentence=f"{shift}); tolerance {tolerance:.0%}{_advice(outcome)}",
+    sentence = (
+        f"{run.median_s:.4g} s against {baseline.median_s:.4g} s in {baseline.name}"
+        f" ({_percent(run.median_s / baseline.median_s)}, {how}); tolerance {tolerance:.0%}{_advice(outcome)}"
     )
+    return Verdict(case_key=run.case_key, claim="latency", outcome=outcome, sentence=sentence)
+
+
+def _compare(run: Run, baseline: Baseline, policy: Policy) -> tuple[float, float, float, str]:
+    """The interval of the ratio, its tolerance, and how it was come by; a bare ratio where no interval exists."""
+    ratio = run.median_s / baseline.median_s
+    if baseline.source == "published":
+        return ratio, ratio, policy.point_tolerance, "a published figure, so no interval"
+    interval = ratio_interval(run.process_medians_s, baseline.process_medians_s, confidence=policy.confidence)
+    if interval is None:
+        return ratio, ratio, policy.point_tolerance, "one value on each side, so no interval"
+    low, high = interval
+    counts = f"{len(run.processes)} and {len(baseline.process_medians_s)} processes"
+    how = f"{policy.confidence:.0%} interval {_percent(low)} to {_percent(high)} from {counts}"
+    return low, high, policy.latency_tolerance, how
 
 
 def judge_memory(run: Run, baseline: Baseline | None, policy: Policy) -> Verdict:
@@ -107,10 +104,10 @@ def judge_memory(run: Run, baseline: Baseline | None, policy: Policy) -> Verdict
     A published peak was never reset, so it holds loading and autotuning as well: a ceiling, with nothing to say about
     a smaller figure.
     """
-    missing = _missing(run, baseline, "memory")
-    if missing is not None or baseline is None:
-        assert missing is not None
-        return missing
+    if baseline is None:
+        return _no_baseline(run, "memory", f"peak {run.peak_bytes / 2**30:.3f} GiB")
+    if _is_stale(run, baseline):
+        return _stale(run, baseline, "memory")
     ratio = run.peak_bytes / baseline.peak_bytes
     tolerance = policy.memory_tolerance
     if ratio > 1 + tolerance:
@@ -161,18 +158,22 @@ def worst(verdicts: Sequence[Verdict]) -> Outcome | None:
     return min((verdict.outcome for verdict in verdicts), key=order.index, default=None)
 
 
-def _missing(run: Run, baseline: Baseline | None, claim: str) -> Verdict | None:
-    if baseline is None:
-        figure = f"{run.median_s:.4g} s" if claim == "latency" else f"peak {run.peak_bytes / 2**30:.3f} GiB"
-        sentence = f"{figure}; no baseline for this case on this machine: record one with --gate record"
-        return Verdict(case_key=run.case_key, claim=claim, outcome=Outcome.NO_BASELINE, sentence=sentence)
-    if baseline.fingerprint is not None and baseline.fingerprint != run.fingerprint:
-        sentence = (
-            f"{baseline.name} was recorded for recipe {baseline.fingerprint}, this run is {run.fingerprint}:"
-            " record it anew with --gate record"
-        )
-        return Verdict(case_key=run.case_key, claim=claim, outcome=Outcome.STALE, sentence=sentence)
-    return None
+def _no_baseline(run: Run, claim: str, figure: str) -> Verdict:
+    sentence = f"{figure}; no baseline for this case on this machine: record one with --gate record"
+    return Verdict(case_key=run.case_key, claim=claim, outcome=Outcome.NO_BASELINE, sentence=sentence)
+
+
+def _is_stale(run: Run, baseline: Baseline) -> bool:
+    """Whether the baseline was recorded for another recipe; a published figure has no fingerprint to compare."""
+    return baseline.fingerprint not in (None, run.fingerprint)
+
+
+def _stale(run: Run, baseline: Baseline, claim: str) -> Verdict:
+    sentence = (
+        f"{baseline.name} was recorded for recipe {baseline.fingerprint}, this run is {run.fingerprint}:"
+        " record it anew with --gate record"
+    )
+    return Verdict(case_key=run.case_key, claim=claim, outcome=Outcome.STALE, sentence=sentence)
 
 
 def _three_way(low: float, high: float, tolerance: float) -> Outcome:
