@@ -15,14 +15,17 @@ from fixtures.selection import Case
 from fixtures.stages import lineage
 
 SECONDS = {"fp32": 0.7, "bf16": 0.5, "sdpa": 0.4, "compile": 0.3, "fused_qkv": 0.29, "int8": 0.25}
+# Where it plays a GPU: the published seconds, and a peak below each published one.
+CUDA_SECONDS = {"fp32": 7.362, "bf16": 4.626, "sdpa": 3.315, "compile": 2.538, "fused_qkv": 2.523, "int8": 2.429}
+PEAK_BYTES = 7 * 2**30
 NOISE = {"fp32": 0.0, "bf16": 0.02, "sdpa": 0.02, "compile": 0.015, "fused_qkv": 0.015, "int8": 0.03}
 
 
 class FakeCase:
     """Speaks as `fixtures.built.BuiltCase` does. `behaviour.json` maps a stage to what is wrong with it:
 
-    `slower` (a factor on the seconds), `lacks_int8`, `noise` (more error in step and image), and
-    `abort`, `hang` or `raise` (the operation in which it happens).
+    `slower` (a factor on the seconds), `bigger` (one on the peak), `syncs` (in a step), `lacks_int8`, `noise` (more
+    error in step and image), and `abort`, `hang` or `raise` (the operation in which it happens).
     """
 
     def __init__(self, *, pipeline: str, size: str, stage: str, weights: dict[str, Any], device: str) -> None:
@@ -54,8 +57,10 @@ class FakeCase:
         self._misbehave("generate")
         self.rounds += 1
         wobble = 1 + 0.002 * (-1) ** self.rounds
-        seconds = SECONDS[self.case.stage] * wobble * self.wrong.get("slower", 1.0)
-        return {"seconds": self.wrong.get("seconds", seconds), "peak_bytes": 10**9}
+        usual = CUDA_SECONDS if self.device == "cuda" else SECONDS
+        seconds = usual[self.case.stage] * wobble * self.wrong.get("slower", 1.0)
+        peak_bytes = round(PEAK_BYTES * self.wrong.get("bigger", 1.0))
+        return {"seconds": self.wrong.get("seconds", seconds), "peak_bytes": peak_bytes}
 
     def inspect(self, *, precise: bool = False) -> dict[str, Any]:
         self._misbehave("inspect")
@@ -75,7 +80,14 @@ class FakeCase:
         self._misbehave("count")
         graphs = 2 if self.case.expected_structure()["unet.compiled"] else 0
         recompiles = self.wrong.get("recompiles", 0)
-        return {"graphs": graphs, "graph_breaks": 0, "recompiles": recompiles, "cudagraph_skips": 0}
+        syncs = self.wrong.get("syncs", 0.0) if self.device == "cuda" else None
+        return {
+            "graphs": graphs,
+            "graph_breaks": 0,
+            "recompiles": recompiles,
+            "cudagraph_skips": self.wrong.get("cudagraph_skips", 0),
+            "syncs_per_step": syncs,
+        }
 
     def close(self) -> None:
         pass

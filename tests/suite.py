@@ -28,6 +28,20 @@ def worker_factory():
 """
 
 
+FAKE_PYNVML = """
+class NVMLError(Exception): pass
+class NVMLError_NotSupported(NVMLError): pass
+class Memory: total = 81920 * 2**20
+nvmlInit = nvmlShutdown = lambda: None
+nvmlDeviceGetCount = lambda: 1
+nvmlDeviceGetHandleByIndex = lambda index: index
+nvmlDeviceGetName = lambda handle: "NVIDIA A100-SXM4-80GB"
+nvmlDeviceGetMemoryInfo = lambda handle: Memory
+nvmlDeviceGetEnforcedPowerLimit = lambda handle: 400_000
+nvmlSystemGetDriverVersion = lambda: "580.0"
+"""
+
+
 class Suite:
     """A copy of `bench/` whose workers are `tests.fake_case.FakeCase`."""
 
@@ -38,6 +52,18 @@ class Suite:
         (self.path / "conftest.py").write_text(CONFTEST.format(paths=[str(ROOT), str(ROOT / "src")]))
         (self.path / "pyproject.toml").write_text('[tool.pytest.ini_options]\naddopts = "--import-mode=importlib"\n')
         self.machine = resolve_machine("cpu")
+        self.device = "cpu"
+
+    def pretend_a100(self) -> None:
+        """Make this machine an A100 of the published key, as far as NVML and torch are asked, with its published file."""
+        (self.path / "pynvml.py").write_text(FAKE_PYNVML)
+        with (self.path / "conftest.py").open("a") as conftest:
+            conftest.write(
+                "\nsys.path.insert(0, '.')\nimport fixtures.case\nfixtures.case._check_torch = lambda device: None\n"
+            )
+        folder = Path("baselines") / "nvidia-a100-sxm4-80gb-400w"
+        shutil.copytree(ROOT / folder, self.path / folder)
+        self.device = "cuda"
 
     def misbehave(self, **stages: dict[str, Any]) -> None:
         """What is wrong with which stage in the next run."""
@@ -50,7 +76,7 @@ class Suite:
     def arguments(self, *arguments: str) -> list[str]:
         return [
             "bench",
-            "--device=cpu",
+            f"--device={self.device}",
             "--results=results",
             "-k",
             "not full_recipe",

@@ -73,8 +73,8 @@ def judge_latency(run: Run, baseline: Baseline | None, policy: Policy) -> Verdic
     """SLOWER or FASTER when the whole interval lies beyond the tolerance, PASS when all of it lies within, else UNDECIDED."""
     if baseline is None:
         return _no_baseline(run, "latency", f"{run.median_s:.4g} s")
-    if _is_stale(run, baseline):
-        return _stale(run, baseline, "latency")
+    if is_stale(run, baseline):
+        return judge_stale(run, baseline, "latency")
     low, high, tolerance, how = _compare(run, baseline, policy)
     outcome = _three_way(low, high, tolerance)
     sentence = (
@@ -106,8 +106,8 @@ def judge_memory(run: Run, baseline: Baseline | None, policy: Policy) -> Verdict
     """
     if baseline is None:
         return _no_baseline(run, "memory", f"peak {run.peak_bytes / 2**30:.3f} GiB")
-    if _is_stale(run, baseline):
-        return _stale(run, baseline, "memory")
+    if is_stale(run, baseline):
+        return judge_stale(run, baseline, "memory")
     ratio = run.peak_bytes / baseline.peak_bytes
     tolerance = policy.memory_tolerance
     if ratio > 1 + tolerance:
@@ -163,12 +163,13 @@ def _no_baseline(run: Run, claim: str, figure: str) -> Verdict:
     return Verdict(case_key=run.case_key, claim=claim, outcome=Outcome.NO_BASELINE, sentence=sentence)
 
 
-def _is_stale(run: Run, baseline: Baseline) -> bool:
+def is_stale(run: Run, baseline: Baseline) -> bool:
     """Whether the baseline was recorded for another recipe; a published figure has no fingerprint to compare."""
     return baseline.fingerprint not in (None, run.fingerprint)
 
 
-def _stale(run: Run, baseline: Baseline, claim: str) -> Verdict:
+def judge_stale(run: Run, baseline: Baseline, claim: str) -> Verdict:
+    """STALE, with both fingerprints."""
     sentence = (
         f"{baseline.name} was recorded for recipe {baseline.fingerprint}, this run is {run.fingerprint}:"
         " record it anew with --gate record"

@@ -68,8 +68,11 @@ class Session:
     def ladder(self, run: Run, parent: Run) -> Verdict:
         """The speed-up verdict against the ratio that this machine's baselines hold for the two stages."""
         own, other = self._baseline(run), self._baseline(parent)
-        both = own is not None and other is not None and own.source == other.source
-        expected = other.median_s / own.median_s if both and own is not None and other is not None else None
+        for measured, baseline in ((run, own), (parent, other)):
+            if baseline is not None and gate.is_stale(measured, baseline):
+                return self._add(gate.judge_stale(measured, baseline, "ladder"))
+        comparable = own is not None and other is not None and own.source == other.source
+        expected = other.median_s / own.median_s if comparable and own is not None and other is not None else None
         return self._add(gate.judge_ladder(run, parent, expected, self.policy))
 
     def facts(self, case_key: str, claim: str, *, expected: Mapping[str, Any], observed: Mapping[str, Any]) -> Verdict:
