@@ -67,10 +67,10 @@ def last_convolution_too_large(case):
 def one_scale_per_tensor(case):
     """Activations quantised with one scale for the whole tensor instead of one a token."""
     import torch
-    from torchao.quantization import PerTensor
+    from torchao.quantization import Int8Tensor, PerTensor
 
     for module in case.pipe.unet.modules():
-        if isinstance(module, torch.nn.Linear):
+        if isinstance(module, torch.nn.Linear) and isinstance(module.weight, Int8Tensor):
             kept = module.weight.act_quant_kwargs
             module.weight.act_quant_kwargs = dataclasses.replace(kept, granularity=PerTensor())
 
