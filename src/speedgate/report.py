@@ -17,6 +17,8 @@ def table(session: Session) -> list[str]:
     """The section's lines: figures are rounded here and nowhere else."""
     rows = [_row(session, run) for run in session.runs.values()]
     rows += [_lost_row(key) for key in session.broken if key not in session.runs]
+    if not rows:
+        return []
     widths = [max(len(row[column]) for row in [_HEADER, *rows]) for column in range(len(_HEADER))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in [_HEADER, *rows]]
     return [line.rstrip() for line in lines]
