@@ -39,9 +39,10 @@ def look():
 
     def inspect(case, *, precise=False):
         seen = case.inspect(precise=precise)
-        image, step = (
-            np.frombuffer(seen[name], np.float32).reshape(seen[f"{name}_shape"]) for name in ("image", "step")
-        )
-        return Output(image=image, step=step, precise_step=step if precise else None)
+        arrays = {
+            name: np.frombuffer(seen[name], np.float32).reshape(seen[f"{name}_shape"])
+            for name in ("image", "step", "decoded")
+        }
+        return Output(**arrays, precise=Output(**arrays) if precise else None)
 
     return inspect

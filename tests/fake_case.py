@@ -73,6 +73,8 @@ class FakeCase:
             "image_shape": list(image.shape),
             "step": (step + size * own.standard_normal(step.shape)).astype(np.float32).tobytes(),
             "step_shape": list(step.shape),
+            "decoded": (step + size * own.standard_normal(step.shape)).astype(np.float32).tobytes(),
+            "decoded_shape": list(step.shape),
             "components_s": {"denoiser": 0.1},
         }
 
@@ -83,6 +85,7 @@ class FakeCase:
         syncs = self.wrong.get("syncs", 0.0) if self.device == "cuda" else None
         return {
             "graphs": graphs,
+            "inductor_graphs": self.wrong.get("inductor_graphs", graphs),
             "graph_breaks": 0,
             "recompiles": recompiles,
             "cudagraph_skips": self.wrong.get("cudagraph_skips", 0),

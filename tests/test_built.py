@@ -31,6 +31,7 @@ def test_an_inspection_shows_image_steps_and_components(sdpa):
 
     assert seen["image_shape"] == [64, 64, 3]
     assert seen["step_shape"] == [16, 2, 4, 8, 8]
+    assert seen["decoded_shape"] == [1, 3, 64, 64]
     assert set(seen["components_s"]) == {"text_encoders", "denoiser", "vae_decode"}
     assert min(seen["components_s"].values()) > 0
 
@@ -69,6 +70,38 @@ def test_the_one_step_reference_is_computed_without_tf32(build):
 
     assert set(seen) == {"highest"}
     assert torch.get_float32_matmul_precision() == "high"
+
+
+def test_full_precision_leaves_cudnn_on():
+    """TF32 is switched off in convolutions too, and nothing else of cuDNN is."""
+    import torch
+
+    from fixtures.built import full_precision
+
+    cudnn = torch.backends.cudnn
+    before = cudnn.enabled, cudnn.allow_tf32, cudnn.benchmark
+    with full_precision():
+        within = cudnn.enabled, cudnn.allow_tf32, cudnn.benchmark
+
+    assert within == (before[0], False, before[2])
+    assert (cudnn.enabled, cudnn.allow_tf32, cudnn.benchmark) == before
+
+
+@pytest.mark.parametrize(
+    ("message", "counts"),
+    [
+        ("called a synchronizing CUDA operation (Triggered internally at ...)", True),
+        (
+            "Synchronization debug mode is a prototype feature and does not yet detect all synchronizing operations",
+            False,
+        ),
+    ],
+)
+def test_only_a_synchronisation_counts_as_one(message, counts):
+    """The debug mode's announcement of itself is not one."""
+    from fixtures.built import is_sync_warning
+
+    assert is_sync_warning(message) is counts
 
 
 def test_closing_puts_the_matmul_precision_back():

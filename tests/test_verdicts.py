@@ -1,5 +1,6 @@
 """What turns red, and that nothing else does: one fault, one test."""
 
+import json
 import shutil
 
 import pytest
@@ -68,6 +69,42 @@ def test_a_different_image_is_one_red_test(promoted):
     promoted.misbehave(compile={"noise": 20})
 
     assert red(promoted.run(*QUICK)) == ["test_parity[sdxl-tiny-compile]"]
+
+
+def test_a_nan_image_is_one_red_test_and_keeps_its_record(suite):
+    """An image that is not finite is DIFFERENT, with a record on disk in which the figure is null."""
+    suite.misbehave(sdpa={"noise": float("nan")})
+
+    result = suite.run("--stage=sdpa")
+
+    assert red(result) == ["test_parity[sdxl-tiny-sdpa]"]
+    assert suite.result("sdpa")["run"]["parity"]["ssim"] is None
+    result.stdout.re_match_lines([r"sdxl-tiny/sdpa/.* NaN .* DIFFERENT"])
+
+
+def test_another_compiler_is_one_red_test(suite):
+    """Graphs that inductor never saw fail the compile test: the stage would be there and its speed would not."""
+    suite.misbehave(compile={"inductor_graphs": 0})
+
+    assert red(suite.run()) == ["test_compile[sdxl-tiny-compile]"]
+
+
+def test_a_case_that_nobody_judged_is_not_promoted(suite):
+    """A recording of the latency alone cannot become a baseline, and says what was left out."""
+    suite.record("--stage=sdpa", "-k", "latency")
+
+    with pytest.raises(ValueError, match=r"never judged: compile, parity, recipe"):
+        promote(suite.path / "baselines", suite.machine.key)
+
+
+def test_a_recording_says_on_what_and_of_which_commit(suite):
+    """The recorded file names the machine and has pytest-benchmark's commit facts."""
+    suite.record("--stage=sdpa")
+
+    document = json.loads((suite.path / "baselines" / suite.machine.key / "obtained.json").read_text())
+
+    assert document["machine_info"]["host"]["name"] == suite.machine.name
+    assert "id" in document["commit_info"]
 
 
 def test_a_recompile_is_one_red_test(suite):

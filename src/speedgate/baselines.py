@@ -108,6 +108,13 @@ def promote(root: Path, gpu_key: str, *, name: str = "recorded") -> Path:
     return target
 
 
+def set_aside(root: Path, gpu_key: str) -> None:
+    """Rename an earlier `obtained.json`, so that what a cut-short recording leaves is not taken for it."""
+    obtained = _folder(root, gpu_key) / OBTAINED
+    if obtained.is_file():
+        obtained.replace(obtained.with_name(f"previous-{OBTAINED}"))
+
+
 def _move(source: Path, target: Path) -> None:
     with target.open("xb") as stream:  # fails where a rename would overwrite, on every file system
         try:

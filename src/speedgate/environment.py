@@ -81,17 +81,14 @@ def versions() -> dict[str, Any]:
 def _first_gpu() -> Machine | None:
     import pynvml
 
-    index = _visible_index()
-    if index is None:
-        return None
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError:  # no driver on this machine: a fact, not a fault
         return None
     try:
-        if index >= pynvml.nvmlDeviceGetCount():
+        handle = _visible_handle(pynvml)
+        if handle is None:
             return None
-        handle = pynvml.nvmlDeviceGetHandleByIndex(index)
         name = str(pynvml.nvmlDeviceGetName(handle))
         memory_bytes = int(pynvml.nvmlDeviceGetMemoryInfo(handle).total)
         power_limit_w = _power_limit_w(pynvml, handle)
@@ -107,19 +104,24 @@ def _first_gpu() -> Machine | None:
         pynvml.nvmlShutdown()
 
 
+def _visible_handle(pynvml: Any) -> Any:
+    """NVML's handle of torch's device 0, None where CUDA_VISIBLE_DEVICES, which NVML does not read, hides them all.
+
+    A number counts in NVML's order, which is CUDA's where CUDA_DEVICE_ORDER=PCI_BUS_ID or the GPUs are alike.
+    """
+    first = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0].strip()
+    if first.startswith(("GPU-", "MIG-")):
+        return pynvml.nvmlDeviceGetHandleByUUID(first)
+    if not first.isdecimal() or int(first) >= pynvml.nvmlDeviceGetCount():
+        return None
+    return pynvml.nvmlDeviceGetHandleByIndex(int(first))
+
+
 def _power_limit_w(pynvml: Any, handle: Any) -> int | None:
     try:
         return round(int(pynvml.nvmlDeviceGetEnforcedPowerLimit(handle)) / 1000)
     except pynvml.NVMLError_NotSupported:
         return None
-
-
-def _visible_index() -> int | None:
-    """The NVML index of torch's device 0, None where CUDA_VISIBLE_DEVICES, which NVML does not read, hides them all."""
-    first = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0].strip()
-    if first.isdecimal():
-        return int(first)
-    return 0 if first.startswith(("GPU-", "MIG-")) else None
 
 
 def _cpu() -> Machine:

@@ -23,6 +23,8 @@ from speedgate.session import Session
 SESSION = pytest.StashKey[Session]()
 PROGRESS = pytest.StashKey[Progress]()
 RECORD_PROCESSES = 5
+# What must have been judged of a case before its figures may become a baseline.
+REQUIRED_CLAIMS = frozenset({"recipe", "compile", "parity"})
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -101,7 +103,17 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[SESSION] = session
     config.stash[PROGRESS] = Progress(config)
     _check_gpu_key(config, session)
+    if config.getoption("results"):
+        check_folder("--results", session.results)
     _point_storage(config, session)
+
+
+def check_folder(option: str, folder: Path) -> None:
+    """Make the folder that an option names, or say in one line why it cannot be, before anything is built."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise pytest.UsageError(f"{option} {folder}: {error.strerror}; name a folder that can be written") from error
 
 
 def _plan(config: pytest.Config) -> Plan:
@@ -154,13 +166,6 @@ def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: di
     machine_info["gpu" if machine.device == "cuda" else "host"] = dataclasses.asdict(machine)
     cpu = machine_info.get("cpu", {})
     machine_info["cpu"] = {name: cpu[name] for name in ("brand_raw", "arch", "count") if name in cpu}
-    config.stash[SESSION].machine_info = machine_info
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_benchmark_update_commit_info(config: pytest.Config, commit_info: dict[str, Any]) -> None:
-    """Remember the commit for a recorded baseline."""
-    config.stash[SESSION].commit_info = commit_info
 
 
 @pytest.hookimpl(optionalhook=True, tryfirst=True)
@@ -206,6 +211,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         return
     if getattr(session.config.option, "benchmark_cprofile", None):
         raise pytest.UsageError("--benchmark-cprofile profiles this process, but a case works in its worker")
+    if state.policy.mode is Mode.RECORD:
+        baselines.set_aside(state.baselines_root, state.machine.key)
     try:
         state.baselines = baselines.load(state.baselines_root, state.machine.key)
     except ValueError as error:
@@ -225,23 +232,26 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """With `--gate record`, write what was measured as pytest-benchmark JSON beside the kept baselines."""
-    state = session.config.stash.get(SESSION, None)
+    config = session.config
+    state = config.stash.get(SESSION, None)
     if state is None or state.policy.mode is not Mode.RECORD or not (state.runs or state.failed):
         return
+    machine_info = config.hook.pytest_benchmark_generate_machine_info(config=config)
+    config.hook.pytest_benchmark_update_machine_info(config=config, machine_info=machine_info)
     path = baselines.write_obtained(
         state.baselines_root,
         state.machine.key,
         # A reference that was only looked at is no part of the record; a case that failed is, as failed.
         runs=[run for run in state.runs.values() if run.processes or run.case_key in state.failed],
-        failed=state.failed,
+        failed={**state.unjudged(REQUIRED_CLAIMS), **state.failed},
         benchmarks_meta={
             key: {"name": item.name, "fullname": item.fullname, "group": item.group}
             for key, item in state.benchmarks.items()
         },
-        machine_info=state.machine_info,
-        commit_info=state.commit_info,
+        machine_info=machine_info,
+        commit_info=config.hook.pytest_benchmark_generate_commit_info(config=config),
     )
-    session.config.stash[PROGRESS].note(f"recorded {path.relative_to(state.root)}: see speedgate promote --help")
+    config.stash[PROGRESS].note(f"recorded {path.relative_to(state.root)}: see speedgate promote --help")
 
 
 @pytest.hookimpl(trylast=True)

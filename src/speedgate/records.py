@@ -87,7 +87,7 @@ class Run:
     components_s: Mapping[str, float]
     processes: tuple[Process, ...] = ()
     counts: Mapping[str, Any] | None = None
-    parity: Mapping[str, float] | None = None
+    parity: Mapping[str, float | None] | None = None
 
     @property
     def process_medians_s(self) -> tuple[float, ...]:

@@ -52,12 +52,19 @@ def _row(session: Session, run: Run) -> tuple[str, ...]:
         _spread(run.process_medians_s),
         _speedup(session, run, _parent_key(run)),
         _speedup(session, run, _first_key(run)),
-        f"{run.parity['ssim']:.4f}" if run.parity else "-",
+        _ssim(run),
         f"{run.peak_bytes / 2**30:.3f} GiB" if measured else "-",
         f"{run.cold_start.total_s:.1f} s {_cache(run)}",
         printable(baseline.name) if baseline else "none here",
         verdict.value if verdict else "-",
     )
+
+
+def _ssim(run: Run) -> str:
+    if run.parity is None:
+        return "-"
+    value = run.parity["ssim"]
+    return "NaN" if value is None else f"{value:.4f}"
 
 
 def _lost_row(case_key: str) -> tuple[str, ...]:

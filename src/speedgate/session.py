@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -30,8 +31,9 @@ class Session:
     failed: dict[str, str] = dataclasses.field(default_factory=dict)
     broken: dict[str, str] = dataclasses.field(default_factory=dict)
     benchmarks: dict[str, Any] = dataclasses.field(default_factory=dict)
-    machine_info: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    commit_info: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return f"<gate {self.policy.mode.value}>"
 
     @property
     def baselines_root(self) -> Path:
@@ -56,6 +58,12 @@ class Session:
         """A case's worker is gone: what it left is INVALID, and the case stays in the report."""
         self.broken[case_key] = reason
         self._add(Verdict(case_key=case_key, claim="worker", outcome=Outcome.INVALID, sentence=reason))
+
+    def unjudged(self, claims: frozenset[str]) -> dict[str, str]:
+        """The measured cases of which some of these claims were never judged (deselected, interrupted), and which."""
+        judged = {key: {verdict.claim for verdict in verdicts} for key, verdicts in self.verdicts.items()}
+        missing = {key: sorted(claims - judged.get(key, set())) for key, run in self.runs.items() if run.processes}
+        return {key: f"never judged: {', '.join(names)}" for key, names in missing.items() if names}
 
     def latency(self, run: Run) -> Verdict:
         """The latency verdict against this machine's baseline."""
@@ -82,8 +90,9 @@ class Session:
         )
 
     def parity(self, verdict: Verdict, figures: Mapping[str, float]) -> Verdict:
-        """Keep a parity verdict with the figures that it was made from."""
-        self.keep(dataclasses.replace(self.runs[verdict.case_key], parity=dict(figures)))
+        """Keep a parity verdict with the figures that it was made from; JSON has no NaN, so one is kept as null."""
+        kept = {name: value if math.isfinite(value) else None for name, value in figures.items()}
+        self.keep(dataclasses.replace(self.runs[verdict.case_key], parity=kept))
         return self._add(verdict)
 
     def _add(self, verdict: Verdict) -> Verdict:
