@@ -98,6 +98,7 @@ def pytest_configure(config: pytest.Config) -> None:
         isolation=config.getoption("isolation"),
         worker_timeout_s=config.getoption("worker_timeout"),
         root=config.rootpath,
+        load_before=os.getloadavg()[0],
         results=config.getoption("results") or config.rootpath / ".speedgate" / _stamp(),
     )
     config.stash[SESSION] = session
@@ -263,6 +264,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     terminalreporter.section(f"speedgate on {state.machine.key}, --gate {state.policy.mode.value}")
     for line in [*report.table(state), "", *report.sentences(state)]:
         terminalreporter.write_line(line)
+    cores = len(os.sched_getaffinity(0))
+    if state.runs and state.load_before > cores / 2:
+        terminalreporter.write_line(
+            f"load average {state.load_before:.1f} on {cores} cores before the first case: something else was running, and"
+            " figures of a busy machine mean nothing"
+        )
     where = state.results.relative_to(state.root) if state.results.is_relative_to(state.root) else state.results
     if state.runs:
         terminalreporter.write_line(f"each case in full: {where}")

@@ -25,6 +25,7 @@ class Session:
     worker_timeout_s: float
     root: Path
     results: Path
+    load_before: float = 0.0
     baselines: Mapping[str, Baseline] = dataclasses.field(default_factory=dict)
     runs: dict[str, Run] = dataclasses.field(default_factory=dict)
     verdicts: dict[str, list[Verdict]] = dataclasses.field(default_factory=dict)
@@ -108,6 +109,7 @@ class Session:
         document = {
             "gpu_key": self.machine.key,
             "machine": to_json(self.machine),
+            "load_average_before": self.load_before,
             "run": to_json(self.runs[case_key]),
             "verdicts": [to_json(verdict) for verdict in self.verdicts.get(case_key, ())],
         }
