@@ -45,6 +45,7 @@ def fake_nvml(*gpus, driver=True):
         nvmlShutdown=shutdown,
         nvmlDeviceGetCount=lambda: len(gpus),
         nvmlDeviceGetHandleByIndex=lambda index: gpus[index],
+        nvmlDeviceGetHandleByUUID=lambda uuid: {f"GPU-{index}": gpu for index, gpu in enumerate(gpus)}[uuid],
         nvmlDeviceGetName=lambda handle: handle[0],
         nvmlDeviceGetMemoryInfo=lambda _: SimpleNamespace(total=H200_BYTES),
         nvmlDeviceGetEnforcedPowerLimit=power_limit,
@@ -197,3 +198,11 @@ def test_versions_without_torch_say_none(monkeypatch):
 
     assert found["torch"] is None
     assert "cuda" not in found
+
+
+def test_a_gpu_named_by_its_uuid_is_that_gpu(install, monkeypatch):
+    """CUDA_VISIBLE_DEVICES may hold a UUID; the key is that GPU's, not the first one's."""
+    install(("NVIDIA L4", 72_000), ("NVIDIA H200", 700_000))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-1,GPU-0")
+
+    assert resolve_machine("cuda").name == "NVIDIA H200"

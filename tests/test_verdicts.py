@@ -107,6 +107,11 @@ def test_a_recording_says_on_what_and_of_which_commit(suite):
     assert "id" in document["commit_info"]
 
 
+def test_a_recording_does_not_ask_to_be_recorded(suite):
+    """In record mode a missing baseline is no news."""
+    assert "record them" not in suite.record("--stage=sdpa").stdout.str()
+
+
 def test_a_recompile_is_one_red_test(suite):
     """A second prompt that compiles again fails the compile test."""
     suite.misbehave(compile={"recompiles": 1})

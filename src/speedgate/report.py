@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from speedgate.gate import worst
+from speedgate.gate import Mode, worst
 from speedgate.records import Outcome, Run
 from speedgate.session import Session
 
@@ -31,7 +31,7 @@ def sentences(session: Session) -> list[str]:
     missing = list(dict.fromkeys(v.case_key for v in said if v.outcome is Outcome.NO_BASELINE))
     told = [verdict for verdict in said if verdict.outcome not in (Outcome.PASS, Outcome.NO_BASELINE)]
     lines = [printable(str(verdict)) for verdict in sorted(told, key=lambda verdict: order.index(verdict.outcome))]
-    if missing:
+    if missing and session.policy.mode is not Mode.RECORD:
         where = f"on {session.machine.key}: not judged; record them with --gate record"
         lines.append(printable(f"{Outcome.NO_BASELINE} for {len(missing)} of {len(session.runs)} cases {where}"))
     return lines
