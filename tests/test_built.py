@@ -76,7 +76,7 @@ def test_full_precision_leaves_cudnn_on():
     """TF32 is switched off in convolutions too, and nothing else of cuDNN is."""
     import torch
 
-    from fixtures.built import full_precision
+    from fixtures.torch_state import full_precision
 
     cudnn = torch.backends.cudnn
     before = cudnn.enabled, cudnn.allow_tf32, cudnn.benchmark
@@ -99,7 +99,7 @@ def test_full_precision_leaves_cudnn_on():
 )
 def test_only_a_synchronisation_counts_as_one(message, counts):
     """The debug mode's announcement of itself is not one."""
-    from fixtures.built import is_sync_warning
+    from fixtures.torch_state import is_sync_warning
 
     assert is_sync_warning(message) is counts
 
@@ -108,7 +108,7 @@ def test_closing_puts_the_matmul_precision_back():
     """What the build set for the process is undone at the end."""
     import torch
 
-    from fixtures.built import published_precision
+    from fixtures.torch_state import published_precision
 
     before = torch.get_float32_matmul_precision()
     with published_precision():
@@ -121,7 +121,7 @@ def test_the_compiler_counters_still_have_their_names():
     """`torch._dynamo.utils.counters` is private: one graph, one break and one recompile are counted as such."""
     import torch
 
-    from fixtures.built import compiler_counts
+    from fixtures.torch_state import compiler_counts
 
     def broken(x):
         torch._dynamo.graph_break()
@@ -145,7 +145,7 @@ def test_the_graph_cache_counters_still_have_their_names(tmp_path, monkeypatch):
     import torch
     from torch._inductor.utils import fresh_cache
 
-    from fixtures.built import compiler_counts
+    from fixtures.torch_state import compiler_counts
 
     def compiled():
         torch.compiler.reset()
