@@ -267,8 +267,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     cores = len(os.sched_getaffinity(0))
     if state.runs and state.load_before > cores / 2:
         terminalreporter.write_line(
-            f"load average {state.load_before:.1f} on {cores} cores before the first case: something else was running, and"
-            " figures of a busy machine mean nothing"
+            f"load average {state.load_before:.1f} on {cores} cores before the first case: the machine had other"
+            " work a moment ago, and figures of a busy machine mean nothing"
         )
     where = state.results.relative_to(state.root) if state.results.is_relative_to(state.root) else state.results
     if state.runs:
