@@ -68,6 +68,7 @@ def test_the_report_says_what_was_measured_and_what_has_no_baseline(suite):
     """One line a case, with speed-ups over the parent and over fp32, and one line for what is not judged."""
     result = suite.run("--stage=fp32,bf16")
 
+    assert result.ret == pytest.ExitCode.OK
     result.stdout.re_match_lines(
         [
             r"case +median +spread +vs parent +vs first +SSIM +peak +cold start +baseline +verdict",
