@@ -59,14 +59,20 @@ def slug(text: str) -> str:
     return "-".join(re.findall(r"[a-z0-9]+", bare))
 
 
-def versions() -> dict[str, Any]:
-    """Versions of what ran, read in the worker's interpreter; torch's own build facts where torch is there."""
+def installed() -> dict[str, Any]:
+    """Versions of Python and the packages that matter, None for one that is not there; imports none of them."""
     found: dict[str, Any] = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:
             found[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             found[package] = None
+    return found
+
+
+def versions() -> dict[str, Any]:
+    """Versions of what ran, read in the worker's interpreter; torch's own build facts where torch is there."""
+    found = installed()
     if found["torch"] is not None:
         import torch
 
@@ -86,7 +92,7 @@ def _first_gpu() -> Machine | None:
     except pynvml.NVMLError:  # no driver on this machine: a fact, not a fault
         return None
     try:
-        handle = _visible_handle(pynvml)
+        handle = visible_handle(pynvml)
         if handle is None:
             return None
         name = str(pynvml.nvmlDeviceGetName(handle))
@@ -104,7 +110,7 @@ def _first_gpu() -> Machine | None:
         pynvml.nvmlShutdown()
 
 
-def _visible_handle(pynvml: Any) -> Any:
+def visible_handle(pynvml: Any) -> Any:
     """NVML's handle of torch's device 0, None where CUDA_VISIBLE_DEVICES, which NVML does not read, hides them all.
 
     A number counts in NVML's order, which is CUDA's where CUDA_DEVICE_ORDER=PCI_BUS_ID or the GPUs are alike.

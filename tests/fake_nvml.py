@@ -1,0 +1,94 @@
+"""A `pynvml` that replays scripted answers, one script a question, from the files in `tests/nvml/`.
+
+The answers were written from NVML's documentation; none of them has been recorded on a real GPU yet.
+
+A file maps a question, with the names of its constants, to its answers in order; the last one stays. An answer
+`"NVML_ERROR_..."` is raised. `about` says what the file plays, and `like` names the file that it differs from.
+Error classes and constants are nvidia-ml-py's own, and a question has to be one that it has, asked as it is asked there.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pynvml as real
+import pytest
+
+from speedgate.health import Monitor, Reading, open_monitor
+
+FOLDER = Path(__file__).parent / "nvml"
+NAMES = sorted(path.stem for path in FOLDER.glob("*.json"))
+
+
+class FakeNvml:
+    """What `import pynvml` gives while it stands in `sys.modules`; `open` counts the calls of nvmlInit not yet undone."""
+
+    def __init__(self, answers: dict[str, list[Any]]) -> None:
+        self.answers = {}
+        for question, script in answers.items():
+            function, *constants = question.split()
+            self.answers[function, *(getattr(real, name) for name in constants)] = list(script)
+        self.open = 0
+        self.handles: set[Any] = set()  # those that questions were asked about
+
+    def nvmlInit(self) -> None:  # noqa: N802 - NVML's name
+        self.open += 1
+
+    def nvmlShutdown(self) -> None:  # noqa: N802 - NVML's name
+        self.open -= 1
+
+    def nvmlDeviceGetCount(self) -> int:  # noqa: N802 - NVML's name
+        return 2
+
+    def nvmlDeviceGetHandleByIndex(self, index: int) -> str:  # noqa: N802 - NVML's name
+        return f"gpu{index}"
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(real, name)
+        return self._replay(name) if inspect.isfunction(found) else found
+
+    def _replay(self, name: str) -> Callable[..., Any]:
+        def answer(*arguments: Any) -> Any:
+            inspect.signature(getattr(real, name)).bind(*arguments)
+            self.handles.update(arguments[:1])
+            script = self.answers[name, *arguments[1:]]
+            found = script.pop(0) if len(script) > 1 else script[0]
+            if isinstance(found, str) and found.startswith("NVML_ERROR_"):
+                raise real.NVMLError(getattr(real, found))
+            return _shaped(found)
+
+        return answer
+
+
+def open_gpu(
+    patch: pytest.MonkeyPatch, name: str = "idle_h200", changed: dict[str, list[Any]] | None = None, **options: Any
+) -> Monitor:
+    """A monitor of the GPU in `tests/nvml/<name>.json`, with other answers to the questions in `changed`."""
+    patch.setitem(sys.modules, "pynvml", FakeNvml(answers(name) | (changed or {})))
+    return open_monitor("cuda", **options)
+
+
+def one_round(monitor: Monitor) -> Reading:
+    """What the monitor reads around the first round of a session."""
+    monitor.facts()
+    monitor.begin()
+    return monitor.end()
+
+
+def answers(name: str) -> dict[str, list[Any]]:
+    """The script in `tests/nvml/<name>.json`, on top of the one that it is like."""
+    data = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+    return (answers(data["like"]) if "like" in data else {}) | data["answers"]
+
+
+def _shaped(value: Any) -> Any:
+    """Objects as the structures that nvidia-ml-py returns, whose fields are attributes."""
+    if isinstance(value, dict):
+        return SimpleNamespace(**{name: _shaped(field) for name, field in value.items()})
+    return [_shaped(item) for item in value] if isinstance(value, list) else value

@@ -1,0 +1,168 @@
+"""The host's health around a round, what a process's readings come to, and which monitor a device has."""
+
+import errno
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from speedgate.health import HostMonitor, Reading, open_monitor, summary
+from tests.fake_nvml import NAMES, one_round, open_gpu
+
+TICKS = os.sysconf("SC_CLK_TCK")
+STAT = "cpu  944647 15551 100605 1421738 6956 0 1107 {steal} 7 3\ncpu0 1 1 1 1 1 1 1 999999 0 0\n"
+PRESSURE = "some avg10=0.14 avg60=0.99 avg300=18.53 total=1462403324\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=17\n"
+
+
+@pytest.fixture
+def host(tmp_path):
+    """A host whose files say what a test wrote there."""
+
+    def make(**files):
+        for name, text in files.items():
+            path = tmp_path / name.replace("__", "/")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        return HostMonitor(proc=tmp_path / "proc", cpu0=tmp_path / "cpu0")
+
+    return make
+
+
+def test_the_host_tells_its_state_before_the_run(host):
+    """Governor, load, cores, steal seconds and pressure, as the kernel's files have them."""
+    found = host(
+        cpu0__cpufreq__scaling_governor="powersave\n",
+        proc__loadavg="0.94 1.78 1.63 1/85 26557\n",
+        proc__stat=STAT.format(steal=3 * TICKS),
+        proc__pressure__cpu=PRESSURE,
+    ).facts()
+
+    cores = len(os.sched_getaffinity(0))
+    assert found == {
+        "governor": "powersave",
+        "load_1min": 0.94,
+        "cores": cores,
+        "stolen_s": 3.0,
+        "cpu_pressure_us": 1462403324,
+    }
+    assert json.loads(json.dumps(found)) == found
+
+
+def test_what_a_kernel_does_not_have_is_none(host):
+    """Neither a virtual machine without cpufreq nor an old kernel is a fault."""
+    monitor = host(proc__stat="cpu  944647 15551 100605 1421738 6956 0 1107\n")
+
+    found = monitor.facts()
+    monitor.begin()
+
+    assert {name for name, value in found.items() if value is None} == {
+        *("governor", "load_1min", "stolen_s", "cpu_pressure_us")
+    }
+    assert monitor.end() == Reading(facts={"stolen_s": None}, void=None)
+
+
+@pytest.mark.parametrize("code", [errno.EOPNOTSUPP, errno.EACCES])
+def test_a_file_that_cannot_be_read_here_is_none(host, monkeypatch, code):
+    """A kernel that was built with pressure and started without it refuses to open the file, as a sandbox may."""
+    monkeypatch.setattr(Path, "read_text", lambda *_, **__: (_ for _ in ()).throw(OSError(code, "no")))
+
+    assert host().facts()["cpu_pressure_us"] is None
+
+
+def test_any_other_failure_to_read_goes_on(host, tmp_path):
+    """A folder in the place of a file is no missing fact."""
+    (tmp_path / "proc" / "stat").mkdir(parents=True)
+
+    with pytest.raises(IsADirectoryError):
+        host().begin()
+
+
+def test_steal_time_is_that_of_the_round_and_voids_nothing(host):
+    """The seconds stolen between begin and end are recorded, however many; noise is left to the interval."""
+    monitor = host(proc__stat=STAT.format(steal=5 * TICKS))
+    monitor.begin()
+    host(proc__stat=STAT.format(steal=5 * TICKS + TICKS // 2))
+
+    assert monitor.end() == Reading(facts={"stolen_s": 0.5}, void=None)
+
+
+def test_a_reading_of_this_host_costs_less_than_a_millisecond():
+    """Best of twenty, so that a busy machine does not count."""
+    monitor = open_monitor("cpu")
+    took_s = []
+    for _ in range(20):
+        start_s = time.perf_counter()
+        monitor.begin()
+        monitor.end()
+        took_s.append(time.perf_counter() - start_s)
+
+    assert min(took_s) < 1e-3
+
+
+def test_each_device_has_its_monitor(monkeypatch):
+    """A CPU is not asked through NVML, a GPU is; both know how many workers are ours."""
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    host = open_monitor("cpu", own_processes=2)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    gpu = open_gpu(monkeypatch, own_processes=2)
+
+    assert [type(monitor).__name__ for monitor in (host, gpu)] == ["HostMonitor", "NvmlMonitor"]
+    assert host.own_processes == gpu.own_processes == 2
+    host.close()
+    gpu.close()
+
+
+def test_a_process_is_summed_up():
+    """Clocks by their lowest and middle, reasons joined, the hottest moment, and what accumulates added."""
+    readings = [
+        Reading(facts={"sm_clock_mhz": 1980, "throttle_reasons": 0x1, "temperature_c": 61, "energy_mj": 1500}),
+        Reading(facts={"sm_clock_mhz": 1410, "throttle_reasons": 0x4, "temperature_c": 66, "energy_mj": 1600}),
+        Reading(facts={"sm_clock_mhz": 1965, "throttle_reasons": 0x5, "temperature_c": 64, "energy_mj": 1400}),
+    ]
+
+    assert summary(readings) == {
+        "sm_clock_min_mhz": 1410,
+        "sm_clock_median_mhz": 1965,
+        "throttle_reasons": 0x5,
+        "temperature_max_c": 66,
+        "energy_mj": 4500,
+    }
+
+
+@pytest.mark.parametrize("fact", ["power_cap_ns", "thermal_ns", "sync_boost_ns", "board_limit_ns", "reliability_ns"])
+def test_the_time_at_a_limit_adds_up(fact):
+    """A process's time below its clocks is the sum of its rounds'."""
+    assert summary([Reading(facts={fact: 3}), Reading(facts={fact: 4})]) == {fact: 7}
+
+
+def test_the_worst_state_and_the_fullest_gpu_are_kept():
+    """P2 is slower than P0."""
+    readings = [Reading(facts={"pstate": state, "gpu_processes": count}) for state, count in ((2, 1), (0, 2), (0, 1))]
+
+    assert summary(readings) == {"pstate_max": 2, "gpu_processes_max": 2}
+
+
+def test_a_fact_that_nobody_knows_stays_none():
+    """A missing reading does not become a zero, a zero not a missing one, and what is known is not lost beside it."""
+    unknown = Reading(facts={"thermal_ns": None, "stolen_s": None, "throttle_reasons": 0})
+
+    assert summary([unknown, Reading(facts={"stolen_s": 0.5})]) == {
+        "thermal_ns": None,
+        "stolen_s": 0.5,
+        "throttle_reasons": 0,
+    }
+    assert summary([]) == {}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_fact_of_a_gpu_can_be_summed_up(monkeypatch, name):
+    """A fact without a rule would be a `KeyError` in the middle of a run."""
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+    found = summary([one_round(open_gpu(monkeypatch, name))])
+
+    assert {"sm_clock_min_mhz", "throttle_reasons", "temperature_max_c", "energy_mj", "thermal_ns"} <= set(found)
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
