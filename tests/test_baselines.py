@@ -131,6 +131,10 @@ def test_a_gpu_key_cannot_leave_the_root(tmp_path: Path, gpu_key: str) -> None:
         ('{"benchmarks": []}', "benchmarks: expected a list"),
         ('{"benchmarks": 3}', "benchmarks: expected a list"),
         ('{"benchmarks": [3]}', "benchmarks[0]: expected an object, found int"),
+        ('{"benchmarks": [{"stats": {"median": 1, "median": 2}}]}', "key 'median' stands twice in one object"),
+        ('{"a": 1, "a": 1}', "key 'a' stands twice in one object"),
+        ('{"a": ' * 101 + "1" + "}" * 101, "nested more than 100 levels deep"),
+        ("[" * 102 + "]" * 102, "nested more than 100 levels deep"),
         ('{"benchmarks": [{"stats": {"median": NaN}}]}', "benchmarks[0].stats.median: expected a finite number"),
     ],
 )
@@ -173,6 +177,11 @@ def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
         (in_block(peak_bytes=9.5), f"{IN_BLOCK}.peak_bytes: expected a whole number"),
         (in_block(fingerprint=7), f"{IN_BLOCK}.fingerprint: expected a string or null"),
         (in_block(run=None), f"{IN_BLOCK}.run: expected an object"),
+        (lambda document: block(document).pop("peak_bytes"), f"{IN_BLOCK}.peak_bytes: expected a whole number"),
+        (
+            lambda document: block(document).pop("process_medians_s"),
+            f"{IN_BLOCK}.process_medians_s: expected the seconds of at least one process, found None",
+        ),
         (lambda document: block(document).pop("run"), f"{IN_BLOCK}.run: missing field case_key"),
         (lambda document: block(document)["run"].update(processes=[]), f"{IN_BLOCK}.run.processes: expected at least"),
         (lambda document: block(document)["run"].update(processes=3), f"{IN_BLOCK}.run: processes: expected a list"),

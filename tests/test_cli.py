@@ -76,6 +76,18 @@ def test_promote_refuses_on_one_line(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert f"{BF16} (the worker died)" in fails(capsys, "--root", tmp_path, "promote", KEY)
 
 
+def test_promote_refuses_what_drifted_until_it_is_accepted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The refusal is one line that shows the option, and the option does what it says."""
+    store(tmp_path, "0001_a.json", make_run(medians_s=(2.0, 2.0, 2.0)))
+    obtain(tmp_path, make_run())
+    arguments = ["--root", str(tmp_path), "promote", KEY]
+
+    assert '--accept-slower "why"' in fails(capsys, *arguments)
+    assert main([*arguments, "--accept-slower", "deterministic kernels"]) == 0
+    assert '"reason": "deterministic kernels"' in (tmp_path / KEY / "0002_recorded.json").read_text()
+    assert main(["--root", str(tmp_path), "check"]) == 0
+
+
 def test_check_reports_every_broken_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """One call shows all that is wrong, and what is right beside it."""
     store(tmp_path, "0001_good.json")

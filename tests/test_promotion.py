@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +20,24 @@ from tests.baseline_samples import BF16, INT8, KEY, make_meta, make_run, obtain,
 PUBLISHED = Path(__file__).parents[1] / "baselines" / KEY / "0001_published.json"
 
 
+def refusal(root: Path) -> str:
+    """The message with which a promotion is refused; it is one line."""
+    with pytest.raises(ValueError) as caught:
+        baselines.promote(root, KEY)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
 def test_recording_writes_what_promotion_accepts(tmp_path: Path) -> None:
-    """record, promote, load: the promoted file holds the run and nothing is left to promote."""
+    """record, promote, load: the promoted file is what was recorded, and nothing is left to promote."""
     obtained = obtain(tmp_path, make_run(INT8), make_run(BF16))
+    recorded = obtained.read_bytes()
 
     promoted = baselines.promote(tmp_path, KEY)
 
     assert promoted == tmp_path / KEY / "0001_recorded.json"
-    assert not obtained.exists()
+    assert promoted.read_bytes() == recorded
+    assert list(promoted.parent.iterdir()) == [promoted]
     assert set(baselines.load(tmp_path, KEY)) == {INT8, BF16}
 
 
@@ -69,8 +81,9 @@ def test_promotion_never_overwrites(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     with pytest.raises(FileExistsError):
         baselines.promote(tmp_path, KEY)
 
+    monkeypatch.undo()
     assert taken.read_bytes() == before
-    assert obtained.exists()
+    assert sorted(taken.parent.iterdir()) == [taken, obtained]
 
 
 def test_the_last_number_is_the_last(tmp_path: Path) -> None:
@@ -143,12 +156,49 @@ def test_a_run_that_no_benchmark_owns_does_not_lose_the_others(tmp_path: Path) -
     assert document["speedgate"] == {"failed": {BF16: "no test benchmarked it"}}
 
 
-def test_one_process_is_not_enough(tmp_path: Path) -> None:
-    """Without replication there is no noise model, however many rounds the process ran."""
-    obtain(tmp_path, make_run(medians_s=(2.4,)))
+@pytest.mark.parametrize("medians_s", [(2.4,), (2.4, 2.5)])
+def test_fewer_than_three_processes_are_not_enough(tmp_path: Path, medians_s: tuple[float, ...]) -> None:
+    """Without replication there is no noise model, however many rounds each process ran."""
+    obtained = obtain(tmp_path, make_run(medians_s=medians_s))
 
-    with pytest.raises(ValueError, match=f"{INT8} holds one process.*unit of replication.*--processes"):
-        baselines.promote(tmp_path, KEY)
+    said = refusal(tmp_path)
+
+    assert f"{obtained}: {INT8}: process_medians_s: holds {len(medians_s)} of at least 3 processes" in said
+    assert said.endswith("record it anew with --processes 3 or more")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("process_medians_s", None),
+        ("process_medians_s", [2.4, 0, 2.5]),
+        ("process_medians_s", [2.4, math.nan, 2.5]),
+        ("process_medians_s", [2.4, -2.4, 2.5]),
+        ("peak_bytes", None),
+        ("peak_bytes", 0),
+        ("peak_bytes", math.nan),
+        ("peak_bytes", -1),
+    ],
+)
+def test_a_figure_that_is_none_is_never_promoted(tmp_path: Path, field: str, value: Any) -> None:
+    """Missing, zero, undefined or negative: the message names the file and the field, and no file is made of it."""
+    obtained = obtain(tmp_path, make_run())
+    document = json.loads(obtained.read_text())
+    document["benchmarks"][0]["extra_info"]["speedgate"][field] = value
+    obtained.write_text(json.dumps(document))
+
+    assert re.match(
+        rf"{obtained}: benchmarks\[0\]\.extra_info\.speedgate\.{field}(\[1\])?: expected", refusal(tmp_path)
+    )
+    assert list(obtained.parent.iterdir()) == [obtained]
+
+
+def test_a_key_that_stands_twice_is_never_promoted(tmp_path: Path) -> None:
+    """Which of two peaks was measured cannot be known, so neither becomes a baseline."""
+    obtained = obtain(tmp_path, make_run())
+    obtained.write_text(obtained.read_text().replace('"peak_bytes": 9', '"peak_bytes": 1, "peak_bytes": 9'))
+
+    assert refusal(tmp_path).startswith(f"{obtained}: key 'peak_bytes' stands twice")
 
 
 def test_promoting_an_unknown_key_names_those_that_can_be(tmp_path: Path) -> None:
@@ -188,10 +238,19 @@ def test_the_statistics_are_the_ones_pytest_benchmark_stores() -> None:
     assert found["ops"] == pytest.approx(3 / 7)
 
 
-@pytest.mark.parametrize("stored", ["published", "recorded"])
-def test_pytest_benchmark_reads_a_baseline(tmp_path: Path, stored: str) -> None:
-    """The tool's own comparison lists a published and a recorded file without a warning."""
-    path = PUBLISHED if stored == "published" else store(tmp_path, "0001_recorded.json", make_run())
+def accepted(root: Path) -> Path:
+    """A promoted file that says why it is slower."""
+    store(root, "0001_recorded.json", make_run(medians_s=(2.0, 2.0, 2.0)))
+    obtain(root, make_run())
+    return baselines.promote(root, KEY, accept_slower="deterministic kernels")
+
+
+@pytest.mark.parametrize(
+    "stored", [lambda root: PUBLISHED, lambda root: store(root, "0001_recorded.json", make_run()), accepted]
+)
+def test_pytest_benchmark_reads_a_baseline(tmp_path: Path, stored: Callable[[Path], Path]) -> None:
+    """The tool's own comparison lists a published, a recorded and an accepted slower file without a warning."""
+    path = stored(tmp_path)
 
     command = [sys.executable, "-m", "pytest_benchmark", "compare", str(path), "--columns=median,rounds"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)

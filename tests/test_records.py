@@ -97,10 +97,11 @@ def test_what_is_not_positive_is_refused_by_name(value):
 
 
 def test_the_process_is_the_unit():
-    """A case's median is that of its process medians, and its peak that of all rounds."""
-    run = make_run(medians_s=(1.0, 5.0, 2.0), peak_bytes=(3, 8, 4))
+    """A case's latency is the geometric mean of its process medians, and its peak that of all rounds."""
+    run = make_run(medians_s=(1.0, 4.0, 2.0), peak_bytes=(3, 8, 4))
 
-    assert (run.process_medians_s, run.median_s, run.peak_bytes) == ((1.0, 5.0, 2.0), 2.0, 8)
+    assert (run.process_medians_s, run.peak_bytes) == ((1.0, 4.0, 2.0), 8)
+    assert run.latency_s == pytest.approx(2.0)
 
 
 def test_a_slow_round_does_not_move_a_process():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,6 +15,7 @@ BLOCK = "speedgate"
 PASSED, FAILED = "passed", "failed"
 RECORDED, PUBLISHED = "recorded", "published"
 _LARGEST = sys.float_info.max
+_DEEPEST = 100  # a recorded run is some ten levels deep; Python's parser, from 3.12 on, takes thousands
 
 # The layout's statistics, in seconds unless they are counts: what pytest-benchmark's tables and comparisons read.
 STATS_FIELDS = frozenset(
@@ -124,15 +126,18 @@ def document(
 
 
 def read(path: Path) -> Any:
-    """The parsed file, every number in it finite; a `ValueError` names the file and the place."""
+    """The parsed file: every number finite, every key once; a `ValueError` names the file and the place."""
+    twice: list[str] = []
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=lambda pairs: _unique(pairs, twice))
     except OSError as error:
         raise ValueError(f"{path}: cannot be read ({error.strerror})") from error
     except json.JSONDecodeError as error:
         raise ValueError(f"{path}: not JSON (line {error.lineno}, column {error.colno}: {error.msg})") from error
     except (ValueError, RecursionError) as error:  # not UTF-8, a number of thousands of digits, nested too deeply
         raise ValueError(f"{path}: not JSON ({error})") from error
+    if twice:
+        raise ValueError(f"{path}: key {twice[0]!r} stands twice in one object; restore the file as it was recorded")
     _finite(document, path=path, field="document")
     return document
 
@@ -151,14 +156,26 @@ def baselines(document: Any, *, path: Path, gpu_key: str) -> list[Baseline]:
     return list(found.values())
 
 
-def _finite(value: Any, *, path: Path, field: str) -> None:
-    """Refuse what Python's parser lets through: NaN, Infinity, and numbers too large for a float."""
+def _unique(pairs: Sequence[tuple[str, Any]], twice: list[str]) -> dict[str, Any]:
+    """The object of `pairs`, noting the keys that Python's parser would silently let the last one win of."""
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            twice.append(name)
+        found[name] = value
+    return found
+
+
+def _finite(value: Any, *, path: Path, field: str, depth: int = 0) -> None:
+    """Refuse what Python's parser lets through: NaN, Infinity, numbers too large for a float, and bottomless nesting."""
+    if depth > _DEEPEST:
+        raise ValueError(f"{path}: nested more than {_DEEPEST} levels deep; restore the file as it was recorded")
     if isinstance(value, dict):
         for name, item in value.items():
-            _finite(item, path=path, field=name if field == "document" else f"{field}.{name}")
+            _finite(item, path=path, field=name if field == "document" else f"{field}.{name}", depth=depth + 1)
     elif isinstance(value, list):
         for index, item in enumerate(value):
-            _finite(item, path=path, field=f"{field}[{index}]")
+            _finite(item, path=path, field=f"{field}[{index}]", depth=depth + 1)
     elif isinstance(value, int | float) and not -_LARGEST <= value <= _LARGEST:  # false for NaN as well
         raise ValueError(f"{path}: {field}: expected a finite number")
 
@@ -215,9 +232,11 @@ def _baseline(block: Mapping[str, Any], *, path: Path, gpu_key: str, where: str)
         peak_bytes=_bytes(block.get("peak_bytes"), where=f"{where}.peak_bytes"),
         fingerprint=fingerprint,
     )
-    if source == RECORDED:
-        _agrees(baseline, run_from_json(block.get("run", {}), where=f"{where}.run"), where=where)
-    return baseline
+    if source == PUBLISHED:
+        return baseline
+    run = run_from_json(block.get("run", {}), where=f"{where}.run")
+    _agrees(baseline, run, where=where)
+    return dataclasses.replace(baseline, cold_starts=run.cold_starts)
 
 
 def _medians(values: Any, *, where: str) -> tuple[float, ...]:

@@ -40,6 +40,11 @@ def _parser() -> argparse.ArgumentParser:
     promote = commands.add_parser("promote", help="make the recorded obtained.json of a GPU key its next baseline")
     promote.add_argument("gpu_key", metavar="GPU_KEY")
     promote.add_argument("--name", default="recorded", help="NNNN_<name>.json; default: recorded")
+    promote.add_argument(
+        "--accept-slower",
+        metavar="REASON",
+        help="why cases may be slower than their oldest baseline; stored in the file",
+    )
     promote.set_defaults(command=_promote)
 
     check = commands.add_parser("check", help="validate baseline files; without FILE, all of them")
@@ -61,7 +66,7 @@ def _list(options: argparse.Namespace) -> list[str]:
         for path in baselines.files(options.root, gpu_key):
             for found in baselines.read(path, gpu_key=gpu_key):
                 count = str(len(found.process_medians_s))
-                rows.append((gpu_key, path.name, found.case_key, found.source, f"{found.median_s:.4g} s", count))
+                rows.append((gpu_key, path.name, found.case_key, found.source, f"{found.latency_s:.4g} s", count))
     shown = [[printable(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
     for row in shown:
@@ -70,7 +75,7 @@ def _list(options: argparse.Namespace) -> list[str]:
 
 
 def _promote(options: argparse.Namespace) -> list[str]:
-    target = baselines.promote(options.root, options.gpu_key, name=options.name)
+    target = baselines.promote(options.root, options.gpu_key, name=options.name, accept_slower=options.accept_slower)
     print(printable(f"{target}: review it, then commit it"))
     return []
 

@@ -24,6 +24,7 @@ class Outcome(enum.StrEnum):
     SLOWER = "SLOWER"
     BIGGER = "BIGGER"
     STALE = "STALE"  # the baseline was recorded for another recipe
+    MISSING = "MISSING"  # the baseline holds a case that was not measured
     UNDECIDED = "UNDECIDED"
     FASTER = "FASTER"
     SMALLER = "SMALLER"
@@ -60,14 +61,31 @@ class ColdStart:
     def total_s(self) -> float:
         return self.import_s + self.load_s + self.apply_s + self.first_image_s
 
+    @property
+    def stage_s(self) -> float:
+        """Seconds that the stage itself costs at a start: applying it and its first image, which compiles."""
+        return self.apply_s + self.first_image_s
+
+    @property
+    def cache(self) -> str:
+        """What inductor's graph cache held: "cold" where anything was missing, "warm", or "eager" where none was asked."""
+        if self.cache_misses:
+            return "cold cache"
+        return "warm cache" if self.cache_hits else "eager"
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Process:
-    """What one fresh worker process measured: the seconds and peak bytes of each round, in order."""
+    """What one fresh worker process measured: the seconds and peak bytes of each round, in order.
+
+    `void` says of each round that had to be measured again why it was; `health` sums up what the machine said meanwhile.
+    """
 
     seconds: tuple[float, ...]
     peak_bytes: tuple[int, ...]
     cold_start: ColdStart
+    void: tuple[str, ...] = ()
+    health: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def median_s(self) -> float:
@@ -84,19 +102,28 @@ class Run:
     recipe: Mapping[str, Any]
     structure: Mapping[str, Any]
     cold_start: ColdStart
-    components_s: Mapping[str, float]
+    components_s: Mapping[str, float] = dataclasses.field(default_factory=dict)
     processes: tuple[Process, ...] = ()
     counts: Mapping[str, Any] | None = None
     parity: Mapping[str, float | None] | None = None
+
+    @property
+    def stage(self) -> str:
+        """The second part of the case key."""
+        return self.case_key.split("/")[1]
 
     @property
     def process_medians_s(self) -> tuple[float, ...]:
         return tuple(process.median_s for process in self.processes)
 
     @property
-    def median_s(self) -> float:
-        """Median of the process medians, in seconds."""
-        return statistics.median(self.process_medians_s)
+    def latency_s(self) -> float:
+        """Geometric mean of the process medians, in seconds: the centre that intervals are built around."""
+        return statistics.geometric_mean(self.process_medians_s)
+
+    @property
+    def cold_starts(self) -> tuple[ColdStart, ...]:
+        return tuple(process.cold_start for process in self.processes)
 
     @property
     def peak_bytes(self) -> int:
@@ -114,14 +141,44 @@ class Baseline:
     process_medians_s: tuple[float, ...]
     peak_bytes: int
     fingerprint: str | None
+    cold_starts: tuple[ColdStart, ...] = ()
 
     @property
-    def median_s(self) -> float:
-        return statistics.median(self.process_medians_s)
+    def latency_s(self) -> float:
+        """Geometric mean of the process medians, in seconds."""
+        return statistics.geometric_mean(self.process_medians_s)
 
     @property
     def name(self) -> str:
         return Path(self.path).stem
+
+
+class Turns(enum.StrEnum):
+    """How the two arms of a live comparison take turns."""
+
+    ROUNDS = "rounds"
+    PROCESSES = "processes"
+
+    @property
+    def says(self) -> str:
+        if self is Turns.ROUNDS:
+            return "taking turns round by round"
+        return "taking turns process by process, because both do not fit at once"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """A live comparison of one case: the other arm's run, and the log-ratio this/other of each pair of fresh processes.
+
+    `own_first` says of each pair whether this arm's process was opened first. `label` names the other arm.
+    """
+
+    case_key: str
+    label: str
+    other: Run
+    turns: Turns
+    log_ratios: tuple[float, ...] = ()
+    own_first: tuple[bool, ...] = ()
 
 
 def to_json(record: Any) -> dict[str, Any]:
@@ -137,11 +194,14 @@ def run_from_json(data: Mapping[str, Any], *, where: str) -> Run:
     processes = fields.get("processes", ())
     if not isinstance(processes, list | tuple):
         raise ValueError(f"{where}: processes: expected a list, found {type(processes).__name__}")
-    fields["processes"] = tuple(_process(item, where=f"{where}: processes[{i}]") for i, item in enumerate(processes))
+    fields["processes"] = tuple(
+        process_from_json(item, where=f"{where}: processes[{i}]") for i, item in enumerate(processes)
+    )
     return Run(**fields)
 
 
-def _process(data: Any, *, where: str) -> Process:
+def process_from_json(data: Any, *, where: str) -> Process:
+    """A `Process` from what `to_json` wrote; a `ValueError` names `where` and the field that is wrong."""
     fields = _fields(Process, data, where=where)
     for name in ("seconds", "peak_bytes"):
         if not isinstance(fields[name], list | tuple) or not fields[name]:
@@ -149,18 +209,35 @@ def _process(data: Any, *, where: str) -> Process:
     fields["seconds"] = tuple(positive(value, where=f"{where}: seconds") for value in fields["seconds"])
     fields["peak_bytes"] = tuple(int(positive(value, where=f"{where}: peak_bytes")) for value in fields["peak_bytes"])
     fields["cold_start"] = _cold_start(fields["cold_start"], where=f"{where}: cold_start")
+    fields["void"] = _texts(fields.get("void", ()), where=f"{where}: void")
+    if not isinstance(fields.get("health", {}), Mapping):
+        raise ValueError(f"{where}: health: expected an object, found {type(fields['health']).__name__}")
     return Process(**fields)
 
 
 def _cold_start(data: Any, *, where: str) -> ColdStart:
-    return ColdStart(**_fields(ColdStart, data, where=where))
+    fields = _fields(ColdStart, data, where=where)
+    for name, value in fields.items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= sys.float_info.max:
+            raise ValueError(f"{where}: {name}: expected a finite number, zero or above, found {value!r}")
+    return ColdStart(**fields)
+
+
+def _texts(values: Any, *, where: str) -> tuple[str, ...]:
+    if not isinstance(values, list | tuple) or not all(isinstance(value, str) for value in values):
+        raise ValueError(f"{where}: expected a list of sentences, found {values!r}")
+    return tuple(values)
 
 
 def _fields(cls: type, data: Any, *, where: str) -> dict[str, Any]:
     if not isinstance(data, Mapping):
         raise ValueError(f"{where}: expected an object, found {type(data).__name__}")
     known = {field.name: field for field in dataclasses.fields(cls)}
-    required = {name for name, field in known.items() if field.default is dataclasses.MISSING}
+    required = {
+        name
+        for name, field in known.items()
+        if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+    }
     for problem, names in (("missing", required - set(data)), ("unknown", set(data) - set(known))):
         if names:
             raise ValueError(f"{where}: {problem} field {', '.join(sorted(names))}")

@@ -1,0 +1,233 @@
+"""The recording lock: one recording at a time, seen from real processes, and a lock file that anyone may have made."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import fcntl
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import speedgate
+from speedgate.lock import recording_lock
+from tests.baseline_samples import KEY
+
+HOLDER = """
+import sys
+from pathlib import Path
+from speedgate.lock import recording_lock
+
+with recording_lock(sys.argv[1], folder=Path(sys.argv[2])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def lock_file(folder: Path) -> Path:
+    return folder / f"speedgate-{KEY}.lock"
+
+
+@contextlib.contextmanager
+def holder(folder: Path) -> Iterator[subprocess.Popen[str]]:
+    """Another process that holds the lock until its standard input is closed."""
+    environment = {**os.environ, "PYTHONPATH": str(Path(speedgate.__file__).parents[1])}
+    command = [sys.executable, "-c", HOLDER, KEY, str(folder)]
+    with subprocess.Popen(
+        command, cwd=folder, env=environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        yield process
+
+
+def refusal(folder: Path) -> str:
+    """The message with which a recording is refused; it is one line that cannot steer a terminal."""
+    with pytest.raises(ValueError) as caught, recording_lock(KEY, folder=folder):
+        pytest.fail("two recordings at once")
+    assert str(caught.value).isprintable()
+    return str(caught.value)
+
+
+def test_a_second_recording_is_refused_and_the_first_is_named(tmp_path: Path) -> None:
+    """Process, start and folder of the one that runs can be read off, so that it can be waited for or ended."""
+    with holder(tmp_path) as process:
+        said = refusal(tmp_path)
+
+    assert said.startswith(f"another recording on {KEY} is running: process {process.pid}, started 2")
+    assert said.endswith(f", in '{tmp_path}'; wait for it or end it")
+
+
+def test_the_next_recording_starts_when_the_first_has_ended(tmp_path: Path) -> None:
+    """Nothing is left behind that would keep another user of the machine out."""
+    with holder(tmp_path):
+        pass
+
+    assert list(tmp_path.iterdir()) == []
+    with recording_lock(KEY, folder=tmp_path):
+        assert lock_file(tmp_path).exists()
+
+
+def test_what_a_killed_recording_leaves_blocks_nobody(tmp_path: Path) -> None:
+    """The kernel lets go of the lock, and the next holder's facts replace those of the dead one."""
+    with holder(tmp_path) as process:
+        process.kill()
+    left = lock_file(tmp_path).read_text()
+    lock_file(tmp_path).write_text(left + "x" * 2000)
+
+    with recording_lock(KEY, folder=tmp_path):
+        assert f"process {os.getpid()}, started" in refusal(tmp_path)
+
+    assert f'"pid": {process.pid}' in left
+
+
+def test_the_holder_writes_who_it_is(tmp_path: Path) -> None:
+    """The file says which process records, since when, where and by which command."""
+    with recording_lock(KEY, folder=tmp_path):
+        facts = json.loads(lock_file(tmp_path).read_text())
+
+    assert (facts["pid"], facts["directory"]) == (os.getpid(), str(Path.cwd()))
+    assert datetime.datetime.fromisoformat(facts["started"]).tzinfo is datetime.UTC
+    assert Path(sys.orig_argv[0]).name in facts["command"]
+
+
+def test_the_lock_is_given_back_when_a_recording_fails(tmp_path: Path) -> None:
+    """An error inside is not held against the next recording."""
+    with pytest.raises(ZeroDivisionError), recording_lock(KEY, folder=tmp_path):
+        raise ZeroDivisionError
+
+    with recording_lock(KEY, folder=tmp_path):
+        pass
+
+
+def test_another_key_is_another_lock(tmp_path: Path) -> None:
+    """Two kinds of GPU in one machine may be recorded at once."""
+    with recording_lock(KEY, folder=tmp_path), recording_lock("nvidia-t4", folder=tmp_path):
+        assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_the_lock_is_the_machines_not_the_checkouts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a folder it lies among the temporary files, where every checkout looks."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+
+    with recording_lock(KEY):
+        assert list(tmp_path.iterdir()) == [lock_file(tmp_path)]
+
+
+@pytest.mark.parametrize("gpu_key", ["", "../elsewhere", "a/b", "a\n"])
+def test_the_key_cannot_lead_elsewhere(tmp_path: Path, gpu_key: str) -> None:
+    """A key becomes part of a file name."""
+    with pytest.raises(ValueError, match="GPU key"), recording_lock(gpu_key, folder=tmp_path):
+        pytest.fail("a lock outside of its folder")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "nonsense",
+        "[]",
+        "[" * 9000,
+        '{"pid": 1}',
+        '{"pid": Infinity, "started": "2026-01-01", "directory": "/"}',
+        '{"pid": 1, "started": "\\u001b[2J", "directory": "/"}',
+        b"\xff\xfe",
+    ],
+)
+def test_a_holder_that_cannot_be_read_is_still_a_holder(tmp_path: Path, text: str | bytes) -> None:
+    """Where the file says nothing usable, the message says how to find the process."""
+    with recording_lock(KEY, folder=tmp_path):
+        lock_file(tmp_path).write_bytes(text if isinstance(text, bytes) else text.encode())
+        said = refusal(tmp_path)
+
+    path = lock_file(tmp_path)
+    assert (
+        said
+        == f"another recording on {KEY} is running: lslocks names the process that holds {path}; wait for it or end it"
+    )
+
+
+def test_a_hostile_folder_is_shown_safely(tmp_path: Path) -> None:
+    """Escape sequences and line breaks in the file do not reach the terminal."""
+    facts = {"pid": 1, "started": "2026-01-01T00:00:00+00:00", "directory": "/\x1b[2J\n\u202e"}
+    with recording_lock(KEY, folder=tmp_path):
+        lock_file(tmp_path).write_text(json.dumps(facts))
+        said = refusal(tmp_path)
+
+    assert r"in '/\x1b[2J\n\u202e'" in said
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (Path.symlink_to, "cannot be opened (Too many levels of symbolic links)"),
+        (Path.hardlink_to, "is no file of its own"),
+        (lambda path, target: path.mkdir(), "cannot be opened (Is a directory)"),
+        (lambda path, target: os.mkfifo(path), "is no file of its own"),
+    ],
+)
+def test_only_a_file_of_its_own_is_written_to(tmp_path: Path, make: Callable[[Path, Path], Any], said: str) -> None:
+    """Where anyone may put a link, what it leads to is left alone."""
+    target = tmp_path / "precious"
+    target.write_text("precious")
+    make(lock_file(tmp_path), target)
+
+    assert f"{lock_file(tmp_path)}: {said}, and it is what keeps two recordings apart: once" in refusal(tmp_path)
+    assert target.read_text() == "precious"
+
+
+def test_a_file_of_another_user_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever owns the file could change what it says, so its owner is asked to remove it."""
+    lock_file(tmp_path).write_text("theirs")
+    owner = os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
+
+    assert f"belongs to the user with id {owner}, and" in refusal(tmp_path)
+    assert lock_file(tmp_path).read_text() == "theirs"
+
+
+def test_a_file_that_may_not_be_opened_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the system denies is a message with the next step, not a traceback."""
+
+    def denied(*_: Any) -> int:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "open", denied)
+
+    said = refusal(tmp_path)
+
+    assert f"{lock_file(tmp_path)}: cannot be opened (Permission denied)" in said
+    assert said.endswith("have it removed by its owner")
+
+
+def test_a_file_that_is_removed_before_it_is_locked_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A holder that ends in between takes its file away, and a lock on a file without a name keeps nobody out."""
+    flock, removals = fcntl.flock, iter([lock_file(tmp_path).unlink])
+    monkeypatch.setattr(fcntl, "flock", lambda *arguments: (next(removals, lambda: None)(), flock(*arguments)))
+
+    with recording_lock(KEY, folder=tmp_path):
+        assert f"process {os.getpid()}, started" in refusal(tmp_path)
+
+
+def test_a_file_that_is_always_removed_ends_in_a_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever keeps taking the file away gets no endless loop."""
+    monkeypatch.setattr(fcntl, "flock", lambda *_: lock_file(tmp_path).unlink())
+
+    assert "was replaced 10 times while it was being locked" in refusal(tmp_path)
+
+
+def test_the_file_of_another_holder_is_left_alone(tmp_path: Path) -> None:
+    """Where somebody removed the file while it was held, the next holder's file is not removed with ours."""
+    with recording_lock(KEY, folder=tmp_path):
+        lock_file(tmp_path).unlink()
+        lock_file(tmp_path).write_text("another's")
+
+    assert lock_file(tmp_path).read_text() == "another's"
