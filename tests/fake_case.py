@@ -34,6 +34,7 @@ class FakeCase:
         path = Path("behaviour.json")
         self.wrong: dict[str, Any] = json.loads(path.read_text()).get(stage, {}) if path.exists() else {}
         self.rounds = 0
+        self.images = 0
         with Path("builds.log").open("a") as log:
             log.write(f"{stage} {os.getpid()}\n")
 
@@ -51,16 +52,18 @@ class FakeCase:
 
     def first_image(self) -> dict[str, Any]:
         self._misbehave("first_image")
+        self.images += 1
         return {"first_image_s": 1.5, "cache_hits": 0, "cache_misses": 0}
 
     def generate(self) -> dict[str, Any]:
         self._misbehave("generate")
         self.rounds += 1
+        self.images += 1
         wobble = 1 + 0.002 * (-1) ** self.rounds
         usual = CUDA_SECONDS if self.device == "cuda" else SECONDS
         seconds = usual[self.case.stage] * wobble * self.wrong.get("slower", 1.0)
         peak_bytes = round(PEAK_BYTES * self.wrong.get("bigger", 1.0))
-        return {"seconds": self.wrong.get("seconds", seconds), "peak_bytes": peak_bytes}
+        return {"seconds": self.wrong.get("seconds", seconds), "peak_bytes": peak_bytes, "images": self.images}
 
     def inspect(self, *, precise: bool = False) -> dict[str, Any]:
         self._misbehave("inspect")
@@ -89,6 +92,8 @@ class FakeCase:
             "graph_breaks": 0,
             "recompiles": recompiles,
             "cudagraph_skips": self.wrong.get("cudagraph_skips", 0),
+            "denoiser_calls": self.case.spec.workload.steps,
+            "vae_decode_calls": self.wrong.get("vae_decode_calls", 1),
             "syncs_per_step": syncs,
         }
 

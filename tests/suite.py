@@ -14,8 +14,12 @@ from speedgate.environment import resolve_machine
 ROOT = Path(__file__).parents[1]
 
 CONFTEST = """
+import os
 import sys
+import tempfile
+
 sys.path[:0] = {paths!r}
+tempfile.tempdir = os.getcwd()  # a recording's lock in here holds up nobody else's
 
 import pytest
 
@@ -28,17 +32,17 @@ def worker_factory():
 """
 
 
-FAKE_PYNVML = """
-class NVMLError(Exception): pass
-class NVMLError_NotSupported(NVMLError): pass
-class Memory: total = 81920 * 2**20
-nvmlInit = nvmlShutdown = lambda: None
-nvmlDeviceGetCount = lambda: 1
-nvmlDeviceGetHandleByIndex = lambda index: index
-nvmlDeviceGetName = lambda handle: "NVIDIA A100-SXM4-80GB"
-nvmlDeviceGetMemoryInfo = lambda handle: Memory
-nvmlDeviceGetEnforcedPowerLimit = lambda handle: 400_000
-nvmlSystemGetDriverVersion = lambda: "580.0"
+A100_CONFTEST = """
+import json
+import pathlib
+
+from tests.fake_nvml import FakeNvml, answers
+
+sys.modules["pynvml"] = FakeNvml(answers("published_a100") | json.loads(pathlib.Path("nvml.json").read_text()))
+
+import fixtures.case
+
+fixtures.case._check_torch = lambda device: None
 """
 
 
@@ -56,14 +60,16 @@ class Suite:
 
     def pretend_a100(self) -> None:
         """Make this machine an A100 of the published key, as far as NVML and torch are asked, with its published file."""
-        (self.path / "pynvml.py").write_text(FAKE_PYNVML)
         with (self.path / "conftest.py").open("a") as conftest:
-            conftest.write(
-                "\nsys.path.insert(0, '.')\nimport fixtures.case\nfixtures.case._check_torch = lambda device: None\n"
-            )
+            conftest.write(A100_CONFTEST)
+        self.answer()
         folder = Path("baselines") / "nvidia-a100-sxm4-80gb-400w"
         shutil.copytree(ROOT / folder, self.path / folder)
         self.device = "cuda"
+
+    def answer(self, **questions: list[Any]) -> None:
+        """What NVML says of the pretended GPU instead, in the next run."""
+        (self.path / "nvml.json").write_text(json.dumps(questions))
 
     def misbehave(self, **stages: dict[str, Any]) -> None:
         """What is wrong with which stage in the next run."""
@@ -88,7 +94,7 @@ class Suite:
 
     def record(self, *arguments: str) -> pytest.RunResult:
         """Record the whole ladder, as a baseline is."""
-        return self.run("--gate=record", "--processes=3", "--rounds=4", *arguments)
+        return self.run("--gate=record", "--rounds=4", *arguments)
 
     def builds(self) -> list[str]:
         """The stages in the order in which workers built them."""
@@ -96,7 +102,7 @@ class Suite:
 
     def result(self, stage: str) -> dict[str, Any]:
         """What the session left on disk of one case."""
-        path = self.path / "results" / f"sdxl-tiny__{stage}__64px-4steps-b1.json"
+        (path,) = (self.path / "results").glob(f"*__{stage}__*.json")
         document: dict[str, Any] = json.loads(path.read_text())
         return document
 

@@ -1,79 +1,64 @@
-"""The clock that stands still until a worker has measured, and the rounds that move it."""
+"""Rounds as they are measured and checked, and the clock that hands them to pytest-benchmark."""
 
+import itertools
 import math
 
 import pytest
 
-from speedgate.clock import Plan, Rounds, WorkerClock
-from speedgate.records import ColdStart
+from speedgate.clock import Arm, Plan, VoidMeasurement, WorkerClock, hand_over, log_ratio, measure_pair, measure_process
+from speedgate.health import HostMonitor, Reading
+from tests.baseline_samples import COLD, make_run
 
 INNER = """
 import pytest
-from speedgate.clock import Plan, Rounds, WorkerClock
-from tests.test_clock import Factory
+from speedgate.clock import WorkerClock, hand_over
+from tests.baseline_samples import make_run
 
-factory, clock = Factory(), WorkerClock()
+clock = WorkerClock()
 
 
 @pytest.mark.benchmark(timer=clock)
 def test_seconds(benchmark):
-    rounds = factory.rounds(Plan(processes=2, rounds=3), clock=clock)
+    hand_over(benchmark, make_run(medians_s=(0.5, 3.0)).processes, clock=clock)
 
-    benchmark.pedantic(rounds.one, rounds=rounds.total, iterations=1)
-
-    assert benchmark.stats.stats.data == {seconds}
+    assert benchmark.stats.stats.data == pytest.approx([0.49, 0.5, 0.51, 2.99, 3.0, 3.01])
 """
 
 
 class Scripted:
-    """A target whose n-th generation takes 0.25 s times its number, which counts on from worker to worker."""
+    """A target whose n-th image takes n quarters of a second, without taking any; it keeps a log of its turns."""
 
-    def __init__(self, number):
-        self.number, self.generated, self.closed = number, 0, False
+    def __init__(self, name="a", log=None, **reply):
+        self.name, self.reply, self.images = name, reply, 1
+        self.log = [] if log is None else log
 
     def call(self, operation, **keywords):
         """Answer as a built case does."""
-        assert (operation, keywords, self.closed) == ("generate", {}, False)
-        self.generated += 1
-        return {"seconds": 0.25 * (10 * self.number + self.generated), "peak_bytes": 100 * self.number + self.generated}
+        assert (operation, keywords) == ("generate", {})
+        self.images += 1
+        self.log.append(self.name)
+        return {"seconds": 0.25 * self.images, "peak_bytes": self.images, "images": self.images} | self.reply
 
     def close(self):
-        """Refuse whatever follows."""
-        self.closed = True
+        """Nothing is held."""
 
 
-class Factory:
-    """Starts scripted workers, one at a time, and keeps count."""
+class Moody(HostMonitor):
+    """A machine that voids the rounds it is told to."""
 
-    def __init__(self):
-        self.workers = []
+    def __init__(self, *void):
+        super().__init__()
+        self.answers = itertools.chain(void, itertools.repeat(None))
 
-    def fresh(self):
-        """End the present worker and return a new one with its cold start."""
-        for worker in self.workers:
-            worker.close()
-        number = len(self.workers)
-        self.workers.append(Scripted(number))
-        return self.workers[-1], cold_start(number)
-
-    def rounds(self, plan, *, clock):
-        """Rounds that begin with a worker that is there already."""
-        worker, cold = self.fresh()
-        return Rounds(plan, fresh=self.fresh, worker=worker, cold_start=cold, clock=clock)
+    def end(self):
+        """The next answer."""
+        return Reading(facts={"stolen_s": 0.5}, void=next(self.answers))
 
 
-def cold_start(number):
-    """The cold start that tells that worker from the others."""
-    return ColdStart(import_s=1.0, load_s=float(number), apply_s=0.0, first_image_s=0.0, cache_hits=0, cache_misses=0)
-
-
-def measure(plan):
-    """The factory and what its workers measured by that plan."""
-    factory = Factory()
-    rounds = factory.rounds(plan, clock=WorkerClock())
-    for _ in range(rounds.total):
-        rounds.one()
-    return factory, rounds
+def make_arm(worker, *, monitor=None, **plan):
+    """An arm with that worker, one process of four rounds unless told otherwise."""
+    plan = Plan(**{"processes": 1, "rounds": 4} | plan)
+    return Arm(worker=worker, cold_start=COLD, plan=plan, monitor=monitor or HostMonitor())
 
 
 def test_the_clock_stands_still_until_it_is_moved():
@@ -88,72 +73,130 @@ def test_the_clock_stands_still_until_it_is_moved():
     assert clock() == 1.75
 
 
-@pytest.mark.parametrize("seconds", [0.0, -0.0, -1.0, math.nan, math.inf, -math.inf])
-def test_what_is_no_duration_does_not_move_the_clock(seconds):
-    """Zero, negative, undefined and infinite seconds are refused with the figure, and the clock stays."""
-    clock = WorkerClock()
-
-    with pytest.raises(ValueError, match=rf"measured {seconds!r} s for a round: not a duration"):
-        clock.advance(seconds)
-
-    assert clock() == 0.0
-
-
-def test_rounds_are_spread_over_fresh_processes():
-    """Each process holds its own rounds, seconds and bytes, without the warm-up round that precedes them."""
-    _, rounds = measure(Plan(processes=3, rounds=2))
-
-    found = rounds.processes()
-
-    assert [process.seconds for process in found] == [(0.5, 0.75), (3.0, 3.25), (5.5, 5.75)]
-    assert [process.peak_bytes for process in found] == [(2, 3), (102, 103), (202, 203)]
-    assert [process.cold_start for process in found] == [cold_start(number) for number in range(3)]
-
-
-def test_no_more_processes_are_started_than_planned():
-    """The first worker is the one that was built already, and the last is left alive for what follows."""
-    factory, rounds = measure(Plan(processes=3, rounds=2))
-
-    assert [worker.closed for worker in factory.workers] == [True, True, False]
-    assert rounds.worker is factory.workers[-1]
-
-
-@pytest.mark.parametrize("warmup_rounds", [0, 1, 3])
-def test_warm_up_rounds_are_done_and_not_kept(warmup_rounds):
-    """Every process warms up by itself; neither the record nor the clock knows of it."""
-    factory, rounds = measure(Plan(processes=2, rounds=2, warmup_rounds=warmup_rounds))
-
-    kept_s = [process.seconds for process in rounds.processes()]
-
-    assert [worker.generated for worker in factory.workers] == [warmup_rounds + 2] * 2
-    assert kept_s[0] == (0.25 * (warmup_rounds + 1), 0.25 * (warmup_rounds + 2))
-    assert rounds.clock() == sum(map(sum, kept_s))
-
-
-def test_an_unfinished_process_keeps_the_rounds_it_did():
-    """A measurement that was cut short holds what was measured, and asking twice does not change it."""
-    rounds = Factory().rounds(Plan(processes=2, rounds=5), clock=WorkerClock())
-    rounds.one()
-
-    assert [process.seconds for process in rounds.processes()] == [(0.5,)]
-    assert [process.seconds for process in rounds.processes()] == [(0.5,)]
-
-
-def test_a_round_without_a_duration_is_not_kept(monkeypatch):
-    """What the clock refuses does not become part of the record."""
-    monkeypatch.setattr(Scripted, "call", lambda *_: {"seconds": 0.0, "peak_bytes": 1})
-    rounds = Factory().rounds(Plan(processes=1, rounds=1), clock=WorkerClock())
-
-    with pytest.raises(ValueError, match="not a duration"):
-        rounds.one()
-
-    assert rounds.processes() == ()
-
-
 def test_pytest_benchmark_sees_exactly_the_workers_seconds(pytester):
-    """Driven by the real `benchmark` fixture, its data are the measured seconds and nothing else."""
-    pytester.makepyfile(INNER.format(seconds=[0.5, 0.75, 1.0, 3.0, 3.25, 3.5]))
+    """Handed to the real `benchmark` fixture, its data are the measured seconds and nothing else."""
+    pytester.makepyfile(INNER)
 
     result = pytester.runpytest_inprocess("--benchmark-warmup=off", "-p", "no:cacheprovider")
 
     result.assert_outcomes(passed=1)
+
+
+@pytest.mark.parametrize("warmup_rounds", [0, 1, 3])
+def test_warm_up_rounds_are_made_and_not_kept(warmup_rounds):
+    """A process keeps its rounds, seconds and bytes, without the images that warm it up."""
+    process = measure_process(make_arm(Scripted(), warmup_rounds=warmup_rounds, rounds=2))
+
+    first = warmup_rounds + 2
+    assert process.seconds == (0.25 * first, 0.25 * (first + 1))
+    assert process.peak_bytes == (first, first + 1)
+    assert process.cold_start is COLD
+
+
+@pytest.mark.parametrize(("least_s", "rounds"), [(0.0, 4), (1.9, 4), (3.0, 6), (1e9, 1000)])
+def test_short_rounds_are_repeated_until_they_fill_the_time(least_s, rounds):
+    """A warm-up round of 0.5 s tells how many rounds fill the time; never fewer than asked for, never more than 1000."""
+    assert make_arm(Scripted(), least_s=least_s).warm_up() == rounds
+
+
+def test_a_pair_takes_turns_so_that_each_follows_itself_as_often_as_the_other():
+    """Own other other own: in a block of four each arm has one round after its own and one after the other's."""
+    log = []
+    own, other = (make_arm(Scripted(name, log)) for name in "ab")
+
+    processes = measure_pair(own, other)
+
+    assert "".join(log) == "ab" + "abbaabba"
+    assert [len(process.seconds) for process in processes] == [4, 4]
+
+
+def test_the_ratio_of_a_pair_cancels_what_a_turn_costs():
+    """With a round after the other arm's 7 % slower, two equal arms have the ratio 1, and 3 % more work shows as 3 %."""
+    after_own, after_other = 1.0, 1.07
+    own = [after_own, after_other] * 10
+    other = [after_other, after_own] * 10
+
+    assert log_ratio(own, other, rounds_in_turn=True) == pytest.approx(0.0)
+    assert math.exp(log_ratio([1.03 * value for value in own], other, rounds_in_turn=True)) == pytest.approx(1.03)
+
+
+def test_the_ratio_of_a_pair_is_blind_to_a_drift_of_the_machine():
+    """A machine that slows down by half over the rounds does so for both arms."""
+    drift = [1 + 0.5 * turn / 80 for turn in range(80)]
+    own = [seconds for turn, seconds in enumerate(drift) if turn % 4 in (0, 3)]
+    other = [seconds for turn, seconds in enumerate(drift) if turn % 4 in (1, 2)]
+
+    assert log_ratio(own, other, rounds_in_turn=True) == pytest.approx(0.0, abs=1e-4)
+
+
+def test_arms_that_do_not_fit_at_once_are_compared_by_their_medians():
+    """Process by process there are no blocks, and the numbers of rounds may differ."""
+    assert math.exp(log_ratio([3.0, 2.0, 9.0], [2.0, 4.0], rounds_in_turn=False)) == pytest.approx(1.0)
+
+
+def test_a_void_round_is_measured_again_and_told():
+    """The record holds as many rounds as planned, and why others were dropped."""
+    process = measure_process(make_arm(Scripted(), monitor=Moody(None, "hot", None)))
+
+    assert process.seconds == (0.75, 1.25, 1.5, 1.75)
+    assert process.void == ("hot",)
+    assert process.health["stolen_s"] == 2.0
+
+
+def test_a_machine_that_goes_on_voiding_ends_the_measurement():
+    """After a set number of void rounds the measurement is void, with the reason of the last."""
+    arm = make_arm(Scripted(), monitor=Moody(*["hot"] * 9), void_rounds=2)
+
+    with pytest.raises(VoidMeasurement, match="3 rounds of one process were void, the last one: hot"):
+        measure_process(arm)
+
+
+@pytest.mark.parametrize("seconds", [0.0, -0.0, -1.0, math.nan, math.inf, -math.inf, "1", None, 1])
+def test_what_is_no_duration_is_void(seconds):
+    """Zero, negative, undefined and infinite seconds, and what is no number of seconds, are refused with the figure."""
+    arm = make_arm(Scripted(seconds=seconds), least_s=0.0)
+
+    with pytest.raises(VoidMeasurement, match="for a round: not a duration"):
+        arm.round()
+
+    assert arm.seconds == []
+
+
+def test_a_reused_round_is_void():
+    """Seconds that come without a new image are those of an earlier round."""
+    with pytest.raises(VoidMeasurement, match="image 7 of a process was followed by image 7: a reused round"):
+        measure_process(make_arm(Scripted(images=7)))
+
+
+def test_a_round_of_a_cold_process_is_void():
+    """The image that compiles and the one that warms up are never a round."""
+    with pytest.raises(VoidMeasurement, match="a round followed 1 images of its process"):
+        make_arm(Scripted()).round()
+
+
+def test_a_worker_that_does_not_count_its_images_is_too_old():
+    """A checkout from before the count is refused in words instead of being trusted."""
+    with pytest.raises(VoidMeasurement, match="too old to be compared with"):
+        measure_process(make_arm(Scripted(images=None)))
+
+
+def test_seconds_that_the_worker_did_not_count_are_void(monkeypatch):
+    """Rounds that take twice what they say were not synchronised, or work was done outside of the clock."""
+    now_s = itertools.count(0.0, 2.5)
+    monkeypatch.setattr("speedgate.clock.time.perf_counter", lambda: next(now_s))
+
+    with pytest.raises(VoidMeasurement, match=r"4 rounds took 10 s, of which the worker's clock counted 4.5 s"):
+        measure_process(make_arm(Scripted()))
+
+
+def test_a_run_is_handed_over_in_one_call():
+    """pytest-benchmark is asked for exactly as many rounds as there are."""
+    asked = {}
+
+    class Fixture:
+        def pedantic(self, function, **keywords):
+            asked.update(keywords)
+
+    hand_over(Fixture(), make_run(medians_s=(0.5, 3.0)).processes)
+
+    assert asked == {"rounds": 6, "iterations": 1}

@@ -1,8 +1,11 @@
 """Verdicts on memory, the ladder and facts; what holds for every claim; and what each mode makes of an outcome."""
 
+import dataclasses
+
 import pytest
 
-from speedgate.gate import Mode, Policy, judge_facts, judge_ladder, judge_latency, judge_memory, worst
+from speedgate.gate import judge_cold_start, judge_facts, judge_ladder, judge_latency, judge_memory, worst
+from speedgate.policy import Mode, Policy
 from speedgate.records import Outcome, Verdict
 from tests.baseline_samples import BF16, INT8, make_baseline, make_run
 
@@ -12,7 +15,7 @@ RED = {
     "report": "",
     "record": "NOT_APPLIED DIFFERENT INVALID",
     "auto": "NOT_APPLIED DIFFERENT INVALID SLOWER BIGGER",
-    "enforce": "NOT_APPLIED DIFFERENT INVALID SLOWER BIGGER STALE UNDECIDED NO_BASELINE",
+    "enforce": "NOT_APPLIED DIFFERENT INVALID SLOWER BIGGER STALE MISSING UNDECIDED NO_BASELINE",
 }
 
 
@@ -146,3 +149,68 @@ def test_the_worst_outcome_speaks_for_a_case():
 def test_a_case_that_nobody_judged_has_no_outcome():
     """Silence is not PASS."""
     assert worst([]) is None
+
+
+def start(case_key=INT8, *, seconds, hits=0, misses=0, count=1):
+    """A run whose every process applied its stage and made its first image in so many seconds."""
+    run = make_run(case_key, medians_s=(1.0,) * count)
+    cold = dataclasses.replace(run.cold_start, apply_s=0.0, first_image_s=seconds, cache_hits=hits, cache_misses=misses)
+    return dataclasses.replace(
+        run, processes=tuple(dataclasses.replace(process, cold_start=cold) for process in run.processes)
+    )
+
+
+def kept(run):
+    """The baseline that such a run is recorded as."""
+    return dataclasses.replace(make_baseline(1.0, 1.0), cold_starts=run.cold_starts)
+
+
+@pytest.mark.parametrize(
+    ("new_s", "old_s", "outcome"),
+    [
+        (15.0, 10.0, Outcome.PASS),
+        (15.1, 10.0, Outcome.SLOWER),
+        (1.9, 0.1, Outcome.PASS),
+        (2.2, 0.1, Outcome.SLOWER),
+        (1.0, 10.0, Outcome.PASS),
+    ],
+)
+def test_a_start_is_slower_by_half_and_by_two_seconds(new_s, old_s, outcome):
+    """A first call that takes half as long again is SLOWER, unless that is less than two seconds more."""
+    verdict = judge_cold_start(start(seconds=new_s), kept(start(seconds=old_s)), POLICY)
+
+    assert (verdict.outcome, verdict.claim) == (outcome, "cold start")
+
+
+def test_a_start_is_compared_with_its_like():
+    """A cold cache is held against cold ones only, and where the baseline holds none there is no verdict."""
+    warm, cold = start(seconds=10.0, hits=2), start(seconds=60.0, misses=2)
+
+    assert judge_cold_start(cold, kept(warm), POLICY) is None
+    assert judge_cold_start(cold, kept(cold), POLICY).outcome is Outcome.PASS
+
+
+def test_a_start_of_another_recipe_is_stale():
+    """Compile seconds of another recipe are no baseline."""
+    run = dataclasses.replace(start(seconds=1.0), fingerprint="beef")
+
+    assert judge_cold_start(run, kept(start(seconds=1.0)), POLICY).outcome is Outcome.STALE
+
+
+def test_a_noisy_speedup_is_undecided():
+    """Stages whose processes are 10 % apart neither have nor lack their speed-up."""
+    noisy = [2.25, 2.5, 2.75]
+
+    verdict = judge_ladder(make_run(medians_s=noisy), make_run(BF16, medians_s=[2 * s for s in noisy]), 2.05, POLICY)
+
+    assert verdict.outcome is Outcome.UNDECIDED
+
+
+@pytest.mark.parametrize("outcome", [Outcome.FASTER, Outcome.SMALLER])
+@pytest.mark.parametrize("mode", Mode)
+def test_an_improvement_is_red_where_it_was_asked_for(mode, outcome):
+    """With --strict-improvement a gain has to be recorded before auto and enforce are green again."""
+    strict, lax = (Policy(mode=mode, strict_improvement=strict) for strict in (True, False))
+
+    assert strict.accepts(say(outcome)) is (mode in (Mode.REPORT, Mode.RECORD))
+    assert lax.accepts(say(outcome))

@@ -60,3 +60,28 @@ def test_a_synchronisation_or_a_skipped_cuda_graph_is_one_red_test(a100, wrong):
     a100.misbehave(compile=wrong)
 
     assert red(a100.run(*ARGUMENTS)) == ["test_compile[sdxl-compile]"]
+
+
+def test_a_throttled_gpu_is_invalid_and_no_figure(a100):
+    """Every round void, by the hardware's own word: INVALID after a set number of tries, one red test, nothing judged."""
+    a100.answer(nvmlDeviceGetCurrentClocksEventReasons=[0x40])
+
+    result = a100.run(*ARGUMENTS, "--stage=int8", "--gate=enforce")
+
+    assert red(result)[0] == "test_latency[sdxl-int8]"
+    result.stdout.re_match_lines([r"INVALID sdxl/int8/\S+ measurement: 6 rounds of one process were void, .*0x40.*"])
+    assert a100.result("int8")["run"]["processes"] == []
+
+
+def test_one_hot_round_is_measured_again(a100):
+    """A single void round costs one more round, and is told; the GPU's state is with the case's record."""
+    a100.answer(nvmlDeviceGetCurrentClocksEventReasons=[0, 0, 0, 0x40, 0])
+
+    result = a100.run(*ARGUMENTS, "--stage=fp32", "--rounds=4", "-k", "latency")
+
+    process = a100.result("fp32")["run"]["processes"][0]
+    assert red(result) == []
+    assert (len(process["seconds"]), len(process["void"])) == (4, 1)
+    assert process["health"]["sm_clock_median_mhz"] == 1410
+    assert a100.result("fp32")["health"]["power_limit_w"] == 400
+    result.stdout.fnmatch_lines(["1 void rounds of sdxl/fp32/* were measured again"])

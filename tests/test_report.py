@@ -9,7 +9,7 @@ import pytest
 from speedgate import report
 from speedgate.clock import Plan
 from speedgate.environment import Machine
-from speedgate.gate import Policy
+from speedgate.policy import Policy
 from speedgate.records import Outcome, Verdict
 from speedgate.session import Session
 from tests.baseline_samples import BF16, INT8, KEY, make_baseline, make_run
@@ -18,9 +18,9 @@ FP32 = "sdxl/fp32/1024px-30steps-b1"
 GIB = 2**30
 
 TABLE = [
-    "case | median | spread | vs parent | vs first | SSIM | peak | cold start | baseline | verdict",
+    "case | latency | spread | vs parent | vs first | SSIM | peak | cold start | baseline | verdict",
     f"{FP32} | 8 s | 1 proc. | - | 1.00x | - | 9.000 GiB | 10.0 s (cold cache) | none here | NO_BASELINE",
-    f"{BF16} | 4.5 s | 25.0% of 3 | 1.78x | 1.78x | 1.0000 | 5.250 GiB | 10.0 s (warm cache) | none here | PASS",
+    f"{BF16} | 4.481 s | 25.0% of 3 | 1.79x | 1.79x | 1.0000 | 5.250 GiB | 10.0 s (warm cache) | none here | PASS",
     f"{INT8} | - | 0 proc. | - | - | - | - | 10.0 s (eager) | 0002_recorded | NOT_APPLIED",
 ]
 
@@ -158,11 +158,44 @@ def test_cases_without_a_baseline_are_counted_once(session):
     ]
 
 
-def test_a_green_session_says_nothing(session):
-    """Where all passed there is no sentence."""
+def test_a_green_session_says_how_sure_it_is(session):
+    """Where all passed, the sentence of each latency is there, with its interval, and no other."""
     judge(session, say(Outcome.PASS), say(Outcome.PASS, claim="memory"))
 
-    assert report.sentences(session) == []
+    assert report.sentences(session) == [f"PASS {INT8} latency: 1 s against 2 s"]
+
+
+def test_a_busy_machine_is_told(session):
+    """A load average above half of the cores before the first case is said, with both numbers."""
+    session.keep(measured(FP32, "fp32"))
+    session.health = {"load_1min": 5.0, "cores": 8}
+    busy = report.remarks(session)
+    session.health = {"load_1min": 4.0, "cores": 8}
+
+    assert [line[:30] for line in busy] == ["load average 5.0 on 8 cores be"]
+    assert report.remarks(session) == []
+
+
+def test_rounds_that_were_measured_again_are_counted(session):
+    """What the machine made void is told with the case."""
+    run = measured(FP32, "fp32", medians_s=[1.0, 2.0])
+    session.keep(
+        dataclasses.replace(run, processes=tuple(dataclasses.replace(p, void=("hot",)) for p in run.processes))
+    )
+
+    assert report.remarks(session) == [f"2 void rounds of {FP32} were measured again"]
+
+
+def test_a_live_comparison_shows_both_arms_versions(session):
+    """Each version stands in a line with this arm's and the other's."""
+    session.keep(measured(FP32, "fp32"))
+    session.against, session.other_versions = "the other arm", {"torch": "2.12.0", "cuda": None}
+
+    assert [line.split() for line in report.remarks(session)] == [
+        ["this", "arm", "other", "arm"],
+        ["torch", "2.13.0", "2.12.0"],
+        ["cuda", "None", "None"],
+    ]
 
 
 @pytest.mark.parametrize("hostile", ["\x1b[2J", "\x9b31m", "\r\n", "\x07", "\u2028", "\u202e", "\x00"])

@@ -92,7 +92,7 @@ def test_an_exception_is_a_failure_with_its_traceback(doomed):
         doomed.call("raises", message="CUDA out of memory")
 
     first, *rest = str(caught.value).splitlines()
-    assert first == "'raises' raised RuntimeError: CUDA out of memory"
+    assert first == "'raises' of the worker raised RuntimeError: CUDA out of memory"
     assert any("targets.py" in line and "in raises" in line for line in rest)
 
 
@@ -100,7 +100,7 @@ def test_a_target_that_cannot_be_made_fails_the_first_call(tmp_path):
     """An exception in the constructor is told like any other."""
     worker = start(tmp_path, arguments={"refuses": "no such stage"})
 
-    with pytest.raises(WorkerFailure, match=r"^'pid' raised LookupError: no such stage\n"):
+    with pytest.raises(WorkerFailure, match=r"^'pid' of the worker raised LookupError: no such stage\n"):
         worker.call("pid")
 
 
@@ -121,7 +121,7 @@ def test_a_target_that_cannot_be_made_fails_the_first_call(tmp_path):
         ),
         ("exits", {}, "the worker ended at 'exits': SystemExit: nothing left to do\n"),
         ("returns_an_object", {}, "the worker ended at 'returns_an_object': DumpError: can't serialize <class "),
-        ("no_such_thing", {}, "'no_such_thing' raised AttributeError: "),
+        ("no_such_thing", {}, "'no_such_thing' of the worker raised AttributeError: "),
     ],
 )
 def test_each_way_of_dying_is_told_and_leaves_no_process(doomed, operation, keywords, said):

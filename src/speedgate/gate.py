@@ -3,99 +3,63 @@
 from __future__ import annotations
 
 import dataclasses
-import enum
-import math
+import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from speedgate.records import Baseline, Outcome, Run, Verdict
-
-
-class Mode(enum.StrEnum):
-    """What a verdict does to a test (`--gate`)."""
-
-    AUTO = "auto"  # enforce what has a baseline here, say plainly what has none
-    ENFORCE = "enforce"  # a missing, stale or undecided baseline is red too
-    RECORD = "record"  # exact claims and parity are enforced, figures are written
-    REPORT = "report"  # never red
-
-
-_RED = {
-    Mode.REPORT: frozenset[Outcome](),
-    Mode.RECORD: frozenset({Outcome.NOT_APPLIED, Outcome.DIFFERENT, Outcome.INVALID}),
-}
-_RED[Mode.AUTO] = _RED[Mode.RECORD] | {Outcome.SLOWER, Outcome.BIGGER}
-_RED[Mode.ENFORCE] = _RED[Mode.AUTO] | {Outcome.NO_BASELINE, Outcome.STALE, Outcome.UNDECIDED}
+from speedgate import noise
+from speedgate.policy import Policy
+from speedgate.records import Baseline, Comparison, Outcome, Run, Verdict
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Policy:
-    """How much is tolerated. Fractions, not percent.
+class _Judged:
+    """One figure set against another, ready to be said."""
 
-    `latency_tolerance` bounds the whole confidence interval of the ratio to the baseline. `point_tolerance` bounds
-    the bare ratio where there is no interval: neither side holds two processes, or the baseline is a published figure,
-    whose spread over machines and processes nobody knows.
-    """
-
-    mode: Mode = Mode.AUTO
-    latency_tolerance: float = 0.03
-    point_tolerance: float = 0.10
-    confidence: float = 0.99
-    memory_tolerance: float = 0.02
-    ladder_tolerance: float = 0.05
-
-    def accepts(self, verdict: Verdict) -> bool:
-        """Whether the test that owns this verdict is green."""
-        return verdict.outcome not in _RED[self.mode]
-
-
-def ratio_interval(new_s: Sequence[float], old_s: Sequence[float], *, confidence: float) -> tuple[float, float] | None:
-    """The confidence interval of the ratio new/old of two sets of process medians (seconds).
-
-    Student's t on the logarithms with a pooled variance, so one process against a recorded set has an interval as
-    well; None where neither set holds two processes and no variance is known.
-    """
-    from scipy import stats
-
-    logs = [[math.log(value) for value in side] for side in (new_s, old_s)]
-    freedom = sum(len(side) - 1 for side in logs)
-    if freedom < 1:
-        return None
-    means = [math.fsum(side) / len(side) for side in logs]
-    squares = math.fsum((value - mean) ** 2 for side, mean in zip(logs, means, strict=True) for value in side)
-    error = math.sqrt(squares / freedom * sum(1 / len(side) for side in logs))
-    half = float(stats.t.ppf((1 + confidence) / 2, freedom)) * error
-    difference = means[0] - means[1]
-    return math.exp(difference - half), math.exp(difference + half)
+    outcome: Outcome
+    sentence: str
 
 
 def judge_latency(run: Run, baseline: Baseline | None, policy: Policy) -> Verdict:
-    """SLOWER or FASTER when the whole interval lies beyond the tolerance, PASS when all of it lies within, else UNDECIDED."""
+    """SLOWER or FASTER when the whole interval lies beyond the tolerance, PASS when all of it lies within, else UNDECIDED.
+
+    A published figure is one value of another machine: its bare ratio is held to the policy's point tolerance.
+    """
     if baseline is None:
-        return _no_baseline(run, "latency", f"{run.median_s:.4g} s")
+        return no_baseline(run, "latency", f"{run.latency_s:.4g} s")
     if is_stale(run, baseline):
         return judge_stale(run, baseline, "latency")
-    low, high, tolerance, how = _compare(run, baseline, policy)
-    outcome = _three_way(low, high, tolerance)
-    sentence = (
-        f"{run.median_s:.4g} s against {baseline.median_s:.4g} s in {baseline.name}"
-        f" ({_percent(run.median_s / baseline.median_s)}, {how}); tolerance {tolerance:.0%}{_advice(outcome)}"
-    )
-    return Verdict(case_key=run.case_key, claim="latency", outcome=outcome, sentence=sentence)
-
-
-def _compare(run: Run, baseline: Baseline, policy: Policy) -> tuple[float, float, float, str]:
-    """The interval of the ratio, its tolerance, and how it was come by; a bare ratio where no interval exists."""
-    ratio = run.median_s / baseline.median_s
+    figures = f"{run.latency_s:.4g} s against {baseline.latency_s:.4g} s in {baseline.name}"
     if baseline.source == "published":
-        return ratio, ratio, policy.point_tolerance, "a published figure, so no interval"
-    interval = ratio_interval(run.process_medians_s, baseline.process_medians_s, confidence=policy.confidence)
-    if interval is None:
-        return ratio, ratio, policy.point_tolerance, "one value on each side, so no interval"
-    low, high = interval
-    counts = f"{len(run.processes)} and {len(baseline.process_medians_s)} processes"
-    how = f"{policy.confidence:.0%} interval {_percent(low)} to {_percent(high)} from {counts}"
-    return low, high, policy.latency_tolerance, how
+        judged = _judge_point(run.latency_s / baseline.latency_s, policy.point_tolerance)
+    else:
+        count = len(run.processes)
+        interval = noise.between_sets(
+            run.process_medians_s, baseline.process_medians_s, confidence=policy.looks.confidence_at(count)
+        )
+        judged = _judge_interval(
+            interval,
+            policy.tolerance(run.stage),
+            how=f"{count} and {len(baseline.process_medians_s)} processes",
+            more=policy.looks.following(count) is not None,
+        )
+    return _verdict(run, "latency", judged.outcome, f"{figures}: {judged.sentence}")
+
+
+def judge_against(run: Run, comparison: Comparison, policy: Policy) -> Verdict:
+    """The same three-way verdict by the paired log-ratios to the other arm of a live comparison."""
+    other, count = comparison.other, len(comparison.log_ratios)
+    interval = noise.of_pairs(
+        comparison.log_ratios, own_first=comparison.own_first, confidence=policy.looks.confidence_at(count)
+    )
+    judged = _judge_interval(
+        interval,
+        policy.tolerance(run.stage),
+        how=f"{_count(count, 'pair')}, {comparison.turns.says}",
+        more=policy.looks.following(count) is not None,
+    )
+    figures = f"{run.latency_s:.4g} s against {other.latency_s:.4g} s of {comparison.label}"
+    return _verdict(run, "latency", judged.outcome, f"{figures}: {judged.sentence}")
 
 
 def judge_memory(run: Run, baseline: Baseline | None, policy: Policy) -> Verdict:
@@ -105,36 +69,82 @@ def judge_memory(run: Run, baseline: Baseline | None, policy: Policy) -> Verdict
     a smaller figure.
     """
     if baseline is None:
-        return _no_baseline(run, "memory", f"peak {run.peak_bytes / 2**30:.3f} GiB")
+        return no_baseline(run, "memory", f"peak {run.peak_bytes / 2**30:.3f} GiB")
     if is_stale(run, baseline):
         return judge_stale(run, baseline, "memory")
-    ratio = run.peak_bytes / baseline.peak_bytes
-    tolerance = policy.memory_tolerance
-    if ratio > 1 + tolerance:
-        outcome = Outcome.BIGGER
-    elif ratio < 1 - tolerance and baseline.source == "recorded":
-        outcome = Outcome.SMALLER
-    else:
-        outcome = Outcome.PASS
     ceiling = "ceiling " if baseline.source == "published" else ""
+    ratio = run.peak_bytes / baseline.peak_bytes
+    outcome = _memory_outcome(ratio, policy.memory_tolerance)
+    if ceiling and outcome is Outcome.SMALLER:
+        outcome = Outcome.PASS
     sentence = (
         f"peak {run.peak_bytes / 2**30:.3f} GiB against {ceiling}{baseline.peak_bytes / 2**30:.3f} GiB in {baseline.name}"
-        f" ({_percent(ratio)}); tolerance {tolerance:.0%}{_advice(outcome)}"
+        f" ({_percent(ratio)}); tolerance {policy.memory_tolerance:.0%}{_advice(outcome)}"
     )
-    return Verdict(case_key=run.case_key, claim="memory", outcome=outcome, sentence=sentence)
+    return _verdict(run, "memory", outcome, sentence)
+
+
+def judge_memory_against(run: Run, comparison: Comparison, tolerance: float) -> Verdict:
+    """BIGGER or SMALLER by more than the tolerance than the other arm's peak, by the medians over their processes.
+
+    Of a maximum the first process would decide alone, which may have compiled what the others found in the cache.
+    """
+    own, other = (
+        statistics.median(max(process.peak_bytes) for process in side.processes) for side in (run, comparison.other)
+    )
+    ratio = own / other
+    outcome = _memory_outcome(ratio, tolerance)
+    sentence = (
+        f"peak {own / 2**30:.3f} GiB against {other / 2**30:.3f} GiB of {comparison.label} ({_percent(ratio)});"
+        f" tolerance {_share(tolerance)}"
+    )
+    return _verdict(run, "memory", outcome, sentence)
 
 
 def judge_ladder(run: Run, parent: Run, expected: float | None, policy: Policy) -> Verdict:
-    """SLOWER when the speed-up over the parent stage falls short of the expected ratio by more than the tolerance."""
-    speedup = parent.median_s / run.median_s
+    """SLOWER when the speed-up over the parent stage falls short of the expected ratio by more than the tolerance.
+
+    Decided by the interval of the speed-up where either stage has two processes, by the bare ratio where neither has.
+    """
+    interval = noise.between_sets(parent.process_medians_s, run.process_medians_s, confidence=policy.looks.confidence)
+    speedup = interval.ratio if interval else parent.latency_s / run.latency_s
+    low, high = (interval.low, interval.high) if interval else (speedup, speedup)
     said = f"{speedup:.3f}x over {parent.case_key}"
+    if interval:
+        said += f" ({_confidence(interval)} interval {low:.3f}x to {high:.3f}x)"
     if expected is None:
-        outcome, sentence = Outcome.NO_BASELINE, f"{said}; no baseline on this GPU holds both stages"
-    else:
-        short = speedup < expected * (1 - policy.ladder_tolerance)
-        outcome = Outcome.SLOWER if short else Outcome.PASS
-        sentence = f"{said}, expected {expected:.3f}x; tolerance {policy.ladder_tolerance:.0%}"
-    return Verdict(case_key=run.case_key, claim="ladder", outcome=outcome, sentence=sentence)
+        return _verdict(run, "ladder", Outcome.NO_BASELINE, f"{said}; no baseline on this GPU holds both stages")
+    least = expected * (1 - policy.ladder_tolerance)
+    outcome = Outcome.SLOWER if high < least else Outcome.PASS if low >= least else Outcome.UNDECIDED
+    sentence = f"{said}, expected {expected:.3f}x; tolerance {policy.ladder_tolerance:.0%}{_advice(outcome)}"
+    return _verdict(run, "ladder", outcome, sentence)
+
+
+def judge_cold_start(run: Run, baseline: Baseline, policy: Policy) -> Verdict | None:
+    """SLOWER when applying the stage and its first image take longer than the baseline's by tolerance and floor.
+
+    Starts are compared with starts that found the compile cache in the same state; None where the baseline holds none.
+    """
+    pairs = {
+        state: (
+            [start.stage_s for start in run.cold_starts if start.cache == state],
+            [start.stage_s for start in baseline.cold_starts if start.cache == state],
+        )
+        for state in dict.fromkeys(start.cache for start in run.cold_starts)
+    }
+    known = {state: sides for state, sides in pairs.items() if sides[1]}
+    if not known:
+        return None
+    if is_stale(run, baseline):
+        return judge_stale(run, baseline, "cold start")
+    said, slower = [], False
+    for state, sides in known.items():
+        new_s, old_s = (statistics.median(side) for side in sides)
+        slower |= new_s > max(old_s * (1 + policy.cold_start_tolerance), old_s + policy.cold_start_floor_s)
+        said.append(f"{state}: {new_s:.3g} s against {old_s:.3g} s ({len(sides[0])} and {len(sides[1])} starts)")
+    limits = f"tolerance {policy.cold_start_tolerance:.0%} and {policy.cold_start_floor_s:g} s"
+    outcome = Outcome.SLOWER if slower else Outcome.PASS
+    return _verdict(run, "cold start", outcome, f"stage applied and first image, {', '.join(said)}; {limits}")
 
 
 def judge_facts(
@@ -158,11 +168,6 @@ def worst(verdicts: Sequence[Verdict]) -> Outcome | None:
     return min((verdict.outcome for verdict in verdicts), key=order.index, default=None)
 
 
-def _no_baseline(run: Run, claim: str, figure: str) -> Verdict:
-    sentence = f"{figure}; no baseline for this case on this machine: record one with --gate record"
-    return Verdict(case_key=run.case_key, claim=claim, outcome=Outcome.NO_BASELINE, sentence=sentence)
-
-
 def is_stale(run: Run, baseline: Baseline) -> bool:
     """Whether the baseline was recorded for another recipe; a published figure has no fingerprint to compare."""
     return baseline.fingerprint not in (None, run.fingerprint)
@@ -174,10 +179,11 @@ def judge_stale(run: Run, baseline: Baseline, claim: str) -> Verdict:
         f"{baseline.name} was recorded for recipe {baseline.fingerprint}, this run is {run.fingerprint}:"
         " record it anew with --gate record"
     )
-    return Verdict(case_key=run.case_key, claim=claim, outcome=Outcome.STALE, sentence=sentence)
+    return _verdict(run, claim, Outcome.STALE, sentence)
 
 
-def _three_way(low: float, high: float, tolerance: float) -> Outcome:
+def three_way(low: float, high: float, tolerance: float) -> Outcome:
+    """Which side of the tolerance all of the interval of a ratio lies on."""
     if low > 1 + tolerance:
         return Outcome.SLOWER
     if high < 1 - tolerance:
@@ -187,9 +193,45 @@ def _three_way(low: float, high: float, tolerance: float) -> Outcome:
     return Outcome.UNDECIDED
 
 
-def _advice(outcome: Outcome) -> str:
+def _judge_interval(interval: noise.Interval | None, tolerance: float, *, how: str, more: bool) -> _Judged:
+    if interval is None:
+        return _Judged(outcome=Outcome.UNDECIDED, sentence=f"{how} say nothing of their spread: add --processes")
+    outcome = three_way(interval.low, interval.high, tolerance)
+    sentence = (
+        f"{_percent(interval.ratio)} ({_confidence(interval)} interval {_percent(interval.low)} to"
+        f" {_percent(interval.high)} from {how}); tolerance {_share(tolerance)}, a slowdown of"
+        f" {_percent(interval.detectable(tolerance))} would have been seen{_advice(outcome, more=more)}"
+    )
+    return _Judged(outcome=outcome, sentence=sentence)
+
+
+def _judge_point(ratio: float, tolerance: float) -> _Judged:
+    outcome = three_way(ratio, ratio, tolerance)
+    sentence = (
+        f"{_percent(ratio)} (a published figure, so no interval); tolerance {_share(tolerance)}{_advice(outcome)}"
+    )
+    return _Judged(outcome=outcome, sentence=sentence)
+
+
+def _memory_outcome(ratio: float, tolerance: float) -> Outcome:
+    if ratio > 1 + tolerance:
+        return Outcome.BIGGER
+    return Outcome.SMALLER if ratio < 1 - tolerance else Outcome.PASS
+
+
+def no_baseline(run: Run, claim: str, figure: str) -> Verdict:
+    """NO_BASELINE, with the figure that was measured."""
+    sentence = f"{figure}; no baseline for this case on this machine: record one with --gate record"
+    return _verdict(run, claim, Outcome.NO_BASELINE, sentence)
+
+
+def _verdict(run: Run, claim: str, outcome: Outcome, sentence: str) -> Verdict:
+    return Verdict(case_key=run.case_key, claim=claim, outcome=outcome, sentence=sentence)
+
+
+def _advice(outcome: Outcome, *, more: bool = False) -> str:
     if outcome is Outcome.UNDECIDED:
-        return ": the interval is too wide to tell, add --processes"
+        return ": not decided yet" if more else ": too noisy to tell, raise --max-processes or quieten the machine"
     if outcome in (Outcome.FASTER, Outcome.SMALLER):
         return ": record a new baseline"
     return ""
@@ -197,3 +239,15 @@ def _advice(outcome: Outcome) -> str:
 
 def _percent(ratio: float) -> str:
     return f"{ratio - 1:+.1%}"
+
+
+def _share(fraction: float) -> str:
+    return f"{fraction * 100:.4g}%"
+
+
+def _confidence(interval: noise.Interval) -> str:
+    return _share(interval.confidence)
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
+import contextlib
 import dataclasses
 import datetime
-import math
 import os
 from collections.abc import Generator
 from pathlib import Path
@@ -13,92 +12,40 @@ from typing import Any
 
 import pytest
 
-from speedgate import baselines, report
-from speedgate.clock import Plan
-from speedgate.environment import DEVICES, resolve_machine
-from speedgate.gate import Mode, Policy
+from speedgate import baselines, options, recordings, report
+from speedgate.environment import resolve_machine
+from speedgate.health import open_monitor
+from speedgate.lock import recording_lock
+from speedgate.policy import Mode
 from speedgate.progress import Progress
 from speedgate.session import Session
 
 SESSION = pytest.StashKey[Session]()
 PROGRESS = pytest.StashKey[Progress]()
-RECORD_PROCESSES = 5
+OPEN = pytest.StashKey[contextlib.ExitStack]()
 # What must have been judged of a case before its figures may become a baseline.
 REQUIRED_CLAIMS = frozenset({"recipe", "compile", "parity"})
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """The options that any suite would have."""
-    group = parser.getgroup("speedgate")
-    group.addoption(
-        "--gate",
-        choices=[mode.value for mode in Mode],
-        default=Mode.AUTO.value,
-        help="auto: enforce what has a baseline on this machine; enforce: a missing, stale or undecided one is red "
-        "too; record: write obtained.json; report: never red (default: %(default)s)",
-    )
-    group.addoption("--device", choices=DEVICES, default="auto", help="where cases run (default: %(default)s)")
-    group.addoption(
-        "--gpu-key", metavar="KEY", help="refuse to run unless this machine has that key, a folder of baselines/"
-    )
-    group.addoption(
-        "--processes",
-        type=_positive_int,
-        metavar="N",
-        help=f"fresh worker processes a case, the unit of replication (default: 1; {RECORD_PROCESSES} with --gate record)",
-    )
-    group.addoption(
-        "--rounds", type=_positive_int, default=10, metavar="N", help="rounds in each process (default: %(default)s)"
-    )
-    group.addoption(
-        "--isolation",
-        choices=["process", "none"],
-        default="process",
-        help="none: build cases in this process, for a debugger (default: %(default)s)",
-    )
-    group.addoption(
-        "--worker-timeout",
-        type=_positive_float,
-        default=1800.0,
-        metavar="SECONDS",
-        help="kill a worker that does not answer one request within this (default: %(default)s)",
-    )
-    group.addoption(
-        "--results",
-        type=Path,
-        metavar="DIR",
-        help="where each case is written when it is done (default: .speedgate/TIME)",
-    )
-
-
-def _positive_int(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is less than 1")
-    return value
-
-
-def _positive_float(text: str) -> float:
-    value = float(text)
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text} is not a number of seconds above zero")
-    return value
+    options.add_options(parser)
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Before pytest-benchmark's own configure, which reads the storage option and the machine's facts."""
+    config.stash[OPEN] = contextlib.ExitStack()
     try:
         machine = resolve_machine(config.getoption("device"))
     except ValueError as error:
         raise pytest.UsageError(str(error)) from error
     session = Session(
-        policy=Policy(mode=Mode(config.getoption("gate"))),
+        policy=options.policy(config),
         machine=machine,
-        plan=_plan(config),
+        plan=options.plan(config),
         isolation=config.getoption("isolation"),
         worker_timeout_s=config.getoption("worker_timeout"),
         root=config.rootpath,
-        load_before=os.getloadavg()[0],
         results=config.getoption("results") or config.rootpath / ".speedgate" / _stamp(),
     )
     config.stash[SESSION] = session
@@ -115,12 +62,6 @@ def check_folder(option: str, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise pytest.UsageError(f"{option} {folder}: {error.strerror}; name a folder that can be written") from error
-
-
-def _plan(config: pytest.Config) -> Plan:
-    recording = config.getoption("gate") == Mode.RECORD
-    processes = config.getoption("processes") or (RECORD_PROCESSES if recording else 1)
-    return Plan(processes=processes, rounds=config.getoption("rounds"))
 
 
 def _stamp() -> str:
@@ -155,7 +96,7 @@ def _point_storage(config: pytest.Config, session: Session) -> None:
         newest = baselines.latest(session.baselines_root, session.machine.key)
         if newest is not None:
             option.benchmark_compare = str(newest.relative_to(Path.cwd()))
-        elif not any(folder.rglob("*.json")):
+        elif not any(folder.glob("*.json")):
             option.benchmark_compare = []  # nothing to read: our report says so case by case
 
 
@@ -212,12 +153,23 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         return
     if getattr(session.config.option, "benchmark_cprofile", None):
         raise pytest.UsageError("--benchmark-cprofile profiles this process, but a case works in its worker")
-    if state.policy.mode is Mode.RECORD:
-        baselines.set_aside(state.baselines_root, state.machine.key)
     try:
-        state.baselines = baselines.load(state.baselines_root, state.machine.key)
+        if state.policy.mode is Mode.RECORD:
+            session.config.stash[OPEN].enter_context(recording_lock(state.machine.key))
+            baselines.set_aside(state.baselines_root, state.machine.key)
+            state.commit = session.config.hook.pytest_benchmark_generate_commit_info(config=session.config)
+        if not options.live(session.config):
+            state.baselines = baselines.load(state.baselines_root, state.machine.key)
     except ValueError as error:
         raise pytest.UsageError(str(error)) from error
+    state.monitor = open_monitor(state.machine.device, own_processes=2 if options.live(session.config) else 1)
+    session.config.stash[OPEN].callback(state.monitor.close)
+    state.health = state.monitor.facts()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Let go of the device and of the lock."""
+    config.stash[OPEN].close()
 
 
 @pytest.hookimpl(wrapper=True)
@@ -231,7 +183,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
     return result
 
 
-def pytest_sessionfinish(session: pytest.Session) -> None:
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """With `--gate record`, write what was measured as pytest-benchmark JSON beside the kept baselines."""
     config = session.config
     state = config.stash.get(SESSION, None)
@@ -239,12 +191,13 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         return
     machine_info = config.hook.pytest_benchmark_generate_machine_info(config=config)
     config.hook.pytest_benchmark_update_machine_info(config=config, machine_info=machine_info)
+    failed = {**state.unjudged(REQUIRED_CLAIMS), **state.failed}
     path = baselines.write_obtained(
         state.baselines_root,
         state.machine.key,
         # A reference that was only looked at is no part of the record; a case that failed is, as failed.
         runs=[run for run in state.runs.values() if run.processes or run.case_key in state.failed],
-        failed={**state.unjudged(REQUIRED_CLAIMS), **state.failed},
+        failed=failed,
         benchmarks_meta={
             key: {"name": item.name, "fullname": item.fullname, "group": item.group}
             for key, item in state.benchmarks.items()
@@ -252,6 +205,8 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         machine_info=machine_info,
         commit_info=config.hook.pytest_benchmark_generate_commit_info(config=config),
     )
+    if exitstatus == pytest.ExitCode.OK and not failed:  # what an interrupted recording has left is resumed
+        recordings.discard(state.baselines_root, state.machine.key)
     config.stash[PROGRESS].note(f"recorded {path.relative_to(state.root)}: see speedgate promote --help")
 
 
@@ -264,12 +219,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     terminalreporter.section(f"speedgate on {state.machine.key}, --gate {state.policy.mode.value}")
     for line in [*report.table(state), "", *report.sentences(state)]:
         terminalreporter.write_line(line)
-    cores = len(os.sched_getaffinity(0))
-    if state.runs and state.load_before > cores / 2:
-        terminalreporter.write_line(
-            f"load average {state.load_before:.1f} on {cores} cores before the first case: the machine had other"
-            " work a moment ago, and figures of a busy machine mean nothing"
-        )
+    for line in report.remarks(state):
+        terminalreporter.write_line(line)
     where = state.results.relative_to(state.root) if state.results.is_relative_to(state.root) else state.results
     if state.runs:
         terminalreporter.write_line(f"each case in full: {where}")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from speedgate.gate import Mode, worst
+from speedgate.gate import worst
+from speedgate.policy import Mode
 from speedgate.records import Outcome, Run
 from speedgate.session import Session
 
 _HEADER = (
-    "case", "median", "spread", "vs parent", "vs first", "SSIM", "peak", "cold start", "baseline", "verdict"
+    "case", "latency", "spread", "vs parent", "vs first", "SSIM", "peak", "cold start", "baseline", "verdict"
 )  # fmt: skip
 
 
@@ -25,15 +26,42 @@ def table(session: Session) -> list[str]:
 
 
 def sentences(session: Session) -> list[str]:
-    """Each verdict that is neither PASS nor NO_BASELINE, in numbers, worst first; then what has no baseline."""
+    """Each verdict that is neither PASS nor NO_BASELINE, worst first, and each passed latency, for its interval tells what
+    it would have seen; then what has no baseline.
+    """
     order = list(Outcome)
     said = [verdict for verdicts in session.verdicts.values() for verdict in verdicts]
     missing = list(dict.fromkeys(v.case_key for v in said if v.outcome is Outcome.NO_BASELINE))
-    told = [verdict for verdict in said if verdict.outcome not in (Outcome.PASS, Outcome.NO_BASELINE)]
+    told = [
+        verdict
+        for verdict in said
+        if verdict.outcome not in (Outcome.PASS, Outcome.NO_BASELINE)
+        or (verdict.outcome is Outcome.PASS and verdict.claim == "latency")
+    ]
     lines = [printable(str(verdict)) for verdict in sorted(told, key=lambda verdict: order.index(verdict.outcome))]
     if missing and session.policy.mode is not Mode.RECORD:
         where = f"on {session.machine.key}: not judged; record them with --gate record"
         lines.append(printable(f"{Outcome.NO_BASELINE} for {len(missing)} of {len(session.runs)} cases {where}"))
+    return lines
+
+
+def remarks(session: Session) -> list[str]:
+    """What the reader has to know of the machine and of the other arm."""
+    lines = []
+    load, cores = session.health.get("load_1min"), session.health.get("cores")
+    if session.runs and load is not None and cores and load > cores / 2:
+        lines.append(
+            f"load average {load:.1f} on {cores} cores before the first case: the machine had other work a moment ago,"
+            " and figures of a busy machine mean nothing"
+        )
+    void = {key: sum(len(process.void) for process in run.processes) for key, run in session.runs.items()}
+    lines += [printable(f"{count} void rounds of {key} were measured again") for key, count in void.items() if count]
+    if session.against is not None:
+        own = next((run.environment for run in session.runs.values()), {})
+        lines.append(f"{'':<14}{'this arm':<42}other arm")
+        lines += [
+            printable(f"{name:<14}{own.get(name)!s:<42}{value}") for name, value in session.other_versions.items()
+        ]
     return lines
 
 
@@ -48,14 +76,14 @@ def _row(session: Session, run: Run) -> tuple[str, ...]:
     measured = bool(run.processes)
     return (
         printable(run.case_key),
-        f"{run.median_s:.4g} s" if measured else "-",
+        f"{run.latency_s:.4g} s" if measured else "-",
         _spread(run.process_medians_s),
         _speedup(session, run, _parent_key(run)),
         _speedup(session, run, _first_key(run)),
         _ssim(run),
         f"{run.peak_bytes / 2**30:.3f} GiB" if measured else "-",
-        f"{run.cold_start.total_s:.1f} s {_cache(run)}",
-        printable(baseline.name) if baseline else "none here",
+        f"{run.cold_start.total_s:.1f} s ({run.cold_start.cache})",
+        printable(baseline.name) if baseline else "other arm" if session.against else "none here",
         verdict.value if verdict else "-",
     )
 
@@ -96,11 +124,4 @@ def _speedup(session: Session, run: Run, other_key: str | None) -> str:
     other = session.runs.get(other_key) if other_key else None
     if other is None or not (other.processes and run.processes):
         return "-"
-    return f"{other.median_s / run.median_s:.2f}x"
-
-
-def _cache(run: Run) -> str:
-    hits, misses = run.cold_start.cache_hits, run.cold_start.cache_misses
-    if misses:
-        return "(cold cache)"
-    return "(warm cache)" if hits else "(eager)"
+    return f"{other.latency_s / run.latency_s:.2f}x"

@@ -4,30 +4,37 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from speedgate import gate
+from speedgate import gate, recordings
 from speedgate.clock import Plan
 from speedgate.environment import Machine
-from speedgate.records import Baseline, Outcome, Run, Verdict, to_json, write_json
+from speedgate.health import HostMonitor, Monitor
+from speedgate.policy import Mode, Policy
+from speedgate.records import Baseline, Comparison, Outcome, Process, Run, Verdict, to_json, write_json
 
 
 @dataclasses.dataclass(kw_only=True, repr=False)
 class Session:
     """What the `gate` fixture hands to a test. Each run is on disk in `results` as soon as it is kept."""
 
-    policy: gate.Policy
+    policy: Policy
     machine: Machine
     plan: Plan
     isolation: str
     worker_timeout_s: float
     root: Path
     results: Path
-    load_before: float = 0.0
+    against: str | None = None
+    other_versions: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    commit: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    monitor: Monitor = dataclasses.field(default_factory=HostMonitor)
+    health: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     baselines: Mapping[str, Baseline] = dataclasses.field(default_factory=dict)
     runs: dict[str, Run] = dataclasses.field(default_factory=dict)
+    comparisons: dict[str, Comparison] = dataclasses.field(default_factory=dict)
     verdicts: dict[str, list[Verdict]] = dataclasses.field(default_factory=dict)
     failed: dict[str, str] = dataclasses.field(default_factory=dict)
     broken: dict[str, str] = dataclasses.field(default_factory=dict)
@@ -48,17 +55,67 @@ class Session:
         """Remember a run, or what has been added to it, and write it to its file."""
         self.runs[run.case_key] = run
         self._write(run.case_key)
+        if self.policy.mode is Mode.RECORD and run.processes:
+            recordings.keep(
+                self.baselines_root, self.machine.key, conditions=self._conditions(run), processes=run.processes
+            )
         return run
+
+    def resumed(self, run: Run) -> tuple[Process, ...]:
+        """The processes that an interrupted recording of the same case, versions and commit has left."""
+        if self.policy.mode is not Mode.RECORD or self.commit.get("dirty", False):
+            return ()
+        return recordings.kept(self.baselines_root, self.machine.key, conditions=self._conditions(run))
+
+    def missing(self, *, known: Collection[str], expected: Collection[str]) -> list[Verdict]:
+        """MISSING for each case of this machine's baselines that the suite does not have, or was to measure and did not."""
+        found = []
+        for key, baseline in self.baselines.items():
+            measured = key in self.runs and bool(self.runs[key].processes)
+            if key not in known:
+                sentence = f"{baseline.name} holds it and the suite does not: restore the case, or record a baseline without it"
+            elif key in expected and not measured:
+                sentence = f"{baseline.name} holds it and it was not measured"
+            else:
+                continue
+            found.append(Verdict(case_key=key, claim="baseline", outcome=Outcome.MISSING, sentence=sentence))
+        return [self.add(verdict) for verdict in found]
 
     def attach(self, case_key: str, benchmark: Any) -> None:
         """Let pytest-benchmark's JSON carry this case: its `extra_info` is filled before the session ends."""
         self.benchmarks[case_key] = benchmark
         self._write(case_key)
 
+    def compare(self, comparison: Comparison) -> Comparison:
+        """Remember what the other arm of a live comparison measured, and write it beside the run."""
+        self.comparisons[comparison.case_key] = comparison
+        self._write(comparison.case_key)
+        return comparison
+
+    def wanted(self, run: Run) -> int:
+        """How many processes are wanted of this run by what is known: more, look by look, while it is undecided."""
+        count, first = len(run.processes), self._first_look(run)
+        if count < first:
+            return first
+        following = self.policy.looks.following(count)
+        if following is None or self.policy.mode is Mode.RECORD:
+            return count
+        return following if self._judge_latency(run).outcome is Outcome.UNDECIDED else count
+
+    def _first_look(self, run: Run) -> int:
+        baseline = self._baseline(run)
+        judged = self.against is not None or (baseline is not None and baseline.source == "recorded")
+        return self.policy.looks.first if judged and self.policy.mode is not Mode.RECORD else self.plan.processes
+
+    def void(self, case_key: str, reason: str) -> Verdict:
+        """What was measured of the case cannot be used: INVALID, and its other claims are not judged."""
+        self.broken[case_key] = reason
+        return self.add(Verdict(case_key=case_key, claim="measurement", outcome=Outcome.INVALID, sentence=reason))
+
     def lose(self, case_key: str, reason: str) -> None:
         """A case's worker is gone: what it left is INVALID, and the case stays in the report."""
         self.broken[case_key] = reason
-        self._add(Verdict(case_key=case_key, claim="worker", outcome=Outcome.INVALID, sentence=reason))
+        self.add(Verdict(case_key=case_key, claim="worker", outcome=Outcome.INVALID, sentence=reason))
 
     def unjudged(self, claims: frozenset[str]) -> dict[str, str]:
         """The measured cases of which some of these claims were never judged (deselected, interrupted), and which."""
@@ -67,26 +124,36 @@ class Session:
         return {key: f"never judged: {', '.join(names)}" for key, names in missing.items() if names}
 
     def latency(self, run: Run) -> Verdict:
-        """The latency verdict against this machine's baseline."""
-        return self._add(gate.judge_latency(run, self._baseline(run), self.policy))
+        """The latency verdict against the other arm, or this machine's baseline."""
+        return self.add(self._judge_latency(run))
 
     def memory(self, run: Run) -> Verdict:
-        """The memory verdict against this machine's baseline."""
-        return self._add(gate.judge_memory(run, self._baseline(run), self.policy))
+        """The memory verdict against the other arm, or this machine's baseline."""
+        if self.against is not None:
+            return self.add(gate.judge_memory_against(run, self.comparisons[run.case_key], self._memory_tolerance))
+        return self.add(gate.judge_memory(run, self._baseline(run), self.policy))
+
+    def cold_start(self, run: Run) -> Verdict | None:
+        """The verdict on what the stage costs at a start; None where the baseline holds no start of the same kind."""
+        baseline = self._baseline(run)
+        if baseline is None:
+            return self.add(gate.no_baseline(run, "cold start", f"{run.cold_start.stage_s:.3g} s"))
+        verdict = gate.judge_cold_start(run, baseline, self.policy)
+        return None if verdict is None else self.add(verdict)
 
     def ladder(self, run: Run, parent: Run) -> Verdict:
         """The speed-up verdict against the ratio that this machine's baselines hold for the two stages."""
         own, other = self._baseline(run), self._baseline(parent)
         for measured, baseline in ((run, own), (parent, other)):
             if baseline is not None and gate.is_stale(measured, baseline):
-                return self._add(gate.judge_stale(measured, baseline, "ladder"))
+                return self.add(gate.judge_stale(measured, baseline, "ladder"))
         comparable = own is not None and other is not None and own.source == other.source
-        expected = other.median_s / own.median_s if comparable and own is not None and other is not None else None
-        return self._add(gate.judge_ladder(run, parent, expected, self.policy))
+        expected = other.latency_s / own.latency_s if comparable and own is not None and other is not None else None
+        return self.add(gate.judge_ladder(run, parent, expected, self.policy))
 
     def facts(self, case_key: str, claim: str, *, expected: Mapping[str, Any], observed: Mapping[str, Any]) -> Verdict:
         """NOT_APPLIED unless each expected fact was observed exactly."""
-        return self._add(
+        return self.add(
             gate.judge_facts(case_key, claim, expected=expected, observed=observed, outcome=Outcome.NOT_APPLIED)
         )
 
@@ -94,13 +161,33 @@ class Session:
         """Keep a parity verdict with the figures that it was made from; JSON has no NaN, so one is kept as null."""
         kept = {name: value if math.isfinite(value) else None for name, value in figures.items()}
         self.keep(dataclasses.replace(self.runs[verdict.case_key], parity=kept))
-        return self._add(verdict)
+        return self.add(verdict)
 
-    def _add(self, verdict: Verdict) -> Verdict:
+    def add(self, verdict: Verdict) -> Verdict:
+        """Remember a verdict that was reached elsewhere."""
         self.verdicts.setdefault(verdict.case_key, []).append(verdict)
         if verdict.case_key in self.runs:
             self._write(verdict.case_key)
         return verdict
+
+    def _judge_latency(self, run: Run) -> Verdict:
+        if self.against is not None:
+            return gate.judge_against(run, self.comparisons[run.case_key], self.policy)
+        return gate.judge_latency(run, self._baseline(run), self.policy)
+
+    def _conditions(self, run: Run) -> recordings.Conditions:
+        return recordings.Conditions(
+            case_key=run.case_key,
+            fingerprint=run.fingerprint,
+            rounds=self.plan.rounds,
+            environment=run.environment,
+            commit=self.commit,
+        )
+
+    @property
+    def _memory_tolerance(self) -> float:
+        # A CPU has no allocator peak: resident memory holds every library that was imported.
+        return self.policy.memory_tolerance if self.machine.device == "cuda" else self.policy.resident_tolerance
 
     def _baseline(self, run: Run) -> Baseline | None:
         return self.baselines.get(run.case_key)
@@ -109,10 +196,12 @@ class Session:
         document = {
             "gpu_key": self.machine.key,
             "machine": to_json(self.machine),
-            "load_average_before": self.load_before,
+            "health": dict(self.health),
             "run": to_json(self.runs[case_key]),
             "verdicts": [to_json(verdict) for verdict in self.verdicts.get(case_key, ())],
         }
+        if case_key in self.comparisons:
+            document["against"] = to_json(self.comparisons[case_key])
         if case_key in self.benchmarks:
             self.benchmarks[case_key].extra_info["speedgate"] = document
         write_json(self.results / f"{case_key.replace('/', '__')}.json", document)

@@ -27,7 +27,19 @@ _NOISE = (
 
 
 class WorkerFailure(Exception):
-    """A worker that raised, died or did not answer in time. The message is one case's failure, with its last words."""
+    """A worker that raised, died or did not answer in time. The message is one case's failure, with its last words.
+
+    `reason` is one line. `out_of_memory` says that the memory of the device or the host ran out, as far as can be told.
+    """
+
+    @property
+    def reason(self) -> str:
+        return str(self).splitlines()[0]
+
+    @property
+    def out_of_memory(self) -> bool:
+        signs = ("out of memory", "OutOfMemoryError", "MemoryError", "out-of-memory")
+        return any(sign in self.reason for sign in signs)
 
 
 class Target(Protocol):
@@ -41,7 +53,7 @@ class Target(Protocol):
 
 
 class Worker:
-    """A target in a fresh interpreter; its stdout and stderr go to `log`."""
+    """A target in a fresh interpreter; its stdout and stderr go to `log`. Failures call it by its `name`."""
 
     def __init__(
         self,
@@ -52,16 +64,28 @@ class Worker:
         log: Path,
         timeout_s: float,
         python: str = sys.executable,
+        name: str = "the worker",
     ) -> None:
+        self._name = name
         self._timeout_s = timeout_s
         self._log = log
         self._group = execnet.Group()
         # CUDA graphs keep thread-local state, so everything runs in the worker's main thread.
         # execnet splits the interpreter like a shell command.
-        gateway = self._group.makegateway(f"popen//python={shlex.quote(python)}//execmodel=main_thread_only")
-        self._channel = gateway.remote_exec(
-            _bootstrap, log=str(log), paths=list(paths), factory=factory, arguments=dict(arguments)
-        )
+        try:
+            gateway = self._group.makegateway(f"popen//python={shlex.quote(python)}//execmodel=main_thread_only")
+            self._channel = gateway.remote_exec(
+                _bootstrap,
+                log=str(log),
+                paths=list(paths),
+                factory=factory,
+                arguments=dict(arguments),
+                foreign=python != sys.executable,
+            )
+        except (AssertionError, EOFError, OSError, execnet.HostNotFound) as error:  # execnet asserts its first byte
+            raise WorkerFailure(
+                f"{python} did not start as a Python interpreter ({type(error).__name__}: {error})"
+            ) from error
         self._pid: int = self._receive("start", timeout_s)
 
     def call(self, operation: str, **keywords: Any) -> Any:
@@ -75,7 +99,7 @@ class Worker:
             return answer[1]
         _, kind, message, trace = answer
         self.close()
-        raise WorkerFailure(f"{operation!r} raised {kind}: {message}\n{trace}")
+        raise WorkerFailure(f"{operation!r} of {self._name} raised {kind}: {message}\n{trace}")
 
     def close(self) -> None:
         """End the process: asked first, killed after two seconds."""
@@ -91,12 +115,12 @@ class Worker:
         except self._channel.RemoteError as error:  # SystemExit, or an answer that is not made of builtin types
             self.close()
             last = str(error).strip().splitlines()[-1]
-            raise WorkerFailure(f"the worker ended at {operation!r}: {last}\n{error}") from error
+            raise WorkerFailure(f"{self._name} ended at {operation!r}: {last}\n{error}") from error
 
     def _failed(self, reason: str) -> WorkerFailure:
         self.close()
         tail = "\n".join(f"  {line}" for line in last_lines(self._log))
-        return WorkerFailure(f"the worker {reason}; its last lines:\n{tail or '  (it wrote nothing)'}")
+        return WorkerFailure(f"{self._name} {reason}; its last lines:\n{tail or '  (it wrote nothing)'}")
 
     def _cause_of_death(self) -> str:
         # WNOWAIT leaves the process to be reaped by execnet, whose Popen object owns it.
@@ -137,7 +161,7 @@ def last_lines(log: Path, *, count: int = TAIL_LINES) -> list[str]:
     return [line for line in lines if line.strip() and not line.startswith(_NOISE)][-count:]
 
 
-def _bootstrap(channel, log, paths, factory, arguments):  # type: ignore[no-untyped-def]
+def _bootstrap(channel, log, paths, factory, arguments, foreign):  # type: ignore[no-untyped-def]
     """Runs in the worker: execnet sends this function's source, so it imports what it uses."""
     import faulthandler
     import os
@@ -150,7 +174,16 @@ def _bootstrap(channel, log, paths, factory, arguments):  # type: ignore[no-unty
     faulthandler.enable()
     # Ctrl-C reaches the whole foreground group; pytest alone decides when a worker ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if foreign:  # PYTHONPATH would bring this environment's packages into the other one
+        for place in os.environ.pop("PYTHONPATH", "").split(os.pathsep):
+            if place in sys.path:
+                sys.path.remove(place)
     sys.path[:0] = paths
+    # How threads wait is part of what is measured and no part of a shell. With OMP_WAIT_POLICY=active a worker that idles
+    # between its turns takes a core from the one that is measured; with passive the tiny pipeline took twice as long, and
+    # its processes spread by more. LLVM's and Intel's OpenMP go on spinning for 200 ms after a round, GNU's for about 1 ms.
+    os.environ.pop("OMP_WAIT_POLICY", None)
+    os.environ["KMP_BLOCKTIME"] = "1"
     channel.send(os.getpid())
 
     from speedgate.host import serve

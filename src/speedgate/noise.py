@@ -1,0 +1,130 @@
+"""How sure a ratio of two latencies is: intervals over processes, and the error spent on looking more than once.
+
+The unit of replication is the process, because rounds inside one agree far better than processes do. Latencies vary by
+factors, so everything is done on logarithms and handed back as ratios.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Sequence
+
+POWER = 0.95  # of the slowdown that an interval is said to see
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Looks:
+    """When a growing number of processes is looked at, and how much error each look may spend.
+
+    The error rate of the whole sequence is `1 - confidence`. It is spent in proportion to the processes seen, the linear
+    member of the spending functions of Kim and DeMets (Biometrika 74, 1987, after Lan and DeMets, Biometrika 70, 1983).
+    The shares are added up (Bonferroni) instead of integrated over the joint distribution of the looks: conservative,
+    and it holds whatever the dependence between them is, for a variance that is estimated anew at each look as well.
+    """
+
+    first: int
+    last: int
+    confidence: float = 0.99
+
+    def __post_init__(self) -> None:
+        assert 1 <= self.first <= self.last, f"looks from {self.first} to {self.last}"
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """The numbers of processes at which a verdict is tried, each half as many again as the one before."""
+        counts = [self.first]
+        while counts[-1] < self.last:
+            counts.append(min(self.last, math.ceil(counts[-1] * 1.5)))
+        return tuple(counts)
+
+    def following(self, count: int) -> int | None:
+        """The next number of processes worth looking at after `count`; None after the last."""
+        return next((later for later in self.counts if later > count), None)
+
+    def number(self, count: int) -> int:
+        """Which look `count` processes are, from 1; between two looks, the one that was reached."""
+        return max(1, sum(reached <= count for reached in self.counts))
+
+    def confidence_at(self, count: int) -> float:
+        """The confidence of the interval at the look that `count` processes have reached."""
+        reached = self.number(count)
+        seen = (0, *self.counts)
+        return 1 - (1 - self.confidence) * (seen[reached] - seen[reached - 1]) / self.last
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Interval:
+    """A ratio new/old of latencies with the bounds that hold it at `confidence`; `error` is the logarithm's standard error."""
+
+    ratio: float
+    low: float
+    high: float
+    confidence: float
+    error: float
+    freedom: int
+
+    def detectable(self, tolerance: float) -> float:
+        """The smallest true ratio that is called slower than `1 + tolerance` with probability `POWER` at this precision.
+
+        The usual sum of the two quantiles, with Student's t for both: an approximation, exact where the standard error is known.
+        """
+        shift = (_quantile((1 + self.confidence) / 2, self.freedom) + _quantile(POWER, self.freedom)) * self.error
+        return (1 + tolerance) * math.exp(shift)
+
+
+def between_sets(new_s: Sequence[float], old_s: Sequence[float], *, confidence: float) -> Interval | None:
+    """The ratio of two sets of process medians (seconds): Student's t on the logarithms with a pooled variance.
+
+    One process against a recorded set has an interval as well; None where neither set holds two and no variance is known.
+    """
+    logs = [[math.log(value) for value in side] for side in (new_s, old_s)]
+    freedom = sum(len(side) - 1 for side in logs)
+    if freedom < 1:
+        return None
+    means = [math.fsum(side) / len(side) for side in logs]
+    squares = math.fsum((value - mean) ** 2 for side, mean in zip(logs, means, strict=True) for value in side)
+    error = math.sqrt(squares / freedom * sum(1 / len(side) for side in logs))
+    return _interval(means[0] - means[1], error, freedom, confidence)
+
+
+def of_pairs(log_ratios: Sequence[float], *, own_first: Sequence[bool], confidence: float) -> Interval | None:
+    """The ratio that pairs of processes agree on, from one log-ratio a pair and which arm of it was opened first.
+
+    Student's t with the order as a factor, the analysis of a two-period crossover (Grizzle, Biometrics 21, 1965): the mean
+    of the two orders' means, and the variance pooled within them. On the machine that this was written on, the
+    process that is opened first is slower by 2 % for as long as it lives, which pairs of one order would take for a change.
+    None where an order is missing or no variance is known.
+    """
+    groups = [
+        [value for value, first in zip(log_ratios, own_first, strict=True) if first is own] for own in (True, False)
+    ]
+    freedom = len(log_ratios) - 2
+    if freedom < 1 or not all(groups):
+        return None
+    means = [math.fsum(group) / len(group) for group in groups]
+    squares = math.fsum((value - mean) ** 2 for group, mean in zip(groups, means, strict=True) for value in group)
+    error = math.sqrt(squares / freedom * sum(1 / len(group) for group in groups)) / 2
+    return _interval(math.fsum(means) / 2, error, freedom, confidence)
+
+
+def _interval(mean: float, error: float, freedom: int, confidence: float) -> Interval:
+    half = _quantile((1 + confidence) / 2, freedom) * error
+    return Interval(
+        ratio=math.exp(mean),
+        low=math.exp(mean - half),
+        high=math.exp(mean + half),
+        confidence=confidence,
+        error=error,
+        freedom=freedom,
+    )
+
+
+@functools.cache
+def _quantile(probability: float, freedom: int) -> float:
+    from scipy import special
+
+    return float(
+        special.stdtrit(freedom, probability)
+    )  # stats.t.ppf without the second that scipy.stats takes to import

@@ -1,0 +1,177 @@
+"""The options that any suite would have, and what they come to: how much is measured and what is tolerated."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from pathlib import Path
+
+import pytest
+
+from speedgate.clock import Plan
+from speedgate.environment import DEVICES
+from speedgate.noise import Looks
+from speedgate.policy import Mode, Policy
+
+ROUNDS = 10
+# Processes: recorded; before the first verdict by a recorded baseline; pairs before the first one of a live comparison.
+RECORD_PROCESSES, JUDGE_PROCESSES, AGAINST_PAIRS = 5, 3, 6
+MAX_PROCESSES, MAX_PAIRS = 8, 12
+# Short rounds are repeated for this long in each process: on the machine that this was written on, pairs of processes of
+# the tiny pipeline spread by 1.5 % after 20 rounds of 50 ms and by 0.7 % after 100.
+LEAST_S, AGAINST_LEAST_S = 1.0, 3.0
+
+
+def add_options(parser: pytest.Parser) -> None:
+    """Register them."""
+    group = parser.getgroup("speedgate")
+    _add_gate(group)
+    _add_measuring(group)
+    group.addoption("--device", choices=DEVICES, default="auto", help="where cases run (default: %(default)s)")
+    group.addoption(
+        "--gpu-key", metavar="KEY", help="refuse to run unless this machine has that key, a folder of baselines/"
+    )
+    group.addoption(
+        "--isolation",
+        choices=["process", "none"],
+        default="process",
+        help="none: build cases in this process, for a debugger (default: %(default)s)",
+    )
+    group.addoption(
+        "--worker-timeout",
+        type=_positive_float,
+        default=1800.0,
+        metavar="SECONDS",
+        help="kill a worker that does not answer one request within this (default: %(default)s)",
+    )
+    group.addoption(
+        "--results",
+        type=Path,
+        metavar="DIR",
+        help="where each case is written when it is done (default: .speedgate/TIME)",
+    )
+
+
+def _add_gate(group: pytest.OptionGroup) -> None:
+    group.addoption(
+        "--gate",
+        choices=[mode.value for mode in Mode],
+        default=Mode.AUTO.value,
+        help="auto: enforce what has a baseline on this machine; enforce: a missing, stale or undecided one is red "
+        "too; record: write obtained.json; report: never red (default: %(default)s)",
+    )
+    group.addoption(
+        "--strict-improvement", action="store_true", help="FASTER and SMALLER are red until their baseline is recorded"
+    )
+    group.addoption(
+        "--tolerance",
+        action="append",
+        type=_tolerance,
+        default=[],
+        metavar="[STAGE=]PERCENT",
+        help="latency tolerance, of one stage where it is named; repeatable (default: 3)",
+    )
+    group.addoption(
+        "--against",
+        metavar="PYTHON",
+        help="judge by the same cases in this interpreter, both alive and taking turns, instead of by stored baselines",
+    )
+    group.addoption(
+        "--against-rootdir",
+        type=Path,
+        metavar="DIR",
+        help="the other arm is built by this checkout of the repository (with --against: in that interpreter)",
+    )
+
+
+def _add_measuring(group: pytest.OptionGroup) -> None:
+    group.addoption(
+        "--processes",
+        type=_positive_int,
+        metavar="N",
+        help="fresh worker processes a case before its first verdict, the unit of replication (default: 1;"
+        f" {JUDGE_PROCESSES} where there is a recorded baseline, {AGAINST_PAIRS} pairs with --against,"
+        f" {RECORD_PROCESSES} with --gate record, which takes no fewer)",
+    )
+    group.addoption(
+        "--max-processes",
+        type=_positive_int,
+        metavar="N",
+        help=f"add processes up to this many while a verdict is undecided (default: {MAX_PROCESSES}, {MAX_PAIRS} pairs"
+        " with --against)",
+    )
+    group.addoption(
+        "--rounds",
+        type=_positive_int,
+        metavar="N",
+        help=f"rounds in each process (default: {ROUNDS}, and more where those take less than {LEAST_S:g} s,"
+        f" {AGAINST_LEAST_S:g} s with --against)",
+    )
+
+
+def live(config: pytest.Config) -> bool:
+    """Whether a live comparison was asked for."""
+    return config.getoption("against") is not None or config.getoption("against_rootdir") is not None
+
+
+def plan(config: pytest.Config) -> Plan:
+    """How much is measured; `pytest.UsageError` where the options contradict one another."""
+    recording = config.getoption("gate") == Mode.RECORD
+    asked, rounds = config.getoption("processes"), config.getoption("rounds")
+    if recording and asked is not None and asked < RECORD_PROCESSES:
+        raise pytest.UsageError(
+            f"--processes {asked}: a baseline takes at least {RECORD_PROCESSES}, of which later verdicts learn the spread"
+        )
+    if live(config) and (recording or config.getoption("isolation") == "none"):
+        raise pytest.UsageError(
+            "--against: a live comparison needs two workers and stores nothing; drop --gate record and --isolation none"
+        )
+    return Plan(
+        processes=asked or (RECORD_PROCESSES if recording else 1),
+        rounds=rounds or ROUNDS,
+        least_s=0.0 if rounds else AGAINST_LEAST_S if live(config) else LEAST_S,
+    )
+
+
+def policy(config: pytest.Config) -> Policy:
+    """What is tolerated, and the numbers of processes at which a verdict is tried."""
+    first, most = (AGAINST_PAIRS, MAX_PAIRS) if live(config) else (JUDGE_PROCESSES, MAX_PROCESSES)
+    asked, asked_most = config.getoption("processes"), config.getoption("max_processes")
+    first = asked or min(first, asked_most or first)
+    if asked_most is not None and asked_most < first:
+        raise pytest.UsageError(
+            f"--max-processes {asked_most}: fewer than --processes {first}; raise it to {first} or more"
+        )
+    stages = dict(config.getoption("tolerance"))
+    default = stages.pop(None, Policy.latency_tolerance)
+    return Policy(
+        mode=Mode(config.getoption("gate")),
+        looks=Looks(first=first, last=asked_most or max(first, most)),
+        latency_tolerance=default,
+        stage_tolerances=stages,
+        strict_improvement=config.getoption("strict_improvement"),
+    )
+
+
+def _tolerance(text: str) -> tuple[str | None, float]:
+    stage, equals, percent = text.rpartition("=")
+    value = float(percent.removesuffix("%"))
+    if not 0 < value < 100 or (equals and not stage):
+        raise argparse.ArgumentTypeError(
+            f"{text}: expected PERCENT or STAGE=PERCENT, above 0 and below 100, as in int8=5"
+        )
+    return stage or None, value / 100
+
+
+def _positive_int(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is less than 1")
+    return value
+
+
+def _positive_float(text: str) -> float:
+    value = float(text)
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is not a number of seconds above zero")
+    return value

@@ -1,0 +1,63 @@
+"""What is tolerated and what a verdict does to its test."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from collections.abc import Mapping
+
+from speedgate.noise import Looks
+from speedgate.records import Outcome, Verdict
+
+
+class Mode(enum.StrEnum):
+    """What a verdict does to a test (`--gate`)."""
+
+    AUTO = "auto"  # enforce what has a baseline here, say plainly what has none
+    ENFORCE = "enforce"  # a missing, stale or undecided baseline is red too
+    RECORD = "record"  # exact claims and parity are enforced, figures are written
+    REPORT = "report"  # never red
+
+
+_RED = {
+    Mode.REPORT: frozenset[Outcome](),
+    Mode.RECORD: frozenset({Outcome.NOT_APPLIED, Outcome.DIFFERENT, Outcome.INVALID}),
+}
+_RED[Mode.AUTO] = _RED[Mode.RECORD] | {Outcome.SLOWER, Outcome.BIGGER}
+_RED[Mode.ENFORCE] = _RED[Mode.AUTO] | {Outcome.NO_BASELINE, Outcome.STALE, Outcome.UNDECIDED, Outcome.MISSING}
+_IMPROVED = frozenset({Outcome.FASTER, Outcome.SMALLER})
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Policy:
+    """How much is tolerated. Fractions, not percent.
+
+    `latency_tolerance` bounds the whole confidence interval of the ratio to the baseline; `stage_tolerances` replaces it
+    for the stages that it names. `point_tolerance` bounds the bare ratio to a published figure, whose spread over machines
+    and processes nobody knows. `looks` are the numbers of processes at which a verdict is tried, and their error rate.
+    `memory_tolerance` is for a peak that was reset, `resident_tolerance` for a process's resident memory.
+    A start is slower by `cold_start_tolerance` and by `cold_start_floor_s`: it is one value a process, and it is noisy.
+    """
+
+    mode: Mode = Mode.AUTO
+    looks: Looks = dataclasses.field(default_factory=lambda: Looks(first=1, last=1))
+    latency_tolerance: float = 0.03
+    stage_tolerances: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    point_tolerance: float = 0.10
+    memory_tolerance: float = 0.02
+    resident_tolerance: float = 0.10
+    ladder_tolerance: float = 0.05
+    cold_start_tolerance: float = 0.5
+    cold_start_floor_s: float = 2.0
+    strict_improvement: bool = False
+
+    def accepts(self, verdict: Verdict) -> bool:
+        """Whether the test that owns this verdict is green."""
+        judging = self.mode in (Mode.AUTO, Mode.ENFORCE)
+        if self.strict_improvement and judging and verdict.outcome in _IMPROVED:
+            return False
+        return verdict.outcome not in _RED[self.mode]
+
+    def tolerance(self, stage: str) -> float:
+        """The latency tolerance of a stage."""
+        return self.stage_tolerances.get(stage, self.latency_tolerance)
