@@ -1,0 +1,46 @@
+"""Run the gate against itself and write `docs/proof.md` with its plot: `tox -e proof`, or `python -m tests.proof`."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+from tests.proof import document, faults, plot, real, replay, series
+
+ROOT = Path(__file__).parents[2]
+SERIES = ROOT / "tests" / "proof" / "series.json"
+
+
+def main() -> int:
+    """Collect the real series, replay the simulated ones, inject the faults, and write what came of it."""
+    options = _parser().parse_args()
+    measured = series.collect(options.series, alone=options.alone, pairs=options.pairs)
+    started_s = time.perf_counter()
+    simulated = replay.replay(repetitions=options.repetitions)
+    replay_s = time.perf_counter() - started_s
+    drawn = real.comparisons(measured)
+    caught = faults.run(ROOT)
+    lines = document.lines(measured, drawn, simulated, caught, repetitions=options.repetitions, replay_s=replay_s)
+    target = ROOT / "docs" / "proof.md"
+    target.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    plot.save([*drawn, *simulated], ROOT / "docs" / "proof.svg")
+    print(f"wrote {target.relative_to(ROOT)}")
+    return 0 if all(result.held for result in caught) else 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="tox -e proof --", description=__doc__)
+    parser.add_argument(
+        "--series", type=Path, default=SERIES, help="the real series; what it lacks is measured and added"
+    )
+    parser.add_argument(
+        "--alone", type=int, default=63, help="processes measured alone, 12 s each (default: %(default)s)"
+    )
+    parser.add_argument("--pairs", type=int, default=48, help="live pairs, 21 s each (default: %(default)s)")
+    parser.add_argument("--repetitions", type=int, default=replay.REPETITIONS, help="simulated comparisons a cell")
+    return parser
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,195 @@
+"""Simulated series with a known true change, judged by our rule and by the rules of other tools.
+
+A process has a level of its own and rounds that scatter around it. How far such levels lie apart on a machine is not found
+here: it is given, because only a simulation knows the true change.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+
+from speedgate import noise, options
+from speedgate.gate import three_way
+from speedgate.noise import Interval, Looks
+from speedgate.policy import Policy
+from speedgate.records import Outcome
+from tests.proof import peers
+
+SEED = 20
+REPETITIONS = 3000
+ROUNDS = 20
+WITHIN = 0.001  # sd of rounds in a process
+ORDER = 0.02  # by which the arm that is opened first is slower in every simulated pair, see `noise.of_pairs`
+CHANGES = (0.0, 0.01, 0.02, 0.03, 0.05, 0.06, 0.10)
+TOLERANCE = Policy.latency_tolerance
+STORED_LOOKS = Looks(first=options.JUDGE_PROCESSES, last=options.MAX_PROCESSES)
+PAIRS_LOOKS = Looks(first=options.AGAINST_PAIRS, last=options.MAX_PAIRS)
+
+STORED, PAIRS = "speedgate, stored baseline", "speedgate, live pairs"
+OURS = (STORED, PAIRS)
+NATIVE, SAME = "by default", "given the same processes"
+BUDGETS = (NATIVE, SAME)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Series:
+    """How the processes of a machine spread: `between` is the sd of their levels, `modes` the distance of two likely ones."""
+
+    name: str
+    between: float
+    modes: float = 0.0
+
+
+SERIES = (
+    Series(name="processes' sd 0.3%", between=0.003),
+    Series(name="processes' sd 0.6%", between=0.006),
+    Series(name="processes' sd 1.5%", between=0.015),
+    Series(name="two modes, 5% apart", between=0.003, modes=0.05),
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Cell:
+    """What a rule said of one true change: shares of its verdicts, and the mean number of processes (or pairs) it took.
+
+    `budget` is `NATIVE` for a tool that measured as it does by itself, and `SAME` for one that was given the very rounds that
+    our stored rule had taken when it decided. FASTER is green as PASS is and counts as one.
+    """
+
+    series: str
+    rule: str
+    budget: str
+    change: float
+    alarms: float
+    passes: float
+    undecided: float
+    processes: float
+
+
+def sequential(
+    baseline_s: Sequence[float], draw_s: Callable[[], float], *, looks: Looks, tolerance: float
+) -> tuple[Outcome, int]:
+    """Our verdict by recorded process medians, drawing new ones look by look until it is decided, and how many it took."""
+    medians_s: list[float] = []
+
+    def judge(count: int) -> Interval | None:
+        medians_s.extend(draw_s() for _ in range(count - len(medians_s)))
+        return noise.between_sets(medians_s, baseline_s, confidence=looks.confidence_at(count))
+
+    return _look_by_look(judge, looks, tolerance)
+
+
+def sequential_pairs(draw_log_ratio: Callable[[], float], *, looks: Looks, tolerance: float) -> tuple[Outcome, int]:
+    """Our verdict by pairs of a live comparison; our arm is opened first in every other one, beginning with the first."""
+    log_ratios: list[float] = []
+
+    def judge(count: int) -> Interval | None:
+        log_ratios.extend(draw_log_ratio() for _ in range(count - len(log_ratios)))
+        own_first = [number % 2 == 0 for number in range(count)]
+        return noise.of_pairs(log_ratios, own_first=own_first, confidence=looks.confidence_at(count))
+
+    return _look_by_look(judge, looks, tolerance)
+
+
+def replay(
+    *,
+    repetitions: int = REPETITIONS,
+    seed: int = SEED,
+    series: Sequence[Series] = SERIES,
+    changes: Sequence[float] = CHANGES,
+) -> list[Cell]:
+    """Every rule on every series and true change. The changes of one series share their noise, so its curves are smooth."""
+    cells: list[Cell] = []
+    for number, one in enumerate(series):
+        rng = np.random.default_rng([seed, number])
+        old = draw(rng, one, repetitions, options.RECORD_PROCESSES)
+        new = draw(rng, one, repetitions, STORED_LOOKS.last)
+        own, other = (draw(rng, one, repetitions, PAIRS_LOOKS.last) for _ in range(2))
+        for change in changes:
+            cells += against_stored(one.name, change, new * (1 + change), old)
+            cells.append(against_live(one.name, change, own * (1 + change), other))
+    return cells
+
+
+def draw(rng: np.random.Generator, series: Series, repetitions: int, processes: int) -> np.ndarray:
+    """Seconds of `ROUNDS` rounds in each of `processes` processes, `repetitions` times over, without any change."""
+    size = (repetitions, processes, 1)
+    levels = rng.normal(0.0, series.between, size) + series.modes * rng.integers(0, 2, size)
+    return np.exp(levels + rng.normal(0.0, WITHIN, (repetitions, processes, ROUNDS)))
+
+
+def against_stored(series: str, change: float, new: np.ndarray, old: np.ndarray) -> list[Cell]:
+    """Our rule by recorded processes, and the other tools by their own measurement and by ours."""
+    medians, recorded = np.median(new, axis=2).tolist(), np.median(old, axis=2).tolist()
+    judged = [
+        sequential(before, iter(after).__next__, looks=STORED_LOOKS, tolerance=TOLERANCE)
+        for after, before in zip(medians, recorded, strict=True)
+    ]
+    ours = cell(STORED, SAME, series, change, judged)
+    cells = [ours]
+    for name, rule in peers.RULES.items():
+        few = slice(rule.processes)
+        native = [rule.native(*both) for both in zip(new[:, few].tolist(), old[:, few].tolist(), strict=True)]
+        same = [
+            rule.same_budget(after[:count].tolist(), before.tolist())
+            for after, before, (_, count) in zip(new, old, judged, strict=True)
+        ]
+        cells.append(peer_cell(name, NATIVE, series, change, native, rule.processes))
+        cells.append(peer_cell(name, SAME, series, change, same, ours.processes))
+    return cells
+
+
+def against_live(series: str, change: float, own: np.ndarray, other: np.ndarray) -> Cell:
+    """Our rule by pairs. Every process keeps a level of its own, so a ratio has the spread of both arms."""
+    order = np.where(np.arange(own.shape[1]) % 2 == 0, ORDER, -ORDER)
+    log_ratios = np.log(np.median(own, axis=2) / np.median(other, axis=2)) + order
+    judged = [
+        sequential_pairs(iter(row).__next__, looks=PAIRS_LOOKS, tolerance=TOLERANCE) for row in log_ratios.tolist()
+    ]
+    return cell(PAIRS, SAME, series, change, judged)
+
+
+def rows(cells: Iterable[Cell], *, series: str, budget: str) -> dict[str, list[Cell]]:
+    """The cells of one series by rule and rising change: the other tools' on that budget, under ours, which have but one."""
+    chosen = [cell for cell in cells if cell.series == series and (cell.rule in OURS or cell.budget == budget)]
+    names = dict.fromkeys([*OURS, *(cell.rule for cell in chosen)])
+    return {
+        name: sorted((cell for cell in chosen if cell.rule == name), key=lambda cell: cell.change)
+        for name in names
+        if any(cell.rule == name for cell in chosen)
+    }
+
+
+def _look_by_look(judge: Callable[[int], Interval | None], looks: Looks, tolerance: float) -> tuple[Outcome, int]:
+    count = looks.first
+    while True:
+        interval = judge(count)
+        outcome = three_way(interval.low, interval.high, tolerance) if interval else Outcome.UNDECIDED
+        following = looks.following(count)
+        if outcome is not Outcome.UNDECIDED or following is None:
+            return outcome, count
+        count = following
+
+
+def cell(rule: str, budget: str, series: str, change: float, judged: Sequence[tuple[Outcome, float]]) -> Cell:
+    outcomes = Counter(outcome for outcome, _ in judged)
+    return Cell(
+        series=series,
+        rule=rule,
+        budget=budget,
+        change=change,
+        alarms=outcomes[Outcome.SLOWER] / len(judged),
+        passes=(outcomes[Outcome.PASS] + outcomes[Outcome.FASTER]) / len(judged),
+        undecided=outcomes[Outcome.UNDECIDED] / len(judged),
+        processes=math.fsum(count for _, count in judged) / len(judged),
+    )
+
+
+def peer_cell(rule: str, budget: str, series: str, change: float, alarms: Sequence[bool], processes: float) -> Cell:
+    judged = [(Outcome.SLOWER if alarm else Outcome.PASS, processes) for alarm in alarms]
+    return cell(rule, budget, series, change, judged)

@@ -1,0 +1,162 @@
+"""Real series to judge: processes of the tiny pipeline alone, and live pairs, without a change and with injected slowdowns.
+
+Written after every process, so that an interrupted collection goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from fixtures.built import BuiltCase
+from speedgate.environment import resolve_machine
+from speedgate.worker import Worker
+
+ROOT = Path(__file__).parents[2]
+LEVELS = (0.0, 0.01, 0.02, 0.03, 0.05, 0.06, 0.10)
+ALONE_ROUNDS = 20  # of each level in a process of its own: 1 s, as the suite measures by default
+PAIR_BLOCKS = 20  # of own, other, other, own in each level of a pair
+WARM_UP = 6
+_DIGITS = 6  # microseconds
+
+
+class SlowedCase(BuiltCase):
+    """A built case whose last denoising step can be made longer by a part of the whole image's seconds."""
+
+    def load(self) -> dict[str, Any]:
+        """As ever, with a wrapper around the denoiser that is there at every level."""
+        answer = super().load()
+        self._extra_s, self._calls, forward = 0.0, 0, self.pipe.unet.forward
+
+        def slowed(*args: Any, **keywords: Any) -> Any:
+            output = forward(*args, **keywords)
+            self._calls += 1
+            if self._calls % self.workload.steps == 0:
+                until_s = time.perf_counter() + self._extra_s
+                while time.perf_counter() < until_s:
+                    pass
+            return output
+
+        self.pipe.unet.forward = slowed
+        return answer
+
+    def warm_up(self) -> None:
+        """Learn what the image takes in this process."""
+        self._base_s = statistics.median([self.generate()["seconds"] for _ in range(WARM_UP)][1:])
+
+    def slowed(self, *, level: float) -> float:
+        """The seconds of a round whose last step is longer by `level` times what an image takes."""
+        self._extra_s = level * self._base_s
+        try:
+            return round(float(self.generate()["seconds"]), _DIGITS)
+        finally:
+            self._extra_s = 0.0
+
+
+def collect(path: Path, *, alone: int, pairs: int, stage: str = "fp32") -> dict[str, Any]:
+    """Measure what `path` still lacks of so many processes alone and so many live pairs, and return all of it."""
+    series = json.loads(path.read_text(encoding="utf-8")) if path.exists() else _empty(stage)
+    with tempfile.TemporaryDirectory(prefix="speedgate-proof-") as scratch:
+        log = Path(scratch) / "worker.log"
+        while len(series["alone"]) < alone or len(series["pairs"]) < pairs:
+            # In turn, so that both series see the same hours of the machine.
+            if len(series["alone"]) * pairs <= len(series["pairs"]) * alone:
+                kind, (measured, environment) = "alone", _alone(stage, log)
+            else:
+                kind, (measured, environment) = "pairs", _pair(stage, log, number=len(series["pairs"]))
+            _same_machine(series, environment, path)
+            series[kind].append(measured)
+            _write(path, series)
+            print(f"{len(series['alone'])} of {alone} alone, {len(series['pairs'])} of {pairs} pairs", flush=True)
+    return series
+
+
+def _empty(stage: str) -> dict[str, Any]:
+    return {"machine": resolve_machine("cpu").key, "stage": stage, "alone": [], "pairs": []}
+
+
+def _same_machine(series: dict[str, Any], environment: dict[str, Any], path: Path) -> None:
+    here = {"machine": resolve_machine("cpu").key, "environment": environment}
+    known = {name: series.setdefault(name, value) for name, value in here.items()}
+    if known != here:
+        raise ValueError(f"{path}: measured on another machine or with other versions; name a new file with --series")
+
+
+def _write(path: Path, series: dict[str, Any]) -> None:
+    """Under a temporary name and renamed, a line a process: some twenty thousand rounds on lines of their own are no use."""
+    parts = [f"{json.dumps(name)}: {_value(value)}" for name, value in series.items()]
+    temporary = path.with_name(f".{path.name}.part")
+    temporary.write_text("{\n" + ",\n".join(parts) + "\n}\n", encoding="utf-8")
+    temporary.replace(path)
+
+
+def _value(value: Any) -> str:
+    if not isinstance(value, list):
+        return json.dumps(value)
+    return "[\n" + ",\n".join(json.dumps(item, separators=(",", ":")) for item in value) + "\n]"
+
+
+def _alone(stage: str, log: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    started_s = time.perf_counter()
+    worker, environment = _open(stage, log)
+    opened_s = time.perf_counter() - started_s
+    seconds: dict[str, list[float]] = {str(level): [] for level in LEVELS}
+    for _ in range(ALONE_ROUNDS):
+        for level in LEVELS:
+            seconds[str(level)].append(worker.call("slowed", level=level))
+    worker.close()
+    return {"opened_s": round(opened_s, 2), "seconds": seconds}, environment
+
+
+def _pair(stage: str, log: Path, *, number: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """One live pair: no change, and two of the slowdowns in turn."""
+    own_first = number % 2 == 0
+    started_s = time.perf_counter()
+    first, environment = _open(stage, log)
+    second, _ = _open(stage, log)
+    opened_s = time.perf_counter() - started_s
+    own, other = (first, second) if own_first else (second, first)
+    seconds = {}
+    for level in _levels(number):
+        seconds[str(level)] = {"own": [], "other": []}
+    for _ in range(PAIR_BLOCKS):
+        for level, sides in seconds.items():
+            for arm in ("own", "other", "other", "own"):
+                worker = own if arm == "own" else other
+                sides[arm].append(worker.call("slowed", level=float(level) if arm == "own" else 0.0))
+    own.close()
+    other.close()
+    return {"own_first": own_first, "opened_s": round(opened_s, 2), "seconds": seconds}, environment
+
+
+def _levels(number: int) -> Iterator[float]:
+    yield LEVELS[0]
+    injected = LEVELS[1:]
+    # Every slowdown gets as many pairs of either order: the order changes with each pair, the slowdowns with every second.
+    start = number // 2 * 2 % len(injected)
+    yield from (injected[start], injected[(start + 1) % len(injected)])
+
+
+def _open(stage: str, log: Path) -> tuple[Worker, dict[str, Any]]:
+    worker = Worker(
+        "tests.proof.series:SlowedCase",
+        arguments={
+            "pipeline": "sdxl",
+            "size": "tiny",
+            "stage": stage,
+            "weights": {"source": "synthetic"},
+            "device": "cpu",
+        },
+        paths=[str(ROOT), str(ROOT / "src")],
+        log=log,
+        timeout_s=600.0,
+    )
+    environment = worker.call("load")["environment"]
+    worker.call("first_image")
+    worker.call("warm_up")
+    return worker, environment

@@ -1,0 +1,174 @@
+"""The proof's parts: the other tools' rules decide as documented, and the replay finds what our rule promises."""
+
+import math
+import random
+from xml.etree import ElementTree
+
+import pytest
+
+from speedgate.gate import judge_against, judge_latency
+from speedgate.policy import Policy
+from speedgate.records import Comparison, Outcome, Turns
+from tests.baseline_samples import INT8, make_baseline, make_run
+from tests.proof import peers, plot, replay, table
+
+QUIET = [1 + 1e-4 * number for number in range(-10, 10)]
+WILD = [0.5, 0.6, 0.7, 0.8, 0.9, 1.1, 1.2, 1.3, 1.4, 1.5]
+FEW = [0.98, 0.99, 1.0, 1.01]
+
+
+@pytest.fixture(scope="module")
+def cells():
+    """A reduced replay of the two quiet series."""
+    return replay.replay(repetitions=400, series=replay.SERIES[:2], changes=(0.0, 0.03, 0.06))
+
+
+@pytest.mark.parametrize(
+    ("rule", "old", "factor", "alarm"),
+    [
+        (peers.pytest_benchmark, QUIET, 1.0501, True),
+        (peers.pytest_benchmark, QUIET, 1.0499, False),
+        (peers.asv, QUIET, 1.101, True),
+        (peers.asv, QUIET, 1.099, False),
+        (peers.asv, WILD, 1.2, False),  # more than the factor, and not significant
+        (peers.asv, QUIET * 2, 1.101, True),  # beyond 20 a side, by the normal approximation
+        (peers.asv, WILD * 3, 1.2, False),
+        (peers.asv, QUIET[:7], 1.2, True),
+        (peers.asv, QUIET[:6], 1.2, False),  # no six a side have p < 0.002
+        (peers.asv, FEW, 1.13, True),  # too few for U, ranges apart
+        (peers.asv, [0.8, 1.0, 1.2], 1.13, False),
+        (peers.asv, [1.0], 1.101, True),
+        (peers.github_action_benchmark, QUIET, 2.001, True),
+        (peers.github_action_benchmark, QUIET, 1.999, False),
+        (peers.torchbench, QUIET, 1.0701, True),
+        (peers.torchbench, QUIET, 1.0699, False),
+        (peers.sglang, QUIET, 1.2001, True),
+        (peers.sglang, QUIET, 1.1999, False),
+        (peers.sglang, [0.05], 1.42, True),
+        (peers.sglang, [0.05], 1.38, False),  # 19 ms
+        (peers.criterion, QUIET, 1.011, True),
+        (peers.criterion, QUIET, 1.009, False),  # significant, and within the noise threshold
+        (peers.criterion, WILD, 1.2, False),
+        (peers.mann_whitney, QUIET, 1.001, True),
+        (peers.mann_whitney, QUIET, 1.0001, False),
+        (peers.mann_whitney, QUIET, 0.99, False),  # different, and faster
+    ],
+)
+def test_a_rule_alarms_where_its_tool_would(rule, old, factor, alarm):
+    """Each rule stands on its documented side of its own threshold."""
+    assert rule([factor * value for value in old], old) is alarm
+
+
+def test_criterion_asks_for_significance_beside_the_size():
+    """Two rounds a side that lie 9 % apart prove nothing to it; twenty of the same do."""
+    assert not peers.criterion([1.05, 1.09], [1.0, 0.95])
+    assert peers.criterion([1.05, 1.09] * 10, [1.0, 0.95] * 10)
+
+
+@pytest.mark.parametrize("rule", peers.RULES.values(), ids=list(peers.RULES))
+def test_no_change_alarms_no_rule(rule):
+    """Twice the same rounds are slower to nobody, by one process or by five."""
+    processes = [QUIET] * 5
+
+    assert not rule.native(processes, processes)
+    assert not rule.same_budget(processes, processes)
+
+
+def test_a_tool_sees_the_processes_that_it_starts():
+    """By itself pytest-benchmark reads the first process and asv two; given all of them they read all."""
+    slow, old = [1.5 * value for value in QUIET], [QUIET] * 3
+    rules = [peers.RULES["pytest-benchmark median:5%"], peers.RULES["asv x1.1, p<0.002"]]
+
+    assert [rule.native([QUIET, slow, slow], old) for rule in rules] == [False, True]
+    assert [rule.native([QUIET, QUIET, slow], old) for rule in rules] == [False, False]
+    assert [rule.same_budget([QUIET, slow, slow], old) for rule in rules] == [True, True]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_replayed_decision_is_the_gates(seed):
+    """At the look where the replay stops, `judge_latency` says the same of the same processes, and at none before."""
+    rng = random.Random(seed)  # noqa: S311 - a simulation
+    factor = rng.choice([1.0, 1.02, 1.05])
+    old, new = ([math.exp(rng.gauss(0, 0.008)) for _ in range(count)] for count in (5, replay.STORED_LOOKS.last))
+    new = [factor * value for value in new]
+
+    outcome, used = replay.sequential(old, iter(new).__next__, looks=replay.STORED_LOOKS, tolerance=replay.TOLERANCE)
+
+    counts = [count for count in replay.STORED_LOOKS.counts if count <= used]
+    policy = Policy(looks=replay.STORED_LOOKS)
+    said = [judge_latency(make_run(medians_s=new[:count]), make_baseline(*old), policy).outcome for count in counts]
+    assert said == [Outcome.UNDECIDED] * (len(counts) - 1) + [outcome]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_replayed_decision_by_pairs_is_the_gates(seed):
+    """At the look where the replay stops, `judge_against` says the same of the same pairs."""
+    rng = random.Random(seed)  # noqa: S311 - a simulation
+    change = rng.choice([0.0, 0.02, 0.05])
+    ratios = [change + rng.gauss(0, 0.012) for _ in range(replay.PAIRS_LOOKS.last)]
+
+    outcome, used = replay.sequential_pairs(iter(ratios).__next__, looks=replay.PAIRS_LOOKS, tolerance=replay.TOLERANCE)
+
+    comparison = Comparison(
+        case_key=INT8,
+        label="the other arm",
+        other=make_run(),
+        turns=Turns.ROUNDS,
+        log_ratios=tuple(ratios[:used]),
+        own_first=tuple(number % 2 == 0 for number in range(used)),
+    )
+    assert judge_against(make_run(), comparison, Policy(looks=replay.PAIRS_LOOKS)).outcome is outcome
+
+
+def test_a_replay_is_the_same_for_a_seed():
+    """Two replays of a seed agree in every figure, and another seed's differs."""
+    few = {"repetitions": 20, "series": replay.SERIES[2:], "changes": (0.0, 0.05)}
+
+    assert replay.replay(seed=1, **few) == replay.replay(seed=1, **few) != replay.replay(seed=2, **few)
+
+
+def test_shares_add_up(cells):
+    """Every repetition of a cell ends in one of the three verdicts."""
+    assert {round(cell.alarms + cell.passes + cell.undecided, 9) for cell in cells} == {1.0}
+
+
+@pytest.mark.parametrize("rule", replay.OURS)
+def test_our_rule_keeps_its_promise(cells, rule):
+    """False alarms stay within 1 % up to the tolerance, by three standard errors, and 95 % of 6 % slowdowns are caught."""
+    ours = [cell for cell in cells if cell.rule == rule]
+
+    assert max(cell.alarms for cell in ours if cell.change <= replay.TOLERANCE) <= 0.01 + 3 * math.sqrt(0.01 / 400)
+    assert min(cell.alarms for cell in ours if cell.change == 0.06) >= 0.95
+
+
+@pytest.mark.parametrize("budget", replay.BUDGETS)
+def test_a_table_has_a_row_a_rule(cells, budget):
+    """Two lines of header, then ours and every other tool once, each with a cell for every true change."""
+    lines = table.alarms(cells, series=replay.SERIES[0].name, budget=budget)
+
+    assert [line.split(" | ")[0].removeprefix("| ") for line in lines[2:]] == [*replay.OURS, *peers.RULES]
+    assert {line.count(" | ") for line in lines} == {4}
+
+
+def test_the_other_tables_hold_every_verdict_and_every_rule(cells):
+    """One lists our verdicts by true change, the other sums every rule up by series."""
+    verdicts = table.verdicts(cells, series=replay.SERIES[0].name)
+    summary = table.summary(cells, budget=replay.NATIVE)
+
+    assert len(verdicts) == 2 + len(replay.OURS) * 3
+    assert [line.split(" | ")[0].removeprefix("| ") for line in summary[2:]] == [*replay.OURS, *peers.RULES]
+    assert summary[-1].endswith("| 0.0% / 0.0% / 100.0% | 0.0% / 0.0% / 100.0% |")
+
+
+def test_the_plot_is_an_svg_that_names_every_rule_and_is_reproducible(cells, tmp_path):
+    """It parses, its text is text, and drawing it again makes the same file."""
+    pytest.importorskip("matplotlib", reason="matplotlib is in the dependency group `proof` only")
+    paths = [tmp_path / "one.svg", tmp_path / "two.svg"]
+    for path in paths:
+        plot.save(cells, path)
+
+    root = ElementTree.parse(paths[0]).getroot()  # noqa: S314 - a file of our own
+
+    assert root.tag == "{http://www.w3.org/2000/svg}svg"
+    assert {*replay.OURS, *peers.RULES} <= {text.strip() for text in root.itertext()}
+    assert paths[0].read_bytes() == paths[1].read_bytes()
