@@ -124,6 +124,7 @@ def test_a_process_is_summed_up():
     ]
 
     assert summary(readings) == {
+        "sm_clocks_mhz": [1980, 1410, 1965],
         "sm_clock_min_mhz": 1410,
         "sm_clock_median_mhz": 1965,
         "throttle_reasons": 0x5,
