@@ -21,8 +21,9 @@ class Looks:
 
     The error rate of the whole sequence is `1 - confidence`. What has been spent after a look is the square of the share of
     processes seen, of the power family of Kim and DeMets (Biometrika 74, 1987, after Lan and DeMets, Biometrika 70, 1983):
-    little at a first look that a quiet machine passes anyway, most of it at the last. The shares are added up (Bonferroni) instead of integrated over the joint distribution of the looks: conservative,
-    and it holds whatever the dependence between them is, for a variance that is estimated anew at each look as well.
+    little at a first look that a quiet machine passes anyway, most of it at the last. The shares are added up (Bonferroni)
+    instead of integrated over the joint distribution of the looks: conservative, and it holds whatever the dependence
+    between them is, for a variance that is estimated anew at each look as well.
     """
 
     first: int

@@ -63,7 +63,7 @@ class Session:
 
     def resumed(self, run: Run) -> tuple[Process, ...]:
         """The processes that an interrupted recording of the same case, versions and commit has left."""
-        if self.policy.mode is not Mode.RECORD or self.commit.get("dirty", False):
+        if self.policy.mode is not Mode.RECORD or recordings.obstacle(self.commit) is not None:
             return ()
         return recordings.kept(self.baselines_root, self.machine.key, conditions=self._conditions(run))
 
@@ -74,7 +74,7 @@ class Session:
             measured = key in self.runs and bool(self.runs[key].processes)
             if key not in known:
                 sentence = f"{baseline.name} holds it and the suite does not: restore the case, or record a baseline without it"
-            elif key in expected and not measured:
+            elif key in expected and not measured and key not in self.broken:  # a lost case is one red test already
                 sentence = f"{baseline.name} holds it and it was not measured"
             else:
                 continue
@@ -94,18 +94,18 @@ class Session:
 
     def wanted(self, run: Run) -> int:
         """How many processes are wanted of this run by what is known: more, look by look, while it is undecided."""
-        count, first = len(run.processes), self._first_look(run)
-        if count < first:
-            return first
-        following = self.policy.looks.following(count)
-        if following is None or self.policy.mode is Mode.RECORD:
-            return count
-        return following if self._judge_latency(run).outcome is Outcome.UNDECIDED else count
+        count, looks = len(run.processes), self.policy.looks
+        if not self._has_interval(run):
+            return max(count, self.plan.processes)
+        following = looks.following(count)
+        # Between two looks nothing is judged: a verdict that was tried there would not be one that the error rate counts.
+        decided = count in looks.counts and self._judge_latency(run).outcome is not Outcome.UNDECIDED
+        return count if following is None or decided else following
 
-    def _first_look(self, run: Run) -> int:
+    def _has_interval(self, run: Run) -> bool:
         baseline = self._baseline(run)
         judged = self.against is not None or (baseline is not None and baseline.source == "recorded")
-        return self.policy.looks.first if judged and self.policy.mode is not Mode.RECORD else self.plan.processes
+        return judged and self.policy.mode is not Mode.RECORD
 
     def void(self, case_key: str, reason: str) -> Verdict:
         """What was measured of the case cannot be used: INVALID, and its other claims are not judged."""

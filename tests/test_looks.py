@@ -1,0 +1,69 @@
+"""How many processes a session asks for: look by look while the verdict is undecided, and nothing judged in between."""
+
+import pytest
+
+from speedgate.clock import Plan
+from speedgate.environment import Machine
+from speedgate.noise import Looks
+from speedgate.policy import Mode, Policy
+from speedgate.session import Session
+from tests.baseline_samples import INT8, KEY, make_baseline, make_run
+
+NOISY_S = (2.25, 2.5, 2.75, 2.3, 2.7, 2.4, 2.6, 2.5)
+QUIET_S = (2.5, 2.501, 2.499, 2.5, 2.5, 2.501, 2.499, 2.5)
+
+
+@pytest.fixture
+def session(tmp_path):
+    """A session with a recorded baseline of INT8 and looks at 3, 5 and 8 processes."""
+    return Session(
+        policy=Policy(looks=Looks(first=3, last=8)),
+        machine=Machine(key=KEY, device="cuda", name="NVIDIA A100-SXM4-80GB", memory_bytes=1),
+        plan=Plan(processes=1, rounds=3),
+        isolation="process",
+        worker_timeout_s=60.0,
+        root=tmp_path,
+        results=tmp_path / "results",
+        baselines={INT8: make_baseline(*QUIET_S)},
+    )
+
+
+def wanted(session, medians_s):
+    """The number of processes that is wanted after each process, by what was measured until then."""
+    return [session.wanted(make_run(medians_s=medians_s[:count])) for count in range(len(medians_s) + 1)]
+
+
+def test_a_noisy_run_is_looked_at_three_times(session):
+    """3, 5 and 8 processes are asked for, and 8 are the last."""
+    assert wanted(session, NOISY_S) == [3, 3, 3, 5, 5, 8, 8, 8, 8]
+
+
+def test_a_quiet_run_ends_at_the_first_look(session):
+    """Three processes that agree are enough."""
+    assert wanted(session, QUIET_S[:3]) == [3, 3, 3, 3]
+
+
+def test_nothing_is_judged_between_two_looks(session):
+    """A run that would be decided by its fourth process alone still goes on to the fifth: that look has no error to spend."""
+    noisy_then_quiet = (2.4, 2.6, 2.5, 2.5)
+
+    assert session.latency(make_run(medians_s=[2.5] * 4)).outcome.value == "PASS"
+    assert session.wanted(make_run(medians_s=[2.5] * 4)) == 5
+    assert wanted(session, noisy_then_quiet)[-1] == 5
+
+
+@pytest.mark.parametrize(("source", "mode"), [("published", Mode.AUTO), ("recorded", Mode.RECORD)])
+def test_what_has_no_interval_takes_what_was_planned(session, source, mode):
+    """A published figure and a recording look at no spread, so noise adds no process."""
+    session.baselines = {INT8: make_baseline(2.5, source=source)}
+    session.policy = Policy(mode=mode, looks=Looks(first=3, last=8))
+
+    assert wanted(session, ()) == [1]
+    assert session.wanted(make_run(medians_s=[2.5])) == 1
+
+
+def test_a_case_without_a_baseline_takes_what_was_planned(session):
+    """There is nothing to decide."""
+    session.baselines = {}
+
+    assert session.wanted(make_run(medians_s=[2.5])) == 1
