@@ -162,6 +162,15 @@ def test_what_is_no_duration_is_void(seconds):
     assert arm.seconds == []
 
 
+@pytest.mark.parametrize("peak_bytes", [0, -1, math.nan, None])
+def test_what_is_no_peak_is_void(peak_bytes):
+    """A peak that was not read would otherwise be the smallest there ever was."""
+    arm = make_arm(Scripted(peak_bytes=peak_bytes))
+
+    with pytest.raises(VoidMeasurement, match="not a size"):
+        measure_process(arm)
+
+
 def test_a_reused_round_is_void():
     """Seconds that come without a new image are those of an earlier round."""
     with pytest.raises(VoidMeasurement, match="image 7 of a process was followed by image 7: a reused round"):

@@ -1,0 +1,27 @@
+"""Faults, each a few lines that break one thing, with the gate that must catch it, and changes that no gate may fire on."""
+
+from __future__ import annotations
+
+from tests.faults import cost, harmless, measurement, numerics, numerics_precision, structure
+from tests.faults.registry import FAULTS, HARMLESS, Change
+
+FAMILIES = ("numerics", "structure", "cost", "measurement")
+
+__all__ = [
+    "FAMILIES",
+    "FAULTS",
+    "HARMLESS",
+    "Change",
+    "cost",
+    "harmless",
+    "measurement",
+    "numerics",
+    "numerics_precision",
+    "rows",
+    "structure",
+]
+
+
+def rows() -> list[tuple[str, str, str, str]]:
+    """Family, name, gate and what it does, of each fault and then of each harmless change."""
+    return [(change.family, change.name, change.gate, change.says) for change in (*FAULTS, *HARMLESS)]

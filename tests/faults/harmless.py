@@ -1,0 +1,141 @@
+"""Changes that no gate may fire on: what a machine, a session or a user does without making anything worse."""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import os
+from pathlib import Path
+
+from tests.faults.registry import harmless
+
+OTHER = "Lighthouse on a rock, warm color palette, vivid colors, painting, 16k"
+
+
+@harmless("gates", "int8")
+def another_thread_count(case, rig):
+    """One thread instead of several, or two instead of one."""
+    import torch
+
+    threads = torch.get_num_threads()
+    rig.undo.callback(torch.set_num_threads, threads)
+    torch.set_num_threads(1 if threads > 1 else 2)
+
+
+@harmless("gates", "int8")
+def another_seed(case, rig):
+    """Another workload seed, with references of that seed."""
+    case.workload = dataclasses.replace(case.workload, seed=7)
+
+
+@harmless("gates", "sdpa")
+def another_prompt(case, rig):
+    """Another prompt of the same length, with references of that prompt."""
+    assert len(OTHER) == len(case.workload.prompt)
+    case.workload = dataclasses.replace(case.workload, prompt=OTHER)
+
+
+@harmless("gates", "fp32", "bf16", "sdpa", "fused_qkv", "int8")
+def later_in_the_same_process(case, rig):
+    """Another image was made before."""
+    case.generate()
+
+
+@harmless("gates", "sdpa")
+def built_again(case, rig):
+    """Built a second time in a process that has everything in its caches."""
+    case.pipe = rig.build(case.stage).pipe
+
+
+@harmless("gates", "sdpa")
+def weights_from_a_folder(case, rig):
+    """The same weights, written by `save_pretrained` and loaded again."""
+    rig.copy("fp32").pipe.save_pretrained(rig.folder / "weights")
+    case.pipe = rig.build(case.stage, weights={"source": "folder", "folder": str(rig.folder / "weights")}).pipe
+
+
+@harmless("gates", "sdpa")
+def no_garbage_collection(case, rig):
+    """Python's garbage collector is switched off."""
+    gc.disable()
+    rig.undo.callback(gc.enable)
+
+
+@harmless("gates", "sdpa")
+def another_working_directory(case, rig):
+    """The session runs elsewhere."""
+    rig.undo.callback(os.chdir, Path.cwd())
+    os.chdir(rig.folder)
+
+
+@harmless("gates", "sdpa")
+def denormals_flushed(case, rig):
+    """Denormal numbers become zero."""
+    import torch
+
+    assert torch.set_flush_denormal(True)
+    rig.undo.callback(torch.set_flush_denormal, False)
+
+
+@harmless("gates", "sdpa")
+def latents_in_channels_last(case, rig):
+    """The denoiser's input has another memory layout."""
+    import torch
+
+    case.pipe.unet.register_forward_pre_hook(
+        lambda _, inputs: (inputs[0].contiguous(memory_format=torch.channels_last), *inputs[1:])
+    )
+
+
+@harmless("gates", "sdpa")
+def deterministic_algorithms(case, rig):
+    """Torch is told to use deterministic algorithms."""
+    import torch
+
+    torch.use_deterministic_algorithms(True)
+    rig.undo.callback(torch.use_deterministic_algorithms, False)
+
+
+@harmless("gates", "sdpa")
+def global_generator_moved(case, rig):
+    """Something else has drawn from torch's global random numbers."""
+    import torch
+
+    rig.undo.enter_context(torch.random.fork_rng())
+    torch.manual_seed(1234)
+
+
+@harmless("session", "fp32")
+def rerun():
+    """Measured again, in fresh processes."""
+    return {}
+
+
+@harmless("session", "bf16")
+def another_round_order():
+    """The slower rounds come first."""
+    return {"turned": True}
+
+
+@harmless("session", "sdpa")
+def one_percent_more_memory():
+    """The allocator's peak is 1 % higher."""
+    return {"bigger": 1.01}
+
+
+@harmless("session", "compile")
+def warm_compile_cache():
+    """The compile cache holds what it did not hold when the baseline was recorded."""
+    return {"cache_hits": 2, "first_image_s": 0.7}
+
+
+@harmless("session", "fused_qkv")
+def half_a_percent_slower():
+    """Each process takes 0.5 % longer."""
+    return {"slower": 1.005}
+
+
+@harmless("session", "int8")
+def busy_start():
+    """The first image takes a second longer, on a busy machine."""
+    return {"first_image_s": 2.5}

@@ -1,0 +1,174 @@
+"""Faults of the numbers: the pipeline makes another picture than the stage's reference."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from tests.faults.parts import attentions, block, scale, silence
+from tests.faults.registry import edits
+
+
+@edits("parity", "sdpa")
+def attention_scale(case):
+    """Attention logits 1.5 times too large."""
+    for attention in attentions(case):
+        attention.to_q.weight.data.mul_(1.5)
+
+
+@edits("parity", "sdpa")
+def causal_mask(case):
+    """Self-attention sees earlier positions only."""
+    import torch
+
+    def mask(attention, inputs, keywords):
+        tokens = inputs[0].shape[1]
+        forbidden = torch.ones(tokens, tokens, dtype=torch.bool).triu(1)
+        bias = torch.zeros(tokens, tokens, dtype=inputs[0].dtype).masked_fill(forbidden, -1e4)
+        return inputs, keywords | {"attention_mask": bias.expand(inputs[0].shape[0] * attention.heads, -1, -1)}
+
+    for attention in attentions(case, "attn1"):
+        attention.register_forward_pre_hook(mask, with_kwargs=True)
+
+
+@edits("parity", "sdpa")
+def masked_prompt(case):
+    """Cross-attention does not see the last ten tokens."""
+    for attention in attentions(case, "attn2"):
+        attention.register_forward_pre_hook(
+            lambda _, inputs, keywords: (
+                inputs,
+                keywords | {"encoder_hidden_states": keywords["encoder_hidden_states"][:, :-10]},
+            ),
+            with_kwargs=True,
+        )
+
+
+@edits("parity", "sdpa")
+def dropped_self_attention(case):
+    """One of the self-attentions adds nothing."""
+    silence(attentions(case, "attn1")[2])
+
+
+@edits("parity", "sdpa")
+def dropped_cross_attention(case):
+    """The prompt is ignored."""
+    for attention in attentions(case, "attn2"):
+        silence(attention)
+
+
+@edits("parity", "sdpa")
+def dropped_block(case):
+    """One transformer block is skipped."""
+    block(case).forward = lambda hidden, **_: hidden
+
+
+@edits("parity", "sdpa")
+def swapped_keys_and_values(case):
+    """K and V change places everywhere."""
+    for attention in attentions(case):
+        attention.to_k, attention.to_v = attention.to_v, attention.to_k
+
+
+@edits("parity", "sdpa", "int8")
+def last_convolution_too_large(case):
+    """The denoiser's last convolution is 2 % too large."""
+    scale(case.pipe.unet.conv_out, 1.02)
+
+
+@edits("parity", "sdpa", "int8")
+def decoder_too_bright(case):
+    """The VAE's last convolution is 2 % too large."""
+    scale(case.pipe.vae.decoder.conv_out, 1.02)
+
+
+@edits("parity", "bf16", "sdpa")
+def dropped_decoder_attention(case):
+    """The VAE's attention adds nothing."""
+    silence(case.pipe.vae.decoder.mid_block.attentions[0])
+
+
+@edits("parity", "sdpa")
+def vae_scaling(case):
+    """The latents are scaled by SD 1.5's factor instead of SDXL's."""
+    case.pipe.vae.register_to_config(scaling_factor=0.18215)
+
+
+@edits("parity", "sdpa")
+def swapped_colours(case):
+    """The image's red and blue change places."""
+    postprocess = case.pipe.image_processor.postprocess
+    case.pipe.image_processor.postprocess = lambda image, **keywords: postprocess(image.flip(1), **keywords)
+
+
+@edits("parity", "sdpa")
+def seed_drift(case):
+    """The noise is that of the next seed."""
+    case.workload = dataclasses.replace(case.workload, seed=case.workload.seed + 1)
+
+
+@edits("parity", "sdpa")
+def noise_drawn_anew(case):
+    """The pipeline draws its own noise instead of taking the one that it was given."""
+    import torch
+
+    def prepare(batch, channels, height, width, dtype, device, generator, latents):
+        return torch.randn(latents.shape, generator=torch.Generator().manual_seed(99)).to(dtype)
+
+    case.pipe.prepare_latents = prepare
+
+
+@edits("parity", "sdpa")
+def scheduler_off_by_one(case):
+    """The timesteps lie one of a thousand too low: `steps_offset` 0 instead of 1."""
+    case.pipe.scheduler.register_to_config(steps_offset=0)
+
+
+@edits("parity", "sdpa")
+def sigmas_off_by_one(case):
+    """Each step uses the noise level of the next one."""
+    import torch
+
+    set_timesteps = case.pipe.scheduler.set_timesteps
+
+    def shifted(*args, **keywords):
+        set_timesteps(*args, **keywords)
+        sigmas = case.pipe.scheduler.sigmas
+        case.pipe.scheduler.sigmas = torch.cat([sigmas[1:-1], sigmas[-2:]]).clamp(min=1e-3)
+
+    case.pipe.scheduler.set_timesteps = shifted
+
+
+@edits("parity", "sdpa")
+def swapped_guidance(case):
+    """The prompt is what the image is led away from."""
+    encode = case.pipe.encode_prompt
+
+    def swapped(**keywords):
+        prompt, negative, pooled, negative_pooled = encode(**keywords)
+        return negative, prompt, negative_pooled, pooled
+
+    case.pipe.encode_prompt = swapped
+
+
+@edits("parity", "sdpa")
+def wrong_image_size(case):
+    """The denoiser is told that the image was cropped out of a larger one."""
+    ids = case.pipe._get_add_time_ids
+    case.pipe._get_add_time_ids = lambda size, crop, target, **keywords: ids((256, 256), (64, 64), target, **keywords)
+
+
+@edits("parity", "fused_qkv")
+def stale_fused_weights(case):
+    """The fused projection holds what Q was before its weights were updated by 10 %."""
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+    for attention in attentions(case, "attn1"):
+        weight = attention.to_qkv.weight.data[: attention.to_q.out_features]
+        weight.add_(0.1 * weight.std() * torch.randn(weight.shape, generator=generator).to(weight.dtype))
+
+
+@edits("parity", "sdpa")
+def nan_in_one_weight(case):
+    """One weight of the denoiser is not a number."""
+    case.pipe.unet.conv_out.weight.data[0, 0, 0, 0] = float("nan")

@@ -1,0 +1,88 @@
+"""Faults of the numbers, in how they are rounded: quantisation, and bf16 where fp32 is due."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from tests.faults.parts import downcast, linears
+from tests.faults.registry import edits
+
+
+@edits("parity", "int8")
+def one_scale_per_tensor(case):
+    """Activations are quantised with one scale for the whole tensor instead of one a token."""
+    from torchao.quantization import PerTensor
+
+    for linear in linears(case, int8=True):
+        kept = linear.weight.act_quant_kwargs
+        linear.weight.act_quant_kwargs = dataclasses.replace(kept, granularity=PerTensor())
+
+
+@edits("parity", "int8")
+def one_weight_scale_per_tensor(case):
+    """Weights are quantised with one scale for the whole tensor instead of one a channel."""
+    for linear in linears(case, int8=True):
+        weight = linear.weight
+        coarse = weight.scale.amax().expand_as(weight.scale)
+        weight.qdata.copy_((weight.qdata * (weight.scale / coarse)).round())
+        weight.scale.copy_(coarse)
+
+
+@edits("parity", "int8")
+def saturated_activations(case):
+    """Activations above half of their token's maximum are clipped."""
+
+    def clip(_, inputs):
+        bound = inputs[0].abs().amax(dim=-1, keepdim=True) / 2
+        return (inputs[0].clamp(-bound, bound), *inputs[1:])
+
+    for linear in linears(case, int8=True):
+        linear.register_forward_pre_hook(clip)
+
+
+@edits("parity", "sdpa")
+def four_bit_weights(case):
+    """Every linear's weights are rounded to 4 bits, one scale a row."""
+    for linear in linears(case):
+        weight = linear.weight.data.float()
+        step = weight.abs().amax(dim=1, keepdim=True) / 7
+        linear.weight.data.copy_((weight / step).round() * step)
+
+
+@edits("recipe", "fp32", because="vae.dtypes is ['bfloat16', 'float32']")
+def vae_in_bf16(case):
+    """In fp32 the VAE decodes in bf16."""
+    downcast(case.pipe.vae.decoder)
+
+
+@edits("recipe", "fp32", because="unet.dtypes is ['bfloat16', 'float32']")
+def group_norm_in_bf16(case):
+    """In fp32 the group norms are computed in bf16."""
+    import torch
+
+    for module in case.pipe.unet.modules():
+        if isinstance(module, torch.nn.GroupNorm):
+            downcast(module)
+
+
+@edits("parity", "bf16", "sdpa")
+def timestep_in_bf16(case):
+    """In bf16 the timestep's sine embedding is computed from a rounded timestep, where fp32 is due."""
+    case.pipe.unet.time_proj.register_forward_pre_hook(lambda _, inputs: (inputs[0].bfloat16(),))
+
+
+@edits("parity", "sdpa")
+def matmul_adds_up_in_bf16(case):
+    """Matrix products are added up in bf16, three products at a time, where fp32 is due."""
+    import torch
+
+    def forward(linear):
+        def add_up(hidden, *_):
+            parts = zip(hidden.split(3, dim=-1), linear.weight.split(3, dim=1), strict=True)
+            total = sum(torch.nn.functional.linear(*part) for part in parts)
+            return total if linear.bias is None else total + linear.bias
+
+        return add_up
+
+    for linear in linears(case):
+        linear.forward = forward(linear)
