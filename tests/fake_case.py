@@ -9,81 +9,101 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from fixtures.selection import Case
+from fixtures.pipelines import pipelines
 from fixtures.stages import lineage
+
+# Imported where they are used: numpy, and what imports pytest. Hundreds of these workers start in a run of the tests.
 
 SECONDS = {"fp32": 0.7, "bf16": 0.5, "sdpa": 0.4, "compile": 0.3, "fused_qkv": 0.29, "int8": 0.25}
 # Where it plays a GPU: the published seconds, and a peak below each published one.
 CUDA_SECONDS = {"fp32": 7.362, "bf16": 4.626, "sdpa": 3.315, "compile": 2.538, "fused_qkv": 2.523, "int8": 2.429}
 PEAK_BYTES = 7 * 2**30
+# Which arm of a live comparison this is: one that a test has made for `--against` has a behaviour of its own.
+PREFIX = Path(sys.prefix)
+ARM = "other" if (PREFIX / "behaviour.json").exists() else "this"
 NOISE = {"fp32": 0.0, "bf16": 0.02, "sdpa": 0.02, "compile": 0.015, "fused_qkv": 0.015, "int8": 0.03}
 
 
 class FakeCase:
     """Speaks as `fixtures.built.BuiltCase` does. `behaviour.json` maps a stage to what is wrong with it:
 
-    `slower` (a factor on the seconds), `bigger` (one on the peak), `syncs` (in a step), `lacks_int8`, `noise` (more
-    error in step and image), and `abort`, `hang` or `raise` (the operation in which it happens).
+    `slower` (a factor on the seconds), `spread` (the sd of its processes' levels, as a share, seeded by `draw`), `turned` (the
+    slower half of the rounds comes first), `bigger` (a factor on the peak), `syncs` (in a step), `lacks_int8`, `noise`
+    (more error in step and image), `abort`, `hang`, `raise` (out of memory) or `fail` (the operation in which it happens),
+    and what it says instead of `seconds`, `images`, `first_image_s`, `cache_hits`, `recipe`, `structure` and the counts.
+
+    Of a live comparison: `order` (by how much the first of each two processes is slower), `crowded` (the operation that
+    finds no memory while another process lives), and `from` (the number of the stage's process, in this arm, with which it
+    begins to be wrong).
     """
 
     def __init__(self, *, pipeline: str, size: str, stage: str, weights: dict[str, Any], device: str) -> None:
-        self.case = Case(pipeline=pipeline, size=size, stage=stage)
+        self.stage, self.size = stage, pipelines()[pipeline].sizes[size]
         self.weights, self.device = weights, device
-        path = Path("behaviour.json")
-        self.wrong: dict[str, Any] = json.loads(path.read_text()).get(stage, {}) if path.exists() else {}
+        behaviour = _behaviour()
+        self.wrong: dict[str, Any] = behaviour.get(stage, {})
+        self.versions: dict[str, str] = behaviour.get("versions", {})
         self.rounds = 0
         self.images = 0
         with Path("builds.log").open("a") as log:
-            log.write(f"{stage} {os.getpid()}\n")
+            log.write(f"{stage} {os.getpid()} {ARM}\n")
+        built = _builds()
+        if sum(line[::2] == [stage, ARM] for line in built) < self.wrong.get("from", 1):
+            self.wrong = {}
+        self.level = self._level(len(built))
 
     def load(self) -> dict[str, Any]:
         self._misbehave("load")
-        structure = self.case.expected_structure()
+        structure = self._structure()
         if "lacks_int8" in self.wrong:
             structure["unet.int8_linears"] = 0
         return {
-            "structure": structure,
-            "recipe": {"stages": [stage.name for stage in lineage(self.case.stage)]},
-            "environment": {"python": sys.version.split()[0]},
+            "structure": structure | self.wrong.get("structure", {}),
+            "recipe": {"stages": [stage.name for stage in lineage(self.stage)]} | self.wrong.get("recipe", {}),
+            "environment": {"python": sys.version.split()[0]} | self.versions,
             "seconds": {"import_s": 1.0, "load_s": 2.0, "apply_s": 0.5},
         }
 
     def first_image(self) -> dict[str, Any]:
         self._misbehave("first_image")
         self.images += 1
-        return {"first_image_s": 1.5, "cache_hits": 0, "cache_misses": 0}
+        first_image_s, cache_hits = self.wrong.get("first_image_s", 1.5), self.wrong.get("cache_hits", 0)
+        return {"first_image_s": first_image_s, "cache_hits": cache_hits, "cache_misses": 0}
 
     def generate(self) -> dict[str, Any]:
         self._misbehave("generate")
         self.rounds += 1
         self.images += 1
-        wobble = 1 + 0.002 * (-1) ** self.rounds
+        wobble = 1 + 0.002 * (-1) ** (self.rounds + self.wrong.get("turned", False))
         usual = CUDA_SECONDS if self.device == "cuda" else SECONDS
-        seconds = usual[self.case.stage] * wobble * self.wrong.get("slower", 1.0)
-        peak_bytes = round(PEAK_BYTES * self.wrong.get("bigger", 1.0))
-        return {"seconds": self.wrong.get("seconds", seconds), "peak_bytes": peak_bytes, "images": self.images}
+        seconds = usual[self.stage] * self.level * wobble * self.wrong.get("slower", 1.0)
+        return {
+            "seconds": self.wrong.get("seconds", seconds),
+            "peak_bytes": round(PEAK_BYTES * self.wrong.get("bigger", 1.0)),
+            "images": self.wrong.get("images", self.images),
+        }
 
     def inspect(self, *, precise: bool = False) -> dict[str, Any]:
         self._misbehave("inspect")
+        import numpy as np
+
         rng = np.random.default_rng(1)
         image, step = rng.random((64, 64, 3)), rng.standard_normal((2, 4, 8, 8))
         own = np.random.default_rng(2)
-        size = NOISE[self.case.stage] * (0.1 if precise else 1.0) * self.wrong.get("noise", 1.0)
+        size = NOISE[self.stage] * (0.1 if precise else 1.0) * self.wrong.get("noise", 1.0)
         return {
             "image": (image + size * own.standard_normal(image.shape)).astype(np.float32).tobytes(),
             "image_shape": list(image.shape),
             "step": (step + size * own.standard_normal(step.shape)).astype(np.float32).tobytes(),
             "step_shape": list(step.shape),
-            "decoded": (step + size * own.standard_normal(step.shape)).astype(np.float32).tobytes(),
+            "decoded": (0.5 * (step + size * own.standard_normal(step.shape))).astype(np.float32).tobytes(),
             "decoded_shape": list(step.shape),
             "components_s": {"denoiser": 0.1},
         }
 
     def count(self, *, prompt: str, seed: int) -> dict[str, Any]:
         self._misbehave("count")
-        graphs = 2 if self.case.expected_structure()["unet.compiled"] else 0
+        graphs = 2 if self._structure()["unet.compiled"] else 0
         recompiles = self.wrong.get("recompiles", 0)
         syncs = self.wrong.get("syncs", 0.0) if self.device == "cuda" else None
         return {
@@ -92,7 +112,7 @@ class FakeCase:
             "graph_breaks": 0,
             "recompiles": recompiles,
             "cudagraph_skips": self.wrong.get("cudagraph_skips", 0),
-            "denoiser_calls": self.case.spec.workload.steps,
+            "denoiser_calls": self.size.workload.steps,
             "vae_decode_calls": self.wrong.get("vae_decode_calls", 1),
             "syncs_per_step": syncs,
         }
@@ -100,11 +120,49 @@ class FakeCase:
     def close(self) -> None:
         pass
 
+    def _level(self, number: int) -> float:
+        level = 1 + self.wrong.get("order", 0.0) * (number % 2)
+        if "spread" not in self.wrong:
+            return level
+        import numpy as np
+
+        draw = np.random.default_rng([self.wrong.get("draw", 0), number]).standard_normal()
+        return level * (1 + self.wrong["spread"] * float(draw))
+
+    def _structure(self) -> dict[str, Any]:
+        facts = [self.size.expected.get(stage.name, {}) for stage in lineage(self.stage)]
+        return {name: value for stage in facts for name, value in stage.items()}
+
     def _misbehave(self, operation: str) -> None:
-        if self.wrong.get("raise") == operation:
+        living = sum(Path(f"/proc/{pid}").exists() for _, pid, _ in _builds())
+        if self.wrong.get("raise") == operation or (self.wrong.get("crowded") == operation and living > 1):
             raise MemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+        if self.wrong.get("fail") == operation:
+            raise RuntimeError("no kernel image is available\nfor execution on the device")
         if self.wrong.get("abort") == operation:
             print("the last words of a worker", file=sys.stderr, flush=True)
             os.abort()
         if self.wrong.get("hang") == operation:
             time.sleep(600)
+
+
+class FakeProbe:
+    """Speaks as `fixtures.probe.Probe` does, of an environment that holds what its behaviour says."""
+
+    def versions(self) -> dict[str, Any]:
+        from speedgate.environment import installed
+
+        return installed() | _behaviour().get("versions", {})
+
+    def close(self) -> None:
+        pass
+
+
+def _builds() -> list[list[str]]:
+    """Stage, process and arm of each worker so far."""
+    return [line.split() for line in Path("builds.log").read_text().splitlines()]
+
+
+def _behaviour() -> dict[str, Any]:
+    path = (PREFIX if ARM == "other" else Path()) / "behaviour.json"
+    return json.loads(path.read_text()) if path.exists() else {}

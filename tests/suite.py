@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
+import sysconfig
+import time
+import venv
 from pathlib import Path
 from typing import Any
 
@@ -46,10 +51,41 @@ fixtures.case._check_torch = lambda device: None
 """
 
 
+FAKE_PROBE = """
+import fixtures.case
+
+fixtures.case.PROBE = "tests.fake_case:FakeProbe"
+"""
+
+
+class Folder:
+    """A folder that pytest runs in, as `pytest.Pytester` has one for the length of a test."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def runpytest_subprocess(self, *arguments: str) -> pytest.RunResult:
+        """Run pytest there and keep what it says."""
+        started_s = time.monotonic()
+        command = [sys.executable, "-m", "pytest", *arguments]
+        done = subprocess.run(command, cwd=self.path, capture_output=True, text=True, check=False)
+        seconds = time.monotonic() - started_s
+        return pytest.RunResult(done.returncode, done.stdout.splitlines(), done.stderr.splitlines(), seconds)
+
+
+def environment(prefix: Path, *, packages: bool = True) -> Path:
+    """The interpreter of a new environment: with this one's packages behind its own, or with none."""
+    venv.create(prefix, symlinks=True)
+    (own,) = prefix.glob("lib/python*/site-packages")
+    if packages:
+        (own / "this.pth").write_text("\n".join({sysconfig.get_path(name) for name in ("purelib", "platlib")}))
+    return prefix / "bin" / "python"
+
+
 class Suite:
     """A copy of `bench/` whose workers are `tests.fake_case.FakeCase`."""
 
-    def __init__(self, pytester: pytest.Pytester) -> None:
+    def __init__(self, pytester: pytest.Pytester | Folder) -> None:
         self.pytester = pytester
         self.path = pytester.path
         shutil.copytree(ROOT / "bench", self.path / "bench", ignore=shutil.ignore_patterns("__pycache__"))
@@ -75,6 +111,16 @@ class Suite:
         """What is wrong with which stage in the next run."""
         (self.path / "behaviour.json").write_text(json.dumps(stages))
 
+    def against(self, **stages: dict[str, Any]) -> str:
+        """`--against` an environment of its own: what is wrong with which stage there, and its `versions`."""
+        prefix = self.path / "other"
+        if not prefix.exists():
+            environment(prefix)
+            with (self.path / "conftest.py").open("a") as conftest:
+                conftest.write(FAKE_PROBE)
+        (prefix / "behaviour.json").write_text(json.dumps(stages))
+        return f"--against={prefix / 'bin' / 'python'}"
+
     def run(self, *arguments: str) -> pytest.RunResult:
         """`pytest bench` without the full-size skeletons, which need torch."""
         return self.pytester.runpytest_subprocess(*self.arguments(*arguments))
@@ -94,7 +140,7 @@ class Suite:
 
     def record(self, *arguments: str) -> pytest.RunResult:
         """Record the whole ladder, as a baseline is."""
-        return self.run("--gate=record", "--rounds=4", *arguments)
+        return self.run("--gate=record", "--processes=5", "--rounds=4", *arguments)
 
     def builds(self) -> list[str]:
         """The stages in the order in which workers built them."""

@@ -37,6 +37,15 @@ class Target:
             pass
         return time.perf_counter() - started_s
 
+    def multiply(self, *, seconds: float) -> None:
+        """Keep torch's threads busy, as a round does."""
+        import torch
+
+        values = torch.rand(512, 512)
+        ends_s = time.perf_counter() + seconds
+        while time.perf_counter() < ends_s:
+            values @ values
+
     def raises(self, *, message: str) -> None:
         """Fail like a model."""
         raise RuntimeError(message)

@@ -106,7 +106,7 @@ def test_one_value_on_each_side_is_never_a_pass():
     verdict = judge_latency(make_run(medians_s=[1.0]), make_baseline(1.0), POLICY)
 
     assert verdict.outcome is Outcome.UNDECIDED
-    assert verdict.sentence.endswith("1 and 1 processes say nothing of their spread: add --processes")
+    assert verdict.sentence.endswith("nothing is known of the spread of 1 and 1 processes: add --processes")
 
 
 @pytest.mark.parametrize("medians_s", [[1.0], [1.0] * 3])

@@ -75,12 +75,13 @@ class Plan:
 
 @dataclasses.dataclass(kw_only=True)
 class Arm:
-    """A worker that holds a case, and the rounds that have been measured in it."""
+    """A worker that holds a case, and the rounds that have been measured in it; `name` tells it from another one."""
 
     worker: Target
     cold_start: ColdStart
     plan: Plan
     monitor: health.Monitor
+    name: str | None = None
     images: int = 0
     wall_s: float = 0.0
     seconds: list[float] = dataclasses.field(default_factory=list)
@@ -106,7 +107,7 @@ class Arm:
                 break
             self.void.append(reading.void)
             if len(self.void) > self.plan.void_rounds:
-                raise VoidMeasurement(f"{len(self.void)} rounds of one process were void, the last one: {reading.void}")
+                raise self._void(f"{len(self.void)} rounds of one process were void, the last one: {reading.void}")
         self._check(reply)
         self.wall_s += wall_s
         self.readings.append(reading)
@@ -117,7 +118,7 @@ class Arm:
         """The record of this process."""
         counted_s = math.fsum(self.seconds)
         if self.wall_s > counted_s * (1 + _UNSEEN_SHARE) + _UNSEEN_S * len(self.seconds):
-            raise VoidMeasurement(
+            raise self._void(
                 f"{len(self.seconds)} rounds took {self.wall_s:.3g} s, of which the worker's clock counted {counted_s:.3g} s:"
                 " the device is not synchronised around a round, or work is done outside of the clock"
             )
@@ -132,9 +133,9 @@ class Arm:
     def _generate(self) -> dict[str, Any]:
         reply: dict[str, Any] = self.worker.call("generate")
         if not isinstance(reply.get("images"), int):
-            raise VoidMeasurement("the worker does not count its images: its checkout is too old to be compared with")
+            raise self._void("the worker does not count its images: its checkout is too old to be compared with")
         if reply["images"] <= self.images:
-            raise VoidMeasurement(
+            raise self._void(
                 f"image {self.images} of a process was followed by image {reply['images']}: a reused round"
             )
         self.images = reply["images"]
@@ -143,12 +144,18 @@ class Arm:
     def _check(self, reply: dict[str, Any]) -> None:
         seconds = reply["seconds"]
         if not (isinstance(seconds, float) and math.isfinite(seconds) and seconds > 0):
-            raise VoidMeasurement(f"the worker measured {seconds!r} s for a round: not a duration")
+            raise self._void(f"the worker measured {seconds!r} s for a round: not a duration")
+        peak_bytes = reply["peak_bytes"]
+        if not (isinstance(peak_bytes, int) and peak_bytes > 0):
+            raise self._void(f"the worker read a peak of {peak_bytes!r} bytes: not a size")
         before = self.images - len(self.seconds) - len(self.void) - 1
         if before < 1 + self.plan.warmup_rounds:
-            raise VoidMeasurement(
+            raise self._void(
                 f"a round followed {before} images of its process: the first one compiles, {self.plan.warmup_rounds} warm up"
             )
+
+    def _void(self, sentence: str) -> VoidMeasurement:
+        return VoidMeasurement(f"{self.name}: {sentence}" if self.name else sentence)
 
 
 def measure_process(arm: Arm) -> Process:

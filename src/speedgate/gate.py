@@ -57,6 +57,7 @@ def judge_against(run: Run, comparison: Comparison, policy: Policy) -> Verdict:
         policy.tolerance(run.stage),
         how=f"{_count(count, 'pair')}, {comparison.turns.says}",
         more=policy.looks.following(count) is not None,
+        stored=False,
     )
     figures = f"{run.latency_s:.4g} s against {other.latency_s:.4g} s of {comparison.label}"
     return _verdict(run, "latency", judged.outcome, f"{figures}: {judged.sentence}")
@@ -193,14 +194,16 @@ def three_way(low: float, high: float, tolerance: float) -> Outcome:
     return Outcome.UNDECIDED
 
 
-def _judge_interval(interval: noise.Interval | None, tolerance: float, *, how: str, more: bool) -> _Judged:
+def _judge_interval(
+    interval: noise.Interval | None, tolerance: float, *, how: str, more: bool, stored: bool = True
+) -> _Judged:
     if interval is None:
-        return _Judged(outcome=Outcome.UNDECIDED, sentence=f"{how} say nothing of their spread: add --processes")
+        return _Judged(outcome=Outcome.UNDECIDED, sentence=f"nothing is known of the spread of {how}: add --processes")
     outcome = three_way(interval.low, interval.high, tolerance)
     sentence = (
         f"{_percent(interval.ratio)} ({_confidence(interval)} interval {_percent(interval.low)} to"
         f" {_percent(interval.high)} from {how}); tolerance {_share(tolerance)}, a slowdown of"
-        f" {_percent(interval.detectable(tolerance))} would have been seen{_advice(outcome, more=more)}"
+        f" {_percent(interval.detectable(tolerance))} would have been seen{_advice(outcome, more=more, stored=stored)}"
     )
     return _Judged(outcome=outcome, sentence=sentence)
 
@@ -229,10 +232,10 @@ def _verdict(run: Run, claim: str, outcome: Outcome, sentence: str) -> Verdict:
     return Verdict(case_key=run.case_key, claim=claim, outcome=outcome, sentence=sentence)
 
 
-def _advice(outcome: Outcome, *, more: bool = False) -> str:
+def _advice(outcome: Outcome, *, more: bool = False, stored: bool = True) -> str:
     if outcome is Outcome.UNDECIDED:
         return ": not decided yet" if more else ": too noisy to tell, raise --max-processes or quieten the machine"
-    if outcome in (Outcome.FASTER, Outcome.SMALLER):
+    if stored and outcome in (Outcome.FASTER, Outcome.SMALLER):
         return ": record a new baseline"
     return ""
 

@@ -167,6 +167,13 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     state.health = state.monitor.facts()
 
 
+def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
+    """Say beforehand what an interruption would cost."""
+    state = config.stash[SESSION]
+    problem = recordings.obstacle(state.commit) if state.commit else None
+    return [f"speedgate: interrupted, this recording would start anew, for {problem}"] if problem else []
+
+
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Let go of the device and of the lock."""
     config.stash[OPEN].close()

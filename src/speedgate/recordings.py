@@ -32,6 +32,13 @@ class Conditions:
     commit: Mapping[str, Any]
 
 
+def obstacle(commit: Mapping[str, Any]) -> str | None:
+    """Why what was measured of this code could not be known for the same again; `commit` is what pytest-benchmark says."""
+    if commit.get("dirty"):
+        return "the checkout has uncommitted changes"
+    return "its commit is not known" if commit.get("id") in (None, "unknown", "unversioned") else None
+
+
 def keep(root: Path, gpu_key: str, *, conditions: Conditions, processes: Sequence[Process]) -> None:
     """Replace what is kept of the case by `processes`, all of those that were measured so far."""
     document = {

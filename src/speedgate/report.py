@@ -54,8 +54,11 @@ def remarks(session: Session) -> list[str]:
             f"load average {load:.1f} on {cores} cores before the first case: the machine had other work a moment ago,"
             " and figures of a busy machine mean nothing"
         )
-    void = {key: sum(len(process.void) for process in run.processes) for key, run in session.runs.items()}
-    lines += [printable(f"{count} void rounds of {key} were measured again") for key, count in void.items() if count]
+    for key, run in session.runs.items():
+        other = [session.comparisons[key].other] if key in session.comparisons else []
+        count = sum(len(process.void) for side in (run, *other) for process in side.processes)
+        if count:
+            lines.append(printable(f"{count} void rounds of {key} were measured again"))
     if session.against is not None:
         own = next((run.environment for run in session.runs.values()), {})
         lines.append(f"{'':<14}{'this arm':<42}other arm")

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import execnet
 
 TAIL_LINES = 25
+_LONGEST_REASON = 300
 _DYING_S = 2.0  # a worker that has closed its pipe and lives on is killed after this
 # What libraries say on every import, and faulthandler's frames in execnet: they would hide the lines that matter.
 _NOISE = (
@@ -38,7 +39,7 @@ class WorkerFailure(Exception):
 
     @property
     def out_of_memory(self) -> bool:
-        signs = ("out of memory", "OutOfMemoryError", "MemoryError", "out-of-memory")
+        signs = ("out of memory", "OutOfMemoryError", "MemoryError", "out-of-memory", "ALLOC_FAILED")
         return any(sign in self.reason for sign in signs)
 
 
@@ -99,7 +100,7 @@ class Worker:
             return answer[1]
         _, kind, message, trace = answer
         self.close()
-        raise WorkerFailure(f"{operation!r} of {self._name} raised {kind}: {message}\n{trace}")
+        raise WorkerFailure(f"{operation!r} of {self._name} raised {kind}: {_one_line(message)}\n{trace}")
 
     def close(self) -> None:
         """End the process: asked first, killed after two seconds."""
@@ -151,6 +152,12 @@ class InProcess:
 
     def close(self) -> None:
         self._target.close()
+
+
+def _one_line(message: str) -> str:
+    """An exception's message without its line breaks: of a failed import the cause stands on a later line."""
+    line = " ".join(message.split())
+    return line if len(line) <= _LONGEST_REASON else f"{line[:_LONGEST_REASON]}..."
 
 
 def last_lines(log: Path, *, count: int = TAIL_LINES) -> list[str]:

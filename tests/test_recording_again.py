@@ -1,0 +1,201 @@
+"""A recording that is interrupted goes on where it stopped, alone on its machine; and what a baseline holds is not lost."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from speedgate.baselines import promote
+from speedgate.clock import Plan
+from speedgate.environment import resolve_machine
+from speedgate.options import LEAST_RECORDED
+from speedgate.policy import Mode, Policy
+from speedgate.session import Session
+from tests.baseline_samples import make_run
+from tests.suite import Folder, Suite, red
+
+STAGES = ("--stage=fp32,bf16", f"--processes={LEAST_RECORDED}")
+ALL = LEAST_RECORDED
+COMMIT = {"id": "0" * 40, "dirty": False}
+
+
+@pytest.fixture(scope="module")
+def resumed(tmp_path_factory):
+    """Two stages recorded by one command given three times: interrupted between them, killed in the second, and left alone."""
+    suite = Suite(Folder(tmp_path_factory.mktemp("resumed")))
+    commit(suite.path)
+    suite.misbehave(bf16={"hang": "load"})
+    with recording(suite, builds=ALL + 1) as interrupted:
+        os.killpg(interrupted.pid, signal.SIGINT)
+    suite.misbehave(bf16={"hang": "generate", "from": 4})
+    with recording(suite, builds=ALL + 5) as killed:
+        second = suite.record(*STAGES)
+        os.kill(killed.pid, signal.SIGKILL)
+    suite.misbehave()
+    last = suite.record(*STAGES)
+    yield suite, interrupted, killed, second, last
+    end_workers(suite)
+
+
+def commit(folder):
+    """What is measured has to be known for the same again."""
+    for arguments in (["init", "--quiet"], ["add", "bench"], ["commit", "--quiet", "--message=x"]):
+        subprocess.run(["git", "-c", "user.name=x", "-c", "user.email=x@localhost", *arguments], cwd=folder, check=True)
+
+
+def recording(suite, *, builds):
+    """A recording in a process group of its own that has built that many workers, the last of which hangs."""
+    command = [sys.executable, "-m", "pytest", *suite.arguments("--gate=record", "--rounds=4", *STAGES)]
+    process = subprocess.Popen(command, cwd=suite.path, stdout=subprocess.DEVNULL, process_group=0)
+    log, deadline_s = suite.path / "builds.log", time.monotonic() + 60
+    while not log.exists() or len(log.read_text().splitlines()) < builds:
+        assert time.monotonic() < deadline_s, f"{builds} workers were not built within 60 s"
+        assert process.poll() is None, f"it ended with {process.returncode} before it had built {builds} workers"
+        time.sleep(0.05)
+    return process
+
+
+def end_workers(suite):
+    """A hung worker outlives a killed pytest by some seconds."""
+    for line in (suite.path / "builds.log").read_text().splitlines():
+        pid = int(line.split()[1])
+        if b"execnet" in Path(f"/proc/{pid}/cmdline").read_bytes() if Path(f"/proc/{pid}").exists() else False:
+            os.kill(pid, signal.SIGKILL)
+
+
+def obtained(suite):
+    """What was recorded, by case."""
+    document = json.loads((suite.path / "baselines" / suite.machine.key / "obtained.json").read_text())
+    entries = [benchmark["extra_info"]["speedgate"] for benchmark in document["benchmarks"]]
+    return {entry["case_key"].split("/")[1]: entry for entry in entries}
+
+
+def test_finished_processes_are_not_measured_again(resumed):
+    """The first attempt finishes one case, the second two processes of the other, the third the rest; a case is built to look."""
+    suite, interrupted, killed, _, last = resumed
+
+    assert (interrupted.returncode, killed.returncode, last.ret) == (2, -signal.SIGKILL, 0)
+    assert suite.builds() == [*["fp32"] * ALL, "bf16", "fp32", *["bf16"] * 3, "fp32", *["bf16"] * (ALL - 2)]
+
+
+def test_the_result_is_that_of_an_uninterrupted_recording(resumed):
+    """All processes of a case with all of their rounds, every claim judged, nothing left to go on with."""
+    suite = resumed[0]
+    entries = obtained(suite)
+
+    assert list(entries) == ["fp32", "bf16"]
+    for stage, median_s in (("fp32", 0.7), ("bf16", 0.5)):
+        assert entries[stage]["outcome"] == "passed"
+        assert entries[stage]["process_medians_s"] == pytest.approx([median_s] * ALL)
+        assert [len(process["seconds"]) for process in entries[stage]["run"]["processes"]] == [4] * ALL
+        assert entries[stage]["run"]["components_s"] == {"denoiser": 0.1}
+    assert not (suite.path / "baselines" / suite.machine.key / "recording").exists()
+
+
+def test_what_counts_is_said(resumed):
+    """A resumed recording says how many processes it found, and one that cannot be resumed says so beforehand."""
+    last = resumed[-1].stdout.str()
+
+    assert f"sdxl-tiny-fp32: {ALL} processes of an interrupted recording count" in last
+    assert "sdxl-tiny-bf16: 2 processes of an interrupted recording count" in last
+    assert "would start anew" not in last
+
+
+def test_a_second_recording_is_refused(resumed):
+    """It ends with exit status 4 before anything is built, and names the process of the first."""
+    _, _, killed, second, _ = resumed
+
+    assert second.ret == pytest.ExitCode.USAGE_ERROR
+    second.stderr.fnmatch_lines([f"ERROR: another recording on cpu-* is running: process {killed.pid}, started *"])
+
+
+@pytest.mark.parametrize(
+    ("commit", "rounds", "counts"), [(COMMIT, 4, True), (COMMIT, 5, False), (COMMIT | {"id": "1" * 40}, 4, False)]
+)
+def test_only_the_same_code_and_rounds_count(tmp_path, commit, rounds, counts):
+    """Another commit and other rounds start anew."""
+    run = make_run()
+    session(tmp_path).keep(run)
+
+    found = session(tmp_path, commit=commit, rounds=rounds).resumed(run)
+
+    assert found == (run.processes if counts else ())
+
+
+@pytest.mark.parametrize("changed", [{"dirty": True}, {"id": "unversioned"}, {"id": "unknown", "error": "no git"}])
+def test_code_that_cannot_be_known_again_never_counts(tmp_path, changed):
+    """Uncommitted changes, and a folder of which no commit is known, look the same twice and need not be."""
+    run = make_run()
+    session(tmp_path, commit=COMMIT | changed).keep(run)
+
+    assert session(tmp_path, commit=COMMIT | changed).resumed(run) == ()
+
+
+def test_another_recipe_starts_anew(tmp_path):
+    """Processes of a stage that was built differently never count."""
+    session(tmp_path).keep(make_run())
+
+    assert session(tmp_path).resumed(make_run(fingerprint="beef")) == ()
+
+
+def session(folder, *, commit=COMMIT, rounds=4):
+    """A session that records."""
+    return Session(
+        policy=Policy(mode=Mode.RECORD),
+        machine=resolve_machine("cpu"),
+        plan=Plan(processes=5, rounds=rounds),
+        isolation="process",
+        worker_timeout_s=1.0,
+        root=folder,
+        results=folder / "results",
+        commit=commit,
+    )
+
+
+@pytest.fixture(scope="module")
+def renamed(resumed):
+    """That recording promoted, with a case in it that the suite does not have in place of one that it has."""
+    suite = resumed[0]
+    path = promote(suite.path / "baselines", suite.machine.key)
+    path.write_text(path.read_text().replace("sdxl-tiny/bf16/", "sdxl-tiny/bf17/"))
+    return suite
+
+
+def test_a_case_of_the_baseline_that_the_suite_lacks_is_red_under_enforce(renamed):
+    """It is MISSING, one red test, beside the measured case that has NO_BASELINE."""
+    result = renamed.run("--gate=enforce", "--rounds=4", STAGES[0], "-k", "latency or baseline")
+
+    assert red(result) == ["test_latency[sdxl-tiny-bf16]", "test_baseline"]
+    result.stdout.re_match_lines(
+        [r"MISSING sdxl-tiny/bf17/\S+ baseline: 0001_recorded holds it and the suite does not: .*"]
+    )
+    result.stdout.re_match_lines([r"NO_BASELINE for 1 of 2 cases on cpu-.*"])
+
+
+def test_a_missing_case_is_said_under_auto(renamed):
+    """Without `enforce` the same is green, and told."""
+    result = renamed.run(STAGES[0], "-k", "baseline")
+
+    assert result.ret == pytest.ExitCode.OK
+    result.stdout.re_match_lines([r"MISSING sdxl-tiny/bf17/\S+ baseline: .*"])
+
+
+def test_a_case_that_was_to_be_measured_and_was_not_is_missing(tmp_path, renamed):
+    """A case that the command left out without being told to is MISSING; one whose worker was lost is red already."""
+    from speedgate.baselines import load
+
+    state = session(tmp_path)
+    state.baselines = load(renamed.path / "baselines", renamed.machine.key)
+    keys = frozenset(state.baselines)
+    state.broken[min(keys)] = "the worker died"
+
+    found = state.missing(known=keys, expected=keys)
+
+    assert [(verdict.case_key, verdict.sentence) for verdict in found] == [
+        (max(keys), "0001_recorded holds it and it was not measured")
+    ]
