@@ -29,7 +29,7 @@ REAL = """\
 
 {processes} processes of tiny SDXL (`fp32`, 64 px, 4 steps) one at a time and {pairs} live pairs, in turn, on `{machine}` with
 torch {torch} and diffusers {diffusers}. A slowdown is injected into the last denoising step: it goes on for so many percent
-of the image's seconds, as that process takes them. Nothing else ran.
+of the image's seconds, as that process takes them.
 
 | | |
 |---|---:|
@@ -48,8 +48,8 @@ INDEPENDENT = """\
 Comparisons without a change that share no process, in the order in which they were measured: {told}.
 
 A stored figure is older than what is compared with it, and drawing processes at random hides what a drift of the machine does to
-that. With every five consecutive processes as the baseline of every later run, without a change, our stored rule says: {ordered}.
-Nothing in such figures tells a machine that became slower from a change that is; a live pair does not see the drift.
+that. With every {recorded} consecutive processes as the baseline of every later run, without a change, our stored rule says:
+{ordered}. Nothing in such figures tells a machine that became slower from a change that is; a live pair does not see the drift.
 """
 
 BUDGET = """\
@@ -116,7 +116,7 @@ def _real(measured: dict[str, Any], drawn: Sequence[Cell]) -> list[str]:
         REAL.format(**vars(spread), **facts, comparisons=real.COMPARISONS),
         *table.verdicts(drawn, series=real.ALONE),
         "",
-        INDEPENDENT.format(told=told, ordered=ordered),
+        INDEPENDENT.format(told=told, ordered=ordered, recorded=options.RECORD_PROCESSES),
         BUDGET,
         *(line for budget in (NATIVE, SAME, real.LIVE) for line in _alarms(drawn, budget)),
         SECONDS.format(opening=spread.opening_s),

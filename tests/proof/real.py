@@ -139,8 +139,8 @@ def independent(series: dict[str, Any]) -> dict[str, list[str]]:
 def in_order(alone: Sequence[dict[str, Any]]) -> dict[str, float]:
     """Shares of our stored rule's verdicts, without a change, where the baseline is older than the run.
 
-    Every five consecutive processes are a baseline for every run that begins after them: what a machine that drifts does to a
-    stored figure. Such comparisons overlap heavily; their shares tell of this series and of no other.
+    As many consecutive processes as are recorded are a baseline for every run that begins after them: what a machine that
+    drifts does to a stored figure. Such comparisons overlap heavily; their shares tell of this series and of no other.
     """
     medians = [statistics.median(process["seconds"]["0.0"]) for process in alone]
     recorded, most = options.RECORD_PROCESSES, STORED_LOOKS.last
