@@ -9,6 +9,7 @@ import pytest
 from speedgate import report
 from speedgate.clock import Plan
 from speedgate.environment import Machine
+from speedgate.families import FamilyFigure
 from speedgate.policy import Policy
 from speedgate.records import Outcome, Verdict
 from speedgate.session import Session
@@ -225,3 +226,15 @@ def test_each_case_is_on_disk_as_soon_as_it_is_kept(session):
     assert '"verdicts": []' in before
     assert '"outcome": "NO_BASELINE"' in path.read_text()
     assert [Path(item).name for item in session.results.iterdir()] == [path.name]
+
+
+def test_a_figure_of_the_family_stands_beside_a_measured_case(session):
+    """One line with each build of torch, printed safely; nothing of a case that was not measured."""
+    cell = FamilyFigure(family="a100", case_key=INT8, build="2.0", mode="eager", outcome="ok", iterations_per_s=21.66)
+    hostile = dataclasses.replace(cell, build="\x1b[2J", outcome="oom_after_warmup", iterations_per_s=None)
+    session.keep(measured(INT8, "fp32", "int8"))
+    session.keep(measured(BF16, "fp32", "bf16", medians_s=[]))
+    session.family = {INT8: (cell, hostile), BF16: (cell,), FP32: (cell,)}
+
+    shown = f"{INT8}: 21.66 it/s (torch 2.0), out of memory after the warm-up (torch ?[2J)"
+    assert report.remarks(session) == [f"published for this family (a100), not gated: {shown}"]

@@ -146,7 +146,7 @@ def baselines(document: Any, *, path: Path, gpu_key: str) -> list[Baseline]:
     """The baselines of a document that is, or is to become, the file `path`."""
     found: dict[str, Baseline] = {}
     _none_failed(document, path=path)
-    for where, block in _blocks(document, where=str(path)):
+    for where, block in blocks(document, where=str(path)):
         baseline = _baseline(block, path=path, gpu_key=gpu_key, where=where)
         if baseline.case_key in found:
             raise ValueError(f"{where}.case_key: {baseline.case_key!r} stands in this file twice")
@@ -184,7 +184,7 @@ def _none_failed(document: Any, *, path: Path) -> None:
     """Refuse what `--gate record` wrote of failing cases, all of them in one message."""
     reasons = dict(_object(_object(_object(document).get(BLOCK)).get("failed")))
     if not reasons or document.get("benchmarks"):
-        for _, block in _blocks(document, where=str(path)):
+        for _, block in blocks(document, where=str(path)):
             if block.get("outcome") == FAILED:
                 reasons[str(block.get("case_key"))] = block.get("reason")
     if reasons:
@@ -192,7 +192,7 @@ def _none_failed(document: Any, *, path: Path) -> None:
         raise ValueError(f"{path}: outcome: a failing case is never a baseline: {listed}; record it anew")
 
 
-def _blocks(document: Any, *, where: str) -> Iterator[tuple[str, dict[str, Any]]]:
+def blocks(document: Any, *, where: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """Our block of each benchmark, with the place where it stands, once pytest-benchmark's own fields are there."""
     benchmarks = _object(document).get("benchmarks")
     if not isinstance(benchmarks, list) or not benchmarks:

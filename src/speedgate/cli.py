@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
-from speedgate import baselines, benchmark_json, published
+from speedgate import baselines, benchmark_json, families, publication, published, throughput
 from speedgate.records import write_json
 
 
@@ -51,10 +53,12 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("files", nargs="*", type=Path, metavar="FILE")
     check.set_defaults(command=_check)
 
-    importing = commands.add_parser("import-published", help=f"write published figures to {published.NAME}")
+    importing = commands.add_parser("import-published", help="write published figures to their folders")
     importing.add_argument("csv", type=Path, metavar="CSV", help="figures; a .toml beside it says what they are of")
-    importing.add_argument("--gpu-key", required=True, metavar="KEY")
-    importing.add_argument("--pipeline", required=True, action="append", dest="pipelines", metavar="NAME")
+    importing.add_argument("--gpu-key", metavar="KEY", help="refuse a ladder that was measured on another")
+    importing.add_argument(
+        "--pipeline", action="append", dest="pipelines", metavar="NAME", help="of a ladder; default: all of them"
+    )
     importing.set_defaults(command=_import)
     return parser
 
@@ -83,35 +87,62 @@ def _promote(options: argparse.Namespace) -> list[str]:
 def _check(options: argparse.Namespace) -> list[str]:
     """Check every file even where one is broken, so that one call shows all that is wrong."""
     errors, paths = [], list(options.files)
-    for gpu_key in [] if paths else _keys(options.root):
+    for listing in [] if paths else _listings(options.root):
         try:
-            paths += baselines.files(options.root, gpu_key)
+            paths += listing()
         except ValueError as error:
             errors.append(str(error))
     for path in paths:
         try:
-            found = baselines.read(path, gpu_key=path.resolve().parent.name)
+            said = _contents(path.resolve().parent.name, benchmark_json.read(path), path=path)
         except ValueError as error:
             errors.append(str(error))
         else:
-            print(printable(f"{path}: {_cases(len(found))}"))
+            print(printable(f"{path}: {said}"))
     return errors
 
 
+def _listings(root: Path) -> list[Callable[[], list[Path]]]:
+    """What lists the files of each GPU key and of each family."""
+    keys = [functools.partial(baselines.files, root, key) for key in _keys(root)]
+    return [*keys, *(functools.partial(baselines.family_files, root, name) for name in baselines.known_families(root))]
+
+
+def _contents(folder: str, document: Any, *, path: Path) -> str:
+    """What a document that is, or is to become, `path` holds, once it is what a file in this folder has to be."""
+    family = families.family_of(folder)
+    if family is not None:
+        return f"{_count(len(families.figures(document, path=path, family=family)), 'figure')}, not gated"
+    return _count(len(benchmark_json.baselines(document, path=path, gpu_key=folder)), "case")
+
+
 def _import(options: argparse.Namespace) -> list[str]:
-    document = published.published_document(options.csv, gpu_key=options.gpu_key, pipelines=options.pipelines)
-    target = options.root / options.gpu_key / published.NAME
-    benchmark_json.baselines(document, path=target, gpu_key=options.gpu_key)
-    for path in baselines.files(options.root, options.gpu_key):
-        if path.name[:4] == target.name[:4] and path.name != target.name:
-            raise ValueError(f"{path}: holds the number of {target.name}; rename it first")
-    write_json(target, document)
-    print(printable(f"{target}: {_cases(len(document['benchmarks']))}"))
+    documents = _imported(options)
+    said = {target: _contents(target.parent.name, document, path=target) for target, document in documents.items()}
+    for target in documents:
+        for path in sorted(target.parent.glob(f"{target.name[:4]}_*.json")):
+            if path.name != target.name:
+                raise ValueError(f"{path}: holds the number of {target.name}; rename it first")
+    for target, document in documents.items():
+        write_json(target, document)
+        print(printable(f"{target}: {said[target]}"))
     return []
 
 
-def _cases(count: int) -> str:
-    return "1 case" if count == 1 else f"{count} cases"
+def _imported(options: argparse.Namespace) -> dict[Path, dict[str, Any]]:
+    """The files that a publication becomes: one of the GPU key that it names, or one of each GPU family."""
+    if publication.format_of(options.csv) == publication.LADDER:
+        document = published.published_document(options.csv, gpu_key=options.gpu_key, pipelines=options.pipelines)
+        gpu_key = document["machine_info"][benchmark_json.BLOCK]["gpu_key"]
+        return {baselines.key_folder(options.root, gpu_key) / published.NAME: document}
+    if options.gpu_key or options.pipelines:
+        raise ValueError(f"{options.csv}: of whole GPU families: leave out --gpu-key and --pipeline")
+    found = throughput.family_documents(options.csv)
+    return {options.root / f"{families.PREFIX}{name}" / throughput.NAME: found[name] for name in found}
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _keys(root: Path) -> list[str]:

@@ -160,6 +160,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
             state.commit = session.config.hook.pytest_benchmark_generate_commit_info(config=session.config)
         if not options.live(session.config):
             state.baselines = baselines.load(state.baselines_root, state.machine.key)
+        if state.machine.device == "cuda":
+            state.family = baselines.family(state.baselines_root, state.machine.name)
     except ValueError as error:
         raise pytest.UsageError(str(error)) from error
     state.monitor = open_monitor(state.machine.device, own_processes=2 if options.live(session.config) else 1)

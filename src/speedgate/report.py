@@ -46,8 +46,8 @@ def sentences(session: Session) -> list[str]:
 
 
 def remarks(session: Session) -> list[str]:
-    """What the reader has to know of the machine and of the other arm."""
-    lines = []
+    """What the reader has to know of the machine and of the other arm, and what was published for GPUs like this one."""
+    lines = [printable(line) for line in _published(session)]
     load, cores = session.health.get("load_1min"), session.health.get("cores")
     if session.runs and load is not None and cores and load > cores / 2:
         lines.append(
@@ -71,6 +71,16 @@ def remarks(session: Session) -> list[str]:
 def printable(text: str) -> str:
     """`text` without control characters: what a run says must not steer a terminal."""
     return "".join(character if character.isprintable() else "?" for character in text)
+
+
+def _published(session: Session) -> list[str]:
+    """A line for each measured case of which a figure was published for this family of GPUs."""
+    measured = [key for key, run in session.runs.items() if run.processes]
+    found = {key: session.family[key] for key in measured if key in session.family}
+    return [
+        f"published for this family ({figures[0].family}), not gated: {key}: {', '.join(f.says for f in figures)}"
+        for key, figures in found.items()
+    ]
 
 
 def _row(session: Session, run: Run) -> tuple[str, ...]:

@@ -1,0 +1,64 @@
+"""Cases of which it is known that they run out of memory or are not supported: that, too, is something to hold to."""
+
+from __future__ import annotations
+
+import enum
+
+from speedgate.records import Outcome, Verdict
+
+
+class Expected(enum.StrEnum):
+    """What a baseline says became of a case."""
+
+    OK = "ok"
+    OOM = "oom"
+    UNSUPPORTED = "unsupported"
+
+
+_SAID = {Expected.OK: "fitted", Expected.OOM: "out of memory", Expected.UNSUPPORTED: "unsupported"}
+# What a figure's outcome leads one to expect. A cell that was not published leads to nothing.
+_BY_OUTCOME = {
+    "ok": Expected.OK,
+    "oom": Expected.OOM,
+    "oom_after_warmup": Expected.OOM,
+    "oom_after_2nd_iteration": Expected.OOM,
+    "unsupported": Expected.UNSUPPORTED,
+    "not_published": None,
+}
+
+
+def expectation(outcome: str) -> Expected | None:
+    """What a published outcome leads one to expect of a run, None where it says nothing."""
+    if outcome not in _BY_OUTCOME:
+        raise ValueError(f"outcome {outcome!r}: expected {', '.join(_BY_OUTCOME)}")
+    return _BY_OUTCOME[outcome]
+
+
+def judge_fit(
+    case_key: str, *, expected: str, fits: bool, baseline: str, device_bytes: int, alone: bool = True
+) -> Verdict:
+    """FASTER where a case that did not run now does, BIGGER where one that fitted runs out of memory.
+
+    `fits` is False where it ran out of memory; any other failure is the worker's and not judged here. `alone` says
+    whether the device's memory was the case's own: on a shared one an out-of-memory says nothing of the case.
+    """
+    if expected not in list(Expected):
+        raise ValueError(f"expected {expected!r}: choose from {', '.join(Expected)}")
+    before = Expected(expected)
+    device = f"{device_bytes / 2**30:.1f} GiB"
+    now = f"fits into {device}" if fits else f"out of memory on {device}"
+    if not fits and not alone:
+        sentence = f"{now} that other processes hold a part of: run it on a device of its own"
+        return _verdict(case_key, Outcome.INVALID, sentence)
+    sentence = f"{now}, {_SAID[before]} in {baseline}"
+    if fits is (before is Expected.OK):
+        return _verdict(case_key, Outcome.PASS, sentence)
+    if fits:
+        return _verdict(case_key, Outcome.FASTER, f"{sentence}: record a new baseline")
+    # BIGGER, not INVALID: nothing was wrong with the measurement. What changed is what the case needs, as with a peak
+    # above the baseline's, and like that it is red where baselines are enforced and not where a new one is recorded.
+    return _verdict(case_key, Outcome.BIGGER, sentence)
+
+
+def _verdict(case_key: str, outcome: Outcome, sentence: str) -> Verdict:
+    return Verdict(case_key=case_key, claim="fit", outcome=outcome, sentence=sentence)
