@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from speedgate.environment import resolve_machine
+from speedgate.records import Outcome, Verdict
 
 ROOT = Path(__file__).parents[1]
 
@@ -145,6 +146,16 @@ class Suite:
     def builds(self) -> list[str]:
         """The stages in the order in which workers built them."""
         return [line.split()[0] for line in (self.path / "builds.log").read_text().splitlines()]
+
+    def arms(self, stage: str) -> list[str]:
+        """Which arm's workers were built of a stage, in order: "this" or "other"."""
+        lines = [line.split() for line in (self.path / "builds.log").read_text().splitlines()]
+        return [arm for name, _, arm in lines if name == stage]
+
+    def latency(self, stage: str) -> Verdict:
+        """The latency verdict that the session left on disk of one case."""
+        (verdict,) = [one for one in self.result(stage)["verdicts"] if one["claim"] == "latency"]
+        return Verdict(**verdict | {"outcome": Outcome(verdict["outcome"])})
 
     def result(self, stage: str) -> dict[str, Any]:
         """What the session left on disk of one case."""

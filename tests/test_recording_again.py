@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -14,6 +15,7 @@ from speedgate.baselines import promote
 from speedgate.clock import Plan
 from speedgate.environment import resolve_machine
 from speedgate.options import LEAST_RECORDED
+from speedgate.plugin import SESSION, pytest_report_collectionfinish
 from speedgate.policy import Mode, Policy
 from speedgate.session import Session
 from tests.baseline_samples import make_run
@@ -98,12 +100,21 @@ def test_the_result_is_that_of_an_uninterrupted_recording(resumed):
 
 
 def test_what_counts_is_said(resumed):
-    """A resumed recording says how many processes it found, and one that cannot be resumed says so beforehand."""
+    """A resumed recording says how many processes it found."""
     last = resumed[-1].stdout.str()
 
     assert f"sdxl-tiny-fp32: {ALL} processes of an interrupted recording count" in last
     assert "sdxl-tiny-bf16: 2 processes of an interrupted recording count" in last
     assert "would start anew" not in last
+
+
+def test_a_recording_that_could_not_be_resumed_says_so(tmp_path):
+    """Whoever records with uncommitted changes learns beforehand what an interruption costs."""
+    config = SimpleNamespace(stash={SESSION: session(tmp_path, commit=COMMIT | {"dirty": True})})
+
+    (line,) = pytest_report_collectionfinish(config)
+
+    assert line.endswith("interrupted, this recording would start anew, for the checkout has uncommitted changes")
 
 
 def test_a_second_recording_is_refused(resumed):

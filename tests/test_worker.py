@@ -96,6 +96,14 @@ def test_an_exception_is_a_failure_with_its_traceback(doomed):
     assert any("targets.py" in line and "in raises" in line for line in rest)
 
 
+def test_a_long_message_is_one_line_of_the_reason(doomed):
+    """The cause of a failed import stands on a later line: it is kept, and a message without end is cut."""
+    with pytest.raises(WorkerFailure) as caught:
+        doomed.call("raises", message="look here:\n  " + 400 * "x")
+
+    assert caught.value.reason == f"'raises' of the worker raised RuntimeError: look here: {289 * 'x'}..."
+
+
 def test_a_target_that_cannot_be_made_fails_the_first_call(tmp_path):
     """An exception in the constructor is told like any other."""
     worker = start(tmp_path, arguments={"refuses": "no such stage"})
