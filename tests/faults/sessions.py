@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -16,25 +13,10 @@ from fixtures.stages import STAGES
 from speedgate import baselines
 from speedgate.records import Outcome, Verdict
 from tests.faults.registry import FAULTS, HARMLESS, Change
-from tests.suite import Suite, red
+from tests.suite import Folder, Suite, red
 
 KEY = "nvidia-a100-sxm4-80gb-400w"
 SPREAD = 0.003  # of the levels of processes
-
-
-class Folder:
-    """A folder that pytest runs in, as `pytest.Pytester` has one for the length of a test."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def runpytest_subprocess(self, *arguments: str) -> pytest.RunResult:
-        """Run pytest there and keep what it says."""
-        started_s = time.monotonic()
-        command = [sys.executable, "-m", "pytest", *arguments]
-        done = subprocess.run(command, cwd=self.path, capture_output=True, text=True, check=False)
-        seconds = time.monotonic() - started_s
-        return pytest.RunResult(done.returncode, done.stdout.splitlines(), done.stderr.splitlines(), seconds)
 
 
 class Sessions:
