@@ -176,8 +176,8 @@ def test_a_finished_recording_leaves_nothing(tmp_path: Path) -> None:
     obtained = obtain(tmp_path)
     keep(tmp_path, KEY, conditions=CONDITIONS, processes=PROCESSES)
 
-    discard(tmp_path, KEY)
-    discard(tmp_path, KEY)
+    discard(tmp_path, KEY, case_keys=[INT8])
+    discard(tmp_path, KEY, case_keys=[INT8])
 
     assert list(obtained.parent.iterdir()) == [obtained]
     assert kept(tmp_path, KEY, conditions=CONDITIONS) == ()
@@ -192,7 +192,7 @@ def test_discarding_takes_all_or_nothing(tmp_path: Path, monkeypatch: pytest.Mon
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(shutil, "rmtree", interrupted)
-        discard(tmp_path, KEY)
+        discard(tmp_path, KEY, case_keys=[INT8])
 
     assert kept(tmp_path, KEY, conditions=CONDITIONS) == ()
 
@@ -214,4 +214,16 @@ def test_git_does_not_see_what_is_kept() -> None:
 def test_a_key_cannot_lead_elsewhere(tmp_path: Path) -> None:
     """A key is one folder name, also for what is thrown away."""
     with pytest.raises(ValueError, match="GPU key"):
-        discard(tmp_path, "../elsewhere")
+        discard(tmp_path, "../elsewhere", case_keys=[INT8])
+
+
+def test_discarding_leaves_what_is_kept_of_other_cases(tmp_path: Path) -> None:
+    """A recording of one stage that is finished does not cost another one the hours that it was interrupted after."""
+    other = dataclasses.replace(CONDITIONS, case_key=BF16)
+    for conditions in (CONDITIONS, other):
+        keep(tmp_path, KEY, conditions=conditions, processes=PROCESSES)
+
+    discard(tmp_path, KEY, case_keys=[INT8])
+
+    assert kept(tmp_path, KEY, conditions=CONDITIONS) == ()
+    assert kept(tmp_path, KEY, conditions=other) == PROCESSES

@@ -215,7 +215,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         commit_info=config.hook.pytest_benchmark_generate_commit_info(config=config),
     )
     if exitstatus == pytest.ExitCode.OK and not failed:  # what an interrupted recording has left is resumed
-        recordings.discard(state.baselines_root, state.machine.key)
+        recordings.discard(state.baselines_root, state.machine.key, case_keys=state.runs)
     config.stash[PROGRESS].note(f"recorded {path.relative_to(state.root)}: see speedgate promote --help")
 
 

@@ -10,7 +10,7 @@ import dataclasses
 import json
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,7 @@ def keep(root: Path, gpu_key: str, *, conditions: Conditions, processes: Sequenc
         "conditions": to_json(conditions),
         "processes": [to_json(process) for process in processes],
     }
-    write_json(_path(root, gpu_key, conditions), document)
+    write_json(_path(root, gpu_key, conditions.case_key), document)
 
 
 def kept(root: Path, gpu_key: str, *, conditions: Conditions) -> tuple[Process, ...]:
@@ -56,28 +56,37 @@ def kept(root: Path, gpu_key: str, *, conditions: Conditions) -> tuple[Process, 
     A file that is broken, or of other conditions, is renamed: it is no reason to stop, and its hours are not ours to
     delete.
     """
-    path = _path(root, gpu_key, conditions)
+    path = _path(root, gpu_key, conditions.case_key)
     if not os.path.lexists(path):
         return ()
     try:
         return _read(path, gpu_key=gpu_key, conditions=conditions)
     except (TypeError, ValueError):
-        path.replace(path.with_name(f"previous-{path.name}"))
+        path.replace(_aside(path))
         return ()
 
 
-def discard(root: Path, gpu_key: str) -> None:
-    """Forget all that is kept, once a recording was finished."""
+def discard(root: Path, gpu_key: str, *, case_keys: Collection[str]) -> None:
+    """Forget what is kept of these cases, once a recording of them was finished; other cases' processes stay."""
     folder = key_folder(root, gpu_key) / FOLDER
     if not os.path.lexists(folder):
         return
     # Out of the way first: deleting takes time, and half of a finished recording must not be taken for an interrupted one.
     with tempfile.TemporaryDirectory(prefix=".discarded-", dir=folder.parent) as trash:
-        folder.replace(Path(trash) / FOLDER)
+        for path in (_path(root, gpu_key, case_key) for case_key in case_keys):
+            for found in (path, _aside(path)):
+                if os.path.lexists(found):
+                    found.replace(Path(trash) / found.name)
+        if not any(folder.iterdir()):
+            folder.rmdir()
 
 
-def _path(root: Path, gpu_key: str, conditions: Conditions) -> Path:
-    return key_folder(root, gpu_key) / FOLDER / f"{conditions.case_key.replace('/', '__')}.json"
+def _path(root: Path, gpu_key: str, case_key: str) -> Path:
+    return key_folder(root, gpu_key) / FOLDER / f"{case_key.replace('/', '__')}.json"
+
+
+def _aside(path: Path) -> Path:
+    return path.with_name(f"previous-{path.name}")
 
 
 def _read(path: Path, *, gpu_key: str, conditions: Conditions) -> tuple[Process, ...]:
