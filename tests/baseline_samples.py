@@ -90,3 +90,11 @@ def obtain(root: Path, *runs: Run, failed: dict[str, str] | None = None) -> Path
         machine_info={"python_version": "3.11"},
         commit_info={"id": "0" * 40},
     )
+
+
+def copy_source(csv: Path, folder: Path) -> Path:
+    """A publication's CSV and the TOML beside it, copied to be spoilt; the copy of the CSV."""
+    for suffix in (".csv", ".toml"):
+        source = csv.with_suffix(suffix)
+        (folder / source.name).write_text(source.read_text(encoding="utf-8"), encoding="utf-8")
+    return folder / csv.name

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from speedgate import baselines, published
-from tests.baseline_samples import BF16, INT8, KEY, make_run, obtain
+from tests.baseline_samples import BF16, INT8, KEY, copy_source, make_run, obtain
 
 REPO = Path(__file__).parent.parent
 WORKLOADS = {
@@ -77,14 +77,6 @@ def test_a_recorded_file_replaces_the_published_one(tmp_path: Path) -> None:
     assert (found[INT8].name, found[BF16].name) == ("0002_recorded", "0001_published")
 
 
-def copy_source(folder: Path) -> Path:
-    """The CSV and the TOML beside it, to be spoilt."""
-    for suffix in (".csv", ".toml"):
-        source = CSV.with_suffix(suffix)
-        (folder / source.name).write_text(source.read_text(encoding="utf-8"), encoding="utf-8")
-    return folder / CSV.name
-
-
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
@@ -99,7 +91,7 @@ def copy_source(folder: Path) -> Path:
 )
 def test_a_spoilt_figure_in_the_csv_is_named(tmp_path: Path, old: str, new: str, said: str) -> None:
     """A published figure is checked where it enters, with its row and column."""
-    path = copy_source(tmp_path)
+    path = copy_source(CSV, tmp_path)
     path.write_text(path.read_text().replace(old, new, 1))
 
     with pytest.raises(ValueError, match=f"{path.name}: {said}"):
@@ -131,7 +123,7 @@ def test_published_figures_stay_with_their_gpu_and_pipelines(gpu_key: str, pipel
 )
 def test_figures_without_their_origin_are_refused(tmp_path: Path, text: str | None, said: str) -> None:
     """A CSV whose machine is not stated is not a baseline."""
-    path = copy_source(tmp_path)
+    path = copy_source(CSV, tmp_path)
     path.with_suffix(".toml").unlink()
     if text is not None:
         path.with_suffix(".toml").write_text(text)
@@ -155,7 +147,7 @@ def test_figures_without_their_origin_are_refused(tmp_path: Path, text: str | No
 )
 def test_a_field_of_the_origin_has_its_kind(tmp_path: Path, old: str, new: str, said: str | None) -> None:
     """A wrong kind is named in one line; a further date is kept as text, because JSON has none."""
-    path = copy_source(tmp_path)
+    path = copy_source(CSV, tmp_path)
     toml = path.with_suffix(".toml")
     toml.write_text(toml.read_text().replace(old, new, 1))
 

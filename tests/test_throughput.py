@@ -15,6 +15,7 @@ import pytest
 from speedgate import families, throughput
 from speedgate.cli import main
 from speedgate.families import FamilyFigure
+from tests.baseline_samples import copy_source
 
 BASELINES = Path(__file__).parent.parent / "baselines"
 CSV = BASELINES / "published" / "torch2_throughput.csv"
@@ -132,14 +133,6 @@ def test_each_file_can_be_reviewed() -> None:
     )
 
 
-def copy_source(folder: Path) -> Path:
-    """The CSV and the TOML beside it, to be spoilt."""
-    for suffix in (".csv", ".toml"):
-        source = CSV.with_suffix(suffix)
-        (folder / source.name).write_text(source.read_text(encoding="utf-8"), encoding="utf-8")
-    return folder / CSV.name
-
-
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
@@ -158,7 +151,7 @@ def copy_source(folder: Path) -> Path:
 )
 def test_a_spoilt_cell_in_the_csv_is_named(tmp_path: Path, old: str, new: str, said: str) -> None:
     """A published figure is checked where it enters, with its row and column."""
-    path = copy_source(tmp_path)
+    path = copy_source(CSV, tmp_path)
     path.write_text(path.read_text().replace(old, new, 1))
 
     with pytest.raises(ValueError, match=f"{path.name}: {said}"):
@@ -167,7 +160,7 @@ def test_a_spoilt_cell_in_the_csv_is_named(tmp_path: Path, old: str, new: str, s
 
 def test_a_cell_that_stands_twice_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Of two figures for a case and a torch build neither wins, and no file is written."""
-    path = copy_source(tmp_path)
+    path = copy_source(CSV, tmp_path)
     path.write_text(path.read_text() + "T4,1,sd15-txt2img,torch2.0,eager,7.7,it/s,ok,\n")
 
     assert main(["--root", str(tmp_path), "import-published", str(path)]) == 2
@@ -187,7 +180,7 @@ def test_a_cell_that_stands_twice_is_refused(tmp_path: Path, capsys: pytest.Capt
 )
 def test_figures_without_their_origin_are_refused(tmp_path: Path, old: str, new: str, said: str) -> None:
     """A table that does not say when, with what and how it was measured is not imported."""
-    path = copy_source(tmp_path).with_suffix(".toml")
+    path = copy_source(CSV, tmp_path).with_suffix(".toml")
     path.write_text(path.read_text().replace(old, new, 1))
 
     with pytest.raises(ValueError, match=f"{path.name}: {said}"):
