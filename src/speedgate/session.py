@@ -55,9 +55,11 @@ class Session:
 
     def keep(self, run: Run) -> Run:
         """Remember a run, or what has been added to it, and write it to its file."""
+        before = self.runs.get(run.case_key)
         self.runs[run.case_key] = run
         self._write(run.case_key)
-        if self.policy.mode is Mode.RECORD and run.processes:
+        grown = run.processes and (before is None or before.processes != run.processes)
+        if self.policy.mode is Mode.RECORD and grown:
             recordings.keep(
                 self.baselines_root, self.machine.key, conditions=self._conditions(run), processes=run.processes
             )
