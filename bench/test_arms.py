@@ -5,6 +5,7 @@ import pytest
 pytestmark = pytest.mark.usefixtures("other_arm")
 
 
+@pytest.mark.rounds
 def test_same_structure(case, gate):
     """The stage has the same structure in both arms: a faster one that left something out is no gain."""
     verdict = gate.facts(case.key, "same structure", expected=case.other().structure, observed=case.start().structure)

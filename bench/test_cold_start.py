@@ -2,6 +2,8 @@
 
 import pytest
 
+pytestmark = pytest.mark.rounds
+
 
 def test_cold_start(case, gate):
     """Applying the stage and its first image take no longer than in the baseline, with the compile cache in the same state."""

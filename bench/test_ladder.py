@@ -2,6 +2,8 @@
 
 import pytest
 
+pytestmark = pytest.mark.rounds
+
 
 def test_ladder(recorded, lab, gate):
     """The speed-up over the parent stage reaches the ratio of the two baselines, within the tolerance."""

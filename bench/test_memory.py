@@ -2,6 +2,8 @@
 
 import pytest
 
+pytestmark = pytest.mark.rounds
+
 
 def test_memory(case, gate):
     """The peak over all rounds, reset before each, is within the tolerance of the baseline's."""

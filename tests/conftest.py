@@ -1,26 +1,28 @@
 """What the tests that build real pipelines share: each is built once."""
 
 import dataclasses
+import functools
 
-import numpy as np
 import pytest
 
-from fixtures.parity import Output
+from fixtures import parity
+from fixtures.lab import output_of
+from fixtures.pipelines import pipelines
 from fixtures.stages import STAGES, Phase
 
 
 @pytest.fixture(scope="session")
 def build():
-    """Build a tiny SDXL stage in this process, without compiling: `build("int8")` is the eager int8 stage."""
+    """Build a tiny stage in this process, without compiling: `build("int8")` is SDXL's eager int8 stage."""
     from fixtures.built import BuiltCase
 
     compiling = STAGES["compile"]
     eager = tuple(step for step in compiling.steps if step[0] is not Phase.COMPILE)
     built = []
 
-    def make(stage, *, weights=None):
+    def make(stage, *, pipeline="sdxl", weights=None):
         case = BuiltCase(
-            pipeline="sdxl", size="tiny", stage=stage, weights=weights or {"source": "synthetic"}, device="cpu"
+            pipeline=pipeline, size="tiny", stage=stage, weights=weights or {"source": "synthetic"}, device="cpu"
         )
         with pytest.MonkeyPatch.context() as patch:
             patch.setitem(STAGES, "compile", dataclasses.replace(compiling, steps=eager))
@@ -39,10 +41,41 @@ def look():
 
     def inspect(case, *, precise=False):
         seen = case.inspect(precise=precise)
-        arrays = {
-            name: np.frombuffer(seen[name], np.float32).reshape(seen[f"{name}_shape"])
-            for name in ("image", "step", "decoded")
-        }
-        return Output(**arrays, precise=Output(**arrays) if precise else None)
+        output = output_of(seen)
+        return dataclasses.replace(output, precise=output) if precise else output
 
     return inspect
+
+
+@pytest.fixture(scope="session")
+def references(build, look):
+    """A pipeline's fp32 with its precise step, and its bf16, made once."""
+
+    @functools.cache
+    def made(pipeline):
+        return look(build("fp32", pipeline=pipeline), precise=True), look(build("bf16", pipeline=pipeline))
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def judge(build, look, references):
+    """Build a stage, break it, and judge it by the stage's own band and factor."""
+
+    def verdict(stage, fault=None, *, pipeline="sdxl"):
+        step_reference, image_reference = references(pipeline)
+        case = build(stage, pipeline=pipeline)
+        if fault is not None:
+            fault(case)
+        figures = parity.compare(look(case), image_reference=image_reference, step_reference=step_reference)
+        case.pipe = None  # sixty of them would otherwise be kept until the session ends
+        tiny = pipelines()[pipeline].sizes["tiny"]
+        return parity.judge(
+            stage,
+            figures,
+            band=tiny.bands[stage],
+            factor=tiny.step_error_factor[stage],
+            reference_bounds=tiny.reference_bounds,
+        )
+
+    return verdict

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fixtures.pipelines import pipelines
+from fixtures.requests import Workload
 from fixtures.stages import lineage
 
 # Imported where they are used: numpy, and what imports pytest. Hundreds of these workers start in a run of the tests.
@@ -37,8 +38,18 @@ class FakeCase:
     begins to be wrong).
     """
 
-    def __init__(self, *, pipeline: str, size: str, stage: str, weights: dict[str, Any], device: str) -> None:
-        self.stage, self.size = stage, pipelines()[pipeline].sizes[size]
+    def __init__(
+        self,
+        *,
+        pipeline: str,
+        size: str,
+        stage: str,
+        weights: dict[str, Any],
+        device: str,
+        workload: dict[str, Any],
+    ) -> None:
+        self.stage, self.pipeline = stage, pipelines()[pipeline]
+        self.size, self.workload = self.pipeline.sizes[size], Workload(**workload)
         self.weights, self.device = weights, device
         behaviour = _behaviour()
         self.wrong: dict[str, Any] = behaviour.get(stage, {})
@@ -56,10 +67,11 @@ class FakeCase:
         self._misbehave("load")
         structure = self._structure()
         if "lacks_int8" in self.wrong:
-            structure["unet.int8_linears"] = 0
+            structure = {name: 0 if name.endswith("int8_linears") else value for name, value in structure.items()}
         return {
             "structure": structure | self.wrong.get("structure", {}),
-            "recipe": {"stages": [stage.name for stage in lineage(self.stage)]} | self.wrong.get("recipe", {}),
+            "recipe": {"stages": [stage.name for stage in lineage(self.stage, without=self.pipeline.lacks)]}
+            | self.wrong.get("recipe", {}),
             "environment": {"python": sys.version.split()[0]} | self.versions,
             "seconds": {"import_s": 1.0, "load_s": 2.0, "apply_s": 0.5},
         }
@@ -94,8 +106,8 @@ class FakeCase:
         return {
             "image": (image + size * own.standard_normal(image.shape)).astype(np.float32).tobytes(),
             "image_shape": list(image.shape),
-            "step": (step + size * own.standard_normal(step.shape)).astype(np.float32).tobytes(),
-            "step_shape": list(step.shape),
+            "steps": [(step + size * own.standard_normal(step.shape)).astype(np.float32).tobytes()],
+            "step_shapes": [list(step.shape)],
             "decoded": (0.5 * (step + size * own.standard_normal(step.shape))).astype(np.float32).tobytes(),
             "decoded_shape": list(step.shape),
             "components_s": {"denoiser": 0.1},
@@ -103,7 +115,7 @@ class FakeCase:
 
     def count(self, *, prompt: str, seed: int) -> dict[str, Any]:
         self._misbehave("count")
-        graphs = 2 if self._structure()["unet.compiled"] else 0
+        graphs = sum(bool(value) for name, value in self._structure().items() if name.endswith(".compiled"))
         recompiles = self.wrong.get("recompiles", 0)
         syncs = self.wrong.get("syncs", 0.0) if self.device == "cuda" else None
         return {
@@ -112,8 +124,10 @@ class FakeCase:
             "graph_breaks": 0,
             "recompiles": recompiles,
             "cudagraph_skips": self.wrong.get("cudagraph_skips", 0),
-            "denoiser_calls": self.size.workload.steps,
-            "vae_decode_calls": self.wrong.get("vae_decode_calls", 1),
+            "denoiser_calls": sum(part.steps(self.workload) for part in self.pipeline.parts),
+            "vae_decode_calls": self.wrong.get(
+                "vae_decode_calls", sum(part.vae is not None for part in self.pipeline.parts)
+            ),
             "syncs_per_step": syncs,
         }
 
@@ -130,7 +144,7 @@ class FakeCase:
         return level * (1 + self.wrong["spread"] * float(draw))
 
     def _structure(self) -> dict[str, Any]:
-        facts = [self.size.expected.get(stage.name, {}) for stage in lineage(self.stage)]
+        facts = [self.size.expected.get(stage.name, {}) for stage in lineage(self.stage, without=self.pipeline.lacks)]
         return {name: value for stage in facts for name, value in stage.items()}
 
     def _misbehave(self, operation: str) -> None:

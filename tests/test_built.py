@@ -22,7 +22,7 @@ def test_the_same_case_makes_the_same_image(sdpa, look):
     first, second = look(sdpa), look(sdpa)
 
     assert np.array_equal(first.image, second.image)
-    assert np.array_equal(first.step, second.step)
+    assert np.array_equal(first.steps, second.steps)
 
 
 def test_an_inspection_shows_image_steps_and_components(sdpa):
@@ -30,7 +30,7 @@ def test_an_inspection_shows_image_steps_and_components(sdpa):
     seen = sdpa.inspect()
 
     assert seen["image_shape"] == [64, 64, 3]
-    assert seen["step_shape"] == [16, 2, 4, 8, 8]
+    assert seen["step_shapes"] == [[16, 2, 4, 8, 8]]
     assert seen["decoded_shape"] == [1, 3, 64, 64]
     assert set(seen["components_s"]) == {"text_encoders", "denoiser", "vae_decode"}
     assert min(seen["components_s"].values()) > 0
@@ -38,7 +38,7 @@ def test_an_inspection_shows_image_steps_and_components(sdpa):
 
 def test_the_probes_differ_from_one_another(sdpa, look):
     """Sixteen probes are sixteen noises and prompts, not one of them sixteen times."""
-    steps = look(sdpa).step
+    (steps,) = look(sdpa).steps
 
     assert all(not np.array_equal(steps[0], step) for step in steps[1:])
 

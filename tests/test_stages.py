@@ -13,11 +13,14 @@ from fixtures.structure import describe
 LADDER = ["fp32", "bf16", "sdpa", "compile", "fused_qkv", "int8"]
 
 
+SDXL = pipelines()["sdxl"]
+
+
 def skeleton(size="tiny"):
     import torch
 
     with torch.device("meta"):
-        return pipelines()["sdxl"].sizes[size].skeleton()
+        return SDXL.sizes[size].skeleton()
 
 
 def test_the_ladder_is_the_published_chain():
@@ -70,7 +73,7 @@ def test_steps_are_applied_by_phase_whatever_stage_they_belong_to(monkeypatch):
         )
         monkeypatch.setitem(STAGES, name, dataclasses.replace(STAGES[name], steps=steps))
 
-    apply(object(), "int8", device="cpu")
+    apply(object(), SDXL, "int8", device="cpu")
 
     assert applied == [
         ("fp32", Phase.ATTENTION),
@@ -89,9 +92,9 @@ def test_the_tiny_pipeline_has_the_structure_that_is_promised(stage):
 
     pipe = skeleton()
     pipe.to(dtype=getattr(torch, dtype_of(stage)))
-    apply(pipe, stage, device="cpu")
+    apply(pipe, SDXL, stage, device="cpu")
 
-    assert describe(pipe) == Case(pipeline="sdxl", size="tiny", stage=stage).expected_structure()
+    assert describe(pipe, SDXL) == Case(pipeline="sdxl", size="tiny", stage=stage).expected_structure()
 
 
 def break_quantisation(monkeypatch):
@@ -133,8 +136,8 @@ def test_a_stage_that_was_skipped_is_seen_in_its_facts(monkeypatch, broken, stag
     broken(monkeypatch)
     pipe = skeleton()
     pipe.to(dtype=getattr(torch, dtype_of(stage)))
-    apply(pipe, stage, device="cpu")
-    observed, expected = describe(pipe), Case(pipeline="sdxl", size="tiny", stage=stage).expected_structure()
+    apply(pipe, SDXL, stage, device="cpu")
+    observed, expected = describe(pipe, SDXL), Case(pipeline="sdxl", size="tiny", stage=stage).expected_structure()
 
     wrong = {name for name in expected if observed[name] != expected[name]}
 
@@ -149,7 +152,7 @@ def test_applying_a_stage_leaves_no_global_changed():
     before = inductor.get_config_copy(), torch.get_float32_matmul_precision()
     pipe = skeleton()
     pipe.to(dtype=torch.bfloat16)
-    apply(pipe, "int8", device="cuda")
+    apply(pipe, SDXL, "int8", device="cuda")
 
     assert (inductor.get_config_copy(), torch.get_float32_matmul_precision()) == before
 

@@ -24,7 +24,7 @@ def suite(pytester):
     [
         (["--stage=int9"], "*--stage int9: unknown; choose from fp32, bf16, sdpa, compile, fused_qkv, int8*"),
         (["--stage=bf16,int9"], "*--stage int9: unknown*"),
-        (["--pipeline=sdxxl"], "*--pipeline sdxxl: unknown; choose from sdxl*"),
+        (["--pipeline=sdxxl"], "*--pipeline sdxxl: unknown; choose from pixart-alpha, sd15, sdxl, ssd-1b, all*"),
         (["--size=huge"], "*--size huge: unknown; choose from full, tiny*"),
         (["--gpu-key=nvidia-x"], "*--gpu-key nvidia-x: unknown; choose from cpu-*"),
         (["--device=cuda"], "*--device cuda: the NVIDIA driver reports no GPU here*--device cpu*"),
@@ -34,6 +34,7 @@ def suite(pytester):
         (["--images=conftest.py"], "*--images conftest.py: *name a folder*"),
         (["--processes=0"], "*--processes*"),
         (["--gate=strict"], "*--gate*invalid choice*"),
+        (["--gate=record", "--skip-latency"], "*--skip-latency: --gate record is there to measure*"),
     ],
 )
 def test_an_unknown_choice_names_the_valid_ones(suite, arguments, said):

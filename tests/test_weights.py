@@ -14,7 +14,7 @@ TINY = SDXL.sizes["tiny"]
 def folder(tmp_path_factory):
     """The tiny pipeline as `save_pretrained` writes it."""
     path = tmp_path_factory.mktemp("weights") / "tiny"
-    load(resolve("synthetic", SDXL), TINY, dtype="float32", device="cpu").save_pretrained(path)
+    load(resolve("synthetic", SDXL), SDXL, TINY, dtype="float32", device="cpu").save_pretrained(path)
     return path
 
 
@@ -22,7 +22,7 @@ def test_the_same_seed_gives_the_same_weights():
     """Two synthetic pipelines are equal in every tensor, calibration included."""
     import torch
 
-    first, second = (load(resolve("synthetic", SDXL), TINY, dtype="float32", device="cpu") for _ in range(2))
+    first, second = (load(resolve("synthetic", SDXL), SDXL, TINY, dtype="float32", device="cpu") for _ in range(2))
 
     for name in ("unet", "vae", "text_encoder", "text_encoder_2"):
         one, other = (getattr(pipe, name).state_dict() for pipe in (first, second))
@@ -36,7 +36,7 @@ def test_making_weights_leaves_the_random_state_alone():
     torch.manual_seed(7)
     expected = torch.rand(3)
     torch.manual_seed(7)
-    load(resolve("synthetic", SDXL), TINY, dtype="float32", device="cpu")
+    load(resolve("synthetic", SDXL), SDXL, TINY, dtype="float32", device="cpu")
 
     assert torch.equal(torch.rand(3), expected)
 
@@ -61,7 +61,7 @@ def test_only_safetensors_are_loaded(folder, tmp_path):
     tensors.rename(tensors.with_suffix(".bin"))
 
     with pytest.raises(WeightsError, match=r"--weights synthetic"):
-        load(resolve(str(copy), SDXL), TINY, dtype="float32", device="cpu")
+        load(resolve(str(copy), SDXL), SDXL, TINY, dtype="float32", device="cpu")
 
 
 def test_a_folder_without_a_pipeline_is_refused(tmp_path):
@@ -109,7 +109,7 @@ def test_calibrated_attention_is_not_uniform():
     """The logits of an attention row have standard deviation 1 and the prediction has one too."""
     import torch
 
-    pipe = load(resolve("synthetic", SDXL), TINY, dtype="float32", device="cpu")
+    pipe = load(resolve("synthetic", SDXL), SDXL, TINY, dtype="float32", device="cpu")
     seen = {}
 
     def keep(module, inputs, keywords):

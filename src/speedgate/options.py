@@ -112,6 +112,11 @@ def _add_measuring(group: pytest.OptionGroup) -> None:
         help=f"rounds in each process (default: {ROUNDS}, and more where those take less than {LEAST_S:g} s,"
         f" {AGAINST_LEAST_S:g} s with --against)",
     )
+    group.addoption(
+        "--skip-latency",
+        action="store_true",
+        help="leave out every test that measures rounds: what is built and what it makes is judged, its speed is not",
+    )
 
 
 def live(config: pytest.Config) -> bool:
@@ -127,6 +132,8 @@ def plan(config: pytest.Config) -> Plan:
         raise pytest.UsageError(
             f"--processes {asked}: a baseline takes at least {LEAST_RECORDED}, of which later verdicts learn the spread"
         )
+    if recording and config.getoption("skip_latency"):
+        raise pytest.UsageError("--skip-latency: --gate record is there to measure; drop one of the two")
     if live(config) and (recording or config.getoption("isolation") == "none"):
         raise pytest.UsageError(
             "--against: a live comparison needs two workers and stores nothing; drop --gate record and --isolation none"

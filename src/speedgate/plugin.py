@@ -23,6 +23,8 @@ from speedgate.session import Session
 SESSION = pytest.StashKey[Session]()
 PROGRESS = pytest.StashKey[Progress]()
 OPEN = pytest.StashKey[contextlib.ExitStack]()
+# A test with this mark, or with pytest-benchmark's fixture, measures rounds.
+ROUNDS_MARK = "rounds"
 # What must have been judged of a case before its figures may become a baseline.
 REQUIRED_CLAIMS = frozenset({"recipe", "compile", "parity"})
 
@@ -34,6 +36,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Before pytest-benchmark's own configure, which reads the storage option and the machine's facts."""
+    config.addinivalue_line("markers", f"{ROUNDS_MARK}: measures rounds; --skip-latency leaves it out")
     config.stash[OPEN] = contextlib.ExitStack()
     try:
         machine = resolve_machine(config.getoption("device"))
@@ -137,13 +140,21 @@ def gate(request: pytest.FixtureRequest) -> Session:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Refuse to measure side by side."""
+    """Refuse to measure side by side; leave out what measures rounds where that is asked for."""
     gated = [item for item in items if "gate" in getattr(item, "fixturenames", ())]
     if gated and (os.environ.get("PYTEST_XDIST_WORKER") or config.getoption("numprocesses", None)):
         raise pytest.UsageError(
             "pytest-xdist is active: cases that run side by side slow one another and pytest-benchmark switches itself"
             " off; run without -n"
         )
+    if config.getoption("skip_latency"):
+        measuring = [item for item in items if _measures(item)]
+        config.hook.pytest_deselected(items=measuring)
+        items[:] = [item for item in items if item not in measuring]
+
+
+def _measures(item: pytest.Item) -> bool:
+    return "benchmark" in getattr(item, "fixturenames", ()) or item.get_closest_marker(ROUNDS_MARK) is not None
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

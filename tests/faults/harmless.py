@@ -51,7 +51,9 @@ def built_again(case, rig):
 def weights_from_a_folder(case, rig):
     """The same weights, written by `save_pretrained` and loaded again."""
     rig.copy("fp32").pipe.save_pretrained(rig.folder / "weights")
-    case.pipe = rig.build(case.stage, weights={"source": "folder", "folder": str(rig.folder / "weights")}).pipe
+    case.pipe = rig.build(
+        case.stage, weights={"source": "folder", "folders": {"pipeline": str(rig.folder / "weights")}}
+    ).pipe
 
 
 @harmless("gates", "sdpa")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+from fixtures.synthetic import last_layer
 from tests.faults.parts import attentions, block, scale, silence
 from tests.faults.registry import edits
 
@@ -12,7 +13,7 @@ from tests.faults.registry import edits
 def attention_scale(case):
     """Attention logits 1.5 times too large."""
     for attention in attentions(case):
-        attention.to_q.weight.data.mul_(1.5)
+        scale(attention.to_q, 1.5)
 
 
 @edits("parity", "sdpa")
@@ -72,7 +73,7 @@ def swapped_keys_and_values(case):
 @edits("parity", "sdpa", "int8")
 def last_convolution_too_large(case):
     """The denoiser's last convolution is 2 % too large."""
-    scale(case.pipe.unet.conv_out, 1.02)
+    scale(last_layer(case.denoiser), 1.02)
 
 
 @edits("parity", "sdpa", "int8")

@@ -6,12 +6,12 @@ from __future__ import annotations
 def attentions(case, *kinds):
     """The denoiser's attentions: self (`attn1`), cross (`attn2`) or, unless told, both."""
     suffixes = kinds or ("attn1", "attn2")
-    return [module for name, module in case.pipe.unet.named_modules() if name.endswith(suffixes)]
+    return [module for name, module in case.denoiser.named_modules() if name.endswith(suffixes)]
 
 
 def block(case):
     """The last transformer block of the denoiser's middle."""
-    return case.pipe.unet.mid_block.attentions[0].transformer_blocks[-1]
+    return case.denoiser.mid_block.attentions[0].transformer_blocks[-1]
 
 
 def linears(case, *, int8=False):
@@ -19,7 +19,7 @@ def linears(case, *, int8=False):
     import torch
     from torchao.quantization import Int8Tensor
 
-    found = [module for module in case.pipe.unet.modules() if isinstance(module, torch.nn.Linear)]
+    found = [module for module in case.denoiser.modules() if isinstance(module, torch.nn.Linear)]
     return [linear for linear in found if isinstance(linear.weight, Int8Tensor)] if int8 else found
 
 
@@ -31,7 +31,8 @@ def silence(attention):
 def scale(module, factor):
     """Multiply what a linear or convolution puts out."""
     module.weight.data.mul_(factor)
-    module.bias.data.mul_(factor)
+    if module.bias is not None:
+        module.bias.data.mul_(factor)
 
 
 def downcast(module):

@@ -62,7 +62,7 @@ class Rig:
         """The structure of an edited case, compiled as far as that goes without running it."""
         case = self.copy(stage)
         for step in _compiling(stage):
-            step(case.pipe, None)
+            step(case.pipe, case.pipeline.parts[0], None)
         change.act(case)
         return [_recipe(case, Case(pipeline="sdxl", size="tiny", stage=stage).expected_structure())]
 
@@ -164,7 +164,11 @@ def _compiling(stage: str) -> list[Callable[..., Any]]:
 
 def _recipe(case: Any, expected: dict[str, object]) -> Verdict:
     return gate.judge_facts(
-        case.stage, "recipe", expected=expected, observed=describe(case.pipe), outcome=Outcome.NOT_APPLIED
+        case.stage,
+        "recipe",
+        expected=expected,
+        observed=describe(case.pipe, case.pipeline),
+        outcome=Outcome.NOT_APPLIED,
     )
 
 
