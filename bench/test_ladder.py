@@ -12,7 +12,7 @@ def test_ladder(recorded, lab, gate):
     if gate.against is not None:
         pytest.skip("the ladder is judged by stored baselines; a live comparison judges each stage by the other arm")
     if recorded.parent is None:
-        pytest.skip(f"{recorded.stage} is the first stage: it has no parent to be faster than")
+        pytest.skip(f"{recorded.stage} is the first stage at this workload: it has no parent to be faster than")
 
     verdict = gate.ladder(lab.measured(recorded), lab.measured(recorded.parent))
 

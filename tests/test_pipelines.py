@@ -5,8 +5,8 @@ import fnmatch
 import numpy as np
 import pytest
 
+from fixtures.case_key import Case
 from fixtures.pipelines import pipelines
-from fixtures.selection import Case
 from fixtures.stages import STAGES, apply, dtype_of
 from fixtures.structure import describe
 from speedgate.records import Outcome

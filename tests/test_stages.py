@@ -4,9 +4,9 @@ import dataclasses
 
 import pytest
 
+from fixtures.case_key import Case
 from fixtures.filters import SKIPPED_SHAPES, converts_to_linear, quantises
 from fixtures.pipelines import pipelines
-from fixtures.selection import Case
 from fixtures.stages import STAGES, Phase, apply, dtype_of, inductor_options, lineage
 from fixtures.structure import describe
 

@@ -40,6 +40,7 @@ class Session:
     verdicts: dict[str, list[Verdict]] = dataclasses.field(default_factory=dict)
     failed: dict[str, str] = dataclasses.field(default_factory=dict)
     broken: dict[str, str] = dataclasses.field(default_factory=dict)
+    elsewhere: dict[str, set[str]] = dataclasses.field(default_factory=dict)
     benchmarks: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def __repr__(self) -> str:
@@ -129,8 +130,16 @@ class Session:
     def unjudged(self, claims: frozenset[str]) -> dict[str, str]:
         """The measured cases of which some of these claims were never judged (deselected, interrupted), and which."""
         judged = {key: {verdict.claim for verdict in verdicts} for key, verdicts in self.verdicts.items()}
-        missing = {key: sorted(claims - judged.get(key, set())) for key, run in self.runs.items() if run.processes}
+        missing = {
+            key: sorted(claims - judged.get(key, set()) - self.elsewhere.get(key, set()))
+            for key, run in self.runs.items()
+            if run.processes
+        }
         return {key: f"never judged: {', '.join(names)}" for key, names in missing.items() if names}
+
+    def judged_elsewhere(self, case_key: str, claim: str) -> None:
+        """A claim that is not this case's to make: it is judged at another workload of the same stage."""
+        self.elsewhere.setdefault(case_key, set()).add(claim)
 
     def latency(self, run: Run) -> Verdict:
         """The latency verdict against the other arm, or this machine's baseline."""

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from fixtures import parity
+from fixtures.case_key import Case
 from fixtures.live import OTHER_PROMPT, OTHER_SEED, LiveCase
 from fixtures.pipelines import Workload
-from fixtures.selection import Case
 from fixtures.stages import STAGES, Phase, lineage
 from fixtures.structure import describe
 from fixtures.torch_state import compiler_counts
