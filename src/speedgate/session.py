@@ -170,10 +170,12 @@ class Session:
         return self.add(gate.judge_ladder(run, parent, expected, self.policy))
 
     def facts(self, case_key: str, claim: str, *, expected: Mapping[str, Any], observed: Mapping[str, Any]) -> Verdict:
-        """NOT_APPLIED unless each expected fact was observed exactly."""
-        return self.add(
-            gate.judge_facts(case_key, claim, expected=expected, observed=observed, outcome=Outcome.NOT_APPLIED)
-        )
+        """NOT_APPLIED unless each expected fact was observed exactly; kept of a case that is not built, too."""
+        verdict = gate.judge_facts(case_key, claim, expected=expected, observed=observed, outcome=Outcome.NOT_APPLIED)
+        self.add(verdict)
+        if case_key not in self.runs:
+            self._write(case_key)
+        return verdict
 
     def parity(self, verdict: Verdict, figures: Mapping[str, float]) -> Verdict:
         """Keep a parity verdict with the figures that it was made from; JSON has no NaN, so one is kept as null."""
@@ -215,7 +217,7 @@ class Session:
             "gpu_key": self.machine.key,
             "machine": to_json(self.machine),
             "health": dict(self.health),
-            "run": to_json(self.runs[case_key]),
+            "run": to_json(self.runs[case_key]) if case_key in self.runs else None,
             "verdicts": [to_json(verdict) for verdict in self.verdicts.get(case_key, ())],
         }
         if case_key in self.comparisons:
