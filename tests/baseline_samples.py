@@ -13,6 +13,9 @@ from speedgate.records import Baseline, ColdStart, Process, Run, write_json
 KEY = "nvidia-a100-sxm4-80gb-400w"
 INT8 = "sdxl/int8/1024px-30steps-b1"
 BF16 = "sdxl/bf16/1024px-30steps-b1"
+# Of a publication about a family of GPUs.
+ORIGIN = {"test": "guide.md::iteration", "timer": "tqdm", "citation": {}, "software": {}}
+IMPRINT = {"commit_info": {}, "datetime": "2024-01-31T00:00:00+00:00", "version": "5.3.1"}
 COLD = ColdStart(import_s=1.0, load_s=2.0, apply_s=3.0, first_image_s=4.0, cache_hits=0, cache_misses=5)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -30,8 +31,9 @@ class FakeCase:
 
     `slower` (a factor on the seconds), `spread` (the sd of its processes' levels, as a share, seeded by `draw`), `turned` (the
     slower half of the rounds comes first), `bigger` (a factor on the peak), `syncs` (in a step), `lacks_int8`, `noise`
-    (more error in step and image), `abort`, `hang`, `raise` (out of memory) or `fail` (the operation in which it happens),
-    and what it says instead of `seconds`, `images`, `first_image_s`, `cache_hits`, `recipe`, `structure` and the counts.
+    (more error in step and image), `abort`, `kill`, `hang`, `raise` (out of memory) or `fail` (the operation in which it
+    happens), and what it says instead of `seconds`, `images`, `loops`, `first_image_s`, `cache_hits`, `recipe`, `structure`
+    and the counts.
 
     Of a live comparison: `order` (by how much the first of each two processes is slower), `crowded` (the operation that
     finds no memory while another process lives), and `from` (the number of the stage's process, in this arm, with which it
@@ -93,6 +95,7 @@ class FakeCase:
             "seconds": self.wrong.get("seconds", seconds),
             "peak_bytes": round(PEAK_BYTES * self.wrong.get("bigger", 1.0)),
             "images": self.wrong.get("images", self.images),
+            "loops": self.wrong.get("loops", {"": {"iterations": self.size.workload.steps, "seconds": 0.8 * seconds}}),
         }
 
     def inspect(self, *, precise: bool = False) -> dict[str, Any]:
@@ -156,6 +159,8 @@ class FakeCase:
         if self.wrong.get("abort") == operation:
             print("the last words of a worker", file=sys.stderr, flush=True)
             os.abort()
+        if self.wrong.get("kill") == operation:
+            os.kill(os.getpid(), signal.SIGKILL)
         if self.wrong.get("hang") == operation:
             time.sleep(600)
 

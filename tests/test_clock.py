@@ -7,6 +7,7 @@ import pytest
 
 from speedgate.clock import Arm, Plan, VoidMeasurement, WorkerClock, hand_over, log_ratio, measure_pair, measure_process
 from speedgate.health import HostMonitor, Reading
+from speedgate.loops import Loop
 from tests.baseline_samples import COLD, make_run
 
 INNER = """
@@ -196,6 +197,22 @@ def test_seconds_that_the_worker_did_not_count_are_void(monkeypatch):
 
     with pytest.raises(VoidMeasurement, match=r"4 rounds took 10 s, of which the worker's clock counted 4.5 s"):
         measure_process(make_arm(Scripted()))
+
+
+def test_the_loops_of_each_round_are_kept():
+    """Of a process and of both arms of a pair: the iterations, and the seconds of each round without the warm-up."""
+    told = {"": {"iterations": 4, "seconds": 0.125}}
+    alone = measure_process(make_arm(Scripted(loops=told), rounds=2))
+    pair = measure_pair(make_arm(Scripted(loops=told), rounds=2), make_arm(Scripted(), rounds=2))
+
+    assert alone.loops == {"": Loop(iterations=4, seconds=(0.125, 0.125))}
+    assert [process.loops for process in pair] == [alone.loops, {}]
+
+
+def test_a_loop_that_took_longer_than_its_round_is_void():
+    """Nothing is made of figures that contradict one another."""
+    with pytest.raises(VoidMeasurement, match=r"round 1 took 0.75 s and its loops, as the worker tells, "):
+        measure_process(make_arm(Scripted(loops={"": {"iterations": 4, "seconds": 0.76}})))
 
 
 def test_a_run_is_handed_over_in_one_call():

@@ -199,6 +199,24 @@ def test_memory_that_nobody_is_listed_for_voids_every_round(gpu, processes, used
     assert [reading.void for reading in readings] == [void if voids else None] * 2
 
 
+@pytest.mark.parametrize(
+    ("changed", "alone"),
+    [
+        (listed(0), True),
+        (listed(0, 1), False),
+        ({PROCESSES: ["NVML_ERROR_NOT_SUPPORTED"]}, True),
+        ({**listed(0), **in_use(2**31)}, False),
+    ],
+    ids=["nobody", "a process", "no list", "memory that nobody is listed for"],
+)
+def test_the_memory_is_ours_while_nobody_else_is_seen(gpu, changed, alone):
+    """Asked while no worker of ours lives: each process is another's, and so is what was in use before the first."""
+    monitor = gpu(changed=changed)
+    monitor.facts()
+
+    assert monitor.alone() is alone
+
+
 def test_memory_of_a_listed_process_is_no_riddle(gpu):
     """Where the list names who held it and he is gone, the round stands."""
     assert one_round(gpu(changed={**listed(1, 1), **in_use(2**33)})).void is None

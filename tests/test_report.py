@@ -10,6 +10,7 @@ from speedgate import report
 from speedgate.clock import Plan
 from speedgate.environment import Machine
 from speedgate.families import FamilyFigure
+from speedgate.loops import Loop
 from speedgate.policy import Policy
 from speedgate.records import Outcome, Verdict
 from speedgate.session import Session
@@ -19,10 +20,10 @@ FP32 = "sdxl/fp32/1024px-30steps-b1"
 GIB = 2**30
 
 TABLE = [
-    "case | latency | spread | vs parent | vs first | SSIM | peak | cold start | baseline | verdict",
-    f"{FP32} | 8 s | 1 proc. | - | 1.00x | - | 9.000 GiB | 10.0 s (cold cache) | none here | NO_BASELINE",
-    f"{BF16} | 4.481 s | 25.0% of 3 | 1.79x | 1.79x | 1.0000 | 5.250 GiB | 10.0 s (warm cache) | none here | PASS",
-    f"{INT8} | - | 0 proc. | - | - | - | - | 10.0 s (eager) | 0002_recorded | NOT_APPLIED",
+    "case | latency | it/s | spread | vs parent | vs first | SSIM | peak | cold start | baseline | verdict",
+    f"{FP32} | 8 s | 30 | 1 proc. | - | 1.00x | - | 9.000 GiB | 10.0 s (cold cache) | none here | NO_BASELINE",
+    f"{BF16} | 4.481 s | - | 25.0% of 3 | 1.79x | 1.79x | 1.0000 | 5.250 GiB | 10.0 s (warm cache) | none here | PASS",
+    f"{INT8} | - | - | 0 proc. | - | - | - | - | 10.0 s (eager) | 0002_recorded | NOT_APPLIED",
 ]
 
 
@@ -45,6 +46,11 @@ def measured(case_key, *stages, hits=0, misses=0, parity=None, **figures):
     run = make_run(case_key, **figures)
     cold_start = dataclasses.replace(run.cold_start, cache_hits=hits, cache_misses=misses)
     return dataclasses.replace(run, recipe={"stages": list(stages)}, cold_start=cold_start, parity=parity)
+
+
+def with_loops(run, **loops):
+    """The run with these loops in each of its processes."""
+    return dataclasses.replace(run, processes=tuple(dataclasses.replace(p, loops=loops) for p in run.processes))
 
 
 def say(outcome, *, case_key=INT8, claim="latency", sentence="1 s against 2 s"):
@@ -73,7 +79,8 @@ def columns(session):
 def ladder(session):
     """A session with three stages: slow, noisy and wrongly built."""
     noisy = {"medians_s": [4.0, 4.5, 5.0], "peak_bytes": [GIB, 21 * GIB // 4], "hits": 3, "parity": {"ssim": 0.99996}}
-    session.keep(measured(FP32, "fp32", medians_s=[8.0], peak_bytes=[9 * GIB], misses=2))
+    slow = measured(FP32, "fp32", medians_s=[8.0], peak_bytes=[9 * GIB], misses=2)
+    session.keep(with_loops(slow, **{"": Loop(iterations=210, seconds=(7.0, 7.2, 6.9))}))
     session.keep(measured(BF16, "fp32", "bf16", **noisy))
     session.keep(measured(INT8, "fp32", "bf16", "int8", medians_s=[]))
     session.baselines = {INT8: make_baseline(2.5, 2.5)}
@@ -112,7 +119,7 @@ def test_a_speedup_is_over_the_parent_and_over_the_first_stage(session):
     for number, (key, seconds) in enumerate([(FP32, 8.0), (BF16, 4.0), (INT8, 2.5)], start=1):
         session.keep(measured(key, *["fp32", "bf16", "int8"][:number], medians_s=[seconds]))
 
-    assert cells(report.table(session)[-1])[3:5] == ["1.60x", "3.20x"]
+    assert cells(report.table(session)[-1])[4:6] == ["1.60x", "3.20x"]
 
 
 def test_a_stage_without_its_parent_has_no_speedup(session):
@@ -215,6 +222,24 @@ def test_nothing_that_a_run_says_steers_the_terminal(session, hostile):
     assert "is ?" in lines[2]
 
 
+def test_several_loops_are_told_apart(session):
+    """Each rate stands behind its loop's name, without control characters, in the order of the loops."""
+    loops = {"base": Loop(iterations=30, seconds=(2.0, 2.0, 2.0)), "up\x1b": Loop(iterations=9, seconds=(2.0,) * 3)}
+    session.keep(with_loops(measured(FP32, "fp32"), **loops))
+
+    assert columns(session)["it/s"] == "base 15, up? 4.5"
+
+
+def test_a_case_that_timed_no_loop_says_so(session):
+    """Beside a published rate there is no figure made up."""
+    session.keep(measured(INT8, "int8"))
+    session.family = {INT8: (FamilyFigure(family="a100", case_key=INT8, build="2.0", mode="eager", outcome="oom",
+                                          iterations_per_s=None),)}  # fmt: skip
+
+    assert columns(session)["it/s"] == "-"
+    assert report.remarks(session)[0].endswith("out of memory (torch 2.0); no loop timed here")
+
+
 def test_each_case_is_on_disk_as_soon_as_it_is_kept(session):
     """The file of a case is there before the session ends, and holds its verdicts as they come."""
     session.keep(measured(INT8, "int8"))
@@ -229,12 +254,12 @@ def test_each_case_is_on_disk_as_soon_as_it_is_kept(session):
 
 
 def test_a_figure_of_the_family_stands_beside_a_measured_case(session):
-    """One line with each build of torch, printed safely; nothing of a case that was not measured."""
+    """One line with each build of torch and the rate measured here, printed safely; nothing of a case without rounds."""
     cell = FamilyFigure(family="a100", case_key=INT8, build="2.0", mode="eager", outcome="ok", iterations_per_s=21.66)
     hostile = dataclasses.replace(cell, build="\x1b[2J", outcome="oom_after_warmup", iterations_per_s=None)
-    session.keep(measured(INT8, "fp32", "int8"))
+    session.keep(with_loops(measured(INT8, "fp32", "int8"), **{"": Loop(iterations=50, seconds=(2.0, 2.0, 2.0))}))
     session.keep(measured(BF16, "fp32", "bf16", medians_s=[]))
     session.family = {INT8: (cell, hostile), BF16: (cell,), FP32: (cell,)}
 
-    shown = f"{INT8}: 21.66 it/s (torch 2.0), out of memory after the warm-up (torch ?[2J)"
+    shown = f"{INT8}: 21.66 it/s (torch 2.0), out of memory after the warm-up (torch ?[2J); measured here: 25 it/s"
     assert report.remarks(session) == [f"published for this family (a100), not gated: {shown}"]

@@ -71,8 +71,8 @@ def test_the_report_says_what_was_measured_and_what_has_no_baseline(suite):
     assert result.ret == pytest.ExitCode.OK
     result.stdout.re_match_lines(
         [
-            r"case +latency +spread +vs parent +vs first +SSIM +peak +cold start +baseline +verdict",
-            r"sdxl-tiny/bf16/\S+ +0.5 s +1 proc\. +1\.40x +1\.40x +1\.0000 .* NO_BASELINE",
+            r"case +latency +it/s +spread +vs parent +vs first +SSIM +peak +cold start +baseline +verdict",
+            r"sdxl-tiny/bf16/\S+ +0.5 s +10 +1 proc\. +1\.40x +1\.40x +1\.0000 .* NO_BASELINE",
             r"NO_BASELINE for 2 of 2 cases on cpu-.*--gate record",
         ]
     )

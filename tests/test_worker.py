@@ -154,6 +154,23 @@ def test_an_abort_is_told_with_the_last_words(doomed):
     assert "targets.py" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("reason", "raised", "guessed"),
+    [
+        ("'load' of the worker raised OutOfMemoryError: CUDA out of memory. Tried to allocate 20.00 GiB", True, True),
+        ("'load' of the worker raised MemoryError: ", True, True),
+        ("'load' of the worker raised RuntimeError: CUBLAS_STATUS_ALLOC_FAILED", True, True),
+        ("the worker died during 'load' (SIGKILL, often the out-of-memory killer); its last lines:", False, True),
+        ("the worker died during 'load' (SIGABRT); its last lines:", False, False),
+    ],
+)
+def test_running_out_of_memory_is_told_from_dying(reason, raised, guessed):
+    """What the worker said itself is a fact; a killed one may have been killed for anything."""
+    failure = WorkerFailure(f"{reason}\n  out of memory in another line")
+
+    assert (failure.raised_out_of_memory, failure.out_of_memory) == (raised, guessed)
+
+
 def test_a_hung_call_is_killed_in_time(tmp_path):
     """A worker that does not answer is gone within three seconds after the timeout, with its last words told."""
     worker = start(tmp_path, timeout_s=0.5)

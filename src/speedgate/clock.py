@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from speedgate import health
+from speedgate import health, loops
 from speedgate.records import ColdStart, Process
 from speedgate.worker import Target
 
@@ -88,6 +88,7 @@ class Arm:
     peak_bytes: list[int] = dataclasses.field(default_factory=list)
     readings: list[health.Reading] = dataclasses.field(default_factory=list)
     void: list[str] = dataclasses.field(default_factory=list)
+    loops: list[Any] = dataclasses.field(default_factory=list)
 
     def warm_up(self) -> int:
         """Make the images that are not kept; the number of rounds that this process needs."""
@@ -113,6 +114,7 @@ class Arm:
         self.readings.append(reading)
         self.seconds.append(reply["seconds"])
         self.peak_bytes.append(reply["peak_bytes"])
+        self.loops.append(reply.get("loops", {}))  # an older checkout's worker tells none
 
     def process(self) -> Process:
         """The record of this process."""
@@ -122,12 +124,17 @@ class Arm:
                 f"{len(self.seconds)} rounds took {self.wall_s:.3g} s, of which the worker's clock counted {counted_s:.3g} s:"
                 " the device is not synchronised around a round, or work is done outside of the clock"
             )
+        try:
+            timed = loops.over_rounds(self.loops, seconds=self.seconds)
+        except ValueError as error:
+            raise self._void(str(error)) from error
         return Process(
             seconds=tuple(self.seconds),
             peak_bytes=tuple(self.peak_bytes),
             cold_start=self.cold_start,
             void=tuple(self.void),
             health=health.summary(self.readings),
+            loops=timed,
         )
 
     def _generate(self) -> dict[str, Any]:

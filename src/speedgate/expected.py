@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import enum
+from collections.abc import Sequence
 
-from speedgate.records import Outcome, Verdict
+from speedgate.families import FamilyFigure
+from speedgate.records import Baseline, Outcome, Verdict
 
 
 class Expected(enum.StrEnum):
@@ -25,6 +28,32 @@ _BY_OUTCOME = {
     "unsupported": Expected.UNSUPPORTED,
     "not_published": None,
 }
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Known:
+    """What is expected of a case and the name of what says so. A family's figures alone turn nothing red: no `gates`."""
+
+    expected: Expected
+    baseline: str
+    gates: bool = True
+
+
+def known(baseline: Baseline | None, figures: Sequence[FamilyFigure]) -> Known | None:
+    """What this machine's baseline, or else the figures of its family, say became of a case; None where they do not.
+
+    A family's figures do where each build of torch, and there are two, came to the same end, and that was no figure.
+    """
+    if baseline is not None:
+        return Known(expected=Expected.OK, baseline=baseline.name)
+    ends = {expectation(figure.outcome) for figure in figures}
+    if len(figures) < 2 or len(ends) > 1:
+        return None
+    (end,) = ends
+    if end is None or end is Expected.OK:
+        return None
+    builds = ", ".join(f"torch {figure.build}" for figure in figures)
+    return Known(expected=end, baseline=f"what was published for {figures[0].family} ({builds})", gates=False)
 
 
 def expectation(outcome: str) -> Expected | None:

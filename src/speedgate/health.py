@@ -44,6 +44,9 @@ class Monitor(Protocol):
     def end(self) -> Reading:
         """Look again right after it."""
 
+    def alone(self) -> bool:
+        """Whether the device's memory is ours, asked while no worker of ours lives, as far as can be told."""
+
     def close(self) -> None:
         """Let go of the device; harmless when that has been done."""
 
@@ -93,6 +96,9 @@ class HostMonitor:
 
     def end(self) -> Reading:
         return Reading(facts={"stolen_s": _seconds(increase(self._stolen_before, self._stolen_ticks()))})
+
+    def alone(self) -> bool:
+        return True  # a host always has other processes, and what they hold can be swapped out
 
     def close(self) -> None:
         """Nothing is held."""

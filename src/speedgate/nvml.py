@@ -123,6 +123,10 @@ class NvmlMonitor:
         facts |= {name: increase(before.counters[name], count) for name, count in after.counters.items()}
         return Reading(facts=facts, void="; ".join(self._void(facts)) or None)
 
+    def alone(self) -> bool:
+        assert self._lasting is not None, "facts() comes before the first worker"
+        return not (self._lasting or self._gpu.processes())
+
     def close(self) -> None:
         self._open.close()
 

@@ -12,6 +12,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from speedgate import loops
+from speedgate.loops import Loop
+
 SCHEMA = 1
 
 
@@ -34,12 +37,16 @@ class Outcome(enum.StrEnum):
 
 @dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
 class Verdict:
-    """The judgement of one claim about one case: an outcome and the sentence that says why, in numbers."""
+    """The judgement of one claim about one case: an outcome and the sentence that says why, in numbers.
+
+    What does not gate is said and turns no test red: it was judged by a figure of another machine of the same family.
+    """
 
     case_key: str
     claim: str
     outcome: Outcome
     sentence: str
+    gates: bool = True
 
     def __repr__(self) -> str:
         """The line that a report shows, which is also what a failed assertion prints."""
@@ -78,7 +85,8 @@ class ColdStart:
 class Process:
     """What one fresh worker process measured: the seconds and peak bytes of each round, in order.
 
-    `void` says of each round that had to be measured again why it was; `health` sums up what the machine said meanwhile.
+    `void` says of each round that had to be measured again why it was; `health` sums up what the machine said meanwhile;
+    `loops` are the loops within the rounds, by name, where the worker times any.
     """
 
     seconds: tuple[float, ...]
@@ -86,6 +94,7 @@ class Process:
     cold_start: ColdStart
     void: tuple[str, ...] = ()
     health: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    loops: Mapping[str, Loop] = dataclasses.field(default_factory=dict)
 
     @property
     def median_s(self) -> float:
@@ -120,6 +129,11 @@ class Run:
     def latency_s(self) -> float:
         """Geometric mean of the process medians, in seconds: the centre that intervals are built around."""
         return statistics.geometric_mean(self.process_medians_s)
+
+    @property
+    def iterations_per_s(self) -> Mapping[str, float]:
+        """Of each loop within a round, by its name, with the same centre as the latency."""
+        return loops.iterations_per_s([process.loops for process in self.processes])
 
     @property
     def cold_starts(self) -> tuple[ColdStart, ...]:
@@ -212,6 +226,7 @@ def process_from_json(data: Any, *, where: str) -> Process:
     fields["void"] = _texts(fields.get("void", ()), where=f"{where}: void")
     if not isinstance(fields.get("health", {}), Mapping):
         raise ValueError(f"{where}: health: expected an object, found {type(fields['health']).__name__}")
+    fields["loops"] = loops.from_json(fields.get("loops", {}), rounds=len(fields["seconds"]), where=f"{where}: loops")
     return Process(**fields)
 
 

@@ -10,14 +10,14 @@ from speedgate.records import Outcome, Run
 from speedgate.session import Session
 
 _HEADER = (
-    "case", "latency", "spread", "vs parent", "vs first", "SSIM", "peak", "cold start", "baseline", "verdict"
+    "case", "latency", "it/s", "spread", "vs parent", "vs first", "SSIM", "peak", "cold start", "baseline", "verdict"
 )  # fmt: skip
 
 
 def table(session: Session) -> list[str]:
     """The section's lines: figures are rounded here and nowhere else."""
     rows = [_row(session, run) for run in session.runs.values()]
-    rows += [_lost_row(key) for key in session.broken if key not in session.runs]
+    rows += [_lost_row(session, key) for key in session.broken if key not in session.runs]
     if not rows:
         return []
     widths = [max(len(row[column]) for row in [_HEADER, *rows]) for column in range(len(_HEADER))]
@@ -26,8 +26,8 @@ def table(session: Session) -> list[str]:
 
 
 def sentences(session: Session) -> list[str]:
-    """Each verdict that is neither PASS nor NO_BASELINE, worst first, and each passed latency, for its interval tells what
-    it would have seen; then what has no baseline.
+    """Each verdict that is neither PASS nor NO_BASELINE, worst first; of what passed each latency, for its interval tells
+    what it would have seen, and why a case without figures is none the less one; then what has no baseline.
     """
     order = list(Outcome)
     said = [verdict for verdicts in session.verdicts.values() for verdict in verdicts]
@@ -37,6 +37,7 @@ def sentences(session: Session) -> list[str]:
         for verdict in said
         if verdict.outcome not in (Outcome.PASS, Outcome.NO_BASELINE)
         or (verdict.outcome is Outcome.PASS and verdict.claim == "latency")
+        or (verdict.claim == "fit" and verdict.case_key in session.broken)
     ]
     lines = [printable(str(verdict)) for verdict in sorted(told, key=lambda verdict: order.index(verdict.outcome))]
     if missing and session.policy.mode is not Mode.RECORD:
@@ -78,9 +79,15 @@ def _published(session: Session) -> list[str]:
     measured = [key for key, run in session.runs.items() if run.processes]
     found = {key: session.family[key] for key in measured if key in session.family}
     return [
-        f"published for this family ({figures[0].family}), not gated: {key}: {', '.join(f.says for f in figures)}"
+        f"published for this family ({figures[0].family}), not gated: {key}: {', '.join(f.says for f in figures)};"
+        f" {_here(session.runs[key])}"
         for key, figures in found.items()
     ]
+
+
+def _here(run: Run) -> str:
+    rates = _rates(run, unit=" it/s")
+    return f"measured here: {rates}" if rates else "no loop timed here"
 
 
 def _row(session: Session, run: Run) -> tuple[str, ...]:
@@ -90,6 +97,7 @@ def _row(session: Session, run: Run) -> tuple[str, ...]:
     return (
         printable(run.case_key),
         f"{run.latency_s:.4g} s" if measured else "-",
+        _rates(run) or "-",
         _spread(run.process_medians_s),
         _speedup(session, run, _parent_key(run)),
         _speedup(session, run, _first_key(run)),
@@ -101,6 +109,14 @@ def _row(session: Session, run: Run) -> tuple[str, ...]:
     )
 
 
+def _rates(run: Run, *, unit: str = "") -> str:
+    """Iterations per second of each loop in a round, with its name where there is more than one; "" where there is none."""
+    rates = run.iterations_per_s
+    return ", ".join(
+        printable(f"{f'{name} ' if len(rates) > 1 else ''}{value:.4g}{unit}") for name, value in rates.items()
+    )
+
+
 def _ssim(run: Run) -> str:
     if run.parity is None:
         return "-"
@@ -108,8 +124,10 @@ def _ssim(run: Run) -> str:
     return "NaN" if value is None else f"{value:.4f}"
 
 
-def _lost_row(case_key: str) -> tuple[str, ...]:
-    return (printable(case_key), *("-" for _ in _HEADER[2:]), Outcome.INVALID.value)
+def _lost_row(session: Session, case_key: str) -> tuple[str, ...]:
+    verdict = worst(session.verdicts.get(case_key, ()))
+    assert verdict is not None, f"{case_key} is over and nobody said why"
+    return (printable(case_key), *("-" for _ in _HEADER[2:]), verdict.value)
 
 
 def _spread(medians_s: Sequence[float]) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from speedgate import benchmark_json, gate, recordings
+from speedgate import benchmark_json, expected, gate, recordings
 from speedgate.clock import Plan
 from speedgate.environment import Machine
 from speedgate.families import FamilyFigure
@@ -127,6 +127,32 @@ class Session:
         self.broken[case_key] = reason
         self.add(Verdict(case_key=case_key, claim="worker", outcome=Outcome.INVALID, sentence=reason))
 
+    def expects_fit(self, case_key: str) -> bool:
+        """Whether anything is known of what becomes of the case on this machine."""
+        return self._known(case_key) is not None
+
+    def fit(self, case_key: str, *, fits: bool) -> Verdict | None:
+        """The verdict on a case that ran, or that ran out of memory and is over; None where nothing is known of that.
+
+        A recording has no place yet for a case that no longer fits: there it is a lost worker, and nothing is promoted.
+        """
+        known = self._known(case_key)
+        if known is None or (known.gates and not fits and self.policy.mode is Mode.RECORD):
+            return None
+        verdict = expected.judge_fit(
+            case_key,
+            expected=known.expected,
+            fits=fits,
+            baseline=known.baseline,
+            device_bytes=self.machine.memory_bytes,
+            alone=fits or self.monitor.alone(),
+        )
+        if not fits:
+            self.broken[case_key] = verdict.sentence
+        # Out of memory beside other processes is red for its own sake; whatever else a family's figure leads to is not.
+        gates = known.gates or verdict.outcome is Outcome.INVALID
+        return self.add(dataclasses.replace(verdict, gates=gates))
+
     def unjudged(self, claims: frozenset[str]) -> dict[str, str]:
         """The measured cases of which some of these claims were never judged (deselected, interrupted), and which."""
         judged = {key: {verdict.claim for verdict in verdicts} for key, verdicts in self.verdicts.items()}
@@ -195,6 +221,11 @@ class Session:
             return gate.judge_against(run, self.comparisons[run.case_key], self.policy)
         return gate.judge_latency(run, self._baseline(run), self.policy)
 
+    def _known(self, case_key: str) -> expected.Known | None:
+        if self.against is not None:  # what was stored is not compared with, and which arm ran out is not told
+            return None
+        return expected.known(self.baselines.get(case_key), self.family.get(case_key, ()))
+
     def _conditions(self, run: Run) -> recordings.Conditions:
         return recordings.Conditions(
             case_key=run.case_key,
@@ -213,11 +244,13 @@ class Session:
         return self.baselines.get(run.case_key)
 
     def _write(self, case_key: str) -> None:
+        run = self.runs.get(case_key)
         document = {
             "gpu_key": self.machine.key,
             "machine": to_json(self.machine),
             "health": dict(self.health),
-            "run": to_json(self.runs[case_key]) if case_key in self.runs else None,
+            "run": to_json(run) if run is not None else None,
+            "iterations_per_s": dict(run.iterations_per_s) if run is not None else {},
             "verdicts": [to_json(verdict) for verdict in self.verdicts.get(case_key, ())],
         }
         if case_key in self.comparisons:

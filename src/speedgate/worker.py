@@ -30,7 +30,8 @@ _NOISE = (
 class WorkerFailure(Exception):
     """A worker that raised, died or did not answer in time. The message is one case's failure, with its last words.
 
-    `reason` is one line. `out_of_memory` says that the memory of the device or the host ran out, as far as can be told.
+    `reason` is one line. `out_of_memory` says that the memory of the device or the host ran out, as far as can be told;
+    `raised_out_of_memory` that the worker said so itself, where a killed one leaves it to be guessed.
     """
 
     @property
@@ -39,7 +40,11 @@ class WorkerFailure(Exception):
 
     @property
     def out_of_memory(self) -> bool:
-        signs = ("out of memory", "OutOfMemoryError", "MemoryError", "out-of-memory", "ALLOC_FAILED")
+        return self.raised_out_of_memory or "out-of-memory" in self.reason
+
+    @property
+    def raised_out_of_memory(self) -> bool:
+        signs = ("out of memory", "OutOfMemoryError", "MemoryError", "ALLOC_FAILED")
         return any(sign in self.reason for sign in signs)
 
 

@@ -1,0 +1,214 @@
+"""Running out of memory: when it is red, when it was known, and what is said of a case that has come to fit."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from speedgate import families
+from speedgate.expected import Expected, known
+from speedgate.families import FamilyFigure
+from speedgate.policy import Mode, Policy
+from speedgate.records import Outcome, Verdict, write_json
+from tests.baseline_samples import IMPRINT, ORIGIN, make_baseline
+from tests.suite import Suite, red
+
+FP32 = "sdxl/fp32/1024px-30steps-b1"
+BF16 = "sdxl/bf16/1024px-30steps-b1"
+PUBLISHED = "what was published for a100 (torch 2.0, torch nightly)"
+NOBODY = {"nvmlDeviceGetComputeRunningProcesses_v3": [[]]}
+NEIGHBOUR = {"pid": 815, "usedGpuMemory": 2**33, "gpuInstanceId": 2**32 - 1, "computeInstanceId": 2**32 - 1}
+ONE = ("--weights=synthetic", "--stage=fp32", "-k", "not parity and not full_recipe")
+
+
+def cell(outcome: str, build: str = "2.0", *, case_key: str = FP32) -> FamilyFigure:
+    """What was published of a case with one build of torch."""
+    rate = 20.0 if outcome == "ok" else None
+    return FamilyFigure(
+        family="a100", case_key=case_key, build=build, mode="eager", outcome=outcome, iterations_per_s=rate
+    )
+
+
+@pytest.fixture
+def a100(pytester: pytest.Pytester) -> Suite:
+    """The pretended A100 with its published ladder, and nobody else on it."""
+    suite = Suite(pytester)
+    suite.pretend_a100()
+    suite.answer(**NOBODY)
+    return suite
+
+
+def publish(suite: Suite, *outcomes: str) -> None:
+    """Leave the machine without a baseline, and let its family's figures of fp32 say this of each build of torch."""
+    shutil.rmtree(suite.path / "baselines")
+    figures = [cell(outcome, build) for outcome, build in zip(outcomes, ("2.0", "nightly"), strict=True)]
+    document = families.document(
+        [*figures, cell("ok", case_key=BF16)], family="a100", source_file="a.csv", origin=ORIGIN, imprint=IMPRINT
+    )
+    write_json(suite.path / "baselines" / "family-a100" / "0001_published.json", document)
+
+
+@pytest.mark.parametrize("operation", ["load", "first_image", "generate"])
+def test_a_case_that_no_longer_fits_is_one_red_test(a100: Suite, operation: str) -> None:
+    """Wherever it runs out of memory, the test in which it does is red, with the worker's words; its others are skipped."""
+    a100.misbehave(fp32={"raise": operation})
+
+    result = a100.run(*ONE)
+
+    assert red(result) == ["test_latency[sdxl-fp32]"]
+    result.stdout.re_match_lines(
+        [
+            rf"BIGGER {FP32} fit: out of memory on 80\.0 GiB, fitted in 0001_published",
+            f"'{operation}' of .* MemoryError",
+        ],
+        consecutive=False,
+    )
+    assert "bench/test_fit.py s" in result.stdout.str()
+
+
+def test_a_case_that_fits_as_before_passes(a100: Suite) -> None:
+    """The claim is asked of every case with a baseline, and says nothing where all is well."""
+    result = a100.run(*ONE, "-v")
+
+    assert red(result) == []
+    result.stdout.re_match_lines([r".*test_fit\[sdxl-fp32\] PASSED"])
+    assert " fit: " not in result.stdout.str()
+
+
+def test_one_claim_alone_is_red_as_well(a100: Suite) -> None:
+    """Left to itself the claim runs the case, and owns what becomes of it."""
+    a100.misbehave(fp32={"raise": "generate"})
+
+    assert red(a100.run(*ONE[:2], "-k", "test_fit")) == ["test_fit[sdxl-fp32]"]
+
+
+@pytest.mark.parametrize(
+    ("way", "said"),
+    [("fail", "no kernel image"), ("abort", "SIGABRT"), ("kill", "SIGKILL, often the out-of-memory killer")],
+)
+def test_a_case_that_was_lost_otherwise_is_not_judged(a100: Suite, way: str, said: str) -> None:
+    """A worker that dies, fails for another reason, or was killed by who knows whom, is as lost as without a figure."""
+    publish(a100, "oom", "oom")
+    a100.misbehave(fp32={way: "generate"})
+
+    result = a100.run(*ONE)
+
+    assert red(result) == ["test_latency[sdxl-fp32]"]
+    result.stdout.re_match_lines([f"INVALID {FP32} worker: .*{said}"])
+
+
+def test_a_recording_loses_a_case_that_no_longer_fits(a100: Suite) -> None:
+    """It has no place for that yet, so it is red and nothing is promoted without the case."""
+    a100.misbehave(fp32={"raise": "generate"})
+
+    result = a100.run(*ONE, "--gate=record", "--processes=5")
+
+    assert red(result) == ["test_latency[sdxl-fp32]"]
+    result.stdout.re_match_lines([f"INVALID {FP32} worker: .* MemoryError"])
+
+
+def test_out_of_memory_beside_others_proves_nothing(a100: Suite) -> None:
+    """With another process on the GPU it is INVALID, which is red, whatever was expected."""
+    publish(a100, "oom", "oom")
+    a100.answer(nvmlDeviceGetComputeRunningProcesses_v3=[[], [NEIGHBOUR]])
+    a100.misbehave(fp32={"raise": "load"})
+
+    result = a100.run(*ONE)
+
+    assert red(result) == ["test_latency[sdxl-fp32]"]
+    result.stdout.re_match_lines([f"INVALID {FP32} fit: .* that other processes hold a part of: .*"])
+
+
+def test_what_the_family_cannot_is_no_failure(a100: Suite) -> None:
+    """Out of memory with both builds of torch, and here: a PASS that says so, and the other tests skipped for it."""
+    publish(a100, "oom_after_warmup", "oom")
+    a100.misbehave(fp32={"raise": "generate"})
+    sentence = f"PASS {FP32} fit: out of memory on 80.0 GiB, out of memory in {PUBLISHED}"
+
+    result = a100.run(*ONE, "--gate=enforce", "-v")
+
+    assert red(result) == []
+    result.stdout.fnmatch_lines(
+        [
+            "*test_fit?sdxl-fp32? PASSED*",
+            f"{FP32} *PASS",
+            sentence,
+            f"SKIPPED *{sentence}",
+        ]
+    )
+
+
+def test_the_claim_alone_passes_where_the_family_cannot(a100: Suite) -> None:
+    """It need not be told of by another test first."""
+    publish(a100, "oom", "oom")
+    a100.misbehave(fp32={"raise": "load"})
+
+    result = a100.run(*ONE[:2], "-k", "test_fit")
+
+    result.assert_outcomes(passed=1)
+    result.stdout.re_match_lines([rf"{FP32} .* PASS$"])
+
+
+@pytest.mark.parametrize("published", [("oom", "ok"), ("oom", "not_published"), ("oom", "unsupported"), ("ok", "ok")])
+def test_without_both_builds_there_is_no_expectation(a100: Suite, published: tuple[str, str]) -> None:
+    """An out-of-memory that nothing announced stays the lost worker that it is."""
+    publish(a100, *published)
+    a100.misbehave(fp32={"raise": "generate"})
+
+    result = a100.run(*ONE)
+
+    assert red(result) == ["test_latency[sdxl-fp32]"]
+    result.stdout.re_match_lines([f"INVALID {FP32} worker: .* MemoryError"])
+
+
+def test_what_has_come_to_fit_is_told_and_never_red(a100: Suite) -> None:
+    """FASTER than the family's figures, which gate nothing: green even where improvements are red."""
+    publish(a100, "oom", "oom")
+
+    result = a100.run(*ONE, "--strict-improvement")
+
+    assert red(result) == []
+    result.stdout.fnmatch_lines([f"FASTER {FP32} fit: fits into 80.0 GiB, out of memory in {PUBLISHED}: *"])
+
+
+def test_a_machine_of_no_family_knows_nothing(pytester: pytest.Pytester) -> None:
+    """Without a baseline or a figure the claim is skipped, and says why."""
+    result = Suite(pytester).run("--stage=fp32", "-k", "fit")
+
+    result.assert_outcomes(skipped=1)
+    result.stdout.fnmatch_lines(["SKIPPED *nothing is known of whether sdxl-tiny/fp32/64px-4steps-b1 fits*"])
+
+
+def test_a_baseline_of_this_machine_comes_before_its_family() -> None:
+    """What fitted here is expected to fit, whatever ran out of memory elsewhere."""
+    found = known(make_baseline(2.5), [cell("oom"), cell("oom", "nightly")])
+
+    assert found is not None
+    assert (found.expected, found.baseline, found.gates) == (Expected.OK, "0002_recorded", True)
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "expected"),
+    [
+        (["oom", "oom_after_2nd_iteration"], Expected.OOM),
+        (["unsupported", "unsupported"], Expected.UNSUPPORTED),
+        (["oom"], None),
+        (["ok", "oom"], None),
+        (["not_published", "not_published"], None),
+        ([], None),
+    ],
+)
+def test_figures_of_a_family_lead_to_an_expectation_together(outcomes: list[str], expected: Expected | None) -> None:
+    """Two builds of torch that came to the same end, which is none of a figure; they gate nothing."""
+    found = known(None, [cell(outcome, str(number)) for number, outcome in enumerate(outcomes)])
+
+    assert (found.expected if found else None, found.gates if found else False) == (expected, False)
+
+
+@pytest.mark.parametrize("outcome", [Outcome.FASTER, Outcome.BIGGER])
+def test_a_verdict_that_does_not_gate_is_green(outcome: Outcome) -> None:
+    """What it says is shown; no mode makes a test red by it."""
+    verdict = Verdict(case_key=FP32, claim="fit", outcome=outcome, sentence="", gates=False)
+
+    assert all(Policy(mode=mode, strict_improvement=True).accepts(verdict) for mode in Mode)
