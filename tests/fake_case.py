@@ -84,6 +84,15 @@ class FakeCase:
         first_image_s, cache_hits = self.wrong.get("first_image_s", 1.5), self.wrong.get("cache_hits", 0)
         return {"first_image_s": first_image_s, "cache_hits": cache_hits, "cache_misses": 0}
 
+    def load_cache(self, *, artifacts: bytes) -> float:
+        self._misbehave("load_cache")
+        self.wrong = {"cache_hits": 2} | self.wrong
+        return 0.1
+
+    def save_cache(self) -> bytes:
+        self._misbehave("save_cache")
+        return f"compiled {self.stage}".encode()
+
     def generate(self) -> dict[str, Any]:
         self._misbehave("generate")
         self.rounds += 1

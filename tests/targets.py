@@ -8,6 +8,8 @@ import sys
 import time
 from typing import Any
 
+from speedgate import artifacts as cache_artifacts
+
 
 class Target:
     """Made in the worker by `tests.targets:Target`."""
@@ -84,3 +86,29 @@ class Target:
     def close(self) -> None:
         """Remember that it was ended."""
         self.closed = True
+
+
+class Compiled:
+    """A function that inductor compiles, in place of a case: made by `tests.targets:Compiled`."""
+
+    def first_image(self) -> dict[str, int]:
+        """Compile it and call it; what inductor's graph cache has counted."""
+        import torch
+
+        from fixtures.torch_state import compiler_counts
+
+        # A call of a library: a graph of inductor's without C++ to build, which takes half a minute in an empty cache.
+        torch.compile(lambda x: x @ x)(torch.ones(4, 4))
+        counted = compiler_counts()
+        return {name: counted[name] for name in ("cache_hits", "cache_misses")}
+
+    def load_cache(self, *, artifacts: bytes) -> float:
+        """As a case does."""
+        return cache_artifacts.load(artifacts)
+
+    def save_cache(self) -> bytes | None:
+        """As a case does."""
+        return cache_artifacts.save()
+
+    def close(self) -> None:
+        """Nothing to end."""

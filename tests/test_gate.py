@@ -151,10 +151,11 @@ def test_a_case_that_nobody_judged_has_no_outcome():
     assert worst([]) is None
 
 
-def start(case_key=INT8, *, seconds, hits=0, misses=0, count=1):
+def start(case_key=INT8, *, seconds, hits=0, misses=0, load_s=0.0, count=1):
     """A run whose every process applied its stage and made its first image in so many seconds."""
     run = make_run(case_key, medians_s=(1.0,) * count)
-    cold = dataclasses.replace(run.cold_start, apply_s=0.0, first_image_s=seconds, cache_hits=hits, cache_misses=misses)
+    figures = {"apply_s": 0.0, "first_image_s": seconds - load_s, "cache_load_s": load_s}
+    cold = dataclasses.replace(run.cold_start, **figures, cache_hits=hits, cache_misses=misses)
     return dataclasses.replace(
         run, processes=tuple(dataclasses.replace(process, cold_start=cold) for process in run.processes)
     )
@@ -188,6 +189,19 @@ def test_a_start_is_compared_with_its_like():
 
     assert judge_cold_start(cold, kept(warm), POLICY) is None
     assert judge_cold_start(cold, kept(cold), POLICY).outcome is Outcome.PASS
+
+
+def test_a_start_with_an_imported_cache_is_neither_cold_nor_warm():
+    """On a CPU it compiles C++ although every graph is a hit: it is held against its like, with the seconds of loading."""
+    imported = start(seconds=50.0, hits=2, load_s=0.1)
+    others = (
+        start(seconds=10.0, hits=2),
+        start(seconds=60.0, misses=2),
+        start(seconds=60.0, misses=1, hits=1, load_s=0.1),
+    )
+
+    assert {judge_cold_start(imported, kept(other), POLICY) for other in others} == {None}
+    assert "imported cache: 50 s against 50 s" in judge_cold_start(imported, kept(imported), POLICY).sentence
 
 
 def test_a_start_of_another_recipe_is_stale():

@@ -1,4 +1,7 @@
-"""The `speedgate` command: list, check, promote and import baselines. Needs no GPU and imports no torch."""
+"""The `speedgate` command: list, check, promote and import baselines, carry compile caches.
+
+Needs no GPU and, but for the caches, no torch.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from speedgate import baselines, benchmark_json, families, publication, published, throughput
+from speedgate import baselines, benchmark_json, cache_verbs, families, publication, published, throughput
 from speedgate.records import write_json
 
 
@@ -60,6 +63,8 @@ def _parser() -> argparse.ArgumentParser:
         "--pipeline", action="append", dest="pipelines", metavar="NAME", help="of a ladder; default: all of them"
     )
     importing.set_defaults(command=_import)
+
+    cache_verbs.add(commands, command=_say)
     return parser
 
 
@@ -126,6 +131,12 @@ def _import(options: argparse.Namespace) -> list[str]:
     for target, document in documents.items():
         write_json(target, document)
         print(printable(f"{target}: {said[target]}"))
+    return []
+
+
+def _say(options: argparse.Namespace) -> list[str]:
+    for line in options.act(options):
+        print(printable(line))
     return []
 
 

@@ -55,7 +55,10 @@ class Verdict:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ColdStart:
-    """Seconds from an empty worker to the first image; `cache_hits`/`cache_misses` count inductor's graph cache."""
+    """Seconds from an empty worker to the first image; `cache_hits`/`cache_misses` count inductor's graph cache.
+
+    `cache_load_s` went into loading a compile cache that was imported for this start; 0 where there was none.
+    """
 
     import_s: float
     load_s: float
@@ -63,21 +66,27 @@ class ColdStart:
     first_image_s: float
     cache_hits: int
     cache_misses: int
+    cache_load_s: float = 0.0
 
     @property
     def total_s(self) -> float:
-        return self.import_s + self.load_s + self.apply_s + self.first_image_s
+        return self.import_s + self.load_s + self.stage_s
 
     @property
     def stage_s(self) -> float:
-        """Seconds that the stage itself costs at a start: applying it and its first image, which compiles."""
-        return self.apply_s + self.first_image_s
+        """Seconds that the stage itself costs at a start: applying it and its first image, which compiles or loads."""
+        return self.apply_s + self.cache_load_s + self.first_image_s
 
     @property
     def cache(self) -> str:
-        """What inductor's graph cache held: "cold" where anything was missing, "warm", or "eager" where none was asked."""
+        """What inductor's graph cache held: "cold" where anything was missing, "warm", or "eager" where none was asked.
+
+        "imported" is not "warm": though every graph is a hit, some of its kernels are built anew (`speedgate.artifacts`).
+        """
         if self.cache_misses:
             return "cold cache"
+        if self.cache_hits and self.cache_load_s:
+            return "imported cache"
         return "warm cache" if self.cache_hits else "eager"
 
 

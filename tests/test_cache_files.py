@@ -1,0 +1,120 @@
+"""A file of compile caches: it reads as it was written, and what was edited or damaged is refused."""
+
+from __future__ import annotations
+
+import json
+import random
+import zipfile
+
+import pytest
+
+from speedgate import cache_files, compile_cache
+from speedgate.cache_files import Content
+from tests.baseline_samples import KEY
+
+CASE, OTHER = "sdxl/int8/1024px-30steps-b1", "sdxl/compile/1024px-30steps-b1"
+HERE = cache_files.origin(KEY, {"python": "3.11.7", "torch": "2.13.0+cu130", "torch_git": "cf30153", "triton": "3.7.0"})
+BYTES = bytes(range(256)) * 8
+
+
+@pytest.fixture
+def path(tmp_path):
+    """A file of one case."""
+    content = Content(case_key=CASE, fingerprint="f00d", artifacts=BYTES)
+    return cache_files.write(tmp_path / "c.zip", origin=HERE, contents=[content]).path
+
+
+def test_a_file_reads_as_it_was_written(tmp_path):
+    """Origin, cases, recipes and bytes come back."""
+    contents = [Content(case_key=key, fingerprint="f00d", artifacts=key.encode()) for key in (CASE, OTHER)]
+    written = cache_files.write(tmp_path / "c.zip", origin=HERE, contents=contents)
+
+    found = cache_files.read(tmp_path / "c.zip")
+
+    assert found == written
+    assert [found.artifacts(entry) for entry in found.entries] == [CASE.encode(), OTHER.encode()]
+
+
+def test_a_failed_write_leaves_the_old_file(path):
+    """What cannot be written harms no earlier file and leaves no part of a new one."""
+    before = path.read_bytes()
+
+    with pytest.raises(ValueError, match=r"case key '\.\./evil'"):
+        cache_files.write(path, origin=HERE, contents=[Content(case_key="../evil", fingerprint="f00d", artifacts=b"")])
+    assert path.read_bytes() == before
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("name", ["absent.zip", "."])
+def test_what_is_no_file_is_refused(tmp_path, name):
+    """A missing file and a folder are a `ValueError` that names them."""
+    with pytest.raises(ValueError, match="cannot be read"):
+        cache_files.read(tmp_path / name)
+
+
+def rewritten(path, *, members=None, **changes):
+    """The file with another manifest, or with other members."""
+    with zipfile.ZipFile(path) as archive:
+        content = {name: archive.read(name) for name in archive.namelist()}
+    manifest = json.loads(content["manifest.json"])
+    for name, value in changes.items():
+        where = manifest if name in manifest else manifest["cases"][0]
+        where[name] = value
+    content["manifest.json"] = json.dumps(manifest).encode()
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, value in (content | (members or {})).items():
+            archive.writestr(name, value)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"members": {"sdxl__int8__1024px-30steps-b1": BYTES[::-1]}}, "not the bytes that its manifest describes"),
+        ({"sha256": "0" * 64}, "not the bytes that its manifest describes"),
+        ({"artifact_bytes": len(BYTES) - 1}, "longer than 2047 bytes"),
+        ({"artifact_bytes": 2**40}, "artifact_bytes: expected a whole number up to"),
+        ({"members": {"../../evil.py": b"import os"}}, "holds other files than its manifest names"),
+        ({"case_key": "../../../etc"}, "case_key: expected pipeline/stage/workload"),
+        ({"case_key": OTHER}, "holds other files than its manifest names"),
+        ({"fingerprint": "\x1b[2J"}, "fingerprint: expected one word"),
+        ({"gpu_key": None}, "gpu_key: expected one word"),
+        ({"build": {"torch": "2.13.0"}}, "build: expected python, torch"),
+        ({"schema": 2}, "its schema is 2, this speedgate reads 1"),
+        ({"kind": "zip"}, "no compile cache of speedgate"),
+        ({"cases": []}, "cases: expected at least one"),
+    ],
+)
+def test_an_edited_file_is_refused(path, changes, said):
+    """Neither its names nor its sizes are believed, and nothing is written where one is wrong."""
+    there = path.parent / "there"
+
+    with pytest.raises(ValueError) as refused:
+        compile_cache.import_from(rewritten(path, **changes), folder=there, here=HERE)
+    assert said in str(refused.value)
+    assert not there.exists()
+
+
+def test_one_wrong_case_is_enough(tmp_path):
+    """All of a file is checked before any of it is written."""
+    contents = [Content(case_key=key, fingerprint="f00d", artifacts=BYTES) for key in (CASE, OTHER)]
+    path = cache_files.write(tmp_path / "c.zip", origin=HERE, contents=contents).path
+    rewritten(path, members={cache_files.file_name(OTHER): BYTES[::-1]})
+
+    with pytest.raises(ValueError, match="sdxl__compile__1024px-30steps-b1: not the bytes"):
+        compile_cache.import_from(path, folder=tmp_path / "there", here=HERE)
+    assert not (tmp_path / "there").exists()
+
+
+def test_a_damaged_file_is_one_clear_error(path):
+    """Whichever bytes are wrong, it reads as it was written or is a `ValueError` that names the file."""
+    whole, draw = path.read_bytes(), random.Random(1)  # noqa: S311 - which bytes are hit is no secret
+    for _ in range(300):
+        damaged = bytearray(whole)
+        damaged[draw.randrange(len(whole))] ^= draw.randrange(1, 256)
+        path.write_bytes(damaged[: draw.choice([len(whole), draw.randrange(len(whole))])])
+        try:
+            file = cache_files.read(path)
+            assert file.artifacts(file.entries[0]) == BYTES
+        except ValueError as error:
+            assert str(error).startswith(str(path))
