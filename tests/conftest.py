@@ -16,8 +16,10 @@ def build():
     """Build a tiny stage in this process, without compiling: `build("int8")` is SDXL's eager int8 stage."""
     from fixtures.built import BuiltCase
 
-    compiling = STAGES["compile"]
-    eager = tuple(step for step in compiling.steps if step[0] is not Phase.COMPILE)
+    eager = {
+        name: dataclasses.replace(stage, steps=tuple(step for step in stage.steps if step[0] is not Phase.COMPILE))
+        for name, stage in STAGES.items()
+    }
     built = []
 
     def make(stage, *, pipeline="sdxl", weights=None):
@@ -25,7 +27,8 @@ def build():
             pipeline=pipeline, size="tiny", stage=stage, weights=weights or {"source": "synthetic"}, device="cpu"
         )
         with pytest.MonkeyPatch.context() as patch:
-            patch.setitem(STAGES, "compile", dataclasses.replace(compiling, steps=eager))
+            for name, stage in eager.items():
+                patch.setitem(STAGES, name, stage)
             case.load()
         built.append(case)
         return case

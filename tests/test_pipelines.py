@@ -7,7 +7,7 @@ import pytest
 
 from fixtures.case_key import Case
 from fixtures.pipelines import pipelines
-from fixtures.stages import STAGES, apply, dtype_of
+from fixtures.stages import LADDER, apply, dtype_of
 from fixtures.structure import describe
 from speedgate.records import Outcome
 from tests.faults import numerics, numerics_precision
@@ -24,7 +24,7 @@ each = pytest.mark.parametrize("pipeline", OTHERS)
 
 
 @each
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", LADDER)
 def test_each_stage_has_the_structure_that_is_promised(pipeline, stage):
     """Every fact of every stage holds on the tiny pipeline, on the meta device."""
     import torch

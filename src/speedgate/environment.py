@@ -110,6 +110,26 @@ def _first_gpu() -> Machine | None:
         pynvml.nvmlShutdown()
 
 
+def compute_capability() -> tuple[int, int] | None:
+    """CUDA's compute capability of torch's first GPU, as major and minor; None where there is none or NVML does not tell."""
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:  # no driver on this machine: a fact, not a fault
+        return None
+    try:
+        handle = visible_handle(pynvml)
+        if handle is None:
+            return None
+        major, minor = pynvml.nvmlDeviceGetCudaComputeCapability(handle)
+        return int(major), int(minor)
+    except pynvml.NVMLError_NotSupported:
+        return None
+    finally:
+        pynvml.nvmlShutdown()
+
+
 def visible_handle(pynvml: Any) -> Any:
     """NVML's handle of torch's device 0, None where CUDA_VISIBLE_DEVICES, which NVML does not read, hides them all.
 

@@ -62,7 +62,7 @@ class Rig:
         """The structure of an edited case, compiled as far as that goes without running it."""
         case = self.copy(stage)
         for step in _compiling(stage):
-            step(case.pipe, case.pipeline.parts[0], None)
+            step(case.pipe, case.pipeline.parts[0], {})
         change.act(case)
         return [_recipe(case, Case(pipeline="sdxl", size="tiny", stage=stage).expected_structure())]
 
