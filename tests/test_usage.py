@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from fixtures.pipelines import pipelines
 from speedgate.baselines import promote
 from tests.suite import Suite, red
 
@@ -24,7 +25,7 @@ def suite(pytester):
     [
         (["--stage=int9"], "*--stage int9: unknown; choose from fp32, bf16, sdpa, compile, fused_qkv, int8*"),
         (["--stage=bf16,int9"], "*--stage int9: unknown*"),
-        (["--pipeline=sdxxl"], "*--pipeline sdxxl: unknown; choose from *sdxl, ssd-1b, all*"),
+        (["--pipeline=sdxxl"], f"*--pipeline sdxxl: unknown; choose from {', '.join(pipelines())}, all*"),
         (["--size=huge"], "*--size huge: unknown; choose from full, tiny*"),
         (["--gpu-key=nvidia-x"], "*--gpu-key nvidia-x: unknown; choose from cpu-*"),
         (["--device=cuda"], "*--device cuda: the NVIDIA driver reports no GPU here*--device cpu*"),
