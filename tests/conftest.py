@@ -70,9 +70,14 @@ def judge(build, look, references):
         case = build(stage, pipeline=pipeline)
         if fault is not None:
             fault(case)
-        figures = parity.compare(look(case), image_reference=image_reference, step_reference=step_reference)
-        case.pipe = None  # sixty of them would otherwise be kept until the session ends
         tiny = pipelines()[pipeline].sizes["tiny"]
+        figures = parity.compare(
+            look(case),
+            image_reference=image_reference,
+            step_reference=step_reference,
+            reference_bound=tiny.reference_bounds[0],
+        )
+        case.pipe = None  # sixty of them would otherwise be kept until the session ends
         return parity.judge(
             stage,
             figures,

@@ -118,6 +118,8 @@ class FakeCase:
         return {
             "image": (image + size * own.standard_normal(image.shape)).astype(np.float32).tobytes(),
             "image_shape": list(image.shape),
+            "earlier": [],
+            "earlier_shapes": [],
             "steps": [(step + size * own.standard_normal(step.shape)).astype(np.float32).tobytes()],
             "step_shapes": [list(step.shape)],
             "decoded": (0.5 * (step + size * own.standard_normal(step.shape))).astype(np.float32).tobytes(),

@@ -83,6 +83,27 @@ def test_an_unreachable_hub_is_one_line_with_the_ways_out(monkeypatch, tmp_path)
     assert "\n" not in str(error.value)
 
 
+def test_a_gated_repository_is_one_line_with_its_licence(monkeypatch):
+    """Where the hub asks for a licence to be accepted, the message says where and how, and the ways out."""
+    import httpx
+    import huggingface_hub
+    from huggingface_hub.errors import GatedRepoError
+
+    def refuse(name, **_):
+        raise GatedRepoError(
+            f"403: {name}\nAccess is restricted.",
+            response=httpx.Response(403, request=httpx.Request("GET", "https://huggingface.co")),
+        )
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
+
+    with pytest.raises(WeightsError, match=r"IF-I-M-v1\.0 is gated.*/DeepFloyd/IF-I-M-v1\.0.*hf auth login") as error:
+        resolve("hub", pipelines()["deepfloyd-if"])
+
+    assert "\n" not in str(error.value)
+    assert "--weights synthetic" in str(error.value)
+
+
 def test_the_hub_is_asked_for_pinned_commits_and_safetensors_only(monkeypatch, tmp_path):
     """Each repository is downloaded at its pinned revision, without a pattern that a pickle matches."""
     import fnmatch

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 
 def attentions(case, *kinds):
-    """The denoiser's attentions: self (`attn1`), cross (`attn2`) or, unless told, both."""
+    """The denoiser's attentions: self (`attn1`), cross (`attn2`) or, unless told, both; those that are both in one."""
+    from diffusers.models.attention_processor import Attention
+
     suffixes = kinds or ("attn1", "attn2")
-    return [module for name, module in case.denoiser.named_modules() if name.endswith(suffixes)]
+    named = [(name, module) for name, module in case.denoiser.named_modules() if isinstance(module, Attention)]
+    return [module for name, module in named if name.endswith(suffixes) or module.added_kv_proj_dim is not None]
 
 
 def block(case):
