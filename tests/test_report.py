@@ -240,6 +240,20 @@ def test_a_case_that_timed_no_loop_says_so(session):
     assert report.remarks(session)[0].endswith("out of memory (torch 2.0); no loop timed here")
 
 
+def test_a_figure_of_one_loop_stands_beside_that_loop(session):
+    """What was published of the second of three models in a row is shown with the rate of the second loop."""
+    key, cell_key = "if/fp16/64px-100steps-b1", "if-second/fp16/256px-50steps-b1"
+    figure = FamilyFigure(
+        family="a100", case_key=cell_key, build="2.0", mode="eager", outcome="ok", iterations_per_s=13.84
+    )
+    loops = {"first": Loop(iterations=100, seconds=(2.0,) * 3), "second": Loop(iterations=50, seconds=(5.0,) * 3)}
+    session.keep(with_loops(measured(key, "fp16"), **loops))
+    session.family = {cell_key: (figure,), "if-second/fp16/256px-50steps-b4": (figure,)}
+
+    shown = f"{cell_key}: 13.84 it/s (torch 2.0); measured here: 10 it/s"
+    assert report.remarks(session) == [f"published for this family (a100), not gated: {shown}"]
+
+
 def test_each_case_is_on_disk_as_soon_as_it_is_kept(session):
     """The file of a case is there before the session ends, and holds its verdicts as they come."""
     session.keep(measured(INT8, "int8"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from speedgate.families import FamilyFigure
 from speedgate.gate import worst
 from speedgate.policy import Mode
 from speedgate.records import Outcome, Run
@@ -75,19 +76,34 @@ def printable(text: str) -> str:
 
 
 def _published(session: Session) -> list[str]:
-    """A line for each measured case of which a figure was published for this family of GPUs."""
-    measured = [key for key, run in session.runs.items() if run.processes]
-    found = {key: session.family[key] for key in measured if key in session.family}
+    """A line for each measured case, or loop of one, of which a figure was published for this family of GPUs."""
+    measured = [run for run in session.runs.values() if run.processes]
     return [
-        f"published for this family ({figures[0].family}), not gated: {key}: {', '.join(f.says for f in figures)};"
-        f" {_here(session.runs[key])}"
-        for key, figures in found.items()
+        f"published for this family ({figures[0].family}), not gated: {figures[0].case_key}:"
+        f" {', '.join(figure.says for figure in figures)}; {here}"
+        for run in measured
+        for figures, here in _of_family(session, run)
     ]
 
 
-def _here(run: Run) -> str:
+def _of_family(session: Session, run: Run) -> list[tuple[Sequence[FamilyFigure], str]]:
+    """Published figures with what was measured beside them. Where a case has several loops each may stand by itself, under
+    the pipeline's name with the loop's, and with sizes of its own: `cascade-second/fp16/256px-50steps-b1`.
+    """
     rates = _rates(run, unit=" it/s")
-    return f"measured here: {rates}" if rates else "no loop timed here"
+    here = f"measured here: {rates}" if rates else "no loop timed here"
+    found: list[tuple[Sequence[FamilyFigure], str]] = (
+        [(session.family[run.case_key], here)] if run.case_key in session.family else []
+    )
+    pipeline, stage, workload = run.case_key.split("/")
+    batch = workload.rpartition("-")[2]
+    for loop, rate in run.iterations_per_s.items():
+        found += [
+            (figures, f"measured here: {rate:.4g} it/s")
+            for key, figures in session.family.items()
+            if loop and key.startswith(f"{pipeline}-{loop}/{stage}/") and key.endswith(f"-{batch}")
+        ]
+    return found
 
 
 def _row(session: Session, run: Run) -> tuple[str, ...]:
