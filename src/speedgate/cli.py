@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from speedgate import baselines, benchmark_json, families, publication, published, throughput
+from speedgate import baselines, benchmark_json, families, publication, published, rendering, throughput
 from speedgate.records import write_json
 
 
@@ -60,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
         "--pipeline", action="append", dest="pipelines", metavar="NAME", help="of a ladder; default: all of them"
     )
     importing.set_defaults(command=_import)
+    rendering.add_command(commands)
     return parser
 
 
