@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import configparser
-import json
 import re
 import tomllib
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,139 +13,100 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-ROOT = Path(__file__).parents[1]
+from tests.workflow_rules import (
+    INSTALL,
+    ROOT,
+    RULES,
+    VERBS,
+    Rule,
+    actions_are_pinned,
+    checkout_is_bare,
+    gpus_are_not_shared,
+    gpus_take_vetted_commits,
+    jobs_end,
+    no_secret_is_named,
+    outsiders_stay_hosted,
+    permissions_are_listed,
+    scripts_are_ours,
+    scripts_hold_no_expression,
+    tokens_meet_our_code_only,
+    verbs_exist,
+)
+
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").iterdir())
 PINS = ROOT / ".github" / "pins"
 PIN_FILES = ("stable.txt", "tools.txt")
-VERBS = {"lint", "type", "tests", "bench", "record", "proof"}
-INSTALL = "python -m pip install -c .github/pins/tools.txt tox"
-TOX = re.compile(r'tox -e (\w+|"\$VERB")( --( [\w.=-]+| "\$\w+")+)?')
-USES = re.compile(r"\s*(- )?uses: [\w.-]+/[\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+")
-HOSTED = re.compile(r"(ubuntu|macos|windows)-[\w.-]+")
-OURS = {"push", "schedule", "workflow_dispatch"}  # the events that only somebody who may write here can cause
-
-Rule = Callable[[dict[str, Any], str], list[str]]
-
-
-def jobs(workflow: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """The workflow's jobs by name."""
-    found: dict[str, dict[str, Any]] = workflow["jobs"]
-    return found
-
-
-def steps(workflow: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The steps of all jobs."""
-    for job in jobs(workflow).values():
-        yield from job.get("steps", [])
-
-
-def events(workflow: dict[str, Any]) -> dict[str, Any]:
-    """What starts the workflow, and its filters; `on` may be a word, a list or a mapping."""
-    on = workflow["on"]
-    return on if isinstance(on, dict) else dict.fromkeys([on] if isinstance(on, str) else on)
-
-
-def scripts_are_tox(workflow: dict[str, Any], _: str) -> list[str]:
-    """Whatever CI does can be done at a desk by the same verb, so a script is tox or its installation."""
-    scripts = [step["run"] for step in steps(workflow) if "run" in step]
-    return [script for script in scripts if script != INSTALL and not TOX.fullmatch(script)]
-
-
-def verbs_exist(workflow: dict[str, Any], _: str) -> list[str]:
-    """A verb that tox.ini lacks fails only once it is pushed."""
-    named = {match[1] for step in steps(workflow) if (match := TOX.fullmatch(step.get("run", "")))} - {'"$VERB"'}
-    for job in jobs(workflow).values():
-        named.update(job.get("strategy", {}).get("matrix", {}).get("verb", []))
-    return sorted(named - VERBS)
-
-
-def scripts_hold_no_expression(workflow: dict[str, Any], _: str) -> list[str]:
-    """An expression is pasted into the script before the shell reads it, whatever it turned out to be."""
-    return [step["run"] for step in steps(workflow) if "${{" in step.get("run", "")]
-
-
-def actions_are_pinned(workflow: dict[str, Any], text: str) -> list[str]:
-    """A tag can be moved to other code, a commit cannot; the comment says which version the commit is."""
-    lines = [line for line in text.splitlines() if re.match(r"\s*(- )?uses:", line)]
-    used = [node["uses"] for node in (*jobs(workflow).values(), *steps(workflow)) if "uses" in node]
-    escaped = [] if len(lines) == len(used) else [f"{len(used)} actions on {len(lines)} lines of their own"]
-    return [line for line in lines if not USES.fullmatch(line)] + escaped
-
-
-def outsiders_stay_hosted(workflow: dict[str, Any], _: str) -> list[str]:
-    """A machine that outlives the job runs only what was merged, or was started by somebody who may write here."""
-    if all(HOSTED.fullmatch(str(job.get("runs-on"))) for job in jobs(workflow).values()):
-        return []
-    push = events(workflow).get("push", {"branches": ["main"]})
-    return sorted(set(events(workflow)) - OURS) + ([] if push == {"branches": ["main"]} else [f"push: {push}"])
-
-
-def token_only_reads(workflow: dict[str, Any], _: str) -> list[str]:
-    """Without `permissions`, the token may be allowed to write."""
-    granted = [workflow.get("permissions")]
-    granted += [job["permissions"] for job in jobs(workflow).values() if "permissions" in job]
-    return [str(grant) for grant in granted if grant not in ({"contents": "read"}, {})]
-
-
-def no_secret_is_named(workflow: dict[str, Any], _: str) -> list[str]:
-    """What a job does not hold, nobody can take from it."""
-    return re.findall(r"\bsecrets\b|github\.token", json.dumps(workflow))
-
-
-def checkout_is_bare(workflow: dict[str, Any], _: str) -> list[str]:
-    """The token would lie on disk for every later step; a chosen ref could be a commit of a fork."""
-    checkouts = [step for step in steps(workflow) if step.get("uses", "").startswith("actions/checkout@")]
-    return [str(step) for step in checkouts if step.get("with") != {"persist-credentials": "false"}]
-
-
-def jobs_end(workflow: dict[str, Any], _: str) -> list[str]:
-    """A job that hangs would hold a GPU for GitHub's six hours, and one beside another would be slowed by it."""
-    endless = [name for name, job in jobs(workflow).items() if not str(job.get("timeout-minutes", "")).isdigit()]
-    return endless + ([] if "concurrency" in workflow else ["no concurrency"])
-
-
-RULES: list[Rule] = [
-    scripts_are_tox,
-    verbs_exist,
-    scripts_hold_no_expression,
-    actions_are_pinned,
-    outsiders_stay_hosted,
-    token_only_reads,
-    no_secret_is_named,
-    checkout_is_bare,
-    jobs_end,
-]
+REF = "          ref: ${{ needs.vet.outputs.commit }}\n"
+SELF_HOSTED = "runs-on: [self-hosted, gpu, a100]"
 
 # (rule, workflow, what stands there, what someone might write instead)
 FAULTS: list[tuple[Rule, str, str, str]] = [
-    (scripts_are_tox, "cpu", INSTALL, f"{INSTALL} && make"),
-    (scripts_are_tox, "cpu", 'tox -e "$VERB"', "pytest bench"),
-    (scripts_are_tox, "gpu", "run: tox -e bench", "run: |\n          make\n          tox -e bench"),
-    (scripts_are_tox, "gpu", '"$PROCESSES"', "$PROCESSES"),
-    (verbs_exist, "cpu", "[lint, type,", "[lint, types,"),
+    (scripts_are_ours, "ci", INSTALL, f"{INSTALL} && make"),
+    (scripts_are_ours, "ci", 'tox -e "$VERB"', "pytest bench"),
+    (scripts_are_ours, "gpu", "run: tox -e bench", "run: |\n          make\n          tox -e bench"),
+    (scripts_are_ours, "gpu", '"$PROCESSES"', "$PROCESSES"),
+    (scripts_are_ours, "gpu", "speedgate.posting show", "speedgate.no_such_module show"),
+    (scripts_are_ours, "gpu", "speedgate.posting show", "speedgate.posting show; env"),
+    (scripts_are_ours, "nightly", "-- speedgate bisect", "-- bash bisect"),
+    (verbs_exist, "ci", "[lint, type,", "[lint, types,"),
     (verbs_exist, "gpu", "tox -e bench", "tox -e benchmark"),
+    (verbs_exist, "nightly", "tox exec -e nightly -- speedgate bisect", "tox exec -e night -- speedgate bisect"),
     (scripts_hold_no_expression, "gpu", '"$PROCESSES"', "${{ inputs.processes }}"),
-    (scripts_hold_no_expression, "cpu", '"$VERB"', "${{github.event.pull_request.title}}"),
-    (scripts_hold_no_expression, "cpu", '"$VERB"', "${{ matrix.verb }}"),
-    (actions_are_pinned, "cpu", "@a309ff8b426b58ec0e2a45f0f869d46889d02405 # v6.2.0", "@v6.2.0"),
-    (actions_are_pinned, "cpu", " # v6.2.0", ""),
+    (scripts_hold_no_expression, "ci", '"$VERB"', "${{github.event.pull_request.title}}"),
+    (scripts_hold_no_expression, "ci", '"$VERB"', "${{ matrix.verb }}"),
+    (actions_are_pinned, "ci", "@a309ff8b426b58ec0e2a45f0f869d46889d02405 # v6.2.0", "@v6.2.0"),
+    (actions_are_pinned, "ci", " # v6.2.0", ""),
     (actions_are_pinned, "gpu", "- run: python", "- {uses: someone/tool@main}\n      - run: python"),
     (outsiders_stay_hosted, "gpu", "  push:", "  pull_request:\n  push:"),
-    (outsiders_stay_hosted, "gpu", "  schedule:", "  pull_request_target:\n  schedule:"),
-    (outsiders_stay_hosted, "gpu", "  schedule:", "  issue_comment:\n  schedule:"),
-    (outsiders_stay_hosted, "gpu", "  schedule:", "  workflow_run: {workflows: [cpu]}\n  schedule:"),
+    (outsiders_stay_hosted, "gpu", "  push:", "  pull_request_target:\n  push:"),
+    (outsiders_stay_hosted, "gpu", "  push:", "  issue_comment:\n  push:"),
+    (outsiders_stay_hosted, "gpu", "  push:", "  workflow_run: {workflows: [ci]}\n  push:"),
+    (outsiders_stay_hosted, "nightly", "  schedule:", "  repository_dispatch:\n  schedule:"),
     (outsiders_stay_hosted, "gpu", "    branches: [main]", "    branches: ['**']"),
-    (outsiders_stay_hosted, "cpu", "runs-on: ubuntu-24.04", "runs-on: [self-hosted, gpu]"),
-    (outsiders_stay_hosted, "cpu", "runs-on: ubuntu-24.04", "runs-on: {group: gpus}"),
-    (outsiders_stay_hosted, "cpu", "runs-on: ubuntu-24.04", "runs-on: ${{ github.head_ref }}"),
-    (token_only_reads, "cpu", "permissions:\n  contents: read\n", ""),
-    (token_only_reads, "gpu", "  contents: read", "  contents: write"),
-    (token_only_reads, "gpu", "    runs-on:", "    permissions: write-all\n    runs-on:"),
+    (outsiders_stay_hosted, "ci", "runs-on: ubuntu-24.04", "runs-on: [self-hosted, gpu]"),
+    (outsiders_stay_hosted, "ci", "runs-on: ubuntu-24.04", "runs-on: {group: gpus}"),
+    (outsiders_stay_hosted, "ci", "runs-on: ubuntu-24.04", "runs-on: ${{ github.head_ref }}"),
+    (outsiders_stay_hosted, "comment", "runs-on: ubuntu-24.04", SELF_HOSTED),
+    (gpus_take_vetted_commits, "gpu", REF, ""),
+    (gpus_take_vetted_commits, "gpu", REF, REF.replace("needs.vet.outputs", "inputs")),
+    (gpus_take_vetted_commits, "gpu", "needs.vet.outputs", "needs.summary.outputs"),
+    (gpus_take_vetted_commits, "gpu", "run: python3 -m speedgate.vet", "run: tox -e lint"),
+    (gpus_take_vetted_commits, "gpu", "commit: ${{ steps.vet.outputs.commit }}", "commit: ${{ inputs.commit }}"),
+    (gpus_take_vetted_commits, "gpu", "fetch-depth: 0 #", "ref: ${{ inputs.commit }} #"),
+    (gpus_take_vetted_commits, "gpu", "runs-on: ubuntu-24.04", SELF_HOSTED),
+    (permissions_are_listed, "ci", "permissions: {}\n", ""),
+    (permissions_are_listed, "ci", "permissions: {}\n", "permissions:\n  contents: read\n"),
+    (permissions_are_listed, "ci", "      contents: read", "      contents: write"),
+    (permissions_are_listed, "gpu", "    permissions:\n      contents: read # to check it out\n", ""),
+    (permissions_are_listed, "gpu", "      contents: read # to", "      id-token: write # to"),
+    (permissions_are_listed, "nightly", "issues: write", "contents: write"),
+    (
+        permissions_are_listed,
+        "nightly",
+        "    permissions:\n      actions",
+        "    permissions: write-all\n    env:\n      actions",
+    ),
+    (tokens_meet_our_code_only, "gpu", "PROCESSES: ${{ inputs.processes || 3 }}", "TOKEN: ${{ github.token }}"),
+    (tokens_meet_our_code_only, "comment", "      - run: python3", f"      - run: {INSTALL}\n      - run: python3"),
+    (tokens_meet_our_code_only, "comment", "      - run: python3", "      - uses: a/b@c\n      - run: python3"),
+    (
+        tokens_meet_our_code_only,
+        "comment",
+        "persist-",
+        "ref: ${{ github.event.workflow_run.head_sha }}\n          persist-",
+    ),
+    (tokens_meet_our_code_only, "nightly", "runs-on: ubuntu-24.04", SELF_HOSTED),
     (no_secret_is_named, "gpu", "${{ inputs.processes || 3 }}", "${{ secrets.TOKEN }}"),
-    (checkout_is_bare, "gpu", "        with:\n          persist-credentials: false\n", ""),
-    (checkout_is_bare, "gpu", "credentials: false", "credentials: false\n          ref: main"),
+    (no_secret_is_named, "comment", "${{ github.token }}", "${{ secrets.GITHUB_TOKEN }}"),
+    (checkout_is_bare, "gpu", "          persist-credentials: false\n", ""),
+    (checkout_is_bare, "ci", "credentials: false", "credentials: false\n          ref: main"),
+    (checkout_is_bare, "ci", "credentials: false", "credentials: false\n          repository: else/where"),
     (jobs_end, "gpu", "    timeout-minutes: 240\n", ""),
-    (jobs_end, "gpu", "concurrency:\n  group: gpu\n  cancel-in-progress: false\n", ""),
+    (gpus_are_not_shared, "gpu", "      group: gpu\n", "      group: gpu-${{ github.ref }}\n"),
+    (gpus_are_not_shared, "nightly", "      queue: max\n", ""),
+    (gpus_are_not_shared, "nightly", "      cancel-in-progress: false\n", "      cancel-in-progress: true\n"),
+    (gpus_are_not_shared, "gpu", "  group: gpu-workflow", "  group: gpu"),
+    (gpus_are_not_shared, "nightly", "concurrency:\n  group: nightly\n  cancel-in-progress: false\n", ""),
 ]
 
 
@@ -205,9 +164,29 @@ def test_every_rule_has_been_seen_to_fail() -> None:
     assert {rule.__name__ for rule, *_ in FAULTS} == {rule.__name__ for rule in RULES}
 
 
-def test_both_workflows_are_there() -> None:
-    """The rules are kept by two files, not by an empty folder."""
-    assert [path.name for path in WORKFLOWS] == ["cpu.yml", "gpu.yml"]
+def test_all_workflows_are_there() -> None:
+    """The rules are kept by four files, not by an empty folder."""
+    assert [path.name for path in WORKFLOWS] == ["ci.yml", "comment.yml", "gpu.yml", "nightly.yml"]
+
+
+def test_lint_looks_at_every_workflow() -> None:
+    """`tox -e lint` audits the folder and checks each file's schema, without a network."""
+    commands = tox_ini()["testenv:lint"]["commands"].splitlines()
+
+    assert "zizmor --offline --persona auditor .github/workflows" in commands
+    (schema,) = [command for command in commands if command.startswith("check-jsonschema ")]
+    checked = ["--builtin-schema", "vendor.github-workflows", *(f".github/workflows/{path.name}" for path in WORKFLOWS)]
+    assert schema.split()[1:] == checked
+
+
+def test_what_the_audit_ignores_is_what_the_rules_hold() -> None:
+    """An ignored finding is one that a rule of ours looks at more closely, in the files where it does."""
+    config = yaml.safe_load((ROOT / ".github" / "zizmor.yml").read_text(encoding="utf-8"))
+
+    assert {name: rule["ignore"] for name, rule in config["rules"].items()} == {
+        "dangerous-triggers": ["comment.yml"],
+        "self-hosted-runner": ["gpu.yml", "nightly.yml"],
+    }
 
 
 def test_tox_defines_the_verbs() -> None:
@@ -217,7 +196,7 @@ def test_tox_defines_the_verbs() -> None:
 
 def test_a_bare_tox_records_no_baseline() -> None:
     """`tox` alone runs what a pull request has to pass, the verbs of the hosted workflow: neither a record nor the proof."""
-    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "cpu.yml").read_text(encoding="utf-8"))
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8"))
 
     assert tox_ini()["tox"]["env_list"].split() == workflow["jobs"]["tox"]["strategy"]["matrix"]["verb"]
     assert VERBS - set(tox_ini()["tox"]["env_list"].split()) == {"record", "proof"}

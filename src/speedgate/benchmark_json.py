@@ -127,11 +127,18 @@ def document(
 
 def read(path: Path) -> Any:
     """The parsed file: every number finite, every key once; a `ValueError` names the file and the place."""
-    twice: list[str] = []
     try:
-        document = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=lambda pairs: _unique(pairs, twice))
+        data = path.read_bytes()
     except OSError as error:
         raise ValueError(f"{path}: cannot be read ({error.strerror})") from error
+    return parsed(data, path=path)
+
+
+def parsed(data: bytes, *, path: Path) -> Any:
+    """What `data` says, held to the same as a file; `path` is only what an error names."""
+    twice: list[str] = []
+    try:
+        document = json.loads(data.decode("utf-8"), object_pairs_hook=lambda pairs: _unique(pairs, twice))
     except json.JSONDecodeError as error:
         raise ValueError(f"{path}: not JSON (line {error.lineno}, column {error.colno}: {error.msg})") from error
     except (ValueError, RecursionError) as error:  # not UTF-8, a number of thousands of digits, nested too deeply

@@ -12,7 +12,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from speedgate import baselines, benchmark_json, cache_verbs, families, publication, published, throughput
+from speedgate import (
+    baselines,
+    benchmark_json,
+    cache_verbs,
+    families,
+    publication,
+    published,
+    rendering,
+    throughput,
+)
 from speedgate.records import write_json
 
 
@@ -65,6 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     importing.set_defaults(command=_import)
 
     cache_verbs.add(commands, command=_say)
+    rendering.add_command(commands)
     return parser
 
 

@@ -1,0 +1,113 @@
+"""`speedgate summary`: results as Markdown for a job summary or a comment, worst first, whoever wrote them."""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from speedgate import untrusted
+from speedgate.markdown import escaped
+from speedgate.records import Outcome, Verdict
+from speedgate.untrusted import Case
+
+MAX_CHARACTERS = 60_000  # GitHub takes 65,536 in a comment; what the poster adds stands in the rest
+_TABLE = ("| verdict | case | latency | processes | SSIM | peak | results |", "|---|---|---|---|---|---|---|")
+_NOT_JUDGED = "not judged"
+_MORE = 200  # characters kept for the lines that say what was left out
+
+
+def add_command(commands: Any) -> None:
+    """Add `summary` to the subcommands of `speedgate`."""
+    command = commands.add_parser("summary", help="write the results of a run as Markdown")
+    command.add_argument("folder", type=Path, metavar="DIR", help="what --results named, or .speedgate for all runs")
+    command.add_argument("--out", type=Path, metavar="FILE", help="append to this file; default: print it")
+    command.set_defaults(command=_command)
+
+
+def _command(options: argparse.Namespace) -> list[str]:
+    text = render(untrusted.read_folder(options.folder))
+    if options.out is None:
+        print(text, end="")
+    else:
+        append(options.out, text)
+    return []
+
+
+def append(path: Path, text: str) -> None:
+    """Add to a file that others write to as well, such as $GITHUB_STEP_SUMMARY."""
+    with path.open("a", encoding="utf-8") as stream:
+        stream.write(text)
+
+
+def render(files: Mapping[str, bytes], *, limit: int = MAX_CHARACTERS) -> str:
+    """At most `limit` characters of Markdown: the count of each verdict, a row a case, a sentence for each that is no PASS.
+
+    A `ValueError` where a file is not what `pytest bench` writes, or where there is no case at all.
+    """
+    cases = sorted(untrusted.cases(files), key=lambda case: (_rank(case.outcome), case.case_key, case.session))
+    head = f"**{_counts(cases)}** on {', '.join(escaped(key) for key in sorted({c.gpu_key for c in cases})[:10])}\n"
+    rows = [_row(case) for case in cases]
+    # The table may take two thirds: sentences say why, and a table without them says little.
+    table, left_out = _within(rows, limit=(limit - len(head)) * 2 // 3 - sum(map(len, _TABLE)) - _MORE)
+    parts = [head, "", *_TABLE, *table, *_left_out(left_out, "case")]
+    said = [_sentence(verdict) for verdict in _told(cases)]
+    sentences, left_out = _within(said, limit=limit - len("\n".join(parts)) - _MORE)
+    parts += ["", *sentences, *_left_out(left_out, "verdict")] if said else []
+    text = "\n".join(parts) + "\n"
+    assert len(text) <= limit, "the parts were cut to fit"
+    return text
+
+
+def _counts(cases: Sequence[Case]) -> str:
+    count = Counter(_NOT_JUDGED if case.outcome is None else case.outcome.value for case in cases)
+    names = [outcome.value for outcome in Outcome]
+    return ", ".join(f"{count[name]} {name}" for name in (_NOT_JUDGED, *names) if count[name])
+
+
+def _rank(outcome: Outcome | None) -> int:
+    """A case that nobody judged comes first: it may hide anything."""
+    return -1 if outcome is None else list(Outcome).index(outcome)
+
+
+def _told(cases: Sequence[Case]) -> list[Verdict]:
+    """The verdicts that are no PASS, worst first."""
+    verdicts = [verdict for case in cases for verdict in case.verdicts if verdict.outcome is not Outcome.PASS]
+    return sorted(verdicts, key=lambda verdict: (_rank(verdict.outcome), verdict.case_key, verdict.claim))
+
+
+def _row(case: Case) -> str:
+    run = case.run
+    measured = run is not None and bool(run.processes)
+    ssim = None if run is None or run.parity is None else run.parity.get("ssim")
+    cells = (
+        f"**{case.outcome.value}**" if case.outcome else _NOT_JUDGED,
+        escaped(case.case_key),
+        f"{run.latency_s:.4g} s" if run is not None and measured else "-",
+        str(len(run.processes)) if run is not None else "-",
+        "-" if ssim is None else f"{ssim:.4f}",
+        f"{run.peak_bytes / 2**30:.3f} GiB" if run is not None and measured else "-",
+        escaped(case.session),
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+def _sentence(verdict: Verdict) -> str:
+    return f"- **{verdict.outcome}** {escaped(verdict.case_key)} {escaped(verdict.claim)}: {escaped(verdict.sentence)}"
+
+
+def _within(lines: Sequence[str], *, limit: int) -> tuple[list[str], int]:
+    """The first lines that fit into `limit` characters, and how many did not."""
+    kept, used = [], 0
+    for line in lines:
+        used += len(line) + 1
+        if used > limit:
+            break
+        kept.append(line)
+    return kept, len(lines) - len(kept)
+
+
+def _left_out(count: int, what: str) -> list[str]:
+    return ["", f"{count} more {what}s, none worse, are in the artifact"] if count else []

@@ -1,0 +1,225 @@
+"""Results as somebody else's data: bounded bytes from a folder or an archive, and the cases that they hold.
+
+A result may come from the run of a stranger's commit. So nothing is unpacked to disk, no link is followed, no name is used as a
+path, and what does not fit is refused as a whole: half a result would look like a whole one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import os
+import re
+import stat
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from speedgate import benchmark_json
+from speedgate.records import Outcome, Run, Verdict, run_from_json
+
+# A result of the six stages is 30 kB, of every pipeline and suite below 2 MB.
+MAX_FILES = 1000
+MAX_FILE_BYTES = 2 * 2**20
+MAX_TOTAL_BYTES = 20 * 2**20
+MAX_ARCHIVE_BYTES = 10 * 2**20
+MAX_VERDICTS = 200
+_MAX_CASE_KEY = 200
+_STORED_OR_DEFLATED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+_STAMP = r"\d{8}T\d{6}Z-\d+"
+# Of `pytest bench`, of `speedgate bump` and of `speedgate bisect`; environments and caches lie beside them.
+_FOLDER = re.compile(rf"{_STAMP}|nightly|bump(?:/{_STAMP})?|bisect(?:/[\w.+-]+)?")
+_RESULT = re.compile(rf"(?:(?:{_FOLDER.pattern})/)?[^/]+\.(?:json|md)")
+_VERDICT = "verdict.json"
+_REQUIRED = {"gpu_key", "machine", "health", "run", "verdicts"}
+_KNOWN = _REQUIRED | {"against"}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Case:
+    """One result file: what it says was measured (None where nothing was) and how it was judged."""
+
+    session: str
+    gpu_key: str
+    case_key: str
+    run: Run | None
+    verdicts: tuple[Verdict, ...]
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """The worst of the verdicts; None where nothing was judged."""
+        order = list(Outcome)
+        return min((verdict.outcome for verdict in self.verdicts), key=order.index, default=None)
+
+
+def read_folder(folder: Path) -> dict[str, bytes]:
+    """The result files below a folder by relative name; a `ValueError` says what is too much or no plain file.
+
+    That is `.json` and `.md` in the folder itself, and in those of runs, bumps and bisections as we name them.
+    """
+    if folder.is_symlink() or not folder.is_dir():
+        raise ValueError(
+            f"{folder}: not a folder; name the one that `pytest bench --results` wrote, such as .speedgate"
+        )
+    found: dict[str, bytes] = {}
+    total = 0
+    for name, entry in _entries(folder):
+        _refuse_more_than(MAX_FILES, len(found) + 1)
+        data = _read_plain(Path(entry.path), name)
+        total += len(data)
+        _fits(name, len(data), total)
+        found[name] = data
+    return found
+
+
+def read_archive(data: bytes) -> dict[str, bytes]:
+    """The same of a zip archive, in memory: an entry's name is only ever compared, so it can lead nowhere."""
+    _at_most(MAX_ARCHIVE_BYTES, len(data), "the archive")
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            return _unpacked(archive)
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError, OSError, RuntimeError) as error:
+        raise ValueError(f"the archive: not a readable zip file ({error})") from error
+
+
+def cases(files: Mapping[str, bytes]) -> list[Case]:
+    """The cases of all files that are to hold one, checked field by field; a `ValueError` where there is none."""
+    names = [name for name in sorted(files) if not is_word(name) and PurePosixPath(name).name != _VERDICT]
+    found = [_case(name, benchmark_json.parsed(files[name], path=Path(name))) for name in names]
+    if not found:
+        raise ValueError("no result of a case; a run that measured nothing is no pass")
+    return found
+
+
+def is_word(name: str) -> bool:
+    """Whether the file is what a bump or a bisection says of itself, and so neither a case nor a verdict."""
+    return name.endswith(".md") or name.startswith("bisect/")
+
+
+def is_green(files: Mapping[str, bytes]) -> bool:
+    """Whether every `verdict.json` says so, and there is one."""
+    names = [name for name in files if PurePosixPath(name).name == _VERDICT]
+    found = [benchmark_json.parsed(files[name], path=Path(name)) for name in names]
+    return bool(found) and all(isinstance(verdict, dict) and verdict.get("green") is True for verdict in found)
+
+
+def _entries(folder: Path, prefix: str = "") -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """The results below `folder`: its own files and those of each run's folder, and no caches or environments beside them."""
+    with os.scandir(folder) as listing:
+        entries = sorted(listing, key=lambda entry: entry.name)
+    for entry in entries:
+        name = f"{prefix}{entry.name}"
+        if not (_RESULT.fullmatch(name) or _FOLDER.fullmatch(name)):
+            continue
+        if entry.is_symlink():
+            raise ValueError(f"{name}: a link; results are plain files")
+        if entry.is_dir(follow_symlinks=False):
+            yield from _entries(Path(entry.path), f"{name}/")
+        else:
+            yield name, entry
+
+
+def _read_plain(path: Path, name: str) -> bytes:
+    """A plain file's bytes, at most one more than is allowed; neither a link nor a pipe that took its place is opened."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    with open(descriptor, "rb") as stream:  # noqa: PTH123 - a descriptor, which has no Path
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise ValueError(f"{name}: not a plain file")
+        return stream.read(MAX_FILE_BYTES + 1)
+
+
+def _unpacked(archive: zipfile.ZipFile) -> dict[str, bytes]:
+    found: dict[str, bytes] = {}
+    total = 0
+    _refuse_more_than(MAX_FILES, len(archive.infolist()))
+    for entry in archive.infolist():
+        _plain_entry(entry)
+        if not _RESULT.fullmatch(entry.filename):
+            continue
+        if entry.filename in found:
+            raise ValueError(f"{entry.filename}: stands in the archive twice")
+        with archive.open(entry) as stream:
+            data = stream.read(MAX_FILE_BYTES + 1)  # what is unpacked counts, not the size that the entry states
+        total += len(data)
+        _fits(entry.filename, len(data), total)
+        found[entry.filename] = data
+    return found
+
+
+def _plain_entry(entry: zipfile.ZipInfo) -> None:
+    name = entry.filename
+    parts = name.removesuffix("/").split("/")
+    if name.startswith("/") or "\\" in name or ":" in name or not all(parts) or {".", ".."} & set(parts):
+        raise ValueError(f"{name}: a name that leads out of the archive")
+    kind = stat.S_IFMT(entry.external_attr >> 16)
+    if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+        raise ValueError(f"{name}: a link or a device; results are plain files")
+    if entry.flag_bits & 1 or entry.compress_type not in _STORED_OR_DEFLATED:
+        raise ValueError(f"{name}: encrypted, or packed by another method than deflate")
+
+
+def _fits(name: str, size: int, total: int) -> None:
+    _at_most(MAX_FILE_BYTES, size, name)
+    _at_most(MAX_TOTAL_BYTES, total, "the files together")
+
+
+def _at_most(limit: int, size: int, what: str) -> None:
+    if size > limit:
+        raise ValueError(f"{what}: more than {limit / 2**20:.0f} MiB; results are smaller")
+
+
+def _refuse_more_than(limit: int, count: int) -> None:
+    if count > limit:
+        raise ValueError(f"more than {limit} files; results are fewer")
+
+
+def _case(name: str, document: Any) -> Case:
+    if not isinstance(document, dict):
+        raise ValueError(f"{name}: expected the result of a case, found {type(document).__name__}")
+    for problem, fields in (("missing", _REQUIRED - set(document)), ("unknown", set(document) - _KNOWN)):
+        if fields:
+            raise ValueError(f"{name}: {problem} field {', '.join(sorted(fields))}")
+    verdicts = _verdicts(name, document["verdicts"])
+    run = None if document["run"] is None else _run(name, document["run"])
+    keys = {verdict.case_key for verdict in verdicts} | ({run.case_key} if run else set())
+    if len(keys) != 1:
+        raise ValueError(f"{name}: expected the result of one case, found {len(keys)}")
+    return Case(
+        session=str(PurePosixPath(name).parent),
+        gpu_key=_text(document["gpu_key"], where=f"{name}: gpu_key"),
+        case_key=_text(keys.pop(), where=f"{name}: case_key"),
+        run=run,
+        verdicts=verdicts,
+    )
+
+
+def _run(name: str, data: Any) -> Run:
+    run = run_from_json(data, where=f"{name}: run")
+    _text(run.case_key, where=f"{name}: run.case_key")
+    parity = {} if run.parity is None else run.parity
+    if not isinstance(parity, Mapping) or not isinstance(parity.get("ssim"), int | float | None):
+        raise ValueError(f"{name}: run.parity: expected figures")
+    return run
+
+
+def _verdicts(name: str, items: Any) -> tuple[Verdict, ...]:
+    if not isinstance(items, list) or len(items) > MAX_VERDICTS:
+        raise ValueError(f"{name}: verdicts: expected a list of at most {MAX_VERDICTS}")
+    return tuple(_verdict(item, where=f"{name}: verdicts[{index}]") for index, item in enumerate(items))
+
+
+def _verdict(item: Any, *, where: str) -> Verdict:
+    fields = {field.name for field in dataclasses.fields(Verdict)}
+    if not isinstance(item, dict) or set(item) != fields or not all(isinstance(value, str) for value in item.values()):
+        raise ValueError(f"{where}: expected an object of the texts {', '.join(sorted(fields))}")
+    if item["outcome"] not in list(Outcome):
+        raise ValueError(f"{where}: outcome: expected one of {', '.join(Outcome)}")
+    return Verdict(**{**item, "outcome": Outcome(item["outcome"])})
+
+
+def _text(value: Any, *, where: str) -> str:
+    if not isinstance(value, str) or not 0 < len(value) <= _MAX_CASE_KEY:
+        raise ValueError(f"{where}: expected a text of 1 to {_MAX_CASE_KEY} characters")
+    return value

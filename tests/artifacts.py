@@ -1,0 +1,50 @@
+"""Results as a run leaves them, and archives of them, for the tests of what reads and posts them."""
+
+from __future__ import annotations
+
+import io
+import json
+import stat
+import zipfile
+from collections.abc import Mapping
+from typing import Any
+
+from speedgate.records import to_json
+from tests.baseline_samples import INT8, KEY, make_run
+
+SESSION = "20261121T155618Z-19269"
+NAME = f"{SESSION}/case.json"
+HOSTILE = (
+    "</code></pre><img src=x onerror=alert(1)><!-- --> **b** [a](javascript:x) `c` | d |\n\n# h\n::set-output name=a::b\r\n"
+    "##[add-mask]x @octocat #1 GH-2 https://evil.example www.evil.example \u202e\u200b\x1b[31m $(id) ${{ github.token }}"
+)
+
+
+def result(case_key: str = INT8, *, outcome: str = "PASS", **changes: Any) -> dict[str, Any]:
+    """The document of one case, with one verdict."""
+    verdict = {"case_key": case_key, "claim": "latency", "outcome": outcome, "sentence": "2 s against 1 s"}
+    document = {
+        "gpu_key": KEY,
+        "machine": {},
+        "health": {},
+        "run": to_json(make_run(case_key)),
+        "verdicts": [verdict],
+    }
+    return {**document, **changes}
+
+
+def encoded(document: Any) -> bytes:
+    """The document as a file holds it."""
+    return json.dumps(document).encode()
+
+
+def archive(files: Mapping[str, bytes], *, mode: int = stat.S_IFREG | 0o644) -> bytes:
+    """A zip archive whose entries all have this mode."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as packed:
+        for name, data in files.items():
+            entry = zipfile.ZipInfo(name)
+            entry.external_attr = mode << 16
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            packed.writestr(entry, data)
+    return stream.getvalue()

@@ -1,0 +1,176 @@
+"""What untrusted results look like on GitHub: shown letter by letter, worst first, within a comment's size."""
+
+from __future__ import annotations
+
+import html
+import html.parser
+import re
+import string
+from pathlib import Path
+
+import pytest
+
+from speedgate.cli import main
+from speedgate.markdown import escaped, log_line, preformatted
+from speedgate.rendering import MAX_CHARACTERS, render
+from tests.artifacts import HOSTILE, NAME, SESSION, encoded, result
+from tests.baseline_samples import BF16, INT8
+
+CONTAINER = re.compile(r"^<(code|pre)>(.*)</\1>$")
+HARMLESS = set(string.ascii_letters + string.digits + " .,;/+%()=?-")
+
+
+def bare(shown: str) -> str:
+    """What stands in the element, with every character reference left out."""
+    match = CONTAINER.fullmatch(shown)
+    assert match is not None
+    return re.sub(r"&#\d+;", "", match[2])
+
+
+def verdict(sentence: str, *, claim: str = "latency", outcome: str = "SLOWER") -> dict[str, str]:
+    """A verdict of the int8 case."""
+    return {"case_key": INT8, "claim": claim, "outcome": outcome, "sentence": sentence}
+
+
+@pytest.mark.parametrize(
+    "text", [HOSTILE, string.printable, "".join(map(chr, range(0x300))), "\u202e\u2028\u200d\U0001f600"]
+)
+def test_only_harmless_characters_are_left_bare(text: str) -> None:
+    """Whatever means something to HTML, Markdown, GitHub or a workflow is a character reference, on one line."""
+    for shown in (escaped(text, limit=10_000), preformatted(text, limit=100_000)):
+        assert set(bare(shown)) - {"\u2060"} <= HARMLESS
+
+
+def test_a_reader_sees_what_was_written() -> None:
+    """Escaping loses nothing but control characters: resolved, the references are the text."""
+    text = "a|b <c> *d* _e_ [f](g) `h` ~i~ !j \u00e9 \u4e2d"
+
+    assert html.unescape(escaped(text)) == f"<code>{text}</code>"
+
+
+@pytest.mark.parametrize(
+    "text", ["@octocat", "#1", "GH-2", "https://evil.example", "www.evil.example", "a/b#3", "x@y.z"]
+)
+def test_nobody_is_mentioned_and_nothing_is_linked(text: str) -> None:
+    """GitHub links in the rendered text, where a reference is a character again: the pattern itself is broken."""
+    rendered = html.unescape(escaped(text))
+
+    assert not re.search(r"@\w|#\d|gh-|://|www\.", rendered, re.IGNORECASE)
+
+
+def test_control_and_direction_characters_are_gone() -> None:
+    """Neither a terminal's escape nor a right-to-left override comes through."""
+    rendered = html.unescape(escaped(HOSTILE))
+
+    assert not {"\x1b", "\u202e", "\u200b", "\r", "\n"} & set(rendered)
+
+
+@pytest.mark.parametrize("text", ["::set-output name=a::b", "x ##[add-mask]y", "a\n::error::b", "\r::stop-commands::x"])
+def test_a_log_line_is_no_workflow_command(text: str) -> None:
+    """The runner looks for `::` at the start of a line, and for `##[` anywhere."""
+    shown = log_line(text)
+
+    assert "::" not in shown
+    assert "##[" not in shown
+    assert len(shown.splitlines()) == 1
+
+
+def test_preformatted_text_is_cut_by_what_it_becomes() -> None:
+    """A text that escaping makes eight times as long stays below the limit all the same."""
+    shown = preformatted("\u4e2d<>\n" * 10_000, limit=1000)
+
+    assert len(shown) <= 1000
+    assert shown.endswith("(cut)</pre>")
+
+
+def test_hostile_texts_stay_texts() -> None:
+    """The whole document holds no element but ours and no line that a text began."""
+    document = result(
+        run=None, gpu_key=HOSTILE[:200], verdicts=[verdict(HOSTILE, claim=HOSTILE) | {"case_key": HOSTILE[:200]}]
+    )
+
+    text = render({NAME: encoded(document)})
+
+    assert set(re.findall(r"</?[a-z!][^>]*>?", text)) == {"<code>", "</code>"}
+    assert all(line == "" or line.startswith(("**", "|", "- **")) for line in text.splitlines())
+    assert "::" not in text
+
+
+def test_a_hostile_claim_breaks_no_table_row() -> None:
+    """Every row has the columns of the header, whatever the case is called."""
+    document = result(run=None, verdicts=[verdict("s") | {"case_key": "a|b\n|c|"}])
+
+    rows = [line for line in render({NAME: encoded(document)}).splitlines() if line.startswith("|")]
+
+    assert {row.count("|") for row in rows} == {8}
+
+
+def test_the_worst_stands_first() -> None:
+    """Cases and sentences are sorted by their outcome; what nobody judged comes before all."""
+    files = {
+        "a.json": encoded(result(BF16)),
+        "b.json": encoded(result(outcome="SLOWER")),
+        "c.json": encoded(result("sdxl/fp32/w", verdicts=[])),
+        "d.json": encoded(result("sdxl/sdpa/w", outcome="NOT_APPLIED")),
+    }
+
+    text = render(files)
+
+    assert text.startswith("**1 not judged, 1 NOT_APPLIED, 1 SLOWER, 1 PASS** on ")
+    assert re.findall(r"^\| (?:\*\*)?(not judged|[A-Z_]+)", text, re.MULTILINE) == [
+        "not judged", "NOT_APPLIED", "SLOWER", "PASS",
+    ]  # fmt: skip
+    assert re.findall(r"^- \*\*([A-Z_]+)", text, re.MULTILINE) == ["NOT_APPLIED", "SLOWER"]
+
+
+def test_figures_are_shown() -> None:
+    """Latency, processes, SSIM and peak of a measured case stand in its row."""
+    run = result()["run"] | {"parity": {"ssim": 0.99651}}
+
+    text = render({NAME: encoded(result(run=run))})
+
+    row = f"| **PASS** | <code>{INT8}</code> | 2.45 s | 3 | 0.9965 | 0.000 GiB | <code>{SESSION}</code> |"
+    assert row in text
+
+
+@pytest.mark.parametrize("limit", [MAX_CHARACTERS, 30_000])
+def test_a_summary_fits_into_a_comment(limit: int) -> None:
+    """Hundreds of cases with long hostile sentences are cut, the worst are kept, and the number left out is said."""
+    hostile = [verdict("<" * 600, claim=str(index), outcome="UNDECIDED") for index in range(100)]
+    files = {
+        f"{i}.json": encoded(result(f"a/b/{i}", run=None, verdicts=[verdict("s") | {"case_key": f"a/b/{i}"}]))
+        for i in range(600)
+    }
+    files |= {f"h{i}.json": encoded(result(run=None, verdicts=hostile)) for i in range(10)}
+    files["worst.json"] = encoded(result(outcome="NOT_APPLIED"))
+
+    text = render(files, limit=limit)
+
+    assert limit / 2 < len(text) <= limit
+    assert "| **NOT_APPLIED** |" in text
+    assert "- **NOT_APPLIED** " in text
+    assert re.search(r"^\d+ more cases, none worse", text, re.MULTILINE)
+    assert re.search(r"^\d+ more verdicts, none worse", text, re.MULTILINE)
+
+
+def test_the_command_prints_or_appends(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`speedgate summary` prints, and with --out adds to a file that others write to."""
+    (tmp_path / "case.json").write_bytes(encoded(result()))
+    out = tmp_path / "summary.md"
+    out.write_text("before\n")
+
+    assert main(["summary", str(tmp_path)]) == 0
+    out.unlink()
+    out.write_text("before\n")
+    assert main(["summary", str(tmp_path), "--out", str(out)]) == 0
+
+    assert out.read_text() == "before\n" + capsys.readouterr().out
+
+
+def test_a_refused_folder_is_one_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What cannot be shown ends with status 2 and one line that says why."""
+    (tmp_path / "case.json").write_text('{"::error::": 1}')
+
+    assert main(["summary", str(tmp_path)]) == 2
+
+    assert re.fullmatch(r"speedgate: case\.json: missing field .*\n", capsys.readouterr().err)

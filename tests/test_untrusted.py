@@ -1,0 +1,272 @@
+"""Artifacts that somebody wrote to hurt us: what is refused, and that nothing of them reaches the disk."""
+
+from __future__ import annotations
+
+import io
+import os
+import random
+import stat
+import tracemalloc
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from speedgate import untrusted
+from speedgate.clock import Plan
+from speedgate.environment import Machine
+from speedgate.policy import Policy
+from speedgate.records import Comparison, Outcome, Turns, Verdict
+from speedgate.session import Session
+from speedgate.untrusted import cases, read_archive, read_folder
+from tests.artifacts import NAME, SESSION, archive, encoded, result
+from tests.baseline_samples import BF16, INT8, KEY, make_run
+
+
+def spoiled(**changes: Any) -> bytes:
+    """A result with some fields replaced."""
+    return encoded(result() | changes)
+
+
+def test_a_folder_and_an_archive_hold_the_same(tmp_path: Path) -> None:
+    """The results of a folder are read as those of its archive."""
+    (tmp_path / SESSION).mkdir()
+    (tmp_path / NAME).write_bytes(encoded(result()))
+
+    assert read_folder(tmp_path) == read_archive(archive({NAME: encoded(result())}))
+
+
+def test_a_case_is_what_its_file_says() -> None:
+    """Nothing is lost: whose it is, what was measured, how it was judged."""
+    (case,) = cases({NAME: encoded(result(outcome="SLOWER"))})
+
+    assert (case.session, case.gpu_key, case.case_key, case.outcome) == (SESSION, KEY, INT8, Outcome.SLOWER)
+    assert case.run is not None
+    assert len(case.run.processes) == 3
+
+
+def test_what_a_session_writes_is_read(tmp_path: Path) -> None:
+    """A field that the suite comes to write and this reader does not know would make every result a refused one."""
+    machine = Machine(key=KEY, device="cuda", name="A100", memory_bytes=1)
+    session = Session(
+        policy=Policy(), machine=machine, plan=Plan(processes=1, rounds=3), isolation="process", worker_timeout_s=60.0,
+        root=tmp_path, results=tmp_path,
+    )  # fmt: skip
+    run = session.keep(make_run())
+    session.compare(Comparison(case_key=INT8, label="other", other=run, turns=Turns.ROUNDS))
+    session.add(Verdict(case_key=INT8, claim="latency", outcome=Outcome.PASS, sentence="s"))
+    session.parity(
+        Verdict(case_key=INT8, claim="parity", outcome=Outcome.DIFFERENT, sentence="s"), {"ssim": float("nan")}
+    )
+    session.facts(BF16, "recipe", expected={"a": 1}, observed={"a": 2})
+
+    found = cases(read_folder(tmp_path))
+
+    assert [(case.case_key, case.outcome, case.run is None) for case in found] == [
+        (BF16, Outcome.NOT_APPLIED, True),
+        (INT8, Outcome.DIFFERENT, False),
+    ]
+
+
+def test_caches_beside_the_results_are_left_alone(tmp_path: Path) -> None:
+    """What the suite keeps in the same folder, links and deep folders included, is no result."""
+    cache = tmp_path / "environments" / "a" / "b" / "c" / "d"
+    cache.mkdir(parents=True)
+    (cache / "x.json").write_text("no JSON")
+    (tmp_path / "environments" / "link.json").symlink_to("/etc/passwd")
+
+    assert read_folder(tmp_path) == {}
+    assert read_archive(archive({"environments/a/b/c/d/x.json": b"no JSON"})) == {}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../x.json",
+        "/etc/x.json",
+        f"{SESSION}/../../x.json",
+        "..\\x.json",
+        "C:/x.json",
+        f"{SESSION}//x.json",
+        "./x.json",
+    ],
+)
+def test_a_name_that_leads_out_is_refused(name: str) -> None:
+    """An archive that tries to leave its folder is refused, though nothing of it would have been unpacked."""
+    with pytest.raises(ValueError, match="leads out of the archive"):
+        read_archive(archive({name: encoded(result())}))
+
+
+@pytest.mark.parametrize("kind", [stat.S_IFLNK, stat.S_IFIFO, stat.S_IFCHR, stat.S_IFSOCK])
+def test_an_entry_that_is_no_file_is_refused(kind: int) -> None:
+    """A link in an archive is refused, wherever it leads."""
+    with pytest.raises(ValueError, match="a link or a device"):
+        read_archive(archive({NAME: b"/etc/passwd"}, mode=kind | 0o777))
+
+
+@pytest.mark.parametrize("linked", [NAME, SESSION])
+def test_a_link_in_a_folder_is_refused(tmp_path: Path, linked: str) -> None:
+    """Neither a result nor a run's folder may be a link: it would show another file of the machine."""
+    (tmp_path / linked).parent.mkdir(exist_ok=True)
+    (tmp_path / linked).symlink_to("/etc/passwd")
+
+    with pytest.raises(ValueError, match="a link; results are plain files"):
+        read_folder(tmp_path)
+
+
+def test_a_pipe_is_refused_at_once(tmp_path: Path) -> None:
+    """A named pipe would be waited for until the job's time is up."""
+    os.mkfifo(tmp_path / "case.json")
+
+    with pytest.raises(ValueError, match="not a plain file"):
+        read_folder(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["missing", "linked"])
+def test_what_is_no_folder_is_refused(tmp_path: Path, name: str) -> None:
+    """A mistyped folder is an error, not a run without results."""
+    (tmp_path / "linked").symlink_to(tmp_path)
+
+    with pytest.raises(ValueError, match="not a folder; name the one"):
+        read_folder(tmp_path / name)
+
+
+def test_a_hundred_megabytes_are_refused(tmp_path: Path) -> None:
+    """A large file is refused in a folder, and in an archive that packs it small, before it is unpacked as a whole."""
+    (tmp_path / "case.json").write_bytes(b"")
+    os.truncate(tmp_path / "case.json", 100 * 2**20)
+    bomb = archive({NAME: bytes(100 * 2**20)})
+
+    assert len(bomb) < 2**20
+    for read, given in ((read_folder, tmp_path), (read_archive, bomb)):
+        with pytest.raises(ValueError, match=r"json: more than 2 MiB"):
+            read(given)  # type: ignore[operator]
+
+
+def test_a_bomb_is_not_unpacked_as_a_whole() -> None:
+    """Of a file that becomes 100 MB, no more is held than the limit allows."""
+    bomb = archive({NAME: bytes(100 * 2**20)})
+    tracemalloc.start()
+
+    with pytest.raises(ValueError, match="more than 2 MiB"):
+        read_archive(bomb)
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert peak_bytes < 20 * 2**20
+
+
+def test_many_files_are_refused_by_their_sum() -> None:
+    """Files that are each small enough must not be too much together."""
+    files = {f"{SESSION}/{index}.json": bytes(2**20) for index in range(21)}
+
+    with pytest.raises(ValueError, match="the files together: more than 20 MiB"):
+        read_archive(archive(files))
+
+
+def test_too_many_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The number of files is bounded, in both."""
+    monkeypatch.setattr(untrusted, "MAX_FILES", 2)
+    files = {f"{index}.json": b"{}" for index in range(3)}
+    for name, data in files.items():
+        (tmp_path / name).write_bytes(data)
+
+    for read, given in ((read_folder, tmp_path), (read_archive, archive(files))):
+        with pytest.raises(ValueError, match="more than 2 files"):
+            read(given)  # type: ignore[operator]
+
+
+def test_a_large_archive_is_refused_unread() -> None:
+    """More than any run leaves is refused by its length."""
+    with pytest.raises(ValueError, match="the archive: more than 10 MiB"):
+        read_archive(bytes(10 * 2**20 + 1))
+
+
+def test_a_name_that_stands_twice_is_refused() -> None:
+    """One reader would show the first, another the last."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as packed, pytest.warns(UserWarning, match="Duplicate name"):
+        packed.writestr(NAME, b"{}")
+        packed.writestr(NAME, b"{}")
+
+    with pytest.raises(ValueError, match="stands in the archive twice"):
+        read_archive(stream.getvalue())
+
+
+def test_a_damaged_archive_is_one_clear_error() -> None:
+    """Whatever bytes an artifact has, reading it ends in results or in a ValueError: 300 random damages."""
+    whole, dice = archive({NAME: encoded(result())}), random.Random(0)  # noqa: S311
+    refused = 0
+    for _ in range(300):
+        damaged = bytearray(whole[: dice.choice([len(whole), dice.randrange(len(whole))])])
+        for _ in range(dice.randrange(1, 6)):
+            damaged[dice.randrange(len(damaged))] = dice.randrange(256) if damaged else 0
+        try:
+            cases(read_archive(bytes(damaged)))
+        except ValueError:
+            refused += 1
+
+    assert refused > 100
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"\xff\xfe", "not JSON"),
+        (b"<html>", "not JSON"),
+        (b"[" * 100_000, "not JSON|nested"),
+        (b'{"a":' * 200 + b"1" + b"}" * 200, "nested more than"),
+        (b'{"a": 1, "a": 2}', "stands twice"),
+        (b'{"a": NaN}', "expected a finite number"),
+        (b"1" * 5000, "not JSON"),
+        (b"[]", "expected the result of a case, found list"),
+        (b"{}", "missing field gpu_key, health, machine, run, verdicts"),
+        (spoiled(extra=1), "unknown field extra"),
+        (spoiled(gpu_key=1), "gpu_key: expected a text"),
+        (spoiled(gpu_key="x" * 201), "gpu_key: expected a text"),
+        (spoiled(run=[]), "run: expected an object"),
+        (spoiled(run={"case_key": "x"}), "run: missing field"),
+        (spoiled(verdicts={}), "verdicts: expected a list"),
+        (spoiled(verdicts=[{}] * 201), "verdicts: expected a list of at most 200"),
+        (spoiled(verdicts=["PASS"]), r"verdicts\[0\]: expected an object of the texts"),
+        (encoded(result(outcome="EXCELLENT")), "outcome: expected one of NOT_APPLIED"),
+        (encoded(result(verdicts=result("other/case/key")["verdicts"])), "expected the result of one case, found 2"),
+        (spoiled(run=None, verdicts=[]), "expected the result of one case, found 0"),
+        (encoded(result(run=result()["run"] | {"parity": 1})), "run.parity: expected figures"),
+        (encoded(result(run=result()["run"] | {"parity": {"ssim": "1"}})), "run.parity: expected figures"),
+        (encoded(result(run=result()["run"] | {"case_key": 7})), "run.case_key: expected a text|of one case"),
+    ],
+)
+def test_what_is_no_result_is_refused(data: bytes, said: str) -> None:
+    """Each departure from what the suite writes is a ValueError that names the place."""
+    with pytest.raises(ValueError, match=said):
+        cases({NAME: data})
+
+
+def test_no_result_at_all_is_no_pass() -> None:
+    """An empty artifact, or one of a bump's own files alone, is an error."""
+    with pytest.raises(ValueError, match="a run that measured nothing is no pass"):
+        cases({"nightly/verdict.json": b"{}"})
+
+
+def test_a_bump_is_read_where_it_lies(tmp_path: Path) -> None:
+    """The cases of a bump count, its verdict and words are no cases, and the bisection's steps are left alone."""
+    bump, bisect = tmp_path / "bump" / SESSION, tmp_path / "bisect" / "torch-1"
+    (bisect / "2.14").mkdir(parents=True)
+    bump.mkdir(parents=True)
+    for path in (bump / "case.json", bisect / "2.14" / "case.json"):
+        path.write_bytes(encoded(result()))
+    for path in (bump / "verdict.json", bump / "summary.md", bisect / "state.json"):
+        path.write_text("{}")
+
+    assert [case.session for case in cases(read_folder(tmp_path))] == [f"bump/{SESSION}"]
+
+
+def test_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading an archive leaves the current folder as it was."""
+    monkeypatch.chdir(tmp_path)
+
+    read_archive(archive({NAME: encoded(result())}))
+
+    assert list(tmp_path.iterdir()) == []
