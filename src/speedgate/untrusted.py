@@ -34,7 +34,7 @@ _FOLDER = re.compile(rf"{_STAMP}|nightly|bump(?:/{_STAMP})?|bisect(?:/[\w.+-]+)?
 _RESULT = re.compile(rf"(?:(?:{_FOLDER.pattern})/)?[^/]+\.(?:json|md)")
 _VERDICT = "verdict.json"
 _REQUIRED = {"gpu_key", "machine", "health", "run", "verdicts"}
-_KNOWN = _REQUIRED | {"against"}
+_KNOWN = _REQUIRED | {"against", "iterations_per_s"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -211,9 +211,11 @@ def _verdicts(name: str, items: Any) -> tuple[Verdict, ...]:
 
 
 def _verdict(item: Any, *, where: str) -> Verdict:
-    fields = {field.name for field in dataclasses.fields(Verdict)}
-    if not isinstance(item, dict) or set(item) != fields or not all(isinstance(value, str) for value in item.values()):
-        raise ValueError(f"{where}: expected an object of the texts {', '.join(sorted(fields))}")
+    texts = {field.name for field in dataclasses.fields(Verdict)} - {"gates"}
+    if not isinstance(item, dict) or set(item) - {"gates"} != texts or not isinstance(item.get("gates", True), bool):
+        raise ValueError(f"{where}: expected an object of the texts {', '.join(sorted(texts))}, and whether it gates")
+    if not all(isinstance(item[name], str) for name in texts):
+        raise ValueError(f"{where}: expected texts for {', '.join(sorted(texts))}")
     if item["outcome"] not in list(Outcome):
         raise ValueError(f"{where}: outcome: expected one of {', '.join(Outcome)}")
     return Verdict(**{**item, "outcome": Outcome(item["outcome"])})
