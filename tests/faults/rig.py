@@ -190,7 +190,8 @@ def _counting_anew():
     before = compiler_counts()
     try:
         yield lambda counted: {
-            name: value - before.get(name, 0) if value is not None else None for name, value in counted.items()
+            name: value - before[name] if name in before and value is not None else value
+            for name, value in counted.items()
         }
     finally:
         torch.compiler.reset()

@@ -49,7 +49,7 @@ def one_processor_reset(case):
 @edits("recipe", "fused_qkv", because="unet.attention is {'AttnProcessor2_0': 16}")
 def projections_unfused(case):
     """Q, K and V are three projections again."""
-    case.pipe.unfuse_qkv_projections()
+    case.pipe.unet.unfuse_qkv_projections()
 
 
 @edits("recipe", "compile", "int8", because="unet.channels_last is False")
