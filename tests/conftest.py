@@ -1,5 +1,6 @@
 """What the tests that build real pipelines share: each is built once."""
 
+import copy
 import dataclasses
 import functools
 
@@ -65,9 +66,12 @@ def references(build, look):
 def judge(build, look, references):
     """Build a stage, break it, and judge it by the stage's own band and factor."""
 
+    intact = functools.cache(lambda stage, pipeline: build(stage, pipeline=pipeline))
+
     def verdict(stage, fault=None, *, pipeline="sdxl"):
         step_reference, image_reference = references(pipeline)
-        case = build(stage, pipeline=pipeline)
+        case = copy.copy(intact(stage, pipeline))  # what is built once is copied
+        case.pipe = copy.deepcopy(case.pipe)
         if fault is not None:
             fault(case)
         tiny = pipelines()[pipeline].sizes["tiny"]
@@ -77,7 +81,6 @@ def judge(build, look, references):
             step_reference=step_reference,
             reference_bound=tiny.reference_bounds[0],
         )
-        case.pipe = None  # sixty of them would otherwise be kept until the session ends
         return parity.judge(
             stage,
             figures,

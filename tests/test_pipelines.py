@@ -27,12 +27,14 @@ FAULTS = [
     ("int8", numerics_precision.one_scale_per_tensor),
 ]
 each = pytest.mark.parametrize("pipeline", OTHERS)
+# Each part of a cascade is broken by itself in tests/test_cascade.py.
+each_alone = pytest.mark.parametrize("pipeline", [name for name in OTHERS if len(pipelines()[name].parts) == 1])
 
 
 @each
-@pytest.mark.parametrize("stage", LADDER)
+@pytest.mark.parametrize("stage", [LADDER[0], LADDER[-1]])
 def test_each_stage_has_the_structure_that_is_promised(pipeline, stage):
-    """Every fact of every stage holds on the tiny pipeline, on the meta device."""
+    """Every fact of the first and of the last stage, which is built on all others, holds on the tiny pipeline."""
     import torch
 
     spec, case = pipelines()[pipeline], Case(pipeline=pipeline, size="tiny", stage=stage)
@@ -44,8 +46,8 @@ def test_each_stage_has_the_structure_that_is_promised(pipeline, stage):
     assert describe(pipe, spec) == case.expected_structure()
 
 
-@each
-@pytest.mark.parametrize("stage", ["fp32", "sdpa", "fused_qkv", "int8"])
+@each_alone
+@pytest.mark.parametrize("stage", ["sdpa", "int8"])
 def test_an_intact_stage_passes(judge, pipeline, stage):
     """Parity lets every stage pass that is what it claims to be."""
     verdict = judge(stage, pipeline=pipeline)
@@ -53,7 +55,7 @@ def test_an_intact_stage_passes(judge, pipeline, stage):
     assert verdict.outcome is Outcome.PASS, verdict.sentence
 
 
-@each
+@each_alone
 @pytest.mark.parametrize(("stage", "fault"), FAULTS, ids=lambda value: getattr(value, "__name__", value))
 def test_a_fault_is_caught(judge, pipeline, stage, fault):
     """Parity says DIFFERENT for each fault."""
