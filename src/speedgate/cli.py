@@ -1,4 +1,4 @@
-"""The `speedgate` command: list, check, promote and import baselines. Needs no GPU and imports no torch."""
+"""The `speedgate` command: baselines, and other versions of packages. Needs no GPU and imports no torch."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from speedgate import baselines, benchmark_json, families, publication, published, throughput
+from speedgate import baselines, benchmark_json, cli_bumps, families, publication, published, throughput
 from speedgate.records import write_json
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; the exit status is 0, or 2 with one line on stderr per error."""
-    options = _parser().parse_args(argv)
+    """Run one command; the exit status is 0, 1 where a bump is red, or 2 with one line on stderr per error."""
+    options = _parse(sys.argv[1:] if argv is None else list(argv))
     try:
         errors: list[str] = options.command(options)
     except (ValueError, OSError) as error:
@@ -31,8 +31,20 @@ def printable(text: str) -> str:
     return shown.encode("ascii", "backslashreplace").decode("ascii")
 
 
+def _parse(argv: list[str]) -> argparse.Namespace:
+    """Of the commands that run pytest, what follows `--` is its own: argparse would split it up among our arguments."""
+    end = argv.index("--") if "--" in argv else len(argv)
+    if not any(command in argv[:end] for command in cli_bumps.PYTEST):
+        return _parser().parse_args(argv)
+    options = _parser().parse_args(argv[:end])
+    options.pytest_arguments = argv[end + 1 :]
+    return options
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="speedgate", description="Performance baselines of each GPU key.")
+    parser = argparse.ArgumentParser(
+        prog="speedgate", description="Baselines of each GPU key, and other versions of packages."
+    )
     parser.add_argument("--root", type=Path, default=Path("baselines"), metavar="DIR", help="default: ./baselines")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
@@ -60,6 +72,7 @@ def _parser() -> argparse.ArgumentParser:
         "--pipeline", action="append", dest="pipelines", metavar="NAME", help="of a ladder; default: all of them"
     )
     importing.set_defaults(command=_import)
+    cli_bumps.add_commands(commands)
     return parser
 
 
