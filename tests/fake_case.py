@@ -61,7 +61,7 @@ class FakeCase:
         self.images = 0
         with Path("builds.log").open("a") as log:
             log.write(f"{stage} {os.getpid()} {ARM}\n")
-        built = _builds()
+        built = builds()
         if sum(line[::2] == [stage, ARM] for line in built) < self.wrong.get("from", 1):
             self.wrong = {}
         self.level = self._level(len(built))
@@ -163,7 +163,7 @@ class FakeCase:
         return {name: value for stage in facts for name, value in stage.items()}
 
     def _misbehave(self, operation: str) -> None:
-        living = sum(Path(f"/proc/{pid}").exists() for _, pid, _ in _builds())
+        living = sum(Path(f"/proc/{pid}").exists() for _, pid, _ in builds())
         if self.wrong.get("raise") == operation or (self.wrong.get("crowded") == operation and living > 1):
             raise MemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
         if self.wrong.get("fail") == operation:
@@ -189,7 +189,7 @@ class FakeProbe:
         pass
 
 
-def _builds() -> list[list[str]]:
+def builds() -> list[list[str]]:
     """Stage, process and arm of each worker so far."""
     return [line.split() for line in Path("builds.log").read_text().splitlines()]
 

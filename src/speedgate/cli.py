@@ -1,4 +1,4 @@
-"""The `speedgate` command: list, check, promote and import baselines, carry compile caches.
+"""The `speedgate` command: baselines, compile caches, summaries, other versions of packages.
 
 Needs no GPU and, but for the caches, no torch.
 """
@@ -16,6 +16,7 @@ from speedgate import (
     baselines,
     benchmark_json,
     cache_verbs,
+    cli_bumps,
     families,
     publication,
     published,
@@ -26,8 +27,8 @@ from speedgate.records import write_json
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; the exit status is 0, or 2 with one line on stderr per error."""
-    options = _parser().parse_args(argv)
+    """Run one command; the exit status is 0, 1 where a bump is red, or 2 with one line on stderr per error."""
+    options = _parse(sys.argv[1:] if argv is None else list(argv))
     try:
         errors: list[str] = options.command(options)
     except (ValueError, OSError) as error:
@@ -43,8 +44,20 @@ def printable(text: str) -> str:
     return shown.encode("ascii", "backslashreplace").decode("ascii")
 
 
+def _parse(argv: list[str]) -> argparse.Namespace:
+    """Of the commands that run pytest, what follows `--` is its own: argparse would split it up among our arguments."""
+    end = argv.index("--") if "--" in argv else len(argv)
+    if not any(command in argv[:end] for command in cli_bumps.PYTEST):
+        return _parser().parse_args(argv)
+    options = _parser().parse_args(argv[:end])
+    options.pytest_arguments = argv[end + 1 :]
+    return options
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="speedgate", description="Performance baselines of each GPU key.")
+    parser = argparse.ArgumentParser(
+        prog="speedgate", description="Baselines of each GPU key, and other versions of packages."
+    )
     parser.add_argument("--root", type=Path, default=Path("baselines"), metavar="DIR", help="default: ./baselines")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
@@ -75,6 +88,7 @@ def _parser() -> argparse.ArgumentParser:
 
     cache_verbs.add(commands, command=_say)
     rendering.add_command(commands)
+    cli_bumps.add_commands(commands)
     return parser
 
 

@@ -123,9 +123,11 @@ class Session:
         return self.add(Verdict(case_key=case_key, claim="measurement", outcome=Outcome.INVALID, sentence=reason))
 
     def lose(self, case_key: str, reason: str) -> None:
-        """A case's worker is gone: what it left is INVALID, and the case stays in the report."""
+        """A case's worker is gone: what it left is INVALID, and the case stays in the report and on disk."""
         self.broken[case_key] = reason
         self.add(Verdict(case_key=case_key, claim="worker", outcome=Outcome.INVALID, sentence=reason))
+        if case_key not in self.runs:
+            self._write(case_key)
 
     def expects_fit(self, case_key: str) -> bool:
         """Whether anything is known of what becomes of the case on this machine."""

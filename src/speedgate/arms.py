@@ -1,0 +1,122 @@
+"""Runs of `pytest bench --against` in another environment's interpreter, and what their results say of one metric."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import math
+import os
+import statistics
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from speedgate.bisection import Step
+from speedgate.layers import clean
+from speedgate.records import Outcome
+
+# pytest's exit statuses with which every claim that could be judged was judged.
+JUDGED = (0, 1)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Metric:
+    """The claims that a metric is made of, the outcome of theirs that is red, and pytest's `-k` for the tests that make them."""
+
+    claims: frozenset[str]
+    red: Outcome
+    tests: str
+
+
+METRICS: Mapping[str, Metric] = {
+    "latency": Metric(claims=frozenset({"latency"}), red=Outcome.SLOWER, tests="test_latency"),
+    "memory": Metric(claims=frozenset({"memory"}), red=Outcome.BIGGER, tests="test_memory"),
+    "parity": Metric(
+        claims=frozenset({"parity", "same picture"}), red=Outcome.DIFFERENT, tests="test_parity or test_same_picture"
+    ),
+    "structure": Metric(
+        claims=frozenset({"recipe", "same structure", "compile"}),
+        red=Outcome.NOT_APPLIED,
+        tests="test_recipe or test_same_structure or test_compile",
+    ),
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Judged:
+    """What a run says of one metric: the step, the sentence why, and the ratio to the other arm where the metric has one."""
+
+    step: Step
+    reason: str
+    ratio: float | None = None
+
+
+def run_suite(python: Path, *, against: str, results: Path, arguments: Sequence[str], log: Path | None = None) -> int:
+    """pytest's exit status after `pytest bench` in `python`; what it says goes to `log`, or to the terminal without one."""
+    command = [str(python), "-m", "pytest", "bench", f"--against={against}", f"--results={results}", *arguments]
+    if log is None:
+        return subprocess.run(command, env=clean(os.environ), check=False).returncode  # noqa: S603
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("wb") as said:
+        done = subprocess.run(command, env=clean(os.environ), check=False, stdout=said, stderr=subprocess.STDOUT)  # noqa: S603
+    return done.returncode
+
+
+def for_metric(metric: str, arguments: Sequence[str]) -> list[str]:
+    """`arguments` of pytest with `-k` narrowed to the tests that the metric is read from."""
+    parser = argparse.ArgumentParser(prog="pytest", add_help=False, allow_abbrev=False)
+    parser.add_argument("-k", dest="keyword")
+    known, others = parser.parse_known_args(list(arguments))
+    tests = METRICS[metric].tests
+    return [*others, "-k", f"({tests}) and ({known.keyword})" if known.keyword else tests]
+
+
+def documents(results: Path) -> list[dict[str, Any]]:
+    """What a run left on disk of each case."""
+    return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(results.glob("*__*.json"))]
+
+
+def judge(metric: str, found: Sequence[Mapping[str, Any]]) -> Judged:
+    """BAD where any claim of the metric is red; GOOD where all are judged and none is; SKIP where nothing can be said.
+
+    A worker that died is no red verdict of a metric: who looks for a slowdown has to step over a version that crashes.
+    """
+    wanted = METRICS[metric]
+    told = [(verdict, document) for document in found for verdict in document["verdicts"]]
+    own = [(verdict, document) for verdict, document in told if verdict["claim"] in wanted.claims]
+    red = [(verdict, document) for verdict, document in own if verdict["outcome"] == wanted.red]
+    if red:
+        verdict, document = max(red, key=lambda each: ratio(metric, each[1]) or 0.0)
+        return Judged(step=Step.BAD, reason=_says(verdict), ratio=ratio(metric, document))
+    unsaid = [verdict for verdict, _ in told if verdict["outcome"] == Outcome.INVALID]
+    unsaid += [verdict for verdict, _ in own if verdict["outcome"] == Outcome.UNDECIDED]
+    if unsaid or not own:
+        return Judged(step=Step.SKIP, reason=_says(unsaid[0]) if unsaid else f"no verdict on its {metric}")
+    ratios = [value for _, document in own if (value := ratio(metric, document)) is not None]
+    return Judged(step=Step.GOOD, reason=_says(own[0][0]), ratio=max(ratios, default=None))
+
+
+def ratio(metric: str, document: Mapping[str, Any]) -> float | None:
+    """This arm's latency or peak memory over the other arm's; None of a metric that is no figure, or where none was measured."""
+    against = document.get("against") or {}
+    if metric == "latency" and against.get("log_ratios"):
+        return math.exp(statistics.fmean(against["log_ratios"]))
+    sides = [document.get("run") or {}, against.get("other") or {}]
+    if metric != "memory" or not all(side.get("processes") for side in sides):
+        return None
+    own, other = (statistics.median(max(process["peak_bytes"]) for process in side["processes"]) for side in sides)
+    return float(own / other)
+
+
+def broken(log: Path, *, status: int) -> str:
+    """Why a run judged nothing: pytest's error, else the last thing it said."""
+    lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith(("ERROR: ", "E   "))]
+    return f"pytest ended with exit status {status}: {(errors or lines or ['it said nothing'])[-1].strip()}"
+
+
+def _says(verdict: Mapping[str, Any]) -> str:
+    sentence = verdict["sentence"].removesuffix("; its last lines:")  # which stand in the log
+    return f"{verdict['outcome']} {verdict['case_key']} {verdict['claim']}: {sentence}"

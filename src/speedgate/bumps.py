@@ -1,0 +1,122 @@
+"""What `speedgate bump` and `speedgate bisect` do: other versions of packages, judged live against the pinned ones."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import os
+import re
+import shutil
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+from speedgate import arms, layers, pins, summary, wheels
+from speedgate.bisection import Step
+from speedgate.history import History, Question, Tried, date_of
+from speedgate.layers import InstallFailure, Layer
+from speedgate.records import write_json
+
+BISECTS, BUMPS = Path(".speedgate/bisect"), Path(".speedgate/bump")
+
+
+def bump(
+    requirements: Mapping[str, str],
+    *,
+    stable: Mapping[str, str],
+    arguments: Sequence[str],
+    cache: Path,
+    results: Path | None = None,
+    index_url: str | None = None,
+) -> tuple[int, Path]:
+    """Run `pytest bench` with `requirements` against this environment; pytest's exit status and the folder of the results.
+
+    That holds each case's JSON, `verdict.json` and `summary.md`, which is also added to the summary of a GitHub job.
+    """
+    layer = Layer(
+        requirements=tuple(requirements.values()),
+        constraints=pins.without(stable.values(), requirements),
+        index_url=index_url,
+    )
+    stamp = f"{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%SZ}-{os.getpid()}"
+    folder = (results or BUMPS / stamp).absolute()
+    if folder.exists() and any(folder.iterdir()):
+        raise ValueError(f"--results {folder}: is not empty; name a new folder, or what lies there would be judged too")
+    python = layers.build(layer, cache=cache)
+    status = arms.run_suite(python, against=sys.executable, results=folder, arguments=arguments)
+    changes = [summary.change(name, layers.places(), layers.places(python)) for name in requirements]
+    _report(folder, summary.verdict(changes, arms.documents(folder), status=status))
+    return status, folder
+
+
+def _report(folder: Path, verdict: Mapping[str, Any]) -> None:
+    """Leave the verdict beside the cases, for machines and as a page, and the page with a GitHub job as well."""
+    write_json(folder / summary.VERDICT, verdict)
+    page = summary.markdown(verdict)
+    (folder / summary.SUMMARY).write_text(page, encoding="utf-8")
+    if job := os.environ.get("GITHUB_STEP_SUMMARY"):
+        with Path(job).open("a", encoding="utf-8") as stream:
+            stream.write(page)
+
+
+def bisect(question: Question, *, cache: Path, say: Callable[[str], None]) -> None:
+    """Find the first bad version and say which it is; a `ValueError` where an end is not as claimed."""
+    folder = BISECTS.absolute() / f"{canonicalize_name(question.package)}-{question.digest}"
+    history = History(folder / "state.json", question, versions=lambda: _versions(question, question.package))
+    say(f"{history.path}: an interrupted bisect goes on by the same command")
+    found = history.bisect(Tester(question=question, cache=cache, folder=folder, good=history.candidates[0]), say=say)
+    for line in history.conclusion(found):
+        say(line)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Tester:
+    """Tries a candidate: the suite runs in its interpreter, against the good end's."""
+
+    question: Question
+    cache: Path
+    folder: Path
+    good: str
+
+    def __call__(self, version: str) -> Tried:
+        try:
+            python, good = self._python(version), self._python(self.good)
+        except InstallFailure as failure:
+            return Tried(step=Step.SKIP, reason=f"cannot be installed: {failure}")
+        results, log = self.folder / version, self.folder / f"{version}.log"
+        shutil.rmtree(results, ignore_errors=True)  # of a step that was interrupted
+        arguments = arms.for_metric(self.question.metric, self.question.arguments)
+        status = arms.run_suite(python, against=str(good), results=results, arguments=arguments, log=log)
+        origin = wheels.origin(self.question.package, layers.places(python))
+        if status not in arms.JUDGED:
+            return Tried(step=Step.SKIP, reason=arms.broken(log, status=status), origin=origin)
+        judged = arms.judge(self.question.metric, arms.documents(results))
+        return Tried(step=judged.step, reason=judged.reason, ratio=judged.ratio, origin=origin)
+
+    def _python(self, version: str) -> Path:
+        question = self.question
+        moved = {question.package: version} | {name: self._beside(name, version) for name in question.together}
+        layer = Layer(
+            requirements=tuple(f"{name}=={moved[name]}" for name in moved),
+            constraints=pins.without(question.stable, moved),
+            index_url=question.index_url,
+        )
+        return layers.build(layer, cache=self.cache)
+
+    def _beside(self, package: str, version: str) -> str:
+        """The nightly of `package` on the date of the candidate; `InstallFailure` where that day has none."""
+        date = date_of(version)
+        same = [other for other in _versions(self.question, package) if date is not None and date_of(other) == date]
+        if not same:
+            raise InstallFailure(f"no {package} of the date of {version}")
+        return same[0]  # pip lists the highest first
+
+
+def _versions(question: Question, package: str) -> list[str]:
+    ends = (question.good, question.bad)
+    nightly = any(re.fullmatch("[0-9]{8}", end) or Version(end).is_prerelease for end in ends)
+    return layers.versions_of(package, index_url=question.index_url, prereleases=nightly)

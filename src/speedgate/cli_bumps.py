@@ -1,0 +1,138 @@
+"""The commands that try other versions of packages: `pin update`, `bump` and `bisect`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+# With `--`, what follows goes to pytest.
+PYTEST = ("bump", "bisect")
+METRICS = ("latency", "memory", "parity", "structure")
+_CACHE = "where environments are kept (default: .speedgate/environments)"
+
+
+def add_commands(commands: Any) -> None:
+    """Register them."""
+    pin = commands.add_parser("pin", help="move the pins").add_subparsers(required=True, metavar="COMMAND")
+    update = pin.add_parser("update", help="pin the newest nightly that has both torch and torchao")
+    update.add_argument("--channel", choices=["nightly"], required=True, help="which pins")
+    update.add_argument("--date", metavar="YYYYMMDD", help="that day's instead of the newest")
+    update.add_argument(
+        "--index-url", metavar="URL", help="default: PyTorch's nightlies for the build of torch installed"
+    )
+    _add_pins(update)
+    update.set_defaults(command=_update)
+
+    bump = commands.add_parser("bump", help="judge other versions live against this environment: -- [pytest arguments]")
+    bump.add_argument("requirements", nargs="*", metavar="PACKAGE==VERSION", help="what changes; the other pins hold")
+    bump.add_argument("--channel", choices=["nightly"], help="what nightly.txt pins changes")
+    bump.add_argument("--results", type=Path, metavar="DIR", help="default: .speedgate/bump/TIME")
+    _add_environments(bump)
+    bump.set_defaults(command=_bump, pytest_arguments=[])
+
+    bisect = commands.add_parser("bisect", help="find the first bad version of a package: -- [pytest arguments]")
+    bisect.add_argument("package", metavar="PACKAGE")
+    for end in ("good", "bad"):
+        bisect.add_argument(f"--{end}", required=True, metavar="VERSION", help="a version, or a nightly's YYYYMMDD")
+    bisect.add_argument("--metric", choices=METRICS, default=METRICS[0], help="what is bad (default: %(default)s)")
+    bisect.add_argument(
+        "--with",
+        action="append",
+        default=[],
+        dest="together",
+        metavar="PACKAGE",
+        help="of the same nightly as the candidate; repeatable",
+    )
+    _add_environments(bisect)
+    bisect.set_defaults(command=_bisect, pytest_arguments=[])
+
+
+def _add_pins(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--pins", type=Path, default=Path(".github/pins"), metavar="DIR", help="the pins (default: %(default)s)"
+    )
+
+
+def _add_environments(parser: argparse.ArgumentParser) -> None:
+    _add_pins(parser)
+    parser.add_argument(
+        "--index-url", metavar="URL", help="where the other versions are; default: as pip is configured"
+    )
+    parser.add_argument("--cache", type=Path, metavar="DIR", help=_CACHE)
+
+
+def _update(options: argparse.Namespace) -> list[str]:
+    from speedgate import layers, pins, wheels
+
+    places = layers.places()
+    variant = wheels.variant(places)
+    moved = pins.update_nightly(
+        options.pins / pins.NIGHTLY,
+        index_url=options.index_url or pins.NIGHTLY_INDEX.format(variant=variant),
+        variant=variant,
+        installed=wheels.origin("torch", places),
+        date=options.date.replace("-", "") if options.date else None,
+    )
+    named = ", ".join(f"{package} {version}" for package, version in moved.versions.items())
+    for line in (f"{options.pins / pins.NIGHTLY}: {named}", *moved.remarks, f"torch commits: {moved.compare}"):
+        _say(line)
+    return []
+
+
+def _bump(options: argparse.Namespace) -> list[str]:
+    from speedgate import bumps, layers, pins
+
+    if bool(options.requirements) == bool(options.channel):
+        raise ValueError("bump: name either PACKAGE==VERSION or --channel nightly")
+    stable = _stable(options)
+    asked = {pins.exact(text, where="bump").name: text for text in options.requirements}
+    status, folder = bumps.bump(
+        asked or pins.read(options.pins / pins.NIGHTLY),
+        stable=stable,
+        arguments=options.pytest_arguments,
+        cache=options.cache or layers.CACHE,
+        results=options.results,
+        index_url=options.index_url,
+    )
+    _say(f"{folder}: verdict.json and summary.md")
+    if status != 0:
+        raise SystemExit(1)
+    return []
+
+
+def _bisect(options: argparse.Namespace) -> list[str]:
+    from speedgate import bumps, layers
+    from speedgate.history import Question
+
+    question = Question(
+        package=options.package,
+        good=options.good,
+        bad=options.bad,
+        metric=options.metric,
+        arguments=tuple(options.pytest_arguments),
+        index_url=options.index_url,
+        together=tuple(options.together),
+        stable=tuple(_stable(options).values()),
+    )
+    try:
+        bumps.bisect(question, cache=options.cache or layers.CACHE, say=_say)
+    except KeyboardInterrupt:
+        return ["interrupted; the same command goes on where it stopped"]
+    return []
+
+
+def _stable(options: argparse.Namespace) -> dict[str, str]:
+    """The stable pins, once this environment is known to hold them."""
+    from speedgate import layers, pins
+
+    path = options.pins / pins.STABLE
+    stable = pins.read(path)
+    layers.check_base(stable, where=path)
+    return stable
+
+
+def _say(line: str) -> None:
+    from speedgate.cli import printable
+
+    print(printable(line), flush=True)

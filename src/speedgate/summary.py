@@ -1,0 +1,113 @@
+"""The verdict on a bump: a JSON file for machines, and a Markdown page for the summary of a job or a pull request."""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from speedgate import arms, wheels
+from speedgate.records import Outcome
+
+VERDICT, SUMMARY = "verdict.json", "summary.md"
+SCHEMA = 1
+
+
+def change(package: str, old: Sequence[str], new: Sequence[str]) -> dict[str, Any]:
+    """What became of a package between two environments, each given by where its packages lie."""
+    after = wheels.origin(package, new)
+    try:
+        before = wheels.origin(package, old)
+    except ValueError:
+        return {"package": package, "old": None, "new": dataclasses.asdict(after), "commits": None}
+    return {
+        "package": package,
+        "old": dataclasses.asdict(before),
+        "new": dataclasses.asdict(after),
+        "commits": before.compare(after) if before != after else None,
+    }
+
+
+def verdict(changes: Sequence[Mapping[str, Any]], found: Sequence[Mapping[str, Any]], *, status: int) -> dict[str, Any]:
+    """The document: `green` is whether pytest ended well, `outcome` the worst of all verdicts (null where there is none)."""
+    told = [one for document in found for one in document["verdicts"]]
+    order = [outcome.value for outcome in Outcome]
+    return {
+        "schema": SCHEMA,
+        "green": status == 0,
+        "exit_status": status,
+        "outcome": min((one["outcome"] for one in told), key=order.index, default=None),
+        "changes": [dict(one) for one in changes],
+        "cases": {name: _case(document) for document in found for name in [_name(document)] if name},
+        "verdicts": sorted(told, key=lambda one: order.index(one["outcome"])),
+    }
+
+
+def markdown(document: Mapping[str, Any]) -> str:
+    """The page: what changed, a row a case, then each verdict that is no plain PASS, worst first."""
+    lines = [f"## {_title(document)}", "", "| package | stable | bump | commits |", "| --- | --- | --- | --- |"]
+    for one in document["changes"]:
+        versions = [one[side]["version"] if one[side] else "-" for side in ("old", "new")]
+        lines.append(_row(one["package"], *versions, one["commits"] or "-"))
+    if document["cases"]:
+        lines += ["", "| case | latency | stable | ratio | peak memory ratio |", "| --- | --- | --- | --- | --- |"]
+    for name, case in document["cases"].items():
+        seconds = [f"{case[side]:.4g} s" if case[side] else "-" for side in ("latency_s", "stable_latency_s")]
+        ratios = [f"{case[kind]:.3f}" if case[kind] else "-" for kind in ("latency_ratio", "memory_ratio")]
+        lines.append(_row(name, *seconds, *ratios))
+    told = [one for one in document["verdicts"] if one["outcome"] != Outcome.PASS or one["claim"] == "latency"]
+    passed = len(document["verdicts"]) - len(told)
+    lines += [
+        "",
+        *(
+            f"- **{one['outcome']}** {_plain(one['case_key'])} {one['claim']}: {_plain(one['sentence'])}"
+            for one in told
+        ),
+        f"- {passed} {'other ' if told else ''}verdicts are PASS",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _title(document: Mapping[str, Any]) -> str:
+    moved = [f"{one['package']} {one['new']['version']}" for one in document["changes"]]
+    said = {0: "green", 1: "red"}.get(
+        document["exit_status"], f"not judged, pytest ended with exit status {document['exit_status']}"
+    )
+    worst = f" ({document['outcome']})" if document["outcome"] else ""
+    return _plain(f"{', '.join(moved)} against the stable pins: {said}{worst}")
+
+
+def _name(document: Mapping[str, Any]) -> str | None:
+    """The key of a case that was built; one that was only described has no run."""
+    run = document.get("run")
+    return run["case_key"] if run else None
+
+
+def _case(document: Mapping[str, Any]) -> dict[str, Any]:
+    other = (document.get("against") or {}).get("other") or {}
+    return {
+        "latency_s": _latency_s(document["run"]),
+        "stable_latency_s": _latency_s(other),
+        "latency_ratio": arms.ratio("latency", document),
+        "memory_ratio": arms.ratio("memory", document),
+        "environment": document["run"]["environment"],
+        "stable_environment": other.get("environment"),
+    }
+
+
+def _latency_s(side: Mapping[str, Any]) -> float | None:
+    medians = [statistics.median(process["seconds"]) for process in side.get("processes", ())]
+    return statistics.geometric_mean(medians) if medians else None
+
+
+def _row(*cells: str) -> str:
+    return f"| {' | '.join(_plain(cell) for cell in cells)} |"
+
+
+def _plain(text: str) -> str:
+    """`text` as Markdown shows it: what a run says makes no table, markup, mention or link of its own."""
+    shown = "".join(character if character.isprintable() else "?" for character in text)
+    for character in "\\`*_[]<>|#@!":
+        shown = shown.replace(character, f"&#{ord(character)};")
+    return shown

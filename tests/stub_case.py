@@ -1,0 +1,24 @@
+"""A fake case that is as well as the `stubkernel` which is installed where it runs."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import Any
+
+from tests.fake_case import FakeCase, builds
+
+
+class StubCase(FakeCase):
+    """What is wrong with it is the package's `BEHAVIOUR`, in the words of `FakeCase`; without the package nothing is.
+
+    Besides `modes`: how many times slower its processes are, each another one than the one before.
+    """
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        if importlib.util.find_spec("stubkernel") is not None:
+            import stubkernel
+
+            self.wrong = stubkernel.BEHAVIOUR
+            modes = self.wrong.get("modes", [1.0])
+            self.level = self._level(len(builds())) * modes[len(builds()) % len(modes)]

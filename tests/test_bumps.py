@@ -1,0 +1,234 @@
+"""`speedgate bump` and `speedgate bisect` from the command to the files that they leave, over an index of stub wheels."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import io
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from speedgate import arms, bumps, layers
+from speedgate.bisection import Step
+from speedgate.cli import main
+from speedgate.history import Question
+from tests.stub_index import COMMITS, Index, sha256
+from tests.suite import CONFTEST, FAKE_PROBE, ROOT, Folder, Suite
+
+THREE_PAIRS = ("--device=cpu", "--stage=fp32", "--rounds=4", "--processes=3", "--max-processes=3")
+LATENCY = (*THREE_PAIRS, "-k", "test_latency")
+SLOW, OTHER = {"slower": 1.06}, {"structure": {"unet.int8_linears": 1}}
+# 1.3 is listed and its file is gone; 1.4 cannot be imported; nothing is decided of 1.5; 1.6 dies in its first round.
+BEHAVIOURS = {
+    "1.0": {}, "1.1": {}, "1.2": {}, "1.3": {}, "1.4": None, "1.5": {"modes": [1.0, 1.3, 1.6]}, "1.6": {"abort": "generate"},
+    "1.7": SLOW, "1.8": SLOW, "2.0": {}, "2.1": {}, "2.2": OTHER, "2.3": OTHER,
+}  # fmt: skip
+
+
+class Desk:
+    """A checkout with fake workers, pins and an index; `run` is the command there."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = Suite(Folder(folder)).path
+        conftest = CONFTEST.replace("tests.fake_case:FakeCase", "tests.stub_case:StubCase") + FAKE_PROBE
+        (self.path / "conftest.py").write_text(conftest.format(paths=[str(ROOT), str(ROOT / "src")]))
+        self.pins = self.path / ".github" / "pins"
+        self.pins.mkdir(parents=True)
+        (self.pins / "stable.txt").write_text(f"# pins\npackaging=={importlib.metadata.version('packaging')}\n")
+        self.index = Index(self.path / "index")
+
+    def run(self, *arguments: str, pytest_arguments: tuple[str, ...] = THREE_PAIRS) -> tuple[int, list[str], str]:
+        """Exit status, output and errors, in that folder and without what pip would be told there."""
+        out, err = io.StringIO(), io.StringIO()
+        with pytest.MonkeyPatch.context() as patch, contextlib.chdir(self.path):
+            for name in [name for name in os.environ if name.startswith("PIP_")]:
+                patch.delenv(name)
+            patch.setenv("PIP_CONFIG_FILE", os.devnull)
+            patch.setenv("GITHUB_STEP_SUMMARY", "job.md")
+            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+                try:
+                    status = main([*arguments, f"--index-url={self.index.url}", "--", *pytest_arguments])
+                except SystemExit as exit_:
+                    status = int(exit_.code or 0)
+        return status, out.getvalue().splitlines(), err.getvalue()
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Desk:
+    """One for all: environments are shared between commands, as they are at a real one."""
+    made = Desk(tmp_path_factory.mktemp("desk"))
+    for number, (version, behaviour) in enumerate(BEHAVIOURS.items()):
+        code = "raise ImportError('undefined symbol: stub')" if behaviour is None else f"BEHAVIOUR = {behaviour!r}"
+        path = made.index.add("stubkernel", version, code=code, commit=COMMITS[number])
+        if version == "1.3":
+            path.unlink()
+    return made
+
+
+@pytest.fixture(scope="module")
+def bisected(desk: Desk) -> list[str]:
+    """What is said of a bisect past every kind of candidate."""
+    status, lines, err = desk.run("bisect", "stubkernel", "--good=1.0", "--bad=1.8")
+    assert (status, err) == (0, "")
+    return lines
+
+
+def test_a_bisect_steps_over_what_cannot_be_judged(bisected: list[str]) -> None:
+    """A missing wheel, an import error, a crash and noise are skips with their reason; a slowdown alone is bad."""
+    steps = [line.split(": ")[:2] for line in bisected if line[0].isdigit()]
+    assert steps == [
+        ["1.0", "good"], ["1.8", "bad"], ["1.4", "skip"], ["1.5", "skip"], ["1.3", "skip"], ["1.6", "skip"],
+        ["1.2", "good"], ["1.7", "bad"],
+    ]  # fmt: skip
+    said = "\n".join(bisected)
+    for reason in (
+        "1.3: skip: cannot be installed: ",
+        "raised ImportError: undefined symbol: stub",
+        "1.5: skip: UNDECIDED sdxl-tiny/fp32/64px-4steps-b1 latency: ",
+        "died during 'generate' (SIGABRT)",
+        "1.7: bad: SLOWER sdxl-tiny/fp32/64px-4steps-b1 latency: 0.742 s against 0.7 s of ",
+    ):
+        assert reason in said
+
+
+def test_a_bisect_names_the_range_of_the_first_bad_version(bisected: list[str]) -> None:
+    """With skips at the boundary: each suspect, the ratio that was measured, both commits and what lies between them."""
+    end = [line for line in bisected if not line[0].isdigit()][2:]
+
+    assert end[0] == "the first bad stubkernel is one of 1.3, 1.4, 1.5, 1.6, 1.7; the last good one is 1.2"
+    assert "  latency ratio of 1.7 to 1.0: 1.0600; of 1.2 it was 1.0000" in end
+    assert end[-3:] == [
+        f"  git_version of 1.2: {COMMITS[2]}",
+        f"  git_version of 1.7: {COMMITS[7]}",
+        f"  commits: https://github.com/somebody/stubkernel/compare/{COMMITS[2]}...{COMMITS[7]}",
+    ]
+
+
+def test_the_same_command_goes_on_from_what_is_known(desk: Desk, bisected: list[str]) -> None:
+    """Said again it comes to the same end, and runs nothing."""
+    builds = (desk.path / "builds.log").read_text()
+
+    status, lines, _ = desk.run("bisect", "stubkernel", "--good=1.0", "--bad=1.8")
+
+    assert (status, [line.replace(" (known from an earlier run)", "") for line in lines]) == (0, bisected)
+    assert (desk.path / "builds.log").read_text() == builds
+
+
+def test_a_bisect_by_structure_finds_the_one_version(desk: Desk) -> None:
+    """By another metric, with nothing to skip, in as many steps as are needed: the ends and two."""
+    arguments = (*THREE_PAIRS, "-k", "not full_recipe")
+    metric = "--metric=structure"
+
+    status, lines, _ = desk.run("bisect", "stubkernel", "--good=2.0", "--bad=2.3", metric, pytest_arguments=arguments)
+
+    assert status == 0
+    assert len([line for line in lines if line[0].isdigit()]) == 4
+    assert "the first bad stubkernel is 2.2; the last good one is 2.1" in lines
+    assert any(
+        line.startswith("  2.2: NOT_APPLIED ") and "unet.int8_linears is 1, expected 0" in line for line in lines
+    )
+
+
+def test_an_end_that_cannot_be_judged_ends_a_bisect(desk: Desk) -> None:
+    """One sentence, exit status 2."""
+    status, _, err = desk.run("bisect", "stubkernel", "--good=1.4", "--bad=1.8")
+
+    assert (status, err.count("\n")) == (2, 1)
+    assert err.startswith("speedgate: the ends are not as claimed: stubkernel 1.4, named --good, is skip: INVALID ")
+
+
+def test_a_slower_bump_is_red(desk: Desk) -> None:
+    """Exit status 1; the verdict and its figures are in a JSON file and on a page, and on the page of the job."""
+    status, _, _ = desk.run("bump", "stubkernel==1.8", "--results=slow", pytest_arguments=LATENCY)
+
+    verdict = json.loads((desk.path / "slow" / "verdict.json").read_text())
+    (case,) = verdict["cases"].values()
+    page = (desk.path / "slow" / "summary.md").read_text()
+    assert (status, verdict["green"], verdict["outcome"]) == (1, False, "SLOWER")
+    assert case["latency_ratio"] == pytest.approx(1.06)
+    assert page.startswith("## stubkernel 1.8 against the stable pins: red (SLOWER)\n")
+    assert "| sdxl-tiny/fp32/64px-4steps-b1 | 0.742 s | 0.7 s | 1.060 | 1.000 |" in page
+    assert page in (desk.path / "job.md").read_text()
+
+
+def test_a_nightly_is_judged_by_its_pin(desk: Desk) -> None:
+    """What nightly.txt names by address and checksum is installed from there, and is green where nothing is worse."""
+    wheel = desk.index.folder / "stubkernel" / "stubkernel-2.1-py3-none-any.whl"
+    (desk.pins / "nightly.txt").write_text(f"# date: 20260804\nstubkernel @ {wheel.as_uri()}#sha256={sha256(wheel)}\n")
+
+    status, _, _ = desk.run("bump", "--channel=nightly", "--results=nightly", pytest_arguments=LATENCY)
+
+    assert status == 0
+    assert json.loads((desk.path / "nightly" / "verdict.json").read_text())["green"]
+
+
+def test_ctrl_c_says_how_to_go_on(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One line and no traceback."""
+
+    def interrupted(*arguments: object, **options: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(arms, "run_suite", interrupted)
+    status, _, err = desk.run("bisect", "stubkernel", "--good=2.0", "--bad=2.1")
+
+    assert (status, err) == (2, "speedgate: interrupted; the same command goes on where it stopped\n")
+
+
+@pytest.mark.parametrize(
+    ("version", "expected"),
+    [
+        ("2.14.0.dev20260804+cpu", ("torch==2.14.0.dev20260804+cpu", "torchao==0.20.0.dev20260804+cpu")),
+        ("2.14.0.dev20260805+cpu", "cannot be installed: no torchao of the date of 2.14.0.dev20260805+cpu"),
+    ],
+)
+def test_a_nightly_is_tried_with_its_companion(
+    version: str, expected: str | tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`--with torchao` takes the build of the same day, the higher of two, and a day without one is skipped; other pins hold."""
+    built = []
+
+    def build(layer: layers.Layer, *, cache: Path) -> Path:
+        built.append(layer)
+        raise layers.InstallFailure("not here")
+
+    versions = ["0.20.0.dev20260804+cpu", "0.19.0.dev20260804+cpu", "0.19.0.dev20260803+cpu", "0.18.0"]
+    monkeypatch.setattr(layers, "versions_of", lambda package, **options: versions)
+    monkeypatch.setattr(layers, "build", build)
+    question = Question(
+        package="torch", good="20260803", bad="20260805", metric="latency", together=("torchao",),
+        stable=("numpy==2.4.6", "torch==2.13.0", "torchao==0.18.0"),
+    )  # fmt: skip
+
+    tried = bumps.Tester(question=question, cache=Path(), folder=Path(), good=version)(version)
+
+    assert tried.step is Step.SKIP
+    assert (built[0].requirements if built else tried.reason) == expected
+    assert [layer.constraints for layer in built] == [("numpy==2.4.6",)] * len(built)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["bump"], "bump: name either PACKAGE==VERSION or --channel nightly"),
+        (["bump", "stubkernel"], "bump: 'stubkernel' does not name one version; expected PACKAGE==VERSION"),
+        (["bump", "stubkernel==1.*"], "bump: 'stubkernel==1.*' does not name one version"),
+        (["bump", "stubkernel==9.9"], "Could not find a version that satisfies the requirement stubkernel==9.9"),
+        (["bump", "stubkernel==1.8", "--results=bench"], "--results "),
+        (["bump", "--channel=nightly", "--pins=elsewhere"], "elsewhere/stable.txt: does not exist; run this at the root"),
+        (["bump", "stubkernel==1.8", "--pins=old"], "this environment is not the one of old/stable.txt: packaging is "),
+        (["bisect", "stubkernel", "--good=1.0", "--bad=7"], "stubkernel 7: no such version for this Python; the newest"),
+        (["bisect", "nosuchpackage", "--good=1", "--bad=2"], "No matching distribution found for nosuchpackage"),
+    ],
+)  # fmt: skip
+def test_bad_input_is_one_line(desk: Desk, arguments: list[str], said: str) -> None:
+    """It names what is wrong, and no case is built."""
+    (desk.path / "old").mkdir(exist_ok=True)
+    (desk.path / "old" / "stable.txt").write_text("packaging==0.1\n")
+
+    status, _, err = desk.run(*arguments)
+
+    assert (status, err.count("\n")) == (2, 1)
+    assert err.removeprefix("speedgate: ").startswith(said)

@@ -1,0 +1,158 @@
+"""Environments over this one: what they hold of their own, what they share, and when they are made again."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from speedgate import layers, pins
+from speedgate.layers import InstallFailure, Layer
+from tests.stub_index import Index
+
+ASK = "import iniconfig, pluggy, importlib.metadata as m; print(m.version('iniconfig'), iniconfig.__file__, pluggy.__file__)"
+
+
+@pytest.fixture(scope="module")
+def index(tmp_path_factory: pytest.TempPathFactory) -> Index:
+    """Another version of a package that is installed here, which requires a second one that is and a third that is not."""
+    made = Index(tmp_path_factory.mktemp("index"))
+    made.add("iniconfig", "99.0", requires=["pluggy>=1", "stubhelper==1.0"])
+    made.add("stubhelper", "1.0")
+    return made
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where environments are kept."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(autouse=True)
+def no_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What pip would be told on this machine."""
+    for name in [name for name in os.environ if name.startswith("PIP_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+
+
+@pytest.fixture(scope="module")
+def layer(index: Index) -> Layer:
+    return Layer(requirements=("iniconfig==99.0",), constraints=("pluggy>=1",), index_url=index.url)
+
+
+def test_a_layer_holds_what_differs_and_shares_the_rest(layer: Layer, cache: Path) -> None:
+    """Its own version comes first and is what it says it has; everything else is this environment's, neither copied nor moved."""
+    python = layers.build(layer, cache=cache)
+
+    said = subprocess.run([str(python), "-c", ASK], capture_output=True, text=True, check=True).stdout.split()
+    (own,) = python.parents[1].glob("lib/python*/site-packages")
+    assert said[0] == "99.0"
+    assert Path(said[1]).is_relative_to(own)
+    assert not Path(said[2]).is_relative_to(own)
+    assert {path.name for path in own.iterdir() if path.is_dir()} == {
+        "iniconfig", "iniconfig-99.0.dist-info", "stubhelper", "stubhelper-1.0.dist-info"
+    }  # fmt: skip
+    assert importlib.metadata.version("iniconfig") != "99.0"
+
+
+def test_a_layer_is_made_once(layer: Layer, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same pins are the same environment, and pip is not asked again."""
+    made = layers.build(layer, cache=cache)
+    monkeypatch.setattr(layers, "_pip", lambda *arguments: pytest.fail("pip was run"))
+
+    assert layers.build(layer, cache=cache) == made
+
+
+def test_a_layer_that_was_interrupted_is_made_again(
+    layer: Layer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What an interrupted installation has left is never used."""
+    calls = []
+
+    def interrupted(*arguments: str) -> str:
+        calls.append(arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(layers, "_pip", interrupted)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            layers.build(layer, cache=tmp_path)
+
+    assert len(calls) == 2
+
+
+def test_pins_that_hold_are_not_moved(index: Index, tmp_path: Path) -> None:
+    """A version that needs another one of what is pinned cannot be installed, and pip's words say so."""
+    layer = Layer(requirements=("iniconfig==99.0",), constraints=("stubhelper==2.0",), index_url=index.url)
+
+    with pytest.raises(InstallFailure, match=r"Cannot install iniconfig==99\.0"):
+        layers.build(layer, cache=tmp_path)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        Layer(requirements=("iniconfig==98.0",)),
+        Layer(requirements=("iniconfig==99.0",), constraints=("pluggy==1.0",)),
+        Layer(requirements=("iniconfig==99.0",), index_url="https://example.org/simple"),
+    ],
+)
+def test_other_pins_are_another_environment(other: Layer) -> None:
+    """The folder's name comes from all of them."""
+    assert other.digest != Layer(requirements=("iniconfig==99.0",)).digest
+
+
+def test_another_package_here_is_another_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An update of what lies below is no reason to measure what is no longer there."""
+    layer = Layer(requirements=("iniconfig==99.0",))
+    before = layer.digest
+    monkeypatch.setattr(layers, "_installed", lambda: ["torch==2.14.0"])
+
+    assert layer.digest != before
+
+
+def test_versions_are_those_that_pip_lists(index: Index) -> None:
+    """Newest first, pre-releases where they are wanted."""
+    for version in ("1.0", "1.2", "2.0.dev20260804"):
+        index.add("listed", version)
+
+    found = [layers.versions_of("listed", index_url=index.url, prereleases=wanted) for wanted in (False, True)]
+
+    assert found == [["1.2", "1.0"], ["2.0.dev20260804", "1.2", "1.0"]]
+
+
+def test_no_path_of_this_environment_leads_into_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PYTHONPATH would come before a layer's own packages."""
+    assert layers.clean({"PYTHONPATH": "/here", "HOME": "/home"}) == {"HOME": "/home"}
+
+
+def test_this_environment_has_to_be_the_pinned_one(tmp_path: Path) -> None:
+    """A local build of the pinned release is it; another release and a missing package are each named."""
+    here = importlib.metadata.version("packaging")
+    layers.check_base({"packaging": f"packaging=={here}"}, where=tmp_path)
+
+    with pytest.raises(
+        ValueError, match=f"packaging is {here}, pinned packaging==0.1; nosuch is missing, pinned nosuch==1"
+    ):
+        layers.check_base({"packaging": "packaging==0.1", "nosuch": "nosuch==1"}, where=tmp_path)
+
+
+@pytest.mark.parametrize("line", ["torch", "torch>=2", "torch==2.*", "not a requirement", "==2"])
+def test_what_pins_no_version_is_refused(tmp_path: Path, line: str) -> None:
+    """A line of the pins names one release or one file."""
+    (tmp_path / "stable.txt").write_text(f"# a comment\n\nnumpy==2.0\n{line}\n")
+
+    with pytest.raises(ValueError, match=r"stable\.txt: '.*' (does not name one version|is no requirement); expected "):
+        pins.read(tmp_path / "stable.txt")
+
+
+def test_pins_that_are_not_there_say_what_writes_them(tmp_path: Path) -> None:
+    """Before the first `pin update` there are no nightly pins, and none are made up."""
+    with pytest.raises(
+        ValueError, match=r"nightly\.txt: does not exist; `speedgate pin update --channel nightly` writes"
+    ):
+        pins.read(tmp_path / "nightly.txt")

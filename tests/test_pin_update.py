@@ -1,0 +1,210 @@
+"""`speedgate pin update`: which nightlies are taken from an index, what is written, and what is refused."""
+
+from __future__ import annotations
+
+import http.server
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from packaging.version import Version
+
+from speedgate import pins, wheels
+from speedgate.cli import main
+from speedgate.wheels import Origin, Wheel
+from tests.stub_index import COMMITS, Index, sha256
+
+INSTALLED = Origin(version="2.13.0", git_version=COMMITS[99], repository="https://github.com/pytorch/pytorch")
+PYTHON = f"cp3{sys.version_info[1]}-cp3{sys.version_info[1]}-linux_{os.uname().machine}"
+
+
+@pytest.fixture
+def index(tmp_path: Path) -> Index:
+    """Three days: torch alone on the last, both on the one before, another Python and another CUDA beside it."""
+    made = Index(tmp_path / "index")
+    for number, date in enumerate(("20260803", "20260804", "20260805")):
+        made.add("torch", f"2.14.0.dev{date}+cpu", commit=COMMITS[number], tag=PYTHON)
+    made.add("torch", "2.14.0.dev20260804+cu130", commit=COMMITS[9], tag=PYTHON)
+    made.add("torch", "2.13.0", commit=COMMITS[9], tag=PYTHON)
+    for date in ("20260803", "20260804"):
+        made.add("torchao", f"0.19.0.dev{date}+cpu")
+    made.add("torchao", "0.19.0.dev20260805+cpu", tag="cp38-cp38-linux_x86_64")
+    return made
+
+
+def update(index: Index, path: Path, *, date: str | None = None) -> pins.Moved:
+    """Move the pin in `path`."""
+    return pins.update_nightly(path, index_url=index.url, variant="cpu", installed=INSTALLED, date=date)
+
+
+def test_the_newest_date_of_both_is_pinned_by_address_and_checksum(index: Index, tmp_path: Path) -> None:
+    """Of torch and torchao on the newest day that has both for this Python: the full address, `+` escaped, and our sha256."""
+    moved = update(index, tmp_path / "nightly.txt")
+
+    name = f"torch-2.14.0.dev20260804+cpu-{PYTHON}.whl"
+    digest = sha256(index.folder / "torch" / name)
+    address = f"{index.url}/torch/{name.replace('+', '%2B')}"
+    assert moved.date == "20260804"
+    assert pins.read(tmp_path / "nightly.txt")["torch"] == f"torch @ {address}#sha256={digest}"
+    assert set(pins.read(tmp_path / "nightly.txt")) == {"torch", "torchao"}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["index", "nightly.txt"]
+
+
+def test_the_commits_reach_from_the_pin_before_to_this_one(index: Index, tmp_path: Path) -> None:
+    """The first range starts at the torch that is installed, the next one at the pin that stood there."""
+    said = [update(index, tmp_path / "nightly.txt", date=date).compare for date in ("20260803", "20260804")]
+
+    link = "https://github.com/somebody/torch/compare/{}...{}"
+    assert said == [link.format(COMMITS[99], COMMITS[0]), link.format(COMMITS[0], COMMITS[1])]
+
+
+def test_of_two_base_versions_on_a_date_the_higher_is_taken_and_said(index: Index, tmp_path: Path) -> None:
+    """Around a branch cut a date exists twice."""
+    index.add("torch", "2.15.0.dev20260804+cpu", commit=COMMITS[5], tag=PYTHON)
+
+    moved = update(index, tmp_path / "nightly.txt")
+
+    assert moved.versions["torch"] == "2.15.0.dev20260804+cpu"
+    assert moved.remarks == (
+        "torch: 20260804 exists as 2.14.0.dev20260804+cpu and 2.15.0.dev20260804+cpu; took 2.15.0.dev20260804+cpu",
+    )
+
+
+def test_a_nightly_that_torch_requires_is_pinned_with_it(index: Index, tmp_path: Path) -> None:
+    """Its own build of triton is on no other index; what has a release is left to pip, as is what is for another system."""
+    requires = ["triton==3.9.0+git1234; sys_platform == 'linux'", "numpy==2.0", "pywin==1.0+x; sys_platform == 'win32'"]
+    index.add("torch", "2.15.0.dev20260804+cpu", commit=COMMITS[5], tag=PYTHON, requires=requires)
+    wheel = index.add("triton", "3.9.0+git1234", tag=PYTHON)
+
+    update(index, tmp_path / "nightly.txt")
+
+    found = pins.read(tmp_path / "nightly.txt")
+    assert set(found) == {"torch", "torchao", "triton"}
+    assert found["triton"].endswith(f"triton-3.9.0%2Bgit1234-{PYTHON}.whl#sha256={sha256(wheel)}")
+
+
+@pytest.mark.parametrize(
+    ("date", "said"),
+    [
+        ("20260805", "no nightlies of 20260805 of both torch and torchao .* both have 20260803, 20260804"),
+        ("20200101", "no nightlies of 20200101 of both torch and torchao for this Python; newest: torch 20260805"),
+    ],
+)
+def test_a_date_that_lacks_one_of_them_is_an_error(index: Index, tmp_path: Path, date: str, said: str) -> None:
+    """The old pin stays, and the message names the days that there are."""
+    path = tmp_path / "nightly.txt"
+    path.write_text("old")
+
+    with pytest.raises(ValueError, match=said):
+        update(index, path, date=date)
+
+    assert path.read_text() == "old"
+
+
+def test_an_index_without_a_shared_date_is_an_error(index: Index, tmp_path: Path) -> None:
+    """Nothing found is never the pin of before."""
+    (index.folder / "torchao" / "index.html").write_text("")
+
+    with pytest.raises(ValueError, match=r"no nightlies of one date .*; newest: torch 20260805, torchao none$"):
+        update(index, tmp_path / "nightly.txt")
+
+
+def test_a_file_that_is_not_what_the_index_promised_is_refused(index: Index, tmp_path: Path) -> None:
+    """Where an index has a checksum, it is held to it."""
+    index.add("torchao", "0.20.0.dev20260804+cpu", fragment=f"#sha256={'0' * 64}")
+
+    with pytest.raises(ValueError, match=f"the index says {'0' * 64}"):
+        update(index, tmp_path / "nightly.txt")
+
+    assert not (tmp_path / "nightly.txt").exists()
+
+
+class CutOff(http.server.BaseHTTPRequestHandler):
+    """Promises ten bytes and sends four."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", "10")
+        self.end_headers()
+        self.wfile.write(b"four")
+
+    def log_message(self, *arguments: object) -> None:
+        """Say nothing."""
+
+
+def test_a_download_that_is_cut_off_is_no_checksum(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a connection that ended early has left would be pinned for good."""
+    monkeypatch.setenv("no_proxy", "*")
+    with http.server.HTTPServer(("127.0.0.1", 0), CutOff) as server:
+        thread = threading.Thread(target=server.handle_request)
+        thread.start()
+        wheel = Wheel(version=Version("1.0"), url=f"http://127.0.0.1:{server.server_port}/a.whl")
+        with pytest.raises(ValueError, match="cut off after 4 of 10 bytes"):
+            wheels.fetch(wheel, tmp_path / "a.whl")
+        thread.join()
+
+
+def test_yanked_files_and_those_for_another_python_do_not_count(index: Index) -> None:
+    """What pip would not install is no candidate."""
+    index.add("torchao", "0.21.0", attributes=' data-yanked="broken"')
+    index.add("torchao", "0.22.0", attributes=' data-requires-python="&lt;3.9"')
+    index.add("torchao", "0.23.0", attributes=' data-requires-python="&gt;=3.9"')
+
+    with (index.folder / "torchao" / "index.html").open("a") as page:
+        page.write('<a href="torchao_extras-9.0-py3-none-any.whl">x</a><a href="torchao-9.0.tar.gz">y</a><a>z</a>')
+
+    assert [str(wheel.version) for wheel in wheels.available(index.url, "torchao")][-1] == "0.23.0"
+    assert [wheel.date for wheel in wheels.available(index.url, "torchao")] == ["20260803", "20260804", None]
+
+
+@pytest.mark.parametrize("url", ["file:///nowhere/simple", "ftp://example.org/simple", "nonsense"])
+def test_an_index_that_cannot_be_read_is_one_line(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The command ends with status 2 and the address."""
+    assert main(["pin", "update", "--channel=nightly", f"--index-url={url}"]) == 2
+    assert capsys.readouterr().err.startswith(f"speedgate: {url}")
+
+
+def test_the_command_moves_the_pin_and_prints_the_range(
+    index: Index, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For the build of torch that is installed, from its commit on."""
+    monkeypatch.setattr(wheels, "variant", lambda places: "cpu")
+    before = wheels.origin("torch", [*sys.path])
+
+    assert main(["pin", "update", "--channel=nightly", f"--index-url={index.url}", f"--pins={tmp_path}"]) == 0
+
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"{tmp_path}/nightly.txt: torch 2.14.0.dev20260804+cpu, torchao 0.19.0.dev20260804+cpu"
+    assert lines[-1].endswith(f"/compare/{before.git_version}...{COMMITS[1]}")
+
+
+def test_pip_holds_the_pin_to_its_checksum(index: Index, tmp_path: Path) -> None:
+    """The pin as pip reads it installs the file, and no longer once the file is another."""
+    update(index, tmp_path / "nightly.txt")
+    (wheel,) = index.folder.glob("torchao/*20260804*.whl")
+    line = pins.read(tmp_path / "nightly.txt")["torchao"]
+    command = [sys.executable, "-m", "pip", "--isolated", "install", "--no-index", "--no-deps", "-q", "--target"]
+
+    done = [subprocess.run([*command, str(tmp_path / "first"), line], check=False, capture_output=True, text=True)]
+    wheel.write_bytes(wheel.read_bytes() + b" ")
+    done += [subprocess.run([*command, str(tmp_path / "second"), line], check=False, capture_output=True, text=True)]
+
+    assert [run.returncode for run in done] == [0, 1]
+    assert "DO NOT MATCH THE HASHES" in done[1].stderr
+
+
+def test_a_variant_is_read_from_torch_without_importing_it(tmp_path: Path) -> None:
+    """CUDA 13.0 is cu130 in an index of nightlies, and a build without CUDA is cpu."""
+    index = Index(tmp_path / "index")
+    wheel = index.add("torch", "2.13.0", commit=COMMITS[1])
+    assert wheels.variant([str(wheel)]) == "cpu"
+
+    place = tmp_path / "site-packages"
+    (place / "torch").mkdir(parents=True)
+    (place / "torch" / "version.py").write_text("cuda: Optional[str] = '13.0'\nhip: Optional[str] = None\n")
+    (place / "torch-2.13.0.dist-info").mkdir()
+    (place / "torch-2.13.0.dist-info" / "METADATA").write_text("Name: torch\nVersion: 2.13.0\n")
+    assert wheels.variant([str(place)]) == "cu130"

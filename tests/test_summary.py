@@ -1,0 +1,89 @@
+"""The verdict on a bump, as a document and as a page."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from speedgate import summary
+
+CHANGES = [
+    {
+        "package": "torch",
+        "old": {"version": "2.13.0"},
+        "new": {"version": "2.14.0.dev20260804+cu130"},
+        "commits": "https://github.com/pytorch/pytorch/compare/a...b",
+    }
+]
+
+
+def case(*verdicts: tuple[str, str, str], built: bool = True, key: str = "p/s/w") -> dict[str, Any]:
+    """What a session leaves of a case: its verdicts as claim, outcome and sentence."""
+    side = {"case_key": key, "environment": {}, "processes": [{"seconds": [2.0, 2.0], "peak_bytes": [300, 300]}]}
+    other = side | {"processes": [{"seconds": [1.0], "peak_bytes": [100]}]}
+    return {
+        "run": side if built else None,
+        "against": {"log_ratios": [0.6931471805599453], "other": other} if built else None,
+        "verdicts": [
+            {"case_key": key, "claim": claim, "outcome": outcome, "sentence": sentence}
+            for claim, outcome, sentence in verdicts
+        ],
+    }
+
+
+def test_the_page_shows_figures_then_what_is_no_plain_pass() -> None:
+    """Versions and commits, a row a case, the worst verdict first, each latency, and how many others passed."""
+    found = [case(("latency", "PASS", "as fast"), ("memory", "BIGGER", "too big"), ("recipe", "PASS", "all facts"))]
+
+    verdict = summary.verdict(CHANGES, found, status=1)
+
+    assert (verdict["green"], verdict["outcome"]) == (False, "BIGGER")
+    assert summary.markdown(verdict).splitlines() == [
+        "## torch 2.14.0.dev20260804+cu130 against the stable pins: red (BIGGER)",
+        "",
+        "| package | stable | bump | commits |",
+        "| --- | --- | --- | --- |",
+        "| torch | 2.13.0 | 2.14.0.dev20260804+cu130 | https://github.com/pytorch/pytorch/compare/a...b |",
+        "",
+        "| case | latency | stable | ratio | peak memory ratio |",
+        "| --- | --- | --- | --- | --- |",
+        "| p/s/w | 2 s | 1 s | 2.000 | 3.000 |",
+        "",
+        "- **BIGGER** p/s/w memory: too big",
+        "- **PASS** p/s/w latency: as fast",
+        "- 1 other verdicts are PASS",
+    ]
+
+
+def test_a_case_whose_worker_was_lost_is_on_the_page() -> None:
+    """It has no figures, and its verdict is there."""
+    found = [case(("worker", "INVALID", "died"), built=False)]
+
+    page = summary.markdown(summary.verdict(CHANGES, found, status=1))
+
+    assert "- **INVALID** p/s/w worker: died" in page
+    assert "| p/s/w |" not in page
+
+
+def test_a_suite_that_broke_is_no_green_bump() -> None:
+    """pytest's exit status says so where no verdict does."""
+    verdict = summary.verdict(CHANGES, [], status=4)
+
+    assert (verdict["green"], verdict["outcome"]) == (False, None)
+    assert "not judged, pytest ended with exit status 4\n" in summary.markdown(verdict)
+
+
+@pytest.mark.parametrize(
+    "text", ["a | b", "<img src=x>", "[link](https://example.org)", "@somebody", "`code`", "a\n\n# b", "\x1b[31mred"]
+)
+def test_what_a_run_says_is_shown_and_not_obeyed(text: str) -> None:
+    """No table cell, tag, link, mention, code, heading or control character comes from a sentence or a key."""
+    found = [case(("latency", "SLOWER", text), key=text)]
+
+    page = summary.markdown(summary.verdict([], found, status=1))
+
+    assert text not in page
+    rows = [line for line in page.splitlines() if line.startswith("| ")]
+    assert {row.count("|") for row in rows} == {5, 6}
+    assert "\x1b" not in page
