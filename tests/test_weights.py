@@ -1,5 +1,7 @@
 """Weights: a seed that gives the same pipeline twice, a folder that gives it back, and the ways out where there are none."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -85,15 +87,12 @@ def test_an_unreachable_hub_is_one_line_with_the_ways_out(monkeypatch, tmp_path)
 
 def test_a_gated_repository_is_one_line_with_its_licence(monkeypatch):
     """Where the hub asks for a licence to be accepted, the message says where and how, and the ways out."""
-    import httpx
     import huggingface_hub
     from huggingface_hub.errors import GatedRepoError
 
     def refuse(name, **_):
-        raise GatedRepoError(
-            f"403: {name}\nAccess is restricted.",
-            response=httpx.Response(403, request=httpx.Request("GET", "https://huggingface.co")),
-        )
+        response = SimpleNamespace(headers={}, request=None)  # of whichever HTTP library the hub's own uses
+        raise GatedRepoError(f"403: {name}\nAccess is restricted.", response=response)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
 
