@@ -12,6 +12,26 @@ from fixtures.pipelines import pipelines
 from fixtures.stages import STAGES, Phase
 
 
+def pytest_addoption(parser):
+    """The tests that repeat for each pipeline what is shown of SDXL take several minutes more."""
+    parser.addoption("--exhaustive", action="store_true", help="break every pipeline, not SDXL alone")
+
+
+def pytest_configure(config):
+    config.addinivalue_line(
+        "markers", "exhaustive: repeats for another case what is tested of one; --exhaustive runs it"
+    )
+
+
+def pytest_collection_modifyitems(config, items):
+    """Leave out what is exhaustive, unless it is asked for."""
+    if config.getoption("exhaustive"):
+        return
+    left_out = [item for item in items if item.get_closest_marker("exhaustive")]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in left_out]
+
+
 @pytest.fixture(scope="session")
 def build():
     """Build a tiny stage in this process, without compiling: `build("int8")` is SDXL's eager int8 stage."""

@@ -22,6 +22,7 @@ FAULTS = [
 ]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(("part", "fault"), FAULTS, ids=lambda it: getattr(it, "__name__", it))
 def test_a_fault_in_one_part_is_caught(judge, part, fault):
     """Parity says DIFFERENT for each fault, whichever part has it."""
@@ -30,6 +31,7 @@ def test_a_fault_in_one_part_is_caught(judge, part, fault):
     assert verdict.outcome is Outcome.DIFFERENT, verdict.sentence
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("part", ["stage1", "stage2", "stage3"])
 def test_a_fault_that_bf16_has_too_is_caught(build, look, references, part):
     """A part whose bf16 is worse than bf16 should be counts for its bound only, though the other parts are intact."""

@@ -81,6 +81,7 @@ FAULTS = [
 ]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(("pipeline", "stage", "fault"), FAULTS, ids=lambda value: getattr(value, "__name__", value))
 def test_a_fault_of_the_input_is_caught(judge, pipeline, stage, fault):
     """Parity says DIFFERENT where what was given is ignored or changed on its way."""

@@ -55,6 +55,7 @@ def test_an_intact_stage_passes(judge, pipeline, stage):
     assert verdict.outcome is Outcome.PASS, verdict.sentence
 
 
+@pytest.mark.exhaustive
 @each_alone
 @pytest.mark.parametrize(("stage", "fault"), FAULTS, ids=lambda value: getattr(value, "__name__", value))
 def test_a_fault_is_caught(judge, pipeline, stage, fault):
@@ -64,6 +65,7 @@ def test_a_fault_is_caught(judge, pipeline, stage, fault):
     assert verdict.outcome is Outcome.DIFFERENT, verdict.sentence
 
 
+@pytest.mark.exhaustive
 @each
 def test_the_image_is_a_picture_that_a_second_look_repeats(references, build, look, pipeline):
     """Calibrated weights fill the range without clipping most of it, and seed and noise are fixed."""
@@ -86,6 +88,7 @@ def test_a_probe_is_the_mean_that_the_pipeline_uses(references, pipeline):
         assert 0.8 < steps.std() < 1.25
 
 
+@pytest.mark.exhaustive
 @each
 def test_a_folder_gives_back_the_same_image(build, look, tmp_path, pipeline):
     """Saved and loaded through the code that loads hub snapshots, a stage makes the image that it made from the seed."""

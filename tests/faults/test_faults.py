@@ -17,7 +17,12 @@ ASKED = {"cold start": "test_cold_start", "measurement": "test_latency"}  # else
 def every(changes):
     """A parameter for each stage of each change, whose id holds both names."""
     return [
-        pytest.param(change, stage, id=f"{change.family}-{change.name}-{stage}")
+        pytest.param(
+            change,
+            stage,
+            id=f"{change.family}-{change.name}-{stage}",
+            marks=[pytest.mark.exhaustive] if change.by == "gates" else [],
+        )
         for change in changes
         for stage in change.stages
     ]
