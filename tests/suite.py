@@ -135,6 +135,8 @@ class Suite:
             "not full_recipe",
             "-p",
             "no:cacheprovider",
+            "-p",
+            "no:anyio",  # a fifth of a second in each of hundreds of sessions; our dependencies bring it
             "-ra",
             *arguments,
         ]

@@ -27,6 +27,8 @@ BEHAVIOURS = {
     "1.7": SLOW, "1.8": SLOW, "2.0": {}, "2.1": {}, "2.2": OTHER, "2.3": OTHER,
 }  # fmt: skip
 
+pytestmark = pytest.mark.exhaustive  # minutes: each version is an environment of its own
+
 
 class Desk:
     """A checkout with fake workers, pins and an index; `run` is the command there."""
@@ -117,7 +119,6 @@ def test_the_same_command_goes_on_from_what_is_known(desk: Desk, bisected: list[
     assert (desk.path / "builds.log").read_text() == builds
 
 
-@pytest.mark.exhaustive
 def test_a_bisect_by_structure_finds_the_one_version(desk: Desk) -> None:
     """By another metric, with nothing to skip, in as many steps as are needed: the ends and two."""
     arguments = (*THREE_PAIRS, "-k", "not full_recipe")
@@ -133,7 +134,6 @@ def test_a_bisect_by_structure_finds_the_one_version(desk: Desk) -> None:
     )
 
 
-@pytest.mark.exhaustive
 def test_an_end_that_cannot_be_judged_ends_a_bisect(desk: Desk) -> None:
     """One sentence, exit status 2."""
     status, _, err = desk.run("bisect", "stubkernel", "--good=1.4", "--bad=1.8")
@@ -156,7 +156,6 @@ def test_a_slower_bump_is_red(desk: Desk) -> None:
     assert page in (desk.path / "job.md").read_text()
 
 
-@pytest.mark.exhaustive
 def test_a_nightly_is_judged_by_its_pin(desk: Desk) -> None:
     """What nightly.txt names by address and checksum is installed from there, and is green where nothing is worse."""
     wheel = desk.index.folder / "stubkernel" / "stubkernel-2.1-py3-none-any.whl"

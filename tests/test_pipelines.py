@@ -47,7 +47,7 @@ def test_each_stage_has_the_structure_that_is_promised(pipeline, stage):
 
 
 @each_alone
-@pytest.mark.parametrize("stage", ["sdpa", "int8"])
+@pytest.mark.parametrize("stage", [pytest.param("sdpa", marks=pytest.mark.exhaustive), "int8"])
 def test_an_intact_stage_passes(judge, pipeline, stage):
     """Parity lets every stage pass that is what it claims to be."""
     verdict = judge(stage, pipeline=pipeline)
