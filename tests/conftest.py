@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import functools
+import os
 
 import pytest
 
@@ -18,6 +19,8 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
+    # Tiny matrices: two threads of OpenMP spend their time waiting for one another wherever a core has other work.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     config.addinivalue_line(
         "markers", "exhaustive: repeats for another case what is tested of one; --exhaustive runs it"
     )
