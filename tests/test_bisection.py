@@ -5,6 +5,8 @@ import math
 import random
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from speedgate.bisection import EndsError, Step, search, steps
 
@@ -50,6 +52,39 @@ def test_no_step_too_many_is_taken(count):
         answers = count - 1  # each but the good end may be the first bad one
         assert len(asked) == len(set(asked))
         assert len(set(asked[2:]) - skipped) <= math.ceil(math.log2(answers))
+
+
+@st.composite
+def long_histories(draw):
+    """A history longer than can be tried exhaustively, monotone, with skips anywhere between its ends."""
+    count = draw(st.integers(2, 400))
+    first_bad = draw(st.integers(1, count - 1))
+    between = range(1, count - 1)
+    return count, first_bad, draw(st.frozensets(st.sampled_from(between))) if between else frozenset()
+
+
+@given(long_histories())
+def test_any_monotone_history_is_searched_in_the_fewest_steps(history):
+    """Whatever is skipped, both neighbours of the boundary are found, after ceil(log2) of the answers and a step a skip."""
+    count, first_bad, skipped = history
+
+    found, asked = judged(count, first_bad=first_bad, skipped=skipped)
+
+    assert found.last_good == max(index for index in range(first_bad) if index not in skipped)
+    assert found.first_bad == min(index for index in range(first_bad, count) if index not in skipped)
+    assert len(set(asked[2:]) - skipped) <= steps(count - 2) == math.ceil(math.log2(count - 1))
+
+
+@given(long_histories(), st.sampled_from([Step.GOOD, Step.SKIP]))
+def test_any_history_whose_bad_end_is_not_bad_is_refused(history, found):
+    """Nothing between the ends is tried where the last candidate is not what it was said to be."""
+    count, _, _ = history
+    asked = []
+
+    with pytest.raises(EndsError):
+        search(count, lambda index: asked.append(index) or (found if index else Step.GOOD))
+
+    assert asked == [0, count - 1]
 
 
 def test_sixty_nightlies_take_six_steps():

@@ -5,6 +5,9 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import subprocess
+import time
+import venv
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -156,3 +159,18 @@ def test_pins_that_are_not_there_say_what_writes_them(tmp_path: Path) -> None:
         ValueError, match=r"nightly\.txt: does not exist; `speedgate pin update --channel nightly` writes"
     ):
         pins.read(tmp_path / "nightly.txt")
+
+
+def test_two_commands_make_one_layer(layer: Layer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two that ask for it at once one makes it, and the other waits for what that one has made."""
+    made: list[float] = []
+    create = venv.create
+    monkeypatch.setattr(
+        venv, "create", lambda *where, **options: (made.append(time.monotonic()), create(*where, **options))
+    )
+
+    with ThreadPoolExecutor(2) as both:
+        pythons = list(both.map(lambda _: layers.build(layer, cache=tmp_path), range(2)))
+
+    assert pythons[0] == pythons[1]
+    assert len(made) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import hashlib
 import importlib.metadata
 import importlib.util
@@ -48,11 +49,18 @@ def build(layer: Layer, *, cache: Path) -> Path:
 
     Only what `requirements` change is installed: torch is neither installed again nor copied while the pins keep it, for a
     path file leads to this environment's packages, which come second. `InstallFailure` where pip fails.
+    Of two commands that ask for the same layer at once the second waits until the first has made it.
     """
     folder = cache.absolute() / layer.digest
-    python = folder / "bin" / "python"
-    if (folder / _DONE).exists():
-        return python
+    cache.mkdir(parents=True, exist_ok=True)
+    with folder.with_suffix(".lock").open("w") as lock:  # closing it lets go, and so does the end of this process
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / _DONE).exists():
+            _make(layer, folder)
+    return folder / "bin" / "python"
+
+
+def _make(layer: Layer, folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)  # what an interruption has left
     venv.create(folder, symlinks=True)
     (packages,) = folder.glob("lib/python*/site-packages")
@@ -62,7 +70,7 @@ def build(layer: Layer, *, cache: Path) -> Path:
     index = ["--index-url", layer.index_url] if layer.index_url else []
     said = _pip(
         "--python",
-        str(python),
+        str(folder / "bin" / "python"),
         "install",
         "--no-compile",
         *index,
@@ -71,7 +79,6 @@ def build(layer: Layer, *, cache: Path) -> Path:
         *layer.requirements,
     )
     write_json(folder / _DONE, dataclasses.asdict(layer) | {"pip": said.splitlines()[-1:]})
-    return python
 
 
 def places(python: Path | None = None) -> list[str]:
