@@ -27,8 +27,6 @@ BEHAVIOURS = {
     "1.7": SLOW, "1.8": SLOW, "2.0": {}, "2.1": {}, "2.2": OTHER, "2.3": OTHER,
 }  # fmt: skip
 
-pytestmark = pytest.mark.exhaustive  # minutes: each version is an environment of its own
-
 
 class Desk:
     """A checkout with fake workers, pins and an index; `run` is the command there."""
