@@ -23,7 +23,7 @@ TINY = [
     Case(pipeline=name, size="tiny", stage=stage)
     for name in pipelines()
     for stage in VARIANTS
-    if stage in pipelines()[name].sizes["tiny"].bands and stage not in pipelines()[name].lacks
+    if stage in pipelines()[name].sizes["tiny"].bands and Case(pipeline=name, size="tiny", stage=stage).lacks is None
 ]
 
 
