@@ -11,6 +11,7 @@ from fixtures import parity
 from fixtures.lab import output_of
 from fixtures.pipelines import pipelines
 from fixtures.stages import STAGES, Phase
+from tests.postgres import running
 
 
 def pytest_addoption(parser):
@@ -113,3 +114,10 @@ def judge(build, look, references):
         )
 
     return verdict
+
+
+@pytest.fixture(scope="session")
+def postgres():
+    """A PostgreSQL server of this session's own; a skip with the reason where none is installed, in CI a failure."""
+    with running() as server:
+        yield server

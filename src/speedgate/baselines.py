@@ -106,8 +106,12 @@ def write_obtained(
     benchmarks_meta: Mapping[str, Mapping[str, Any]],
     machine_info: Mapping[str, Any],
     commit_info: Mapping[str, Any],
+    measured_at: str | None = None,
 ) -> Path:
-    """Replace `obtained.json` by `runs`; `failed` says why a case failed, `benchmarks_meta` which test owns it."""
+    """Replace `obtained.json` by `runs`; `failed` says why a case failed, `benchmarks_meta` which test owns it.
+
+    `measured_at` is the session's time, which its result files carry too; None for now.
+    """
     from pytest_benchmark import __version__
 
     reasons = {run.case_key: "no test benchmarked it" for run in runs if run.case_key not in benchmarks_meta}
@@ -127,7 +131,7 @@ def write_obtained(
         gpu_key=gpu_key,
         machine_info=machine_info,
         commit_info=commit_info,
-        datetime=datetime.datetime.now(datetime.UTC).isoformat(),
+        datetime=measured_at or datetime.datetime.now(datetime.UTC).isoformat(),
         version=__version__,
     )
     path = key_folder(root, gpu_key) / OBTAINED

@@ -17,6 +17,7 @@ from speedgate import (
     benchmark_json,
     cache_verbs,
     cli_bumps,
+    cli_history,
     families,
     publication,
     published,
@@ -89,6 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     cache_verbs.add(commands, command=_say)
     rendering.add_command(commands)
     cli_bumps.add_commands(commands)
+    cli_history.add_commands(commands)
     return parser
 
 

@@ -19,6 +19,7 @@ from speedgate.lock import recording_lock
 from speedgate.policy import Mode
 from speedgate.progress import Progress
 from speedgate.session import Session
+from speedgate.store import recorder
 
 SESSION = pytest.StashKey[Session]()
 PROGRESS = pytest.StashKey[Progress]()
@@ -32,6 +33,7 @@ REQUIRED_CLAIMS = frozenset({"recipe", "compile", "parity"})
 def pytest_addoption(parser: pytest.Parser) -> None:
     """The options that any suite would have."""
     options.add_options(parser)
+    recorder.add_option(parser)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -57,6 +59,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("results"):
         check_folder("--results", session.results)
     _point_storage(config, session)
+    recorder.register(config, session)
 
 
 def check_folder(option: str, folder: Path) -> None:
@@ -168,6 +171,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         if state.policy.mode is Mode.RECORD:
             session.config.stash[OPEN].enter_context(recording_lock(state.machine.key))
             baselines.set_aside(state.baselines_root, state.machine.key)
+        if session.config.pluginmanager.hasplugin("benchmark"):
             state.commit = session.config.hook.pytest_benchmark_generate_commit_info(config=session.config)
         if not options.live(session.config):
             state.baselines = baselines.load(state.baselines_root, state.machine.key)
@@ -183,7 +187,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
     """Say beforehand what an interruption would cost."""
     state = config.stash[SESSION]
-    problem = recordings.obstacle(state.commit) if state.commit else None
+    problem = recordings.obstacle(state.commit) if state.commit and state.policy.mode is Mode.RECORD else None
     return [f"speedgate: interrupted, this recording would start anew, for {problem}"] if problem else []
 
 
@@ -223,7 +227,8 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
             for key, item in state.benchmarks.items()
         },
         machine_info=machine_info,
-        commit_info=config.hook.pytest_benchmark_generate_commit_info(config=config),
+        commit_info=state.commit,
+        measured_at=state.measured_at,
     )
     if exitstatus == pytest.ExitCode.OK and not failed:  # what an interrupted recording has left is resumed
         recordings.discard(state.baselines_root, state.machine.key, case_keys=state.runs)

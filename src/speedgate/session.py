@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import math
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -31,6 +32,7 @@ class Session:
     against: str | None = None
     other_versions: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     commit: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    measured_at: str = dataclasses.field(default_factory=lambda: datetime.datetime.now(datetime.UTC).isoformat())
     monitor: Monitor = dataclasses.field(default_factory=HostMonitor)
     health: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     baselines: Mapping[str, Baseline] = dataclasses.field(default_factory=dict)
@@ -42,6 +44,7 @@ class Session:
     broken: dict[str, str] = dataclasses.field(default_factory=dict)
     elsewhere: dict[str, set[str]] = dataclasses.field(default_factory=dict)
     benchmarks: dict[str, Any] = dataclasses.field(default_factory=dict)
+    written: dict[str, Path] = dataclasses.field(default_factory=dict)
 
     def __repr__(self) -> str:
         return f"<gate {self.policy.mode.value}>"
@@ -249,6 +252,8 @@ class Session:
         run = self.runs.get(case_key)
         document = {
             "gpu_key": self.machine.key,
+            "measured_at": self.measured_at,
+            "commit": dict(self.commit),
             "machine": to_json(self.machine),
             "health": dict(self.health),
             "run": to_json(run) if run is not None else None,
@@ -259,4 +264,6 @@ class Session:
             document["against"] = to_json(self.comparisons[case_key])
         if case_key in self.benchmarks:
             self.benchmarks[case_key].extra_info["speedgate"] = document
-        write_json(self.results / f"{case_key.replace('/', '__')}.json", document)
+        path = self.results / f"{case_key.replace('/', '__')}.json"
+        write_json(path, document)
+        self.written[case_key] = path

@@ -13,7 +13,7 @@ import re
 import stat
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -34,7 +34,7 @@ _FOLDER = re.compile(rf"{_STAMP}|nightly|bump(?:/{_STAMP})?|bisect(?:/[\w.+-]+)?
 _RESULT = re.compile(rf"(?:(?:{_FOLDER.pattern})/)?[^/]+\.(?:json|md)")
 _VERDICT = "verdict.json"
 _REQUIRED = {"gpu_key", "machine", "health", "run", "verdicts"}
-_KNOWN = _REQUIRED | {"against", "iterations_per_s"}
+_KNOWN = _REQUIRED | {"against", "commit", "iterations_per_s", "measured_at"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -86,11 +86,15 @@ def read_archive(data: bytes) -> dict[str, bytes]:
 
 def cases(files: Mapping[str, bytes]) -> list[Case]:
     """The cases of all files that are to hold one, checked field by field; a `ValueError` where there is none."""
-    names = [name for name in sorted(files) if not is_word(name) and PurePosixPath(name).name != _VERDICT]
-    found = [_case(name, benchmark_json.parsed(files[name], path=Path(name))) for name in names]
+    found = [case(name, benchmark_json.parsed(files[name], path=Path(name))) for name in case_names(files)]
     if not found:
         raise ValueError("no result of a case; a run that measured nothing is no pass")
     return found
+
+
+def case_names(files: Iterable[str]) -> list[str]:
+    """The names of the files that are to hold a case, in order."""
+    return [name for name in sorted(files) if not is_word(name) and PurePosixPath(name).name != _VERDICT]
 
 
 def is_word(name: str) -> bool:
@@ -175,7 +179,8 @@ def _refuse_more_than(limit: int, count: int) -> None:
         raise ValueError(f"more than {limit} files; results are fewer")
 
 
-def _case(name: str, document: Any) -> Case:
+def case(name: str, document: Any) -> Case:
+    """The case of one result file; a `ValueError` names the file and the field that is wrong."""
     if not isinstance(document, dict):
         raise ValueError(f"{name}: expected the result of a case, found {type(document).__name__}")
     for problem, fields in (("missing", _REQUIRED - set(document)), ("unknown", set(document) - _KNOWN)):

@@ -1,0 +1,99 @@
+"""`speedgate history`: upgrade a history, and runs into one and out of one."""
+
+from __future__ import annotations
+
+import argparse
+import collections
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from speedgate.store import urls
+
+if TYPE_CHECKING:
+    from speedgate.store.entries import Entry
+
+PARQUET, JSON = ".parquet", ".json"
+
+
+def add_commands(commands: Any) -> None:
+    """Register them."""
+    history = commands.add_parser("history", help="runs over commits and machines, in SQLite or PostgreSQL")
+    verbs = history.add_subparsers(required=True, metavar="COMMAND")
+
+    importing = verbs.add_parser("import", help="add runs; what is there already is not added again")
+    importing.add_argument(
+        "paths", nargs="+", type=Path, metavar="PATH",
+        help="a results folder, a pytest-benchmark file of ours (a baseline too), or an exported .parquet",
+    )  # fmt: skip
+    _add_url(importing)
+    importing.set_defaults(command=_import)
+
+    exporting = verbs.add_parser("export", help="write all runs, or some, to one file")
+    exporting.add_argument(
+        "file", type=Path, metavar="FILE", help="FILE.parquet, or FILE.json for pytest-benchmark compare"
+    )
+    exporting.add_argument("--gpu-key", metavar="KEY", help="of this machine only")
+    exporting.add_argument("--case", metavar="KEY", help="of this case only")
+    _add_url(exporting)
+    exporting.set_defaults(command=_export)
+
+    upgrade = verbs.add_parser("upgrade", help="bring an older history to the schema of this version")
+    _add_url(upgrade)
+    upgrade.set_defaults(command=_upgrade)
+
+
+def _add_url(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--history", default=urls.of_file(urls.FILE), metavar="URL", help=f"{urls.VALID} (default: %(default)s)"
+    )
+
+
+def _import(options: argparse.Namespace) -> list[str]:
+    """Look at everything before anything is written: of a file that is cut short nothing is taken."""
+    from speedgate.store import database, writing
+
+    urls.parsed(options.history)
+    sources = {path: _source(path) for path in options.paths}
+    for source in sources.values():
+        collections.deque(source, maxlen=0)
+    database.prepare(options.history)
+    for path, source in sources.items():
+        done = writing.add(options.history, source)
+        _say(f"{path}: {done.added} added, {done.known} there already")
+    return []
+
+
+def _export(options: argparse.Namespace) -> list[str]:
+    from speedgate.store import exchange, parquet, reading
+
+    writers = {PARQUET: parquet.write, JSON: exchange.write}
+    if options.file.suffix not in writers:
+        raise ValueError(f"{options.file}: expected a name that ends in {' or '.join(writers)}")
+    found = reading.entries(options.history, gpu_key=options.gpu_key, case_key=options.case)
+    count = writers[options.file.suffix](options.file, found)
+    _say(f"{options.file}: {count} runs")
+    return []
+
+
+def _upgrade(options: argparse.Namespace) -> list[str]:
+    from speedgate.store import database
+
+    before, after = database.upgrade(options.history)
+    _say(f"{urls.shown(options.history)}: schema {before or 'none'} before, {after} now")
+    return []
+
+
+def _source(path: Path) -> Iterable[Entry]:
+    from speedgate import untrusted
+    from speedgate.store import entries, exchange, parquet
+
+    if path.is_dir():
+        return entries.from_results(untrusted.read_folder(path))
+    return parquet.Rows(path=path) if path.suffix == PARQUET else exchange.read(path)
+
+
+def _say(line: str) -> None:
+    from speedgate.cli import printable
+
+    print(printable(line), flush=True)

@@ -1,0 +1,108 @@
+"""A history as one pytest-benchmark file, which `pytest-benchmark compare` reads, and such files as entries.
+
+Three kinds of file are read: our exports, what `pytest bench --benchmark-json` writes, and baselines. A benchmark of an export
+carries the whole entry in `extra_info["speedgate"]`; entries without a round have no statistics and stand beside the benchmarks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from speedgate import benchmark_json
+from speedgate.benchmark_json import BLOCK, PUBLISHED
+from speedgate.records import write_json
+from speedgate.store.entries import Entry, from_document, from_result
+
+FORMAT = "history"
+_LAYOUT_VERSION = "5.3.1"  # fixed, so that an export does not change with the installed pytest-benchmark
+# What a baseline says of a publication, beside what every benchmark says.
+_FIGURES = ("process_medians_s", "peak_bytes", "note", "repeat_latencies_s")
+
+
+def write(path: Path, entries: Iterable[Entry]) -> int:
+    """Write entries as one file, replaced at once; how many there were. A `ValueError` where there are none."""
+    found = list(entries)
+    if not found:
+        raise ValueError(f"{path}: the history holds no such run; nothing was written")
+    timed = [entry for entry in found if entry.seconds]
+    gpu_keys = sorted({entry.case.gpu_key for entry in found})
+    document = {
+        "machine_info": {BLOCK: {"gpu_keys": gpu_keys}},
+        "commit_info": {"id": None, "time": None, "dirty": False, "project": "speedgate history"},
+        "benchmarks": [_benchmark(entry) for entry in timed],
+        "datetime": max(entry.measured_at for entry in found),
+        "version": _LAYOUT_VERSION,
+        BLOCK: {
+            "format": FORMAT,
+            "without_rounds": [entry.document() for entry in found if not entry.seconds],
+        },
+    }
+    write_json(path, document)
+    return len(found)
+
+
+def read(path: Path) -> list[Entry]:
+    """The entries of a file; a `ValueError` names the file and the place, and then none of it is to be taken."""
+    document = benchmark_json.read(path)
+    ours = document.get(BLOCK) if isinstance(document, dict) else None
+    if isinstance(ours, dict) and ours.get("format") == FORMAT:
+        return list(_exported(document, ours, path=path))
+    blocks = list(benchmark_json.blocks(document, where=str(path)))
+    if all("verdicts" in block for _, block in blocks):
+        return [from_result(block, where=where) for where, block in blocks]
+    return list(_baselines(document, blocks, path=path))
+
+
+def _benchmark(entry: Entry) -> dict[str, Any]:
+    """One row of a comparison: the case, and which run of it."""
+    commit = (entry.commit_id or "no commit")[:12]
+    name = f"{entry.case.case_key}[{entry.measured_at[:19]} {commit} {entry.run_id[:8]}]"
+    return benchmark_json.benchmark(
+        entry.document(),
+        name=name,
+        fullname=f"{entry.case.gpu_key}: {name}",
+        group=f"{entry.case.case_key} on {entry.case.gpu_key}",
+        seconds=entry.seconds,
+        options={"timer": "speedgate"},
+    )
+
+
+def _exported(document: Mapping[str, Any], ours: Mapping[str, Any], *, path: Path) -> Iterator[Entry]:
+    if document.get("benchmarks"):
+        for where, block in benchmark_json.blocks(document, where=str(path)):
+            yield from_document(block, where=where)
+    others = ours.get("without_rounds")
+    if not isinstance(others, list):
+        raise ValueError(f"{path}: {BLOCK}.without_rounds: expected a list")
+    for index, other in enumerate(others):
+        yield from_document(other, where=f"{path}: {BLOCK}.without_rounds[{index}]")
+
+
+def _baselines(document: Any, blocks: list[tuple[str, dict[str, Any]]], *, path: Path) -> Iterator[Entry]:
+    """The runs of a baseline file: each as its session's result file has it, but for the verdicts."""
+    machine = document.get("machine_info")
+    machine = machine if isinstance(machine, dict) else {}
+    ours = machine.get(BLOCK)
+    gpu_key = ours.get("gpu_key") if isinstance(ours, dict) else None
+    if not isinstance(gpu_key, str):
+        raise ValueError(
+            f"{path}: machine_info.{BLOCK}.gpu_key: missing; figures of a family are of no machine's history"
+        )
+    baselines = benchmark_json.baselines(document, path=path, gpu_key=gpu_key)
+    for (where, block), baseline in zip(blocks, baselines, strict=True):
+        session = {
+            "gpu_key": gpu_key,
+            "case_key": baseline.case_key,
+            "source": baseline.source,
+            "measured_at": document.get("datetime"),
+            "commit": document.get("commit_info"),
+            "machine": machine.get("gpu") or machine.get("host") or {},
+            "health": {},
+            "verdicts": [],
+            "run": block.get("run"),
+        }
+        if baseline.source == PUBLISHED:
+            session["published"] = {name: block[name] for name in _FIGURES if name in block}
+        yield from_document(session, where=where)

@@ -1,0 +1,101 @@
+"""`--history URL`: each case of a session into a history, after the last measurement and never during one.
+
+The case's result file is what is uploaded. It stays where it is, so whatever becomes of the upload, one command repeats it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import enum
+
+import pytest
+
+from speedgate.session import Session
+from speedgate.store import urls
+
+NAME = "speedgate-history"
+
+
+class Failed(enum.IntEnum):
+    """Exit statuses of a session whose upload failed; pytest's own are below 10. Any other status stays as it is."""
+
+    UPLOAD = 10  # and nothing else
+    UPLOAD_AND_TESTS = 11  # a red verdict too, or another failed test
+
+
+def add_option(parser: pytest.Parser) -> None:
+    """Register it."""
+    parser.getgroup("speedgate").addoption(
+        "--history",
+        nargs="?",
+        const=True,
+        type=_url,
+        metavar="URL",
+        help=f"add each case to this history when the session ends: {urls.VALID} (without URL: {urls.FILE})",
+    )
+
+
+def register(config: pytest.Config, session: Session) -> None:
+    """Watch the session, where `--history` was given."""
+    url = config.getoption("history")
+    if url is not None:
+        file = urls.of_file(config.rootpath / urls.FILE)
+        config.pluginmanager.register(Recorder(url=file if url is True else url, session=session), NAME)
+
+
+class Recorder:
+    """Checks the history before anything is measured, and uploads to it after everything was."""
+
+    def __init__(self, *, url: str, session: Session) -> None:
+        self.url = url
+        self.session = session
+        self.says: list[str] = []
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Reach it and see its schema, if something will be measured; make it if there is none."""
+        if session.config.option.collectonly or not any(
+            "gate" in getattr(i, "fixturenames", ()) for i in session.items
+        ):
+            return
+        from speedgate.store import database
+
+        try:
+            database.prepare(self.url)
+        except (OSError, ValueError) as error:
+            raise pytest.UsageError(f"--history: {error}") from error
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Upload what this session wrote, and let the exit status say so if that failed."""
+        if not self.session.written:
+            return
+        try:
+            self.says = [self._upload()]
+        except (OSError, ValueError) as error:
+            self.says = [
+                f"history: NOT UPLOADED: {error}",
+                f"upload it later: {urls.command('import', str(self.session.results), url=self.url)}",
+            ]
+            statuses = {pytest.ExitCode.OK: Failed.UPLOAD, pytest.ExitCode.TESTS_FAILED: Failed.UPLOAD_AND_TESTS}
+            session.exitstatus = statuses.get(session.exitstatus, session.exitstatus)  # type: ignore[call-overload]
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Below the report: what was added, or the command that adds it later."""
+        for line in self.says:
+            terminalreporter.write_line(line, red=len(self.says) > 1)
+
+    def _upload(self) -> str:
+        from speedgate.store import entries, writing
+
+        files = {path.name: path.read_bytes() for path in self.session.written.values()}
+        done = writing.add(self.url, entries.from_results(files))
+        known = f", {done.known} there already" if done.known else ""
+        return f"history: {done.added} runs added to {urls.shown(self.url)}{known}"
+
+
+def _url(text: str) -> str:
+    try:
+        return urls.checked(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error

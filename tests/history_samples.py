@@ -1,0 +1,87 @@
+"""Results, entries and whole histories for the tests of what keeps and reads them."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from pathlib import Path
+from typing import Any
+
+from speedgate.records import to_json, write_json
+from speedgate.store import database, schema
+from speedgate.store.entries import Entry, from_result
+from tests.artifacts import result
+from tests.baseline_samples import INT8, KEY, make_run
+
+START = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
+PARITY = {"ssim": 0.9965, "step_error": None}
+
+
+def commit(number: int, *, dirty: bool = False) -> dict[str, Any]:
+    """What pytest-benchmark says of the numbered commit."""
+    return {"id": f"{number:040x}", "time": None, "dirty": dirty, "project": "p", "branch": "main"}
+
+
+def at(number: int) -> str:
+    """The hour of the numbered run."""
+    return (START + datetime.timedelta(hours=number)).isoformat()
+
+
+def document(case_key: str = INT8, *, number: int = 0, **changes: Any) -> dict[str, Any]:
+    """The result file of the numbered run of a case."""
+    run = to_json(make_run(case_key, medians_s=(2.4 + number / 1000, 2.45, 2.5)))
+    own = {"measured_at": at(number), "commit": commit(number), "run": run | {"parity": PARITY}}
+    read: dict[str, Any] = json.loads(json.dumps(result(case_key, **own | changes)))
+    return read
+
+
+def entry(case_key: str = INT8, *, number: int = 0, **changes: Any) -> Entry:
+    """What a history keeps of it."""
+    return from_result(document(case_key, number=number, **changes), where="sample")
+
+
+def session_folder(folder: Path, *documents: dict[str, Any]) -> Path:
+    """A results folder, as `pytest bench --results` leaves it."""
+    for one in documents or (document(),):
+        name = f"{one['run']['case_key'].replace('/', '__')}.json" if one["run"] else "lost.json"
+        write_json(folder / name, one)
+    return folder
+
+
+def case_keys(count: int) -> list[str]:
+    """Distinct ones."""
+    return [f"pipeline{index:05d}/int8/1024px-30steps-b1" for index in range(count)]
+
+
+def fill(url: str, *, cases: int, runs: int, gpu_key: str = KEY) -> None:
+    """A history of `runs` runs of `cases` cases, five processes each, rows in bulk and without their documents."""
+    database.prepare(url)
+    tables = schema.tables()
+    versions = dict.fromkeys(("torch", "torch_git", "diffusers", "torchao", "triton"), "1.2.3.dev20260101+cu130")
+    keys = case_keys(cases)
+    with database.opened(url, write=True) as engine, engine.begin() as connection:
+        connection.execute(tables.environments.insert(), [{"environment_id": "e", "versions": versions}])
+        for row in _rows(gpu_key, runs):  # as sessions add them: all cases of one, then of the next
+            many = [row | {"case_key": key, "run_id": schema.digest([key, row["measured_at"]])} for key in keys]
+            connection.execute(tables.runs.insert(), many)
+
+
+def _rows(gpu_key: str, count: int) -> list[dict[str, Any]]:
+    return [
+        {
+            "gpu_key": gpu_key,
+            "commit_id": f"{number:040x}",
+            "dirty": False,
+            "measured_at": (START + datetime.timedelta(hours=number)).isoformat(timespec="microseconds"),
+            "source": "recorded",
+            "process_medians_s": [2.4 + number / 7000 + process / 900 for process in range(5)],
+            "peak_bytes": 9 * 2**30,
+            "ssim": 0.9965,
+            "first_image_s": 31.25,
+            "cache": "cold cache",
+            "fingerprint": "f00d",
+            "outcome": "PASS",
+            "environment_id": "e",
+        }
+        for number in range(count)
+    ]

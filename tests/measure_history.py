@@ -1,0 +1,77 @@
+"""`python -m tests.measure_history series|writers [URL]`: the figures that README states of a history.
+
+`URL` has to be of an empty database; without it, one of a PostgreSQL server started for this. Needs an idle machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import time
+from collections.abc import Sequence
+
+from speedgate.store import database, reading, writing
+from tests.history_samples import case_keys, entry, fill
+from tests.postgres import running
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(prog="python -m tests.measure_history")
+    parser.add_argument("what", choices=("series", "writers"))
+    parser.add_argument("url", nargs="?")
+    parser.add_argument("--cases", type=int, default=500)
+    parser.add_argument("--runs", type=int, default=1000)
+    parser.add_argument("--writers", type=int, default=16)
+    options = parser.parse_args(argv)
+    if options.url is None:
+        with running() as server:
+            options.url = server.create("measure")
+            measure(options)
+    else:
+        measure(options)
+
+
+def measure(options: argparse.Namespace) -> None:
+    """What was asked for."""
+    if options.what == "series":
+        measure_series(options.url, cases=options.cases, runs=options.runs)
+    else:
+        measure_writers(options.url, writers=options.writers, runs=options.runs)
+
+
+def measure_series(url: str, *, cases: int, runs: int) -> None:
+    """Read every series, and one of them."""
+    fill(url, cases=cases, runs=runs)
+    started_s, used_s = time.perf_counter(), time.process_time()
+    found = reading.series(url)
+    took_s, used_s = time.perf_counter() - started_s, time.process_time() - used_s
+    print(
+        f"all: {took_s:.2f} s, {used_s:.2f} s of them this process's, for {sum(len(one.points) for one in found)} points"
+    )
+    started_s = time.perf_counter()
+    (one,) = reading.series(url, case_key=found[len(found) // 2].case_key)
+    print(f"one: {time.perf_counter() - started_s:.3f} s for {len(one.points)} points")
+
+
+def measure_writers(url: str, *, writers: int, runs: int) -> None:
+    """As many processes at once, each with `runs` transactions of its own; every run twice."""
+    database.prepare(url)
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(writers) as pool:
+        pool.starmap(write, [(url, number, 0) for number in range(writers)], chunksize=1)  # what starts, and imports
+        started_s = time.perf_counter()
+        done = pool.starmap(write, [(url, number // 2, runs) for number in range(writers)], chunksize=1)
+        seconds = time.perf_counter() - started_s
+    added, known = sum(one.added for one in done), sum(one.known for one in done)
+    print(f"{writers} writers: {seconds:.2f} s for {added} runs added and {known} there already")
+
+
+def write(url: str, writer: int, runs: int) -> writing.Added:
+    """What one writer does: its own case, which another one may be writing too."""
+    (key,) = case_keys(writer + 1)[-1:]
+    return writing.add(url, (entry(key, number=number) for number in range(runs)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,245 @@
+"""`speedgate history import` and `export`: what goes out and in again is the same, and what was cut short is no run."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("sqlalchemy", reason="needs the history extra: pip install 'speedgate[history]'")
+
+from speedgate.cli import main
+from speedgate.records import write_json
+from speedgate.store import reading, urls, writing
+from speedgate.store.entries import from_result
+from tests.artifacts import HOSTILE
+from tests.baseline_samples import BF16, INT8, KEY, make_document, make_run, obtain
+from tests.history_samples import document, entry, session_folder
+
+ROOT = Path(__file__).parents[1]
+PUBLISHED = ROOT / "baselines" / KEY / "0001_published.json"
+FAMILY = ROOT / "baselines" / "family-a100" / "0001_published_throughput.json"
+FORMATS = ("parquet", "json")
+
+
+def new(tmp_path: Path, name: str) -> str:
+    """The URL of a history that is not there yet."""
+    return urls.of_file(tmp_path / f"{name}.sqlite")
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    """A history of every kind of run: measured, lost, published, and one that wants to be more than text."""
+    url = new(tmp_path, "history")
+    assert main(["history", "import", str(PUBLISHED), "--history", url]) == 0
+    hostile = document(BF16, gpu_key=HOSTILE[:150], number=5)
+    hostile["verdicts"][0]["sentence"] = HOSTILE + "\0"
+    hostile["run"]["environment"] = {"torch": HOSTILE}
+    lost = document(outcome="INVALID", run=None, number=6)
+    samples = [
+        *(entry(number=number) for number in range(3)),
+        *(from_result(one, where="s") for one in (hostile, lost)),
+    ]
+    writing.add(url, samples)
+    return url
+
+
+def history(*arguments: Any) -> int:
+    """What the command ends with."""
+    return main(["history", *map(str, arguments)])
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_a_round_trip_changes_nothing(url, tmp_path, suffix):
+    """Exported, imported into an empty history and exported again: the same bytes."""
+    first, second, other = tmp_path / f"1.{suffix}", tmp_path / f"2.{suffix}", new(tmp_path, "other")
+
+    assert history("export", first, "--history", url) == 0
+    assert history("import", first, "--history", other) == 0
+    assert history("export", second, "--history", other) == 0
+
+    assert first.read_bytes() == second.read_bytes()
+    assert reading.series(url, source=None) == reading.series(other, source=None)
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_an_import_of_what_is_there_adds_nothing(url, tmp_path, suffix, capsys):
+    """A history's own export holds nothing new to it."""
+    history("export", tmp_path / f"1.{suffix}", "--history", url)
+
+    assert history("import", tmp_path / f"1.{suffix}", "--history", url) == 0
+    assert "0 added, 29 there already" in capsys.readouterr().out
+
+
+def test_postgresql_and_sqlite_hold_the_same(postgres, url, tmp_path):
+    """To the byte: no number was rounded, no text changed, no order another one."""
+    there = postgres.create("exchange")
+    first, second = tmp_path / "1.json", tmp_path / "2.json"
+    history("export", first, "--history", url)
+
+    assert history("import", first, "--history", there) == 0
+    assert history("export", second, "--history", there) == 0
+
+    assert first.read_bytes() == second.read_bytes()
+    assert reading.series(there, source=None) == reading.series(url, source=None)
+
+
+def test_pytest_benchmark_compares_an_export(url, tmp_path):
+    """Its own command shows the runs of a case side by side."""
+    history("export", tmp_path / "1.json", "--history", url, "--case", INT8, "--gpu-key", KEY)
+    command = [sys.executable, "-m", "pytest_benchmark", "compare", "1.json", "--columns=median,rounds"]
+
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stderr
+    assert f"benchmark '{INT8} on {KEY}': 4 tests" in done.stdout  # three of ours and the published one
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.99])
+def test_a_file_that_was_cut_short_is_refused_as_a_whole(url, tmp_path, suffix, share, capsys):
+    """One line names it, and nothing of it is in the history."""
+    path, other = tmp_path / f"1.{suffix}", new(tmp_path, "other")
+    history("export", path, "--history", url)
+    path.write_bytes(path.read_bytes()[: round(share * path.stat().st_size)])
+
+    assert history("import", path, "--history", other) == 2
+
+    said = capsys.readouterr().err
+    assert str(path) in said
+    assert said.count("\n") == 1
+    assert not (tmp_path / "other.sqlite").exists()
+
+
+def test_a_result_that_was_cut_short_lets_none_of_its_folder_in(tmp_path, capsys):
+    """Half of a session would look like a whole one."""
+    folder = session_folder(tmp_path / "results", document(INT8), document(BF16))
+    path = next(folder.iterdir())
+    path.write_bytes(path.read_bytes()[:-30])
+
+    assert history("import", folder, "--history", new(tmp_path, "other")) == 2
+    assert f"{path.name}: not JSON" in capsys.readouterr().err
+    assert not (tmp_path / "other.sqlite").exists()
+
+
+def test_an_edited_parquet_file_is_refused(url, tmp_path, capsys):
+    """A run whose key is not the digest of what stands beside it."""
+    from pyarrow import parquet
+
+    path = tmp_path / "1.parquet"
+    history("export", path, "--history", url)
+    table = parquet.read_table(path)
+    rows = [row | {"run_id": "0" * 64} for row in table.to_pylist()]
+    parquet.write_table(table.from_pylist(rows, schema=table.schema), path)
+
+    assert history("import", path, "--history", new(tmp_path, "other")) == 2
+    assert "row 0: run_id is not the digest of its document" in capsys.readouterr().err
+
+
+def test_a_parquet_file_of_something_else_is_refused(tmp_path, capsys):
+    """One line names the file."""
+    import pyarrow
+    from pyarrow import parquet
+
+    path = tmp_path / "other.parquet"
+    parquet.write_table(pyarrow.table({"document": ["{}"], "more": [1]}), path)
+
+    assert history("import", path, "--history", new(tmp_path, "other")) == 2
+    assert "not a whole Parquet file of a history" in capsys.readouterr().err
+
+
+def test_what_pytest_benchmark_saved_is_imported(tmp_path):
+    """Each benchmark of `pytest bench --benchmark-json` carries its result, and is the run that its folder holds."""
+    url, result = new(tmp_path, "history"), document()
+    saved = make_document()
+    saved["benchmarks"][0]["extra_info"]["speedgate"] = result
+    write_json(tmp_path / "saved.json", saved)
+
+    assert history("import", tmp_path / "saved.json", session_folder(tmp_path / "results"), "--history", url) == 0
+    assert [len(one.points) for one in reading.series(url)] == [1]
+
+
+def test_published_figures_are_kept_apart(url):
+    """They are in the history and in no series of ours, unless they are asked for."""
+    assert sum(len(one.points) for one in reading.series(url)) == 5
+    assert sum(len(one.points) for one in reading.series(url, source="published")) == 24
+
+
+def test_a_family_is_no_machine(tmp_path, capsys):
+    """What was published for all A100 has no GPU key that a series could stand under."""
+    assert history("import", FAMILY, "--history", new(tmp_path, "other")) == 2
+    assert "figures of a family are of no machine's history" in capsys.readouterr().err
+
+
+def test_a_recording_that_failed_is_refused(tmp_path, capsys):
+    """Without its verdicts it would look like a good run; its results folder has them."""
+    path = obtain(tmp_path, make_run(), failed={INT8: "test_parity"})
+
+    assert history("import", path, "--history", new(tmp_path, "other")) == 2
+    assert "a failing case is never a baseline" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["figures.csv", "figures"])
+def test_an_export_has_one_of_two_formats(url, tmp_path, name, capsys):
+    """The choices are named."""
+    assert history("export", tmp_path / name, "--history", url) == 2
+    assert "expected a name that ends in .parquet or .json" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_an_empty_export_is_an_error(url, tmp_path, suffix, capsys):
+    """A case that was misspelt leaves no file that looks like an answer."""
+    assert history("export", tmp_path / f"1.{suffix}", "--history", url, "--case", "sdxl/int9") == 2
+    assert "holds no such run" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["history.sqlite"]
+
+
+def test_a_missing_history_is_an_error(tmp_path, capsys):
+    """Reading makes no file."""
+    assert history("export", tmp_path / "1.json", "--history", new(tmp_path, "other")) == 2
+    assert "there is no such file" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("arguments", [("import", PUBLISHED), ("export", "1.json"), ("upgrade",)])
+def test_a_missing_extra_is_one_line(tmp_path, monkeypatch, capsys, arguments):
+    """The command that installs it is named."""
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+
+    assert history(*arguments, "--history", new(tmp_path, "other")) == 2
+    assert "pip install 'speedgate[history]'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("history.sqlite", "history.sqlite: expected a URL, sqlite:///FILE or"),
+        ("mysql://me:secret@host/db", "mysql://...: expected sqlite:///FILE or"),
+        ("sqlite://", "what is in memory is lost"),
+        ("sqlite:///:memory:", "what is in memory is lost"),
+        ("postgresql://me:secret@host:port/db", "not a URL that can be read"),
+        ("postgresql://me:secret@127.0.0.1:1/db", "history postgresql://me@127.0.0.1:1/db: connection failed"),
+        ("postgresql://me@127.0.0.1:1/db?password=secret", "history postgresql://me@127.0.0.1:1/db: connection failed"),
+    ],
+)
+def test_a_url_that_leads_nowhere_is_one_line_without_its_password(url, said, capsys):
+    """What it should look like, or what the server said."""
+    assert history("import", PUBLISHED, "--history", url) == 2
+
+    err = capsys.readouterr().err
+    assert said in err
+    assert "secret" not in err
+    assert err.count("\n") == 1
+
+
+def test_a_driver_that_repeats_the_password_is_not_repeated():
+    """libpq quotes what it cannot parse."""
+    url = "postgresql://me:s3cr3t@host/db"
+
+    assert urls.scrubbed("invalid\n port in s3cr3t@host", url) == "invalid port in ***@host"
+    assert urls.command("import", "my results", url=url) == (
+        "PGPASSWORD=... speedgate history import 'my results' --history postgresql://me@host/db"
+    )

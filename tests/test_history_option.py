@@ -1,0 +1,162 @@
+"""`pytest bench --history URL`: uploaded after everything was measured, and never in the way of a verdict."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("sqlalchemy", reason="needs the history extra: pip install 'speedgate[history]'")
+
+from speedgate.cli import main
+from speedgate.store import database, reading, urls
+from tests.suite import Folder, Suite, red
+
+SHORT = (
+    "--stage=fp32",
+    "--rounds=4",
+    "-k",
+    "(latency or recipe) and not full_recipe",
+    "--history=sqlite:///history.sqlite",
+)
+COMMIT = """
+
+def pytest_benchmark_generate_commit_info():
+    return {"id": "abc123", "dirty": True, "time": None, "project": "p", "branch": "b"}
+"""
+# Between the check before the first case and the upload after the last.
+LOST = """
+
+def pytest_runtest_logfinish(nodeid, location):
+    import pathlib
+
+    pathlib.Path("history.sqlite").write_bytes(b"gone" * 2000)
+"""
+
+
+@pytest.fixture
+def suite(tmp_path: Path) -> Suite:
+    return Suite(Folder(tmp_path))
+
+
+def append(suite: Suite, hook: str) -> None:
+    """Another hook of the suite's own."""
+    with (suite.path / "conftest.py").open("a") as conftest:
+        conftest.write(hook)
+
+
+def history(suite: Suite) -> str:
+    """The URL that `SHORT` names, from here."""
+    return urls.of_file(suite.path / "history.sqlite")
+
+
+def points(suite: Suite) -> list[Any]:
+    """Of the one series that there is."""
+    (series,) = reading.series(history(suite))
+    assert series.gpu_key == suite.machine.key
+    return list(series.points)
+
+
+def test_each_session_adds_its_cases_once(suite):
+    """A session is a point; its results folder, imported later, is no other one."""
+    append(suite, COMMIT)
+
+    for _ in range(2):
+        result = suite.run(*SHORT)
+        result.stdout.fnmatch_lines(["history: 1 runs added to sqlite:///history.sqlite"])
+        assert result.ret == 0
+
+    assert [(point.commit, point.dirty, len(point.process_medians_s)) for point in points(suite)] == [
+        ("abc123", True, 1)
+    ] * 2
+    assert main(["history", "import", str(suite.path / "results"), "--history", history(suite)]) == 0
+    assert len(points(suite)) == 2
+
+
+def test_a_recording_is_the_same_run_as_the_file_that_it_wrote(suite, capsys):
+    """Importing the baseline after the session adds nothing."""
+    result = suite.run(
+        "--gate=record", "--processes=5", "--rounds=4", "--stage=fp32", "--history=sqlite:///history.sqlite"
+    )
+    obtained = suite.path / "baselines" / suite.machine.key / "obtained.json"
+
+    assert red(result) == []
+    assert main(["history", "import", str(obtained), "--history", history(suite)]) == 0
+    assert "0 added, 1 there already" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("wrong", "status", "red_tests"),
+    [({}, 10, []), ({"structure": {"unet.linears": 0}}, 11, ["test_recipe[sdxl-tiny-fp32]"])],
+)
+def test_a_failed_upload_is_said_and_hides_no_verdict(suite, monkeypatch, wrong, status, red_tests):
+    """The exit status tells both apart, the results are on disk, and the command that is printed uploads them."""
+    append(suite, LOST)
+    suite.misbehave(fp32=wrong)
+
+    result = suite.run(*SHORT)
+
+    assert (result.ret, red(result)) == (status, red_tests)
+    assert "history: NOT UPLOADED: history sqlite:///history.sqlite: file is not a database" in result.outlines
+    (command,) = [line for line in result.outlines if line.startswith("upload it later: speedgate ")]
+    (suite.path / "history.sqlite").unlink()
+    monkeypatch.chdir(suite.path)
+    assert main(shlex.split(command.partition("speedgate ")[2])) == 0
+    assert len(points(suite)) == 1
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        (
+            "postgresql://me:secret@127.0.0.1:1/db",
+            r"--history: history postgresql://me@127\.0\.0\.1:1/db: connection failed: .*",
+        ),
+        ("sqlite:////proc/history.sqlite", r"--history: .*"),
+    ],
+)
+def test_a_history_that_cannot_be_reached_stops_before_anything_is_measured(suite, url, said):
+    """Exit status 4, one line, no password and no worker."""
+    result = suite.run(*SHORT, f"--history={url}")
+
+    assert result.ret == 4
+    assert re.search(said, result.stderr.str() + result.stdout.str())
+    assert "secret" not in result.stderr.str() + result.stdout.str()
+    assert not (suite.path / "builds.log").exists()
+
+
+def test_a_history_of_a_later_version_stops_before_anything_is_measured(suite):
+    """The command that upgrades the software is named."""
+    import sqlalchemy as sa
+
+    database.prepare(history(suite))
+    with database.opened(history(suite), write=True) as engine, engine.begin() as connection:
+        connection.execute(sa.text("UPDATE speedgate_schema SET version_num = '9999'"))
+
+    result = suite.run(*SHORT)
+
+    assert result.ret == 4
+    assert "pip install --upgrade speedgate" in result.stderr.str()
+    assert not (suite.path / "builds.log").exists()
+
+
+def test_a_folder_is_no_history(suite):
+    """`pytest --history bench/` is told where the URL ends."""
+    result = suite.pytester.runpytest_subprocess("--history", "bench/")
+
+    assert result.ret == 4
+    assert "bench/: expected a URL, sqlite:///FILE or" in result.stderr.str()
+    assert "write --history=URL" in result.stderr.str()
+
+
+def test_a_bare_option_is_a_file_of_the_checkout(suite):
+    """Beside the results, and only once something is measured."""
+    path = suite.path / urls.FILE
+
+    assert suite.run("--stage=fp32", "--collect-only", "--history").ret == 0
+    assert not path.exists()
+    assert suite.run(*SHORT[:-1], "--history").ret == 0
+    assert len(reading.series(urls.of_file(path))) == 1

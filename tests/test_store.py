@@ -1,0 +1,284 @@
+"""A history in an SQLite file: what goes in comes out, once, and what is not sound or too new is refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("sqlalchemy", reason="needs the history extra: pip install 'speedgate[history]'")
+
+from speedgate.cli import main
+from speedgate.records import write_json
+from speedgate.store import database, entries, reading, urls, writing
+from tests.artifacts import HOSTILE
+from tests.baseline_samples import BF16, INT8, obtain
+from tests.history_samples import at, commit, document, entry, fill, session_folder
+
+ROOT = Path(__file__).parents[1]
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+LATER = """
+import sqlalchemy as sa
+from alembic import op
+
+revision, down_revision = "9999", "0001"
+
+
+def upgrade():
+    op.add_column("speedgate_runs", sa.Column("later", sa.Text, server_default="yes"))
+"""
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    """An empty history."""
+    url = urls.of_file(tmp_path / "history.sqlite")
+    database.prepare(url)
+    return url
+
+
+@pytest.fixture
+def later(tmp_path: Path) -> tuple[Path, ...]:
+    """Where a later version of speedgate has its steps."""
+    (tmp_path / "later").mkdir()
+    (tmp_path / "later" / "v9999_later.py").write_text(LATER)
+    return (*database.VERSIONS, tmp_path / "later")
+
+
+def everything(url: str) -> list[Any]:
+    """All that a history holds."""
+    return [one.document() for one in reading.entries(url)]
+
+
+def test_a_point_is_what_the_run_measured(url):
+    """Figures, versions, verdict and commit of a run come back as they were uploaded."""
+    sample = entry(number=3)
+    writing.add(url, [sample])
+
+    ((point,),) = [one.points for one in reading.series(url)]
+
+    assert sample.case.run is not None
+    assert point.process_medians_s == sample.case.run.process_medians_s
+    assert (point.run_id, point.measured_at) == (sample.run_id, "2026-01-01T03:00:00.000000+00:00")
+    assert (point.commit, point.dirty, point.outcome) == (commit(3)["id"], False, "PASS")
+    assert (point.peak_bytes, point.ssim, point.first_image_s, point.cache) == (9, 0.9965, 4.0, "cold cache")
+    assert (point.fingerprint, point.versions) == ("f00d", {"torch": "2.13.0"})
+
+
+def test_everything_that_was_uploaded_is_kept(url):
+    """Raw seconds of each process, components, parity, cold start, health and verdicts: nothing is summed up and thrown away."""
+    sample = document(health={"load_1min": 0.5})
+    writing.add(url, [entries.from_result(sample, where="sample")])
+
+    (kept,) = everything(url)
+
+    assert {name: kept[name] for name in sample} == sample | {"measured_at": kept["measured_at"]}
+
+
+def test_a_retried_upload_adds_nothing(url):
+    """The same results are the same runs, however often they are sent."""
+    samples = [entry(number=number) for number in range(3)]
+    writing.add(url, samples)
+
+    assert writing.add(url, samples) == writing.Added(added=0, known=3)
+    assert len(everything(url)) == 3
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"measured_at": at(7)}, {"commit": commit(7)}, {"gpu_key": "another"}, {"run": document(number=7)["run"]}],
+)
+def test_another_run_is_another_point(url, changes):
+    """Another time, commit, machine or figure is no retry."""
+    samples = [document(), document() | changes]
+
+    done = writing.add(url, [entries.from_result(one, where="sample") for one in samples])
+
+    assert done == writing.Added(added=2, known=0)
+
+
+def test_a_recording_and_its_baseline_are_one_run(url, tmp_path):
+    """What `--gate record` uploads, and the file that it wrote, imported later, measure the same once."""
+    run = entry().case.run
+    assert run is not None
+    path = obtain(tmp_path, run)
+    written = json.loads(path.read_text())
+    write_json(path, written | {"datetime": at(0), "commit_info": commit(0)})
+    writing.add(url, [entry()])
+
+    assert main(["history", "import", str(path), "--history", url]) == 0
+    assert len(everything(url)) == 1
+
+
+def test_series_are_in_order(url):
+    """Whatever the order of uploads: by machine and case, and the points by time."""
+    samples = [
+        entry(key, number=number, gpu_key=gpu) for gpu in ("b", "a") for key in (INT8, BF16) for number in (2, 0, 1)
+    ]
+    writing.add(url, samples)
+
+    found = reading.series(url)
+
+    assert [(one.gpu_key, one.case_key) for one in found] == [("a", BF16), ("a", INT8), ("b", BF16), ("b", INT8)]
+    assert [[point.commit for point in one.points] for one in found] == [[commit(n)["id"] for n in (0, 1, 2)]] * 4
+    assert reading.series(url, gpu_key="b", case_key=INT8) == found[3:]
+
+
+def test_a_case_that_was_lost_is_kept(url):
+    """A worker that died left verdicts alone: a point without figures, whose outcome says so."""
+    sample = entries.from_result(document(outcome="INVALID", run=None), where="sample")
+    writing.add(url, [sample])
+
+    ((point,),) = [one.points for one in reading.series(url)]
+
+    assert (point.process_medians_s, point.peak_bytes, point.outcome) == ((), None, "INVALID")
+
+
+def test_more_cases_than_a_statement_takes_parameters(url):
+    """SQLite takes 32,766 in one statement: reading every series does not name the cases."""
+    fill(url, cases=33_000, runs=1)
+
+    assert len(reading.series(url)) == 33_000
+
+
+def test_names_with_html_are_kept_as_they_are(url):
+    """They are text: nothing is escaped where they are stored."""
+    hostile = document(BF16) | {"gpu_key": HOSTILE[:150]}
+    hostile["run"] |= {"case_key": f"a/<b>{HOSTILE[:90]}/c", "environment": {"torch": HOSTILE}}
+    hostile["verdicts"] = [
+        hostile["verdicts"][0] | {"case_key": hostile["run"]["case_key"], "sentence": HOSTILE + "\0"}
+    ]
+    sample = entries.from_result(hostile, where="sample")
+    writing.add(url, [sample])
+
+    (series,) = reading.series(url)
+
+    assert (series.gpu_key, series.case_key) == (sample.case.gpu_key, sample.case.case_key)
+    assert series.points[0].versions == {"torch": HOSTILE}
+    assert everything(url) == [sample.document()]
+
+
+@pytest.mark.parametrize("bad", ["a\0b", "half \ud800 of a pair", "", "x" * 201])
+def test_a_key_that_no_database_takes_is_refused(bad):
+    """Before anything is written."""
+    with pytest.raises(ValueError, match=r"gpu_key: (holds characters|expected a text)"):
+        entry(gpu_key=bad)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"measured_at": None}, "results of earlier versions do not tell when"),
+        ({"measured_at": "yesterday"}, "measured_at: expected a time in ISO 8601"),
+        ({"measured_at": "0001-01-01T00:00:00+14:00"}, "measured_at: expected a time in ISO 8601"),
+        ({"commit": None}, "commit: expected what pytest-benchmark says"),
+        ({"commit": {"id": ""}}, "commit.id: expected a text"),
+        ({"run": document()["run"] | {"environment": []}}, "run.environment: expected an object"),
+        ({"more": 1}, "unknown field more"),
+    ],
+)
+def test_a_result_that_is_not_sound_is_refused(changes, said):
+    """The field that is wrong is named."""
+    with pytest.raises(ValueError, match=said):
+        entries.from_result(document() | changes, where="sample")
+
+
+def test_a_peak_that_no_database_holds_is_refused():
+    """Whole numbers end at 2**63 - 1 there."""
+    sample = document()
+    sample["run"]["processes"][0]["peak_bytes"] = [2**63] * 3
+
+    with pytest.raises(ValueError, match="peak_bytes: expected at most"):
+        entries.from_result(sample, where="sample")
+
+
+def test_an_older_history_is_refused_until_it_is_upgraded(url, later, monkeypatch, capsys):
+    """One command upgrades it, and it keeps what it held."""
+    writing.add(url, [entry()])
+    before = everything(url)
+    monkeypatch.setattr(database, "VERSIONS", later)
+
+    for refused in (lambda: database.prepare(url), lambda: reading.series(url)):
+        with pytest.raises(ValueError, match="older than this speedgate writes; upgrade it: speedgate history upgrade"):
+            refused()
+    assert main(["history", "upgrade", "--history", url]) == 0
+
+    assert "schema 0001 before, 9999 now" in capsys.readouterr().out
+    assert everything(url) == before
+    database.prepare(url)
+
+
+def test_a_newer_history_is_refused_with_the_software_to_upgrade(url, later, capsys):
+    """Neither a session, nor a reader, nor an upgrade touches it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(database, "VERSIONS", later)
+        database.upgrade(url)
+
+    for refused in (lambda: database.prepare(url), lambda: reading.series(url), lambda: writing.add(url, [entry()])):
+        with pytest.raises(ValueError, match=r"newer than this speedgate knows.*pip install --upgrade speedgate"):
+            refused()
+    assert main(["history", "upgrade", "--history", url]) == 2
+    assert "pip install --upgrade speedgate" in capsys.readouterr().err
+
+
+def test_the_steps_make_the_tables_that_the_code_uses(url):
+    """A column that one of the two has and the other has not would be seen by a user first."""
+    from alembic.autogenerate import compare_metadata
+    from alembic.migration import MigrationContext
+
+    from speedgate.store import schema
+
+    with database.opened(url, write=False) as engine, engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"version_table": schema.VERSION_TABLE})
+        assert compare_metadata(context, schema.tables().metadata) == []
+
+
+@pytest.mark.parametrize("contents", [b"<html>not found</html>" * 100, b"\0" * 5000])
+def test_a_file_that_is_no_database_is_left_alone(tmp_path, contents):
+    """One line says so."""
+    path = tmp_path / "history.sqlite"
+    path.write_bytes(contents)
+
+    with pytest.raises(ValueError, match=r"history sqlite:///.*: file is not a database"):
+        database.prepare(urls.of_file(path))
+    assert path.read_bytes() == contents
+
+
+def test_an_edited_run_is_noticed(url):
+    """A figure that somebody changed in the database is no longer what its key is a digest of."""
+    import sqlalchemy as sa
+
+    writing.add(url, [entry()])
+    with database.opened(url, write=True) as engine, engine.begin() as connection:
+        connection.execute(sa.text("UPDATE speedgate_documents SET document = replace(document, '2.45', '1.45')"))
+
+    with pytest.raises(ValueError, match="it was edited"):
+        everything(url)
+
+
+def test_a_full_disk_loses_nothing(url, tmp_path):
+    """The results stay, what was written before stays, and the same command uploads the rest later."""
+    results = session_folder(tmp_path / "results", *(document(f"p{index}/int8/1px") for index in range(40)))
+    before = {path.name: path.read_bytes() for path in results.iterdir()}
+    command = [sys.executable, "-m", "speedgate.cli", "history", "import", str(results), "--history", url]
+
+    full = subprocess.run(command, env=ENVIRONMENT, preexec_fn=small_files, capture_output=True, text=True, check=False)
+
+    assert full.returncode == 2, full.stderr
+    assert "disk" in full.stderr
+    assert full.stderr.count("\n") == 1
+    assert {path.name: path.read_bytes() for path in results.iterdir()} == before
+    assert 0 < len(everything(url)) < 40
+    assert main(command[3:]) == 0
+    assert len(everything(url)) == 40
+
+
+def small_files() -> None:
+    """No file of this process grows beyond 96 KiB: as a disk with so much room left, without being root."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (96 * 2**10, 96 * 2**10))
