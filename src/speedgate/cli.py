@@ -17,6 +17,7 @@ from speedgate import (
     benchmark_json,
     cache_verbs,
     cli_bumps,
+    cli_trend,
     families,
     publication,
     published,
@@ -27,7 +28,7 @@ from speedgate.records import write_json
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; the exit status is 0, 1 where a bump is red, or 2 with one line on stderr per error."""
+    """Run one command; the exit status is 0, 1 where a bump or a trend is red, or 2 with one line on stderr per error."""
     options = _parse(sys.argv[1:] if argv is None else list(argv))
     try:
         errors: list[str] = options.command(options)
@@ -89,6 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     cache_verbs.add(commands, command=_say)
     rendering.add_command(commands)
     cli_bumps.add_commands(commands)
+    cli_trend.add_command(commands)
     return parser
 
 
