@@ -91,7 +91,9 @@ def test_the_document_says_what_was_caught_and_what_was_not(quiet):
     simulated = replay.replay(repetitions=5)
 
     text = "\n".join(
-        document.lines(quiet, real.comparisons(quiet, count=5), simulated, faults, repetitions=5, replay_s=1.0)
+        document.lines(
+            quiet, real.comparisons(quiet, count=5), simulated, faults, trend=["## Trend"], repetitions=5, replay_s=1.0
+        )
     )
 
     assert "1 of 2 injected faults are caught" in text

@@ -18,6 +18,7 @@ from speedgate import (
     cache_verbs,
     cli_bumps,
     cli_history,
+    cli_trend,
     families,
     publication,
     published,
@@ -28,7 +29,7 @@ from speedgate.records import write_json
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; the exit status is 0, 1 where a bump is red, or 2 with one line on stderr per error."""
+    """Run one command; the exit status is 0, 1 where a bump or a trend is red, or 2 with one line on stderr per error."""
     options = _parse(sys.argv[1:] if argv is None else list(argv))
     try:
         errors: list[str] = options.command(options)
@@ -91,6 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     rendering.add_command(commands)
     cli_bumps.add_commands(commands)
     cli_history.add_commands(commands)
+    cli_trend.add_command(commands)
     return parser
 
 

@@ -6,7 +6,7 @@ import argparse
 import time
 from pathlib import Path
 
-from tests.proof import document, faults, plot, real, replay, series
+from tests.proof import document, faults, plot, real, replay, series, trend_section
 
 ROOT = Path(__file__).parents[2]
 SERIES = ROOT / "tests" / "proof" / "series.json"
@@ -16,17 +16,26 @@ def main() -> int:
     """Collect the real series, replay the simulated ones, inject the faults, and write what came of it."""
     options = _parser().parse_args()
     measured = series.collect(options.series, alone=options.alone, pairs=options.pairs)
+    target = ROOT / "docs" / "proof.md"
+    trend = trend_section.made(measured)
+    if options.only_trend:
+        return _write(target, trend_section.replaced(target.read_text(encoding="utf-8"), trend))
     started_s = time.perf_counter()
     simulated = replay.replay(repetitions=options.repetitions)
     replay_s = time.perf_counter() - started_s
     drawn = real.comparisons(measured)
     caught = faults.run(ROOT)
-    lines = document.lines(measured, drawn, simulated, caught, repetitions=options.repetitions, replay_s=replay_s)
-    target = ROOT / "docs" / "proof.md"
-    target.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    counts = {"repetitions": options.repetitions, "replay_s": replay_s}
+    lines = document.lines(measured, drawn, simulated, caught, trend=trend, **counts)
     plot.save([*drawn, *simulated], ROOT / "docs" / "proof.svg")
-    print(f"wrote {target.relative_to(ROOT)}")
+    _write(target, "\n".join(lines) + "\n")
     return 0 if all(result.held for result in caught) else 1
+
+
+def _write(target: Path, text: str) -> int:
+    target.write_text(text, encoding="utf-8")
+    print(f"wrote {target.relative_to(ROOT)}")
+    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -39,6 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--pairs", type=int, default=48, help="live pairs, 21 s each (default: %(default)s)")
     parser.add_argument("--repetitions", type=int, default=replay.REPETITIONS, help="simulated comparisons a cell")
+    parser.add_argument("--only-trend", action="store_true", help="that section anew, and nothing else")
     return parser
 
 

@@ -86,10 +86,11 @@ def lines(
     simulated: Sequence[Cell],
     faults: Sequence[Result],
     *,
+    trend: Sequence[str],
     repetitions: int,
     replay_s: float,
 ) -> list[str]:
-    """The document's lines."""
+    """The document's lines; `trend` is the section of that name."""
     stored, pairs = (", ".join(map(str, looks.counts)) for looks in (STORED_LOOKS, PAIRS_LOOKS))
     introduction = INTRODUCTION.format(
         tolerance=TOLERANCE, recorded=options.RECORD_PROCESSES, stored=stored, pairs=pairs
@@ -100,6 +101,7 @@ def lines(
         *_simulated(simulated, repetitions, replay_s),
         "![Share of alarms over the true change, by rule and series](proof.svg)",
         "",
+        *trend,
         *_faults(faults),
     ]
 

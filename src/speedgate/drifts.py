@@ -1,0 +1,157 @@
+"""Which of a series' changes of level are a slow drift: a ramp that explains the points better than the steps it was cut into."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from speedgate.changepoints import ALPHA, LEAST_P, Floats, Noise, Step
+
+SHORTEST = 14  # points: what changed within two weeks of nightly runs is a step that has not settled
+_PLACES = 12  # that either end of a ramp is tried at, and as many more around the best
+_STRAIGHT = 30  # points of a stretch without a step that a straight line is tried on
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Drift:
+    """A level that rises by `shift` from the value `first` to the value `last`, and is flat before and after."""
+
+    first: int
+    last: int
+    shift: float
+    error: float
+    freedom: int
+    p_value: float
+
+
+def tell_apart(values: Floats, weights: Floats, steps: Sequence[Step], noise: Noise) -> list[Step | Drift]:
+    """The steps that stay steps, and the drifts that the others were, in order."""
+    search = _Search(values=values, weights=weights / noise.slow_inflation**2, inflation=noise.slow_inflation)
+    found: list[Step | Drift] = []
+    for group, low, high in _one_way(steps, len(values)):
+        found += search.explained(group, low, high)
+    return sorted([*found, *search.straight(found)], key=_first)
+
+
+def fitted(values: Floats, weights: Floats, changes: Sequence[Step | Drift]) -> Floats:
+    """The level at each value, given what changes it."""
+    count = len(values)
+    columns = [np.ones(count)]
+    for change in changes:
+        ends = (change.index - 1, change.index) if isinstance(change, Step) else (change.first, change.last)
+        columns.append(_ramp(count, *ends))
+    design, root = np.stack(columns, axis=1), np.sqrt(weights)
+    found = np.linalg.lstsq(design * root[:, None], values * root, rcond=None)[0]
+    return np.asarray(design @ found, dtype=np.float64)
+
+
+def _first(change: Step | Drift) -> int:
+    return change.index if isinstance(change, Step) else change.first
+
+
+def _ramp(count: int, first: int, last: int) -> Floats:
+    return np.clip((np.arange(count) - first) / (last - first), 0.0, 1.0)
+
+
+def _one_way(steps: Sequence[Step], count: int) -> Iterator[tuple[list[Step], int, int]]:
+    """Neighbours that go the same way, and the stretch from the last one before them to the first one after."""
+    bounds = [0, *(step.index for step in steps), count]
+    start = 0
+    for end in range(1, len(steps) + 1):
+        if end == len(steps) or (steps[end].shift > 0) != (steps[start].shift > 0):
+            yield list(steps[start:end]), bounds[start], bounds[end + 1]
+            start = end
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Search:
+    """`weights` are lower by the square of `inflation`, so that sums of weighted squares compare by the BIC."""
+
+    values: Floats
+    weights: Floats
+    inflation: float
+
+    def explained(self, group: Sequence[Step], low: int, high: int) -> list[Step | Drift]:
+        """One ramp for all of the group, if it is better than the steps; else the largest is a step, and so on beside it."""
+        if not group:
+            return []
+        steps_cost = self._squares([step.index for step in group], low, high) + (2 * len(group) + 1) * math.log(
+            high - low
+        )
+        ramp = self._best_ramp(group, low, high)
+        if ramp is not None and _cost(*ramp, low, high) < steps_cost:
+            return [ramp[1]]
+        largest = max(range(len(group)), key=lambda number: abs(group[number].shift))
+        cut = group[largest].index
+        left, right = self.explained(group[:largest], low, cut), self.explained(group[largest + 1 :], cut, high)
+        return [*left, group[largest], *right]
+
+    def straight(self, changes: Sequence[Step | Drift]) -> list[Drift]:
+        """Drifts in the stretches between the changes, where no step stood out."""
+        ends = sorted(
+            (change.index, change.index) if isinstance(change, Step) else (change.first, change.last + 1)
+            for change in changes
+        )
+        lows, highs = [0, *(end for _, end in ends)], [*(start for start, _ in ends), len(self.values)]
+        stretches = [(low, high) for low, high in zip(lows, highs, strict=True) if high - low >= _STRAIGHT]
+        found = [self._fit(low, high, low, high - 1)[1] for low, high in stretches]
+        return [drift for drift in found if drift.p_value <= ALPHA]
+
+    def _best_ramp(self, group: Sequence[Step], low: int, high: int) -> tuple[float, Drift] | None:
+        """Of all that begin before the first and end after the last of the group: coarsely, then around the best."""
+        firsts, lasts = (low, group[0].index - 1), (group[-1].index, high - 1)
+        best = None
+        for _ in range(2):
+            places = [
+                (first, last) for first in _spaced(*firsts) for last in _spaced(*lasts) if last - first >= SHORTEST
+            ]
+            found = (self._fit(low, high, first, last) for first, last in places)
+            best = min(found, key=lambda fit: _cost(fit[0], fit[1], low, high), default=None)
+            if best is None:
+                break
+            firsts, lasts = _near(best[1].first, firsts), _near(best[1].last, lasts)
+        return best
+
+    def _fit(self, low: int, high: int, first: int, last: int) -> tuple[float, Drift]:
+        """The weighted squares that are left, and the ramp."""
+        from scipy import special
+
+        values, weights = self.values[low:high], self.weights[low:high]
+        ramp = _ramp(high - low, first - low, last - low)
+        total = weights.sum()
+        ramp_off, values_off = ramp - (weights * ramp).sum() / total, values - (weights * values).sum() / total
+        width = float((weights * ramp_off**2).sum())
+        rise = float((weights * ramp_off * values_off).sum()) / width
+        left = float((weights * (values_off - rise * ramp_off) ** 2).sum())
+        freedom = high - low - 2
+        error = math.sqrt(max(left * self.inflation**2 / freedom, 1e-6) / width)
+        p_value = max(LEAST_P, 2 * float(special.stdtr(freedom, -abs(rise) / error)))
+        return left, Drift(first=first, last=last, shift=rise, error=error, freedom=freedom, p_value=p_value)
+
+    def _squares(self, cuts: Sequence[int], low: int, high: int) -> float:
+        bounds = [low, *cuts, high]
+        squares = 0.0
+        for start, end in itertools.pairwise(bounds):
+            values, weights = self.values[start:end], self.weights[start:end]
+            squares += float((weights * (values - np.average(values, weights=weights)) ** 2).sum())
+        return squares
+
+
+def _cost(squares: float, ramp: Drift, low: int, high: int) -> float:
+    """By the BIC: a level and a rise, and each end that was chosen rather than given by the stretch."""
+    chosen = 2 + (ramp.first > low) + (ramp.last < high - 1)
+    return squares + chosen * math.log(high - low)
+
+
+def _near(place: int, ends: tuple[int, int]) -> tuple[int, int]:
+    """What lies between the places tried beside this one."""
+    apart = math.ceil((ends[1] - ends[0]) / (_PLACES - 1))
+    return max(ends[0], place - apart), min(ends[1], place + apart)
+
+
+def _spaced(first: int, last: int) -> list[int]:
+    return sorted({round(place) for place in np.linspace(first, last, _PLACES)})

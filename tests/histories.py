@@ -1,0 +1,70 @@
+"""Made-up histories: a run a day, with known changes of its level and its scatter."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from scipy import special
+
+from speedgate.series import Point, Series
+
+CASE, GPU = "sdxl/int8/1024px-30steps-b1", "nvidia-a100-sxm4-80gb-400w"
+START = datetime.datetime(2026, 1, 1, 3, 0, tzinfo=datetime.UTC)
+
+
+def flat(runs):
+    """No change in so many runs, as logarithms."""
+    return np.zeros(runs)
+
+
+def stepped(runs, *changes):
+    """Steps: pairs of the first run after one and its size as a ratio."""
+    levels = flat(runs)
+    for run, ratio in changes:
+        levels[run:] += np.log(ratio)
+    return levels
+
+
+def make_series(levels, *, spread=0.005, processes: int | Sequence[int] = 3, seed=1, peaks=None, **fields: Any):
+    """A series whose log-latency is `levels` and a scatter of `spread` (one figure, or one a run) a process."""
+    rng = np.random.default_rng(seed)
+    counts = np.broadcast_to(processes, len(levels))
+    spreads = np.broadcast_to(spread, len(levels))
+    points = [
+        make_point(day, tuple(np.exp(level + rng.normal(0, sd, count))), peak_bytes=peaks[day] if peaks else None)
+        for day, (level, sd, count) in enumerate(zip(levels, spreads, counts, strict=True))
+    ]
+    return Series(**{"gpu_key": GPU, "case_key": CASE, "points": tuple(points)} | fields)
+
+
+def make_point(day, medians_s, **fields: Any):
+    """The run of a day, with a commit that tells which, and a nightly of torch that is a week old at most."""
+    nightly = (START + datetime.timedelta(days=day // 7 * 7)).strftime("%Y%m%d")
+    known = {
+        "run_id": f"run{day}",
+        "measured_at": (START + datetime.timedelta(days=day)).isoformat(),
+        "commit": f"{day:012x}".ljust(40, "0"),
+        "process_medians_s": medians_s,
+        "versions": {"torch": f"2.14.0.dev{nightly}", "diffusers": "0.42.1"},
+    }
+    return Point(**known | fields)
+
+
+def r_normal(seed, count):
+    """The first numbers of R's `set.seed(seed); rnorm(count)`, by R's documented defaults: Mersenne Twister and inversion.
+
+    R fills the generator by a congruential one (`?RNGkind`), and takes 27 bits of one number and the next one for each normal.
+    """
+    words = []
+    for _ in range(50 + 625):
+        seed = (69069 * seed + 1) % 2**32
+        words.append(seed)
+    twister = np.random.MT19937()
+    key = np.array(words[51:], dtype=np.uint64)
+    twister.state = {"bit_generator": "MT19937", "state": {"key": key, "pos": 624}}
+    uniform = twister.random_raw(2 * count) * 2.328306437080797e-10
+    high = np.floor(2**27 * uniform[::2])
+    return special.ndtri((high + uniform[1::2]) / 2**27)

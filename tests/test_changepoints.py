@@ -1,0 +1,158 @@
+"""Steps in plain numbers: known ones, the published examples of E-divisive, and what is no step."""
+
+import numpy as np
+import pytest
+
+from speedgate import changepoints, spread
+from speedgate.changepoints import ALPHA, noise, outliers, steps
+from speedgate.spread import Runs, widenings
+from tests.histories import r_normal
+
+# ggchangepoint's reference of `ecp_wrapper`, which calls ecp's e.divisive: `set.seed(2022)`, a series whose spread grows tenfold,
+# where e.divisive says 102 with the value -12.2 there, then one that rises by ten: 101 of R's 1 to 200 (by the value that it
+# shows, of other random numbers than those that follow here).
+ECP_SPREAD, ECP_LEVEL = np.split(r_normal(2022, 400), 2)
+ECP_SPREAD[100:] *= 10
+ECP_LEVEL[100:] += 10
+# Apache Otava (of Hunter, ICPE 2023), tests/analysis_test.py, `test_single_series`: E-divisive finds 10.
+OTAVA = [1.02, 0.95, 0.99, 1.00, 1.12, 1.00, 1.01, 0.98, 1.01, 0.96]
+OTAVA += [0.50, 0.51, 0.48, 0.48, 0.55, 0.50, 0.49, 0.51, 0.50, 0.49]
+# mongodb/signal-processing-algorithms, tests/test_detection.py, `test_random_ish_data`: E-divisive finds 20 and 40.
+MONGODB = [41, 18, 23, 3, 32, 11, 40, 13, 29, 48, 47, 35, 18, 21, 6, 2, 23, 3, 4, 7]
+MONGODB += [120, 103, 102, 81, 71, 62, 115, 61, 108, 63, 70, 98, 65, 96, 64, 74, 70, 113, 90, 114]
+MONGODB += [208, 196, 153, 150, 225, 179, 206, 165, 177, 151, 218, 217, 244, 245, 229, 195, 225, 229, 176, 250]
+# The same file: `test_finds_simple_regression`, `..._ahead`, `..._behind`, `..._regression2`, `test_two_regressions`.
+PUBLISHED = {
+    "otava": (OTAVA, [10]),
+    "mongodb": (MONGODB, [20, 40]),
+    "simple": ([50] * 15 + [100] * 15, [15]),
+    "ahead": ([50] * 14 + [74] + [100] * 15, [15]),
+    "behind": ([50] * 14 + [76] + [100] * 15, [14]),
+    "outlier": ([50, 50, 100] + [50] * 12 + [100] * 15, [15]),
+    "two": ([50, 50, 100] + [50] * 12 + [100] * 15 + [150] * 15, [15, 30]),
+    "none": ([50] * 30, []),
+    "ecp": (ECP_LEVEL, [100]),
+}
+
+
+def found(values, **options):
+    """The steps in values whose outliers are left out, in places of all of them."""
+    values = np.asarray(values, dtype=np.float64)
+    alone = outliers(values, noise(values, least=1e-6).scale)
+    kept = np.flatnonzero(~alone)
+    scatter = noise(values[kept], least=1e-6)
+    weights = np.full(len(kept), scatter.scale**-2)
+    return [int(kept[step.index]) for step in steps(values[kept], weights, noise=scatter, **options)]
+
+
+@pytest.mark.parametrize(("values", "expected"), PUBLISHED.values(), ids=list(PUBLISHED))
+def test_the_published_examples_of_e_divisive_come_out(values, expected):
+    """What E-divisive was published to find is found, at the same place."""
+    assert found(values) == expected
+
+
+@pytest.mark.parametrize("half", [8, 9, 15, 40, 99])
+def test_an_exact_step_is_found_where_it_is(half):
+    """Zeros and as many ones (mongodb's `test_default_implementation_sanity`); eight of each can be told by permutation."""
+    assert found([0.0] * half + [1.0] * half) == [half]
+
+
+def test_rs_random_numbers_are_rs():
+    """The series whose spread grows is the published one: its value at the change is the one that the reference shows."""
+    assert ECP_SPREAD[101] == pytest.approx(-12.2, abs=0.05)
+
+
+def test_e_divisives_published_change_of_spread_comes_out():
+    """The range holds the change at R's 101 and e.divisive's 102, and the ratio is about ten."""
+    runs = Runs(logs=ECP_SPREAD, counts=np.ones(200, dtype=np.int64))
+
+    (widening,) = widenings(runs, np.zeros(200), spread.split(runs, noise(ECP_SPREAD, least=1e-6)))
+
+    assert widening.step.earliest <= 100
+    assert widening.step.latest >= 101
+    assert np.exp(widening.log_ratio) == pytest.approx(10, rel=0.35)
+
+
+def test_several_changes_are_found_one_by_one():
+    """Up, further up and down again, with an outlier in each level."""
+    values = np.repeat([0.0, 0.02, 0.05, 0.01], 60) + np.random.default_rng(3).normal(0, 0.004, 240)
+    values[[20, 90, 150, 200]] += 0.2
+
+    assert found(values) == [60, 120, 180]
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_noise_alone_is_no_step(seed):
+    """A thousand points without a change: normal, heavy-tailed, or with two modes."""
+    rng = np.random.default_rng(seed)
+
+    assert found(rng.normal(0, 0.006, 1000)) == []
+    assert found(0.006 * rng.standard_t(3, 1000)) == []
+    assert found(rng.integers(0, 2, 1000) * 0.05 + rng.normal(0, 0.003, 1000)) == []
+
+
+def test_two_equal_outliers_are_no_step():
+    """A level that lasts for fewer than three points is none, in the middle and at the end."""
+    values = np.random.default_rng(4).normal(0, 0.004, 100)
+    values[[50, 51]] += 0.1
+    values[[98, 99]] += 0.1
+
+    assert found(values) == []
+
+
+def test_ties_are_no_trouble():
+    """Figures that were rounded to a few values give the step of those that were not."""
+    values = np.repeat([0.0, 0.02], 50) + np.random.default_rng(5).normal(0, 0.004, 100)
+
+    assert found(np.round(values, 2)) == found(values) == [50]
+
+
+def test_a_run_of_many_processes_weighs_more():
+    """Three sure points are a step where three unsure ones of the same level are not."""
+    values = np.random.default_rng(6).normal(0, 0.01, 60)
+    values[57:] += 0.035
+    weights = np.full(60, 1e4)
+    scatter = noise(values, least=1e-6)
+
+    unsure = steps(values, np.where(np.arange(60) < 57, weights, weights / 20), noise=scatter)
+    sure = steps(values, weights, noise=scatter)
+
+    assert ([step.index for step in sure], unsure) == ([57], [])
+
+
+def test_a_range_holds_the_change_as_often_as_it_says():
+    """Of small steps in noise, the range of 95 % holds the true place in at least 90 of 100 that are found."""
+    held = []
+    for seed in range(100):
+        values = np.repeat([0.0, 0.008], 60) + np.random.default_rng(seed).normal(0, 0.006, 120)
+        scatter = noise(values, least=1e-6)
+        held += [step.earliest <= 60 <= step.latest for step in steps(values, np.ones(120), noise=scatter)]
+
+    assert len(held) >= 90
+    assert np.mean(held) >= 0.9
+
+
+def test_neighbours_that_resemble_each_other_are_told():
+    """The correlation is seen through a step, and is about none for independent points."""
+    rng = np.random.default_rng(7)
+    values = rng.normal(0, 1, 2000)
+    independent = noise(values + np.repeat([0.0, 5.0], 1000), least=1e-6)
+    for place in range(1, 2000):
+        values[place] += 0.5 * values[place - 1]
+
+    alike = noise(values + np.repeat([0.0, 5.0], 1000), least=1e-6)
+
+    assert (independent.correlation, independent.scale) == (pytest.approx(0, abs=0.05), pytest.approx(1, rel=0.05))
+    assert (alike.correlation, alike.scale) == (pytest.approx(0.5, abs=0.08), pytest.approx(1.155, rel=0.08))
+
+
+def test_the_same_values_give_the_same_steps():
+    """Permutations are drawn from a seed: a p-value is the same figure every time."""
+    values = np.repeat([0.0, 0.005], 50) + np.random.default_rng(8).normal(0, 0.006, 100)
+    scatter = noise(values, least=1e-6)
+
+    first, again = (steps(values, np.ones(100), noise=scatter) for _ in range(2))
+    changepoints._orders.cache_clear()
+
+    assert first == again == steps(values, np.ones(100), noise=scatter)
+    assert all(step.p_value <= ALPHA for step in first)

@@ -1,0 +1,186 @@
+"""What a series' trend says: steps, drifts and noise told apart, between the runs that they came between."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from speedgate.series import Series
+from speedgate.trend import MIN_RUNS, PEAK, Kind, analyse
+from tests.histories import CASE, flat, make_series, stepped
+
+
+def kinds(trend):
+    """Which changes were found, and up or down."""
+    return [(change.kind, change.worse) for change in trend.changes]
+
+
+def replaced(series, place, **fields):
+    """The series with another point there."""
+    points = list(series.points)
+    points[place] = dataclasses.replace(points[place], **fields)
+    return dataclasses.replace(series, points=tuple(points))
+
+
+def test_no_change_is_none():
+    """Two hundred runs of one level have a spread and no change."""
+    trend = analyse(make_series(flat(200), processes=1))
+
+    assert trend.changes == ()
+    assert trend.run_spread == pytest.approx(0.005, rel=0.15)
+
+
+@pytest.mark.parametrize("ratio", [1.03, 0.97, 1.01])
+def test_a_step_is_named_by_its_commits(ratio):
+    """It lies between the last run before and the first one after, with its ratio in the interval."""
+    (change,) = analyse(make_series(stepped(120, (80, ratio)))).changes
+
+    assert (change.kind, change.worse) == (Kind.STEP, ratio > 1)
+    assert change.before < 80 <= change.after
+    assert change.low <= ratio <= change.high
+
+
+def test_a_large_step_is_seen_after_three_runs():
+    """Three runs at the end are enough, and two are not."""
+    assert kinds(analyse(make_series(stepped(63, (60, 1.03))))) == [(Kind.STEP, True)]
+    assert kinds(analyse(make_series(stepped(62, (60, 1.03))))) == []
+
+
+def test_versions_tell_the_nightly():
+    """What the environment says differently on both sides of a step is named, and nothing else."""
+    trend = analyse(make_series(stepped(120, (84, 1.05))))
+
+    assert trend.versions(trend.changes[0]) == {"torch": ("2.14.0.dev20260319", "2.14.0.dev20260326")}
+
+
+def test_a_drift_of_one_percent_a_month_is_one():
+    """It is a drift and no stairs, at its rate."""
+    (change,) = analyse(make_series(np.log(1.01) / 30 * np.arange(120))).changes
+
+    assert change.kind is Kind.DRIFT
+    assert change.per_month == pytest.approx(1.01, abs=0.002)
+
+
+def test_a_drift_has_a_beginning():
+    """After a hundred flat runs it begins where it begins, within ten runs, and goes on to nearly the end."""
+    (change,) = analyse(make_series(np.log(1.01) / 30 * np.clip(np.arange(220) - 100, 0, None))).changes
+
+    assert change.kind is Kind.DRIFT
+    assert change.before == pytest.approx(100, abs=10)
+    assert change.after >= 205
+
+
+def test_a_step_within_a_drift_stays_a_step():
+    """Drift, a step of 5 % that mends it, and drift again."""
+    levels = np.log(1.01) / 30 * np.arange(240) + stepped(240, (120, 0.95))
+
+    trend = analyse(make_series(levels))
+
+    assert kinds(trend) == [(Kind.DRIFT, True), (Kind.STEP, False), (Kind.DRIFT, True)]
+    assert trend.changes[1].before < 120 <= trend.changes[1].after
+
+
+def test_stairs_are_steps():
+    """Three steps up that are flat in between are no drift."""
+    levels = stepped(160, (40, 1.03), (80, 1.03), (120, 1.03))
+
+    assert kinds(analyse(make_series(levels))) == [(Kind.STEP, True)] * 3
+
+
+@pytest.mark.parametrize("processes", [1, 3])
+def test_noise_that_doubles_is_noise_alone(processes):
+    """The level did not change, and is not said to."""
+    spread = np.repeat([0.005, 0.010], 80)
+
+    (change,) = analyse(make_series(flat(160), spread=spread, processes=processes)).changes
+
+    assert (change.kind, change.worse) == (Kind.NOISE, True)
+    assert change.low <= 2 <= change.high
+
+
+def test_noise_that_halves_is_no_worse():
+    """A quieter machine is a change and no regression."""
+    trend = analyse(make_series(flat(160), spread=np.repeat([0.010, 0.005], 80)))
+
+    assert kinds(trend) == [(Kind.NOISE, False)]
+
+
+def test_another_number_of_processes_is_no_noise():
+    """From one process a run to eight, the scatter of runs falls as it has to, and nothing is said."""
+    counts = [1] * 80 + [8] * 80
+
+    assert analyse(make_series(flat(160), processes=counts)).changes == ()
+
+
+def test_outliers_are_left_out_and_named():
+    """Single slow runs change nothing, and are told."""
+    levels = flat(120)
+    levels[[30, 70]] += 0.2
+
+    trend = analyse(make_series(levels))
+
+    assert (trend.changes, trend.outliers) == ((), (30, 70))
+
+
+def test_a_machine_with_two_modes_is_not_accused():
+    """Processes of two likely speeds 5 % apart are neither steps nor outliers."""
+    levels = 0.05 * np.random.default_rng(9).integers(0, 2, 200)
+
+    trend = analyse(make_series(levels, spread=0.003, processes=1))
+
+    assert (trend.changes, trend.outliers) == ((), ())
+
+
+def test_a_constant_series_has_neither_spread_nor_change():
+    """Equal figures, to the last digit, are no trouble; an exact step among them is one."""
+    assert analyse(make_series(flat(40), spread=0)).changes == ()
+
+    (change,) = analyse(make_series(stepped(40, (20, 1.02)), spread=0)).changes
+    assert (change.run, round(change.ratio, 4)) == (20, 1.02)
+
+
+def test_runs_without_a_latency_are_passed_over():
+    """A run that measured nothing is no figure; places are those of the whole series."""
+    series = make_series(stepped(120, (80, 1.03)))
+    for place in (10, 79, 80):
+        series = replaced(series, place, process_medians_s=())
+
+    (change,) = analyse(series).changes
+
+    assert (change.before, change.after) == (78, 81)
+
+
+def test_a_short_series_is_refused():
+    """Nine runs with a latency are too few, whatever others there are."""
+    series = replaced(make_series(flat(MIN_RUNS)), 4, process_medians_s=())
+
+    with pytest.raises(ValueError, match=rf"^{CASE} on .*: 9 runs with a latency; a trend needs 10 at least$"):
+        analyse(series)
+
+
+def test_memory_changes_in_steps():
+    """A peak that grows by 1 % and wobbles by a millionth is a step of memory and none of latency."""
+    peaks = [10**9 + (10**7 if day >= 50 else 0) + day % 3 * 1000 for day in range(80)]
+
+    (change,) = analyse(make_series(flat(80), peaks=peaks)).changes
+
+    assert (change.metric, change.kind, change.run) == (PEAK, Kind.STEP, 50)
+    assert change.ratio == pytest.approx(1.01, abs=1e-4)
+
+
+def test_the_order_of_other_series_changes_nothing():
+    """An analysis is a function of its series alone."""
+    series, other = make_series(stepped(120, (80, 1.01)), seed=3), make_series(stepped(90, (40, 1.02)), seed=4)
+    first = analyse(series)
+    analyse(other)
+
+    assert analyse(Series(gpu_key=series.gpu_key, case_key=series.case_key, points=series.points)) == first
+
+
+def test_recent_is_what_came_in_the_last_runs():
+    """A step counts by its run, a drift by its end."""
+    step = analyse(make_series(stepped(120, (100, 1.03))))
+    drift = analyse(make_series(np.log(1.01) / 30 * np.arange(120)))
+
+    assert [step.is_recent(step.changes[0], runs) for runs in (19, 20)] == [False, True]
+    assert drift.is_recent(drift.changes[0], 14)
