@@ -65,17 +65,19 @@ class FakeCase:
         self.weights, self.device = weights, device
         behaviour = _behaviour()
         self.wrong: dict[str, Any] = behaviour.get(stage, {})
-        self.versions: dict[str, str] = behaviour.get("versions", {})
         self.rounds = 0
         self.images = 0
-        with Path("builds.log").open("a") as log:
-            log.write(f"{stage} {os.getpid()} {ARM}\n")
-        built = builds()
-        if sum(line[::2] == [stage, ARM] for line in built) < self.wrong.get("from", 1):
-            self.wrong = {}
-        self.level = self._level(len(built))
+
+    def versions(self) -> dict[str, Any]:
+        return {"python": sys.version.split()[0]} | _behaviour().get("versions", {})
 
     def load(self) -> dict[str, Any]:
+        with Path("builds.log").open("a") as log:
+            log.write(f"{self.stage} {os.getpid()} {ARM}\n")
+        built = builds()
+        if sum(line[::2] == [self.stage, ARM] for line in built) < self.wrong.get("from", 1):
+            self.wrong = {}
+        self.level = self._level(len(built))
         self._misbehave("load")
         structure = self._structure()
         if "lacks_int8" in self.wrong:
@@ -83,8 +85,9 @@ class FakeCase:
         return {
             "structure": structure | self.wrong.get("structure", {}),
             "recipe": {"stages": [stage.name for stage in lineage(self.stage, without=self.pipeline.lacks)]}
+            | {"weights": {"source": self.weights["source"], "revisions": self.weights["revisions"]}}
             | self.wrong.get("recipe", {}),
-            "environment": {"python": sys.version.split()[0]} | self.versions,
+            "environment": self.versions(),
             "seconds": {"import_s": 1.0, "load_s": 2.0, "apply_s": 0.5},
         }
 

@@ -1,5 +1,6 @@
 """A recording that is interrupted goes on where it stopped, alone on its machine; and what a baseline holds is not lost."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -7,7 +8,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -15,7 +15,6 @@ from speedgate.baselines import promote
 from speedgate.clock import Plan
 from speedgate.environment import resolve_machine
 from speedgate.options import LEAST_RECORDED
-from speedgate.plugin import SESSION, pytest_report_collectionfinish
 from speedgate.policy import Mode, Policy
 from speedgate.session import Session
 from tests.baseline_samples import make_run
@@ -23,31 +22,23 @@ from tests.suite import Folder, Suite, red
 
 STAGES = ("--stage=fp32,bf16", f"--processes={LEAST_RECORDED}")
 ALL = LEAST_RECORDED
-COMMIT = {"id": "0" * 40, "dirty": False}
 
 
 @pytest.fixture(scope="module")
 def resumed(tmp_path_factory):
     """Two stages recorded by one command given three times: interrupted between them, killed in the second, and left alone."""
     suite = Suite(Folder(tmp_path_factory.mktemp("resumed")))
-    commit(suite.path)
     suite.misbehave(bf16={"hang": "load"})
     with recording(suite, builds=ALL + 1) as interrupted:
         os.killpg(interrupted.pid, signal.SIGINT)
     suite.misbehave(bf16={"hang": "generate", "from": 4})
-    with recording(suite, builds=ALL + 5) as killed:
+    with recording(suite, builds=ALL + 4) as killed:
         second = suite.record(*STAGES)
         os.kill(killed.pid, signal.SIGKILL)
     suite.misbehave()
     last = suite.record(*STAGES)
     yield suite, interrupted, killed, second, last
     end_workers(suite)
-
-
-def commit(folder):
-    """What is measured has to be known for the same again."""
-    for arguments in (["init", "--quiet"], ["add", "bench"], ["commit", "--quiet", "--message=x"]):
-        subprocess.run(["git", "-c", "user.name=x", "-c", "user.email=x@localhost", *arguments], cwd=folder, check=True)
 
 
 def recording(suite, *, builds):
@@ -78,11 +69,11 @@ def obtained(suite):
 
 
 def test_finished_processes_are_not_measured_again(resumed):
-    """The first attempt finishes one case, the second two processes of the other, the third the rest; a case is built to look."""
+    """The first attempt finishes one case, the second two processes of the other, the third the rest of it and no more."""
     suite, interrupted, killed, _, last = resumed
 
     assert (interrupted.returncode, killed.returncode, last.ret) == (2, -signal.SIGKILL, 0)
-    assert suite.builds() == [*["fp32"] * ALL, "bf16", "fp32", *["bf16"] * 3, "fp32", *["bf16"] * (ALL - 2)]
+    assert suite.builds() == [*["fp32"] * ALL, "bf16", *["bf16"] * 3, *["bf16"] * (ALL - 2)]
 
 
 def test_the_result_is_that_of_an_uninterrupted_recording(resumed):
@@ -100,21 +91,11 @@ def test_the_result_is_that_of_an_uninterrupted_recording(resumed):
 
 
 def test_what_counts_is_said(resumed):
-    """A resumed recording says how many processes it found."""
+    """A resumed recording says which cases it found finished, and how many processes of another."""
     last = resumed[-1].stdout.str()
 
-    assert f"sdxl-tiny-fp32: {ALL} processes of an interrupted recording count" in last
+    assert "sdxl-tiny-fp32: finished by an interrupted recording, not built again" in last
     assert "sdxl-tiny-bf16: 2 processes of an interrupted recording count" in last
-    assert "would start anew" not in last
-
-
-def test_a_recording_that_could_not_be_resumed_says_so(tmp_path):
-    """Whoever records with uncommitted changes learns beforehand what an interruption costs."""
-    config = SimpleNamespace(stash={SESSION: session(tmp_path, commit=COMMIT | {"dirty": True})})
-
-    (line,) = pytest_report_collectionfinish(config)
-
-    assert line.endswith("interrupted, this recording would start anew, for the checkout has uncommitted changes")
 
 
 def test_a_second_recording_is_refused(resumed):
@@ -125,36 +106,28 @@ def test_a_second_recording_is_refused(resumed):
     second.stderr.fnmatch_lines([f"ERROR: another recording on cpu-* is running: process {killed.pid}, started *"])
 
 
-@pytest.mark.parametrize(
-    ("commit", "rounds", "counts"), [(COMMIT, 4, True), (COMMIT, 5, False), (COMMIT | {"id": "1" * 40}, 4, False)]
-)
-def test_only_the_same_code_and_rounds_count(tmp_path, commit, rounds, counts):
-    """Another commit and other rounds start anew."""
+@pytest.mark.parametrize(("changes", "counts"), [({}, True), ({"rounds": 5}, False), ({"source": "1" * 64}, False)])
+def test_only_the_same_code_and_rounds_count(tmp_path, changes, counts):
+    """Other code that measures and other rounds start anew."""
     run = make_run()
     session(tmp_path).keep(run)
 
-    found = session(tmp_path, commit=commit, rounds=rounds).resumed(run)
-
-    assert found == (run.processes if counts else ())
-
-
-@pytest.mark.parametrize("changed", [{"dirty": True}, {"id": "unversioned"}, {"id": "unknown", "error": "no git"}])
-def test_code_that_cannot_be_known_again_never_counts(tmp_path, changed):
-    """Uncommitted changes, and a folder of which no commit is known, look the same twice and need not be."""
-    run = make_run()
-    session(tmp_path, commit=COMMIT | changed).keep(run)
-
-    assert session(tmp_path, commit=COMMIT | changed).resumed(run) == ()
+    assert session(tmp_path, **changes).resumed(started(run)).processes == (run.processes if counts else ())
 
 
 def test_another_recipe_starts_anew(tmp_path):
     """Processes of a stage that was built differently never count."""
     session(tmp_path).keep(make_run())
 
-    assert session(tmp_path).resumed(make_run(fingerprint="beef")) == ()
+    assert session(tmp_path).resumed(started(make_run(fingerprint="beef"))).processes == ()
 
 
-def session(folder, *, commit=COMMIT, rounds=4):
+def started(run):
+    """What is known of a case when its worker has made the first image."""
+    return dataclasses.replace(run, processes=(), components_s={})
+
+
+def session(folder, *, rounds=4, source="0" * 64):
     """A session that records."""
     return Session(
         policy=Policy(mode=Mode.RECORD),
@@ -164,7 +137,7 @@ def session(folder, *, commit=COMMIT, rounds=4):
         worker_timeout_s=1.0,
         root=folder,
         results=folder / "results",
-        commit=commit,
+        source=source,
     )
 
 

@@ -13,22 +13,25 @@ import pytest
 
 from speedgate import baselines, recordings
 from speedgate.recordings import Conditions, discard, keep, kept
-from speedgate.records import Process
-from tests.baseline_samples import BF16, COLD, INT8, KEY, obtain
+from speedgate.records import Process, Run
+from tests.baseline_samples import BF16, COLD, INT8, KEY, make_run, obtain
 
 ROOT = Path(__file__).parents[1]
 CONDITIONS = Conditions(
     case_key=INT8,
-    fingerprint="f00d",
     rounds=2,
     environment={"torch": "2.13.0", "gpus": ["a", "b"]},
-    commit={"id": "0" * 40, "dirty": False},
+    source="0" * 64,
+    weights={"source": "synthetic", "revisions": {}},
 )
 PROCESSES = (
     Process(seconds=(2.4, 2.5), peak_bytes=(7, 9), cold_start=COLD),
     Process(
         seconds=(2.6, 2.7), peak_bytes=(7, 8), cold_start=COLD, void=("the clock fell",), health={"throttled": None}
     ),
+)
+RUN = dataclasses.replace(
+    make_run(), processes=PROCESSES, counts={"graphs": 2}, parity={"ssim": 0.998, "step_gain": None}
 )
 
 
@@ -40,62 +43,74 @@ def kept_file(root: Path) -> Path:
     return folder(root) / "sdxl__int8__1024px-30steps-b1.json"
 
 
-def test_what_was_kept_is_read_back(tmp_path: Path) -> None:
-    """Every process of an interrupted recording counts when the same is recorded again."""
-    keep(tmp_path, KEY, conditions=CONDITIONS, processes=PROCESSES)
+def of(case_key: str, *, processes: int = 2) -> Run:
+    """What is kept of another case, or of fewer processes."""
+    return dataclasses.replace(RUN, case_key=case_key, processes=PROCESSES[:processes])
 
-    assert kept(tmp_path, KEY, conditions=CONDITIONS) == PROCESSES
+
+def test_what_was_kept_is_read_back(tmp_path: Path) -> None:
+    """Every process of an interrupted recording, and whatever else was learned of the case, counts when it is recorded again."""
+    keep(tmp_path, KEY, conditions=CONDITIONS, run=RUN)
+
+    assert kept(tmp_path, KEY, conditions=CONDITIONS) == RUN
     assert list(folder(tmp_path).iterdir()) == [kept_file(tmp_path)]
 
 
 def test_nothing_is_kept_before_the_first_process(tmp_path: Path) -> None:
     """Asking makes no file."""
-    assert kept(tmp_path, KEY, conditions=CONDITIONS) == ()
+    assert kept(tmp_path, KEY, conditions=CONDITIONS) is None
     assert list(tmp_path.iterdir()) == []
 
 
 def test_keeping_replaces_what_was_kept_of_the_case_alone(tmp_path: Path) -> None:
     """After each process all of the case so far are kept, once; other cases keep theirs."""
     other = dataclasses.replace(CONDITIONS, case_key=BF16)
-    keep(tmp_path, KEY, conditions=other, processes=PROCESSES[1:])
-    keep(tmp_path, KEY, conditions=CONDITIONS, processes=PROCESSES[:1])
-    keep(tmp_path, KEY, conditions=CONDITIONS, processes=PROCESSES)
+    keep(tmp_path, KEY, conditions=other, run=of(BF16, processes=1))
+    keep(tmp_path, KEY, conditions=CONDITIONS, run=of(INT8, processes=1))
+    keep(tmp_path, KEY, conditions=CONDITIONS, run=RUN)
 
-    assert kept(tmp_path, KEY, conditions=CONDITIONS) == PROCESSES
-    assert kept(tmp_path, KEY, conditions=other) == PROCESSES[1:]
+    assert kept(tmp_path, KEY, conditions=CONDITIONS) == RUN
+    assert kept(tmp_path, KEY, conditions=other) == of(BF16, processes=1)
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        {"fingerprint": "beef"},
         {"rounds": 3},
+        {"weights": {"source": "hub", "revisions": {}}},
         {"environment": {"torch": "2.14.0", "gpus": ["a", "b"]}},
         {"environment": {"torch": "2.13.0", "gpus": ["b", "a"]}},
-        {"commit": {"id": "1" * 40, "dirty": False}},
-        {"commit": {"id": "0" * 40, "dirty": 0}},
+        {"source": "1" * 64},
     ],
 )
 def test_other_conditions_start_anew(tmp_path: Path, change: dict[str, Any]) -> None:
-    """What was measured of another recipe, version, machine or commit never counts, and is set aside as it is."""
-    keep(tmp_path, KEY, conditions=CONDITIONS, processes=PROCESSES)
+    """What was measured with other rounds, weights, versions or code never counts, and is set aside as it is."""
+    keep(tmp_path, KEY, conditions=CONDITIONS, run=RUN)
     before = kept_file(tmp_path).read_bytes()
 
-    assert kept(tmp_path, KEY, conditions=dataclasses.replace(CONDITIONS, **change)) == ()
+    assert kept(tmp_path, KEY, conditions=dataclasses.replace(CONDITIONS, **change)) is None
 
     aside = kept_file(tmp_path).with_name(f"previous-{kept_file(tmp_path).name}")
     assert list(folder(tmp_path).iterdir()) == [aside]
     assert aside.read_bytes() == before
 
 
+def test_another_recipe_starts_anew(tmp_path: Path) -> None:
+    """Where it is known how the stage is built now, what was built differently never counts."""
+    keep(tmp_path, KEY, conditions=CONDITIONS, run=RUN)
+
+    assert kept(tmp_path, KEY, conditions=CONDITIONS, fingerprint="f00d") == RUN
+    assert kept(tmp_path, KEY, conditions=CONDITIONS, fingerprint="beef") is None
+
+
 def test_conditions_are_compared_as_they_are_stored(tmp_path: Path) -> None:
     """A tuple is the list that JSON makes of it, and the order of keys means nothing."""
-    keep(tmp_path, KEY, conditions=CONDITIONS, processes=PROCESSES)
+    keep(tmp_path, KEY, conditions=CONDITIONS, run=RUN)
     environment = {"gpus": ("a", "b"), "torch": "2.13.0"}
 
     found = kept(tmp_path, KEY, conditions=dataclasses.replace(CONDITIONS, environment=environment))
 
-    assert found == PROCESSES
+    assert found == RUN
 
 
 def change(**fields: Any) -> Callable[[str], str]:
@@ -103,12 +118,23 @@ def change(**fields: Any) -> Callable[[str], str]:
     return lambda text: json.dumps({**json.loads(text), **fields})
 
 
+def in_run(**fields: Any) -> Callable[[str], str]:
+    """A change of the run's fields."""
+
+    def spoil(text: str) -> str:
+        document = json.loads(text)
+        document["run"].update(fields)
+        return json.dumps(document)
+
+    return spoil
+
+
 def in_process(**fields: Any) -> Callable[[str], str]:
     """A change of the second process's fields."""
 
     def spoil(text: str) -> str:
         document = json.loads(text)
-        document["processes"][1].update(fields)
+        document["run"]["processes"][1].update(fields)
         return json.dumps(document)
 
     return spoil
@@ -126,9 +152,13 @@ def in_process(**fields: Any) -> Callable[[str], str]:
         change(schema=True),
         change(gpu_key="nvidia-t4"),
         change(conditions=None),
-        change(processes=None),
-        change(processes={"0": {}}),
-        change(processes=[7]),
+        change(run=None),
+        change(run=[]),
+        in_run(processes=[]),
+        in_run(processes={"0": {}}),
+        in_run(processes=[7]),
+        in_run(case_key=BF16),
+        in_run(colour="red"),
         change(more=1),
         in_process(seconds=[]),
         in_process(seconds=[0.0]),
@@ -141,11 +171,11 @@ def in_process(**fields: Any) -> Callable[[str], str]:
 )
 def test_a_broken_file_is_set_aside(tmp_path: Path, spoil: Callable[[str], str]) -> None:
     """Whatever lies there under the name, the recording starts anew and nothing is lost."""
-    keep(tmp_path, KEY, conditions=CONDITIONS, processes=PROCESSES)
+    keep(tmp_path, KEY, conditions=CONDITIONS, run=RUN)
     spoilt = spoil(kept_file(tmp_path).read_text())
     kept_file(tmp_path).write_text(spoilt)
 
-    assert kept(tmp_path, KEY, conditions=CONDITIONS) == ()
+    assert kept(tmp_path, KEY, conditions=CONDITIONS) is None
     assert [path.read_text() for path in folder(tmp_path).glob("previous-*")] == [spoilt]
 
 
@@ -155,37 +185,39 @@ def test_a_link_is_set_aside_and_what_it_leads_to_is_left_alone(tmp_path: Path) 
     folder(tmp_path).mkdir(parents=True)
     kept_file(tmp_path).symlink_to(target)
 
-    assert kept(tmp_path, KEY, conditions=CONDITIONS) == ()
+    assert kept(tmp_path, KEY, conditions=CONDITIONS) is None
     kept_file(tmp_path).symlink_to(target)
-    keep(tmp_path, KEY, conditions=CONDITIONS, processes=PROCESSES)
+    keep(tmp_path, KEY, conditions=CONDITIONS, run=RUN)
 
     assert not target.exists()
-    assert kept(tmp_path, KEY, conditions=CONDITIONS) == PROCESSES
+    assert kept(tmp_path, KEY, conditions=CONDITIONS) == RUN
 
 
 def test_another_key_keeps_its_own(tmp_path: Path) -> None:
     """Processes never count for another GPU key, not even where the files were copied."""
-    keep(tmp_path, KEY, conditions=CONDITIONS, processes=PROCESSES)
+    keep(tmp_path, KEY, conditions=CONDITIONS, run=RUN)
     shutil.copytree(tmp_path / KEY, tmp_path / "nvidia-t4")
 
-    assert kept(tmp_path, "nvidia-t4", conditions=CONDITIONS) == ()
+    assert kept(tmp_path, "nvidia-t4", conditions=CONDITIONS) is None
 
 
 def test_a_finished_recording_leaves_nothing(tmp_path: Path) -> None:
     """The folder is gone, and everything else of the key stays."""
     obtained = obtain(tmp_path)
-    keep(tmp_path, KEY, conditions=CONDITIONS, processes=PROCESSES)
+    keep(tmp_path, KEY, conditions=CONDITIONS, run=RUN)
+    for suffix in (".safetensors", ".precise.safetensors"):
+        recordings.path_of(tmp_path, KEY, INT8, suffix=suffix).touch()
 
     discard(tmp_path, KEY, case_keys=[INT8])
     discard(tmp_path, KEY, case_keys=[INT8])
 
     assert list(obtained.parent.iterdir()) == [obtained]
-    assert kept(tmp_path, KEY, conditions=CONDITIONS) == ()
+    assert kept(tmp_path, KEY, conditions=CONDITIONS) is None
 
 
 def test_discarding_takes_all_or_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Cut short while it deletes, it leaves nothing that would be taken for an interrupted recording."""
-    keep(tmp_path, KEY, conditions=CONDITIONS, processes=PROCESSES)
+    keep(tmp_path, KEY, conditions=CONDITIONS, run=RUN)
 
     def interrupted(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
@@ -194,12 +226,12 @@ def test_discarding_takes_all_or_nothing(tmp_path: Path, monkeypatch: pytest.Mon
         patch.setattr(shutil, "rmtree", interrupted)
         discard(tmp_path, KEY, case_keys=[INT8])
 
-    assert kept(tmp_path, KEY, conditions=CONDITIONS) == ()
+    assert kept(tmp_path, KEY, conditions=CONDITIONS) is None
 
 
 def test_what_is_kept_is_no_baseline(tmp_path: Path) -> None:
     """Half a recording is compared with nothing and cannot be promoted."""
-    keep(tmp_path, KEY, conditions=CONDITIONS, processes=PROCESSES)
+    keep(tmp_path, KEY, conditions=CONDITIONS, run=RUN)
 
     assert (baselines.known_keys(tmp_path), baselines.load(tmp_path, KEY)) == ([], {})
 
@@ -221,9 +253,9 @@ def test_discarding_leaves_what_is_kept_of_other_cases(tmp_path: Path) -> None:
     """A recording of one stage that is finished does not cost another one the hours that it was interrupted after."""
     other = dataclasses.replace(CONDITIONS, case_key=BF16)
     for conditions in (CONDITIONS, other):
-        keep(tmp_path, KEY, conditions=conditions, processes=PROCESSES)
+        keep(tmp_path, KEY, conditions=conditions, run=of(conditions.case_key))
 
     discard(tmp_path, KEY, case_keys=[INT8])
 
-    assert kept(tmp_path, KEY, conditions=CONDITIONS) == ()
-    assert kept(tmp_path, KEY, conditions=other) == PROCESSES
+    assert kept(tmp_path, KEY, conditions=CONDITIONS) is None
+    assert kept(tmp_path, KEY, conditions=other) == of(BF16)

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from speedgate import cache_files, compile_cache, environment
+from speedgate import cache_files, compile_cache, environment, parts
 from speedgate.cache_files import CacheFile, Origin
 
-_TRUST = (
+TRUST = (
     "A compile cache is code: torch unpickles it, and its checksums only tell that a file is whole, not who made it."
     " Import what your own runner has exported, and nothing else."
 )
@@ -18,12 +18,15 @@ _TRUST = (
 
 def add(commands: Any, *, command: Callable[[argparse.Namespace], list[str]]) -> None:
     """Add both verbs; `command` prints the lines that `options.act` returns."""
-    cache = commands.add_parser("cache", help="carry a compile cache from one machine to the next", epilog=_TRUST)
+    cache = commands.add_parser("cache", help="carry a compile cache from one machine to the next", epilog=TRUST)
     verbs = cache.add_subparsers(required=True, metavar="VERB")
-    exporting = verbs.add_parser("export", help="pack what the last runs have compiled here", epilog=_TRUST)
+    exporting = verbs.add_parser("export", help="pack what the last runs have compiled here", epilog=TRUST)
     exporting.add_argument("target", type=Path, metavar="FILE", help="an existing folder gets a file for each case")
+    exporting.add_argument(
+        "--max-file-mb", type=most_bytes, metavar="MB", help="split what is larger into parts; import takes all of them"
+    )
     exporting.set_defaults(act=_export)
-    importing = verbs.add_parser("import", help="let the next start of each case load it", epilog=_TRUST)
+    importing = verbs.add_parser("import", help="let the next start of each case load it", epilog=TRUST)
     importing.add_argument("files", nargs="+", type=Path, metavar="FILE", help="exported by the same build and GPU key")
     importing.set_defaults(act=_import)
     for verb in (exporting, importing):
@@ -41,16 +44,29 @@ def add(commands: Any, *, command: Callable[[argparse.Namespace], list[str]]) ->
 def _export(options: argparse.Namespace) -> list[str]:
     files, left_out = compile_cache.export_to(options.target, folder=options.folder, here=_here(options.device))
     said = [line for file in files for line in _says(file)]
+    if options.max_file_mb is not None:
+        split = [parts.split(file.path, most_bytes=options.max_file_mb) for file in files]
+        said += [f"part: {path}" for paths in split if len(paths) > 1 for path in paths]
     return [*said, *(f"left out: {line}" for line in left_out)]
 
 
 def _import(options: argparse.Namespace) -> list[str]:
     here = _here(options.device)
-    files = [compile_cache.import_from(path, folder=options.folder, here=here) for path in options.files]
-    return [
-        *(line for file in files for line in _says(file)),
-        "the next start of each case loads it, before it compiles",
-    ]
+    with parts.joined(options.files) as paths:
+        files = [compile_cache.import_from(path, folder=options.folder, here=here) for path in paths]
+        said = [line for file in files for line in _says(file)]
+    return [*said, "the next start of each case loads it, before it compiles"]
+
+
+def most_bytes(text: str) -> int:
+    """An option's megabytes, of a million bytes each, as bytes."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0.001 <= value <= 1e6:
+        raise argparse.ArgumentTypeError(f"{text}: expected a number of megabytes, such as 16")
+    return int(value * parts.MEGABYTE)
 
 
 def _says(file: CacheFile) -> list[str]:

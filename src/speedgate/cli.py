@@ -16,6 +16,7 @@ from speedgate import (
     baselines,
     benchmark_json,
     cache_verbs,
+    carrying_verbs,
     cli_bumps,
     cli_history,
     cli_trend,
@@ -89,6 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     importing.set_defaults(command=_import)
 
     cache_verbs.add(commands, command=_say)
+    carrying_verbs.add(commands, command=_say)
     rendering.add_command(commands)
     cli_bumps.add_commands(commands)
     cli_history.add_commands(commands)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from speedgate.worker import Target
 
 FOLDER = Path(".speedgate") / "compile-cache"
-_IMPORTED = "imported"
+IMPORTED = "imported"
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -80,7 +80,7 @@ class CaseCache:
 
     @property
     def _imported(self) -> Path:
-        return self._left.parent / _IMPORTED / self._left.name
+        return self._left.parent / IMPORTED / self._left.name
 
     def _is_kept(self) -> bool:
         try:
@@ -126,14 +126,14 @@ def import_from(path: Path, *, folder: Path, here: Origin) -> CacheFile:
     for _ in _contents([file]):
         pass
     for content in _contents([file]):
-        target = folder / check_key(here.gpu_key) / _IMPORTED / f"{cache_files.file_name(content.case_key)}{SUFFIX}"
+        target = folder / check_key(here.gpu_key) / IMPORTED / f"{cache_files.file_name(content.case_key)}{SUFFIX}"
         cache_files.write(target, origin=here, contents=[content])
     return file
 
 
 def _files(folder: Path) -> list[Path]:
     """What was imported and no start has loaded yet, then what was compiled or loaded here, which counts for more."""
-    return [path for place in (folder / _IMPORTED, folder) for path in sorted(place.glob(f"[!.]*{SUFFIX}"))]
+    return [path for place in (folder / IMPORTED, folder) for path in sorted(place.glob(f"[!.]*{SUFFIX}"))]
 
 
 def _contents(files: Iterable[CacheFile]) -> Iterator[Content]:

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import pytest
 
+from speedgate import baselines
 from speedgate.clock import Plan
 from speedgate.environment import DEVICES
 from speedgate.noise import Looks
@@ -91,6 +92,13 @@ def _add_gate(group: pytest.OptionGroup) -> None:
 
 def _add_measuring(group: pytest.OptionGroup) -> None:
     group.addoption(
+        "--budget",
+        type=_positive_float,
+        metavar="SECONDS",
+        help="of a recording: stop cleanly before this command has run so long, and go on when it is given again"
+        f" (with it, at least {baselines.MIN_PROCESSES} processes)",
+    )
+    group.addoption(
         "--processes",
         type=_positive_int,
         metavar="N",
@@ -128,9 +136,15 @@ def plan(config: pytest.Config) -> Plan:
     """How much is measured; `pytest.UsageError` where the options contradict one another."""
     recording = config.getoption("gate") == Mode.RECORD
     asked, rounds = config.getoption("processes"), config.getoption("rounds")
-    if recording and asked is not None and asked < LEAST_RECORDED:
+    budget = config.getoption("budget")
+    least = LEAST_RECORDED if budget is None else baselines.MIN_PROCESSES  # where time is short, what can be promoted
+    if recording and asked is not None and asked < least:
         raise pytest.UsageError(
-            f"--processes {asked}: a baseline takes at least {LEAST_RECORDED}, of which later verdicts learn the spread"
+            f"--processes {asked}: a baseline takes at least {least}, of which later verdicts learn the spread"
+        )
+    if budget is not None and (not recording or config.getoption("isolation") == "none"):
+        raise pytest.UsageError(
+            "--budget: it ends the workers of a recording; add --gate record, and drop --isolation none"
         )
     if recording and config.getoption("skip_latency"):
         raise pytest.UsageError("--skip-latency: --gate record is there to measure; drop one of the two")

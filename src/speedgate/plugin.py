@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from speedgate import baselines, options, recordings, report
+from speedgate.campaign import Campaign
 from speedgate.environment import resolve_machine
 from speedgate.health import open_monitor
 from speedgate.lock import recording_lock
@@ -54,7 +55,11 @@ def pytest_configure(config: pytest.Config) -> None:
         results=config.getoption("results") or config.rootpath / ".speedgate" / _stamp(),
     )
     config.stash[SESSION] = session
-    config.stash[PROGRESS] = Progress(config)
+    config.stash[PROGRESS] = progress = Progress(config)
+    if session.policy.mode is Mode.RECORD:
+        campaign = Campaign(config, session=session, progress=progress, seconds=config.getoption("budget"))
+        config.pluginmanager.register(campaign, "speedgate-campaign")
+        session.budget = campaign.budget
     _check_gpu_key(config, session)
     if config.getoption("results"):
         check_folder("--results", session.results)
@@ -184,13 +189,6 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     state.health = state.monitor.facts()
 
 
-def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
-    """Say beforehand what an interruption would cost."""
-    state = config.stash[SESSION]
-    problem = recordings.obstacle(state.commit) if state.commit and state.policy.mode is Mode.RECORD else None
-    return [f"speedgate: interrupted, this recording would start anew, for {problem}"] if problem else []
-
-
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Let go of the device and of the lock."""
     config.stash[OPEN].close()
@@ -215,7 +213,8 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         return
     machine_info = config.hook.pytest_benchmark_generate_machine_info(config=config)
     config.hook.pytest_benchmark_update_machine_info(config=config, machine_info=machine_info)
-    failed = {**state.unjudged(REQUIRED_CLAIMS), **state.failed}
+    unfinished = {key: f"not finished: {reason}" for key, reason in state.unfinished.items()}
+    failed = {**state.unjudged(REQUIRED_CLAIMS), **unfinished, **state.failed}
     path = baselines.write_obtained(
         state.baselines_root,
         state.machine.key,

@@ -8,6 +8,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from speedgate.phases import PhaseLog
+from speedgate.worker import OutOfTime
+
 
 class Progress:
     """Writes through pytest's terminal reporter, past its capturing."""
@@ -15,6 +18,7 @@ class Progress:
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
         self._lines = 0
+        self.log: PhaseLog | None = None
 
     @contextlib.contextmanager
     def phase(self, text: str) -> Iterator[None]:
@@ -22,8 +26,10 @@ class Progress:
         started_s = time.perf_counter()
         self._begin(text)
         line = self._lines
+        case, _, name = text.partition(": ")
         try:
-            yield
+            with self.log.phase(case, name, ended=OutOfTime) if self.log else contextlib.nullcontext():
+                yield
         except BaseException:
             self._write("failed ")
             raise

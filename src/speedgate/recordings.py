@@ -1,69 +1,71 @@
-"""What an interrupted recording leaves, so that the same command goes on where it stopped: finished processes, by case.
+"""What an interrupted recording leaves, so that the same command goes on where it stopped: what is known of each case.
 
-`baselines/<gpu-key>/recording/` holds a file per case, written after each process. What was measured under any other
-conditions never counts; it is set aside.
+`baselines/<gpu-key>/recording/` holds a file per case, written after each process and whatever else is learned of it. What
+was measured under any other conditions never counts; it is set aside.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import os
 import tempfile
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from speedgate import benchmark_json
 from speedgate.baselines import key_folder
-from speedgate.records import SCHEMA, Process, process_from_json, to_json, write_json
+from speedgate.records import SCHEMA, Run, run_from_json, to_json, write_json
 
 FOLDER = "recording"
+# What is kept of a case: what is known of it, and beside that what it made.
+SUFFIXES = (".json", ".safetensors", ".precise.safetensors")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Conditions:
-    """What must be the same for kept processes to count. Everything in it can be written as JSON."""
+    """What must be the same for kept processes to count. Everything in it can be written as JSON.
+
+    `source` is the digest of the code that measures (`speedgate.source`); `weights` says which were loaded.
+    """
 
     case_key: str
-    fingerprint: str
     rounds: int
     environment: Mapping[str, Any]
-    commit: Mapping[str, Any]
+    source: str
+    weights: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
-def obstacle(commit: Mapping[str, Any]) -> str | None:
-    """Why what was measured of this code could not be known for the same again; `commit` is what pytest-benchmark says."""
-    if commit.get("dirty"):
-        return "the checkout has uncommitted changes"
-    return "its commit is not known" if commit.get("id") in (None, "unknown", "unversioned") else None
+def keep(root: Path, gpu_key: str, *, conditions: Conditions, run: Run) -> None:
+    """Replace what is kept of the case by `run`: every process so far, and what else is known of it."""
+    document = {"schema": SCHEMA, "gpu_key": gpu_key, "conditions": to_json(conditions), "run": to_json(run)}
+    write_json(path_of(root, gpu_key, conditions.case_key), document)
 
 
-def keep(root: Path, gpu_key: str, *, conditions: Conditions, processes: Sequence[Process]) -> None:
-    """Replace what is kept of the case by `processes`, all of those that were measured so far."""
-    document = {
-        "schema": SCHEMA,
-        "gpu_key": gpu_key,
-        "conditions": to_json(conditions),
-        "processes": [to_json(process) for process in processes],
-    }
-    write_json(_path(root, gpu_key, conditions.case_key), document)
+def holds(root: Path, gpu_key: str, case_key: str) -> bool:
+    """Whether anything lies there under the case's name."""
+    return os.path.lexists(path_of(root, gpu_key, case_key))
 
 
-def kept(root: Path, gpu_key: str, *, conditions: Conditions) -> tuple[Process, ...]:
-    """The processes that were kept of the case under the same conditions.
+def kept(root: Path, gpu_key: str, *, conditions: Conditions, fingerprint: str | None = None) -> Run | None:
+    """What was kept of the case under the same conditions; of the recipe with that fingerprint, where one is given.
 
     A file that is broken, or of other conditions, is renamed: it is no reason to stop, and its hours are not ours to
     delete.
     """
-    path = _path(root, gpu_key, conditions.case_key)
+    path = path_of(root, gpu_key, conditions.case_key)
     if not os.path.lexists(path):
-        return ()
+        return None
     try:
-        return _read(path, gpu_key=gpu_key, conditions=conditions)
+        run = _read(path, gpu_key=gpu_key, conditions=conditions)
+        if fingerprint not in (None, run.fingerprint):
+            raise ValueError(f"{path}: kept of another recipe")
     except (TypeError, ValueError):
         path.replace(_aside(path))
-        return ()
+        return None
+    return run
 
 
 def discard(root: Path, gpu_key: str, *, case_keys: Collection[str]) -> None:
@@ -73,7 +75,8 @@ def discard(root: Path, gpu_key: str, *, case_keys: Collection[str]) -> None:
         return
     # Out of the way first: deleting takes time, and half of a finished recording must not be taken for an interrupted one.
     with tempfile.TemporaryDirectory(prefix=".discarded-", dir=folder.parent) as trash:
-        for path in (_path(root, gpu_key, case_key) for case_key in case_keys):
+        for case_key, suffix in itertools.product(case_keys, SUFFIXES):
+            path = path_of(root, gpu_key, case_key, suffix=suffix)
             for found in (path, _aside(path)):
                 if os.path.lexists(found):
                     found.replace(Path(trash) / found.name)
@@ -81,22 +84,26 @@ def discard(root: Path, gpu_key: str, *, case_keys: Collection[str]) -> None:
             folder.rmdir()
 
 
-def _path(root: Path, gpu_key: str, case_key: str) -> Path:
-    return key_folder(root, gpu_key) / FOLDER / f"{case_key.replace('/', '__')}.json"
+def path_of(root: Path, gpu_key: str, case_key: str, *, suffix: str = ".json") -> Path:
+    """Where something is kept of a case."""
+    return key_folder(root, gpu_key) / FOLDER / f"{case_key.replace('/', '__')}{suffix}"
 
 
 def _aside(path: Path) -> Path:
     return path.with_name(f"previous-{path.name}")
 
 
-def _read(path: Path, *, gpu_key: str, conditions: Conditions) -> tuple[Process, ...]:
+def _read(path: Path, *, gpu_key: str, conditions: Conditions) -> Run:
     document = benchmark_json.read(path)
-    if not isinstance(document, dict) or not isinstance(processes := document.pop("processes", None), list):
-        raise ValueError(f"{path}: expected an object with a list of processes")
+    if not isinstance(document, dict) or not isinstance(data := document.pop("run", None), dict):
+        raise ValueError(f"{path}: expected an object with a run")
     expected = {"schema": SCHEMA, "gpu_key": gpu_key, "conditions": to_json(conditions)}
     if _canonical(document) != _canonical(expected):
         raise ValueError(f"{path}: kept under other conditions")
-    return tuple(process_from_json(data, where=f"{path}: processes[{i}]") for i, data in enumerate(processes))
+    run = run_from_json(data, where=f"{path}: run")
+    if run.case_key != conditions.case_key or not run.processes:
+        raise ValueError(f"{path}: run: expected a measured one of {conditions.case_key}")
+    return run
 
 
 def _canonical(data: Mapping[str, Any]) -> str:

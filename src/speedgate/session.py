@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from speedgate import benchmark_json, expected, gate, recordings
+from speedgate.budget import Budget
 from speedgate.clock import Plan
 from speedgate.environment import Machine
 from speedgate.families import FamilyFigure
 from speedgate.health import HostMonitor, Monitor
 from speedgate.policy import Mode, Policy
-from speedgate.records import Baseline, Comparison, Outcome, Process, Run, Verdict, to_json, write_json
+from speedgate.records import Baseline, Comparison, Outcome, Run, Verdict, to_json, write_json
 
 
 @dataclasses.dataclass(kw_only=True, repr=False)
@@ -33,6 +34,9 @@ class Session:
     other_versions: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     commit: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     measured_at: str = dataclasses.field(default_factory=lambda: datetime.datetime.now(datetime.UTC).isoformat())
+    source: str = ""
+    budget: Budget = dataclasses.field(default_factory=Budget)
+    unfinished: dict[str, str] = dataclasses.field(default_factory=dict)
     monitor: Monitor = dataclasses.field(default_factory=HostMonitor)
     health: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     baselines: Mapping[str, Baseline] = dataclasses.field(default_factory=dict)
@@ -53,6 +57,11 @@ class Session:
     def baselines_root(self) -> Path:
         return self.root / "baselines"
 
+    @property
+    def recording(self) -> bool:
+        """Whether a baseline is being recorded."""
+        return self.policy.mode is Mode.RECORD
+
     def accepts(self, verdict: Verdict) -> bool:
         """Whether the verdict leaves its test green under `--gate`."""
         return self.policy.accepts(verdict)
@@ -62,18 +71,41 @@ class Session:
         before = self.runs.get(run.case_key)
         self.runs[run.case_key] = run
         self._write(run.case_key)
-        grown = run.processes and (before is None or before.processes != run.processes)
-        if self.policy.mode is Mode.RECORD and grown:
-            recordings.keep(
-                self.baselines_root, self.machine.key, conditions=self._conditions(run), processes=run.processes
-            )
+        if self.recording and run.processes and run != before:
+            recordings.keep(self.baselines_root, self.machine.key, conditions=self.conditions_of(run), run=run)
         return run
 
-    def resumed(self, run: Run) -> tuple[Process, ...]:
-        """The processes that an interrupted recording of the same case, versions and commit has left."""
-        if self.policy.mode is not Mode.RECORD or recordings.obstacle(self.commit) is not None:
-            return ()
-        return recordings.kept(self.baselines_root, self.machine.key, conditions=self._conditions(run))
+    def resumed(self, run: Run) -> Run:
+        """A run that was just started, with what an interrupted recording of it has left: same recipe, versions and code."""
+        if not self.recording:
+            return run
+        found = recordings.kept(
+            self.baselines_root, self.machine.key, conditions=self.conditions_of(run), fingerprint=run.fingerprint
+        )
+        if found is None:
+            return run
+        return dataclasses.replace(found, environment=run.environment, cold_start=run.cold_start)
+
+    def finished(self, conditions: recordings.Conditions) -> Run | None:
+        """The run that an interrupted recording has left of a case, if no process of it is wanting: it is not built again."""
+        found = recordings.kept(self.baselines_root, self.machine.key, conditions=conditions)
+        return None if found is None or len(found.processes) < self.plan.processes else found
+
+    def holds(self, case_key: str) -> bool:
+        """Whether an interrupted recording has left anything of the case."""
+        return self.recording and recordings.holds(self.baselines_root, self.machine.key, case_key)
+
+    def conditions(
+        self, case_key: str, *, environment: Mapping[str, Any], weights: Mapping[str, Any] | None
+    ) -> recordings.Conditions:
+        """What must be the same for what is kept of the case to count."""
+        return recordings.Conditions(
+            case_key=case_key,
+            rounds=self.plan.rounds,
+            environment=environment,
+            source=self.source,
+            weights=weights or {},
+        )
 
     def missing(self, *, known: Collection[str], expected: Collection[str]) -> list[Verdict]:
         """MISSING for each case of this machine's baselines that the suite does not have, or was to measure and did not.
@@ -118,7 +150,7 @@ class Session:
     def _has_interval(self, run: Run) -> bool:
         baseline = self._baseline(run)
         judged = self.against is not None or (baseline is not None and baseline.source == "recorded")
-        return judged and self.policy.mode is not Mode.RECORD
+        return judged and not self.recording
 
     def void(self, case_key: str, reason: str) -> Verdict:
         """What was measured of the case cannot be used: INVALID, and its other claims are not judged."""
@@ -142,7 +174,7 @@ class Session:
         A recording has no place yet for a case that no longer fits: there it is a lost worker, and nothing is promoted.
         """
         known = self._known(case_key)
-        if known is None or (known.gates and not fits and self.policy.mode is Mode.RECORD):
+        if known is None or (known.gates and not fits and self.recording):
             return None
         verdict = expected.judge_fit(
             case_key,
@@ -231,14 +263,9 @@ class Session:
             return None
         return expected.known(self.baselines.get(case_key), self.family.get(case_key, ()))
 
-    def _conditions(self, run: Run) -> recordings.Conditions:
-        return recordings.Conditions(
-            case_key=run.case_key,
-            fingerprint=run.fingerprint,
-            rounds=self.plan.rounds,
-            environment=run.environment,
-            commit=self.commit,
-        )
+    def conditions_of(self, run: Run) -> recordings.Conditions:
+        """Those under which a run was measured."""
+        return self.conditions(run.case_key, environment=run.environment, weights=run.recipe.get("weights"))
 
     @property
     def _memory_tolerance(self) -> float:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import shlex
 import signal
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -48,6 +49,10 @@ class WorkerFailure(Exception):
         return any(sign in self.reason for sign in signs)
 
 
+class OutOfTime(Exception):
+    """The time that was given is over; the message says what of it. What was being done is ended and does not count."""
+
+
 class Target(Protocol):
     """What a test can ask of a case, in a process of its own or in this one."""
 
@@ -71,8 +76,10 @@ class Worker:
         timeout_s: float,
         python: str = sys.executable,
         name: str = "the worker",
+        left_s: Callable[[], float] = lambda: math.inf,
     ) -> None:
         self._name = name
+        self._left_s = left_s
         self._timeout_s = timeout_s
         self._log = log
         self._group = execnet.Group()
@@ -112,9 +119,13 @@ class Worker:
         self._group.terminate(timeout=2.0)
 
     def _receive(self, operation: str, timeout_s: float) -> Any:
+        left_s = max(self._left_s(), 0.0)
         try:
-            return self._channel.receive(timeout=timeout_s)
+            return self._channel.receive(timeout=min(timeout_s, left_s))
         except self._channel.TimeoutError as error:
+            if left_s < timeout_s:
+                self.close()
+                raise OutOfTime(f"{operation!r} was ended when the budget was over") from error
             raise self._failed(f"did not answer {operation!r} within {timeout_s:g} s and was killed") from error
         except EOFError as error:
             raise self._failed(f"died during {operation!r}{self._cause_of_death()}") from error

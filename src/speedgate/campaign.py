@@ -1,0 +1,110 @@
+"""A recording as a campaign: given again it goes on where it stopped, within a budget of seconds, and tells what they went to."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+from collections.abc import Generator
+from typing import Any
+
+import pytest
+
+from speedgate import phases
+from speedgate.budget import Budget
+from speedgate.phases import PhaseLog
+from speedgate.progress import Progress
+from speedgate.recordings import FOLDER
+from speedgate.report import printable
+from speedgate.session import Session
+from speedgate.worker import OutOfTime
+
+# EX_TEMPFAIL of sysexits.h, which pytest has no use for: nothing is red, and the same command goes on.
+UNFINISHED = 75
+
+
+class Campaign:
+    """A plugin of pytest, registered where a recording was asked for."""
+
+    def __init__(self, config: pytest.Config, *, session: Session, progress: Progress, seconds: float | None) -> None:
+        self._config, self._session, self._progress = config, session, progress
+        self.budget = Budget(seconds=seconds)
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_finish(self) -> None:
+        """The recording is ours alone by now: open its log."""
+        if self._config.option.collectonly:
+            return
+        folder = self._session.baselines_root / self._session.machine.key / FOLDER
+        command = f"{phases.now()} {self._session.results.name}"
+        self._progress.log = self.budget.log = PhaseLog(path=folder / phases.NAME, command=command)
+        self._progress.log.add("", phases.START, seconds=phases.running_s(), started_at=phases.now())
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, Any, Any]:
+        """What a test takes beside the phases of its case."""
+        with self.budget.timed(_case(item, "id") or item.name, phases.CLAIMS):
+            return (yield)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None, Any, Any]:
+        """A test for whose case no time is left is skipped, and the case is unfinished."""
+        return (yield from self._in_time(item))
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, Any, Any]:
+        """As for its setup."""
+        return (yield from self._in_time(item))
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None, Any, Any]:
+        """As for its setup: a case may be looked at when its last test is over."""
+        return (yield from self._in_time(item))
+
+    def _in_time(self, item: pytest.Item) -> Generator[None, Any, Any]:
+        try:
+            return (yield)
+        except OutOfTime as over:
+            self._session.unfinished.setdefault(_case(item, "key") or item.nodeid, str(over))
+            pytest.skip(str(over))
+
+    @pytest.hookimpl(wrapper=True, trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, None, None]:
+        """Neither red nor finished has a status of its own; once all is recorded the log lies with the results."""
+        log = self._progress.log
+        with log.phase("", phases.CLOSING) if log else contextlib.nullcontext():
+            yield
+        if self._session.unfinished and session.exitstatus == pytest.ExitCode.OK:
+            # pytest documents no other way to end with a status of one's own; `tests/test_campaign.py` fails without it.
+            session.exitstatus = UNFINISHED
+        if log is not None and log.path.exists() and [*log.path.parent.iterdir()] == [log.path]:
+            self._session.results.mkdir(parents=True, exist_ok=True)
+            log.path.replace(self._session.results / log.path.name)
+            log.path.parent.rmdir()
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> Generator[None, None, None]:
+        """Where the seconds went, and last of all what is left to do."""
+        yield
+        log = self._progress.log
+        if log is None:
+            return
+        terminalreporter.section("where the seconds went")
+        for line in [*phases.table(log.entries, command=log.command, wall_s=phases.running_s()), *self._left()]:
+            terminalreporter.write_line(line)
+
+    def _left(self) -> list[str]:
+        unfinished = self._session.unfinished
+        if not unfinished:
+            return []
+        lines = [f"left to do, because the budget of {self.budget.seconds:g} s was over (exit status {UNFINISHED}):"]
+        for key, reason in unfinished.items():
+            run = self._session.runs.get(key)
+            count = f"{len(run.processes) if run else 0} of {self._session.plan.processes} processes"
+            lines.append(printable(f"  {key}: {count}; {reason}"))
+        arguments = shlex.join(self._config.invocation_params.args)
+        return [*lines, printable(f"the same command goes on from here: pytest {arguments}")]
+
+
+def _case(item: pytest.Item, attribute: str) -> str | None:
+    parameters = getattr(getattr(item, "callspec", None), "params", {})
+    return next((str(found) for value in parameters.values() if (found := getattr(value, attribute, None))), None)

@@ -1,0 +1,174 @@
+"""A campaign: killed at any moment it goes on and comes to the same record; a budget ends it in an orderly way."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from speedgate import phases
+from speedgate.campaign import UNFINISHED
+from tests.suite import Folder, Suite, red
+from tests.test_recording_again import end_workers, obtained
+
+STAGES = "--stage=fp32,bf16,sdpa,compile"
+KILLS, PROCESSES = 10, 4
+RECORD = ("--gate=record", "--budget=600", f"--processes={PROCESSES}", "--rounds=4")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A recording that nobody interrupted."""
+    suite = Suite(Folder(tmp_path_factory.mktemp("whole")))
+    return suite, suite.run(*RECORD, STAGES)
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory):
+    """The same command, killed ten times and given once more; and what the kills left of the log."""
+    suite = Suite(Folder(tmp_path_factory.mktemp("killed")))
+    draw = random.Random(7)  # noqa: S311 - when it is killed is no secret
+    statuses = [kill(suite, builds=draw.choice([0, 1, 1]), then_s=draw.uniform(0, 0.3)) for _ in range(KILLS)]
+    last = suite.run(*RECORD, STAGES)
+    yield suite, statuses, last
+    end_workers(suite)
+
+
+def kill(suite, *, builds, then_s):
+    """Kill a recording that long after it has begun and has built that many more workers."""
+    watched = (suite.path / "builds.log", suite.path / "baselines" / suite.machine.key / "recording" / phases.NAME)
+    before = [lines(path) for path in watched]
+    command = [sys.executable, "-m", "pytest", *suite.arguments(*RECORD, STAGES)]
+    process = subprocess.Popen(command, cwd=suite.path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline_s = time.monotonic() + 60
+    while lines(watched[0]) < before[0] + builds or lines(watched[1]) == before[1]:
+        assert time.monotonic() < deadline_s and process.poll() is None, "it ended before it could be killed"
+        time.sleep(0.02)
+    time.sleep(then_s)
+    process.kill()
+    return process.wait()
+
+
+def lines(path):
+    """How many there are, of a file that may not be there yet."""
+    return len(path.read_text().splitlines()) if path.exists() else 0
+
+
+def without_machine(entry):
+    """What was recorded of a case, but for what the machine said meanwhile."""
+    processes = [{**process, "health": None} for process in entry["run"]["processes"]]
+    return {**entry, "run": {**entry["run"], "processes": processes}}
+
+
+def judged(suite, stage):
+    """Claim and outcome of every verdict on a case."""
+    return sorted((verdict["claim"], verdict["outcome"]) for verdict in suite.result(stage)["verdicts"])
+
+
+def test_ten_kills_change_nothing_in_the_record(whole, killed):
+    """Cases, processes, rounds, counts and parity are those of an uninterrupted recording, and every claim is judged."""
+    suite, statuses, last = killed
+    expected, found = obtained(whole[0]), obtained(suite)
+
+    assert statuses == [-signal.SIGKILL] * KILLS
+    assert (whole[1].ret, last.ret, red(last)) == (0, 0, [])
+    assert list(found) == list(expected) == STAGES.partition("=")[2].split(",")
+    for stage, entry in expected.items():
+        assert without_machine(found[stage]) == without_machine(entry)
+        assert len(entry["run"]["processes"]) == PROCESSES
+        assert judged(suite, stage) == judged(whole[0], stage)
+
+
+def test_a_kill_costs_one_process_at_most(whole, killed):
+    """What was finished is never measured again: each kill loses no more than what was going on."""
+    assert len(killed[0].builds()) <= len(whole[0].builds()) + KILLS
+
+
+def test_a_finished_campaign_leaves_its_log_alone(killed):
+    """The log of all eleven commands lies with the results, and nothing is left to go on with."""
+    suite = killed[0]
+    commands = {entry.command for entry in phases.read(suite.path / "results" / phases.NAME)}
+
+    assert len(commands) == KILLS + 1
+    assert not (suite.path / "baselines" / suite.machine.key / "recording").exists()
+
+
+def test_the_seconds_are_accounted_for(whole):
+    """The phases of a command cover its wall time but for a remainder, which is told and is not much."""
+    suite, result = whole
+    entries = phases.read(suite.path / "results" / phases.NAME)
+
+    covered_s = sum(entry.seconds for entry in entries)
+    assert 0.7 * result.duration < covered_s < result.duration + 1
+    result.stdout.re_match_lines([r"load and apply +16 +[\d.]+ s +[\d.]+%", r"in no phase .*", r"this command .*"])
+
+
+def test_what_is_eager_comes_before_what_compiles(whole):
+    """Of every pipeline, comparisons included: a recording that is cut short has the cheap facts."""
+    asked = ("--gate=record", "--collect-only", "--quiet", "--pipeline=sdxl,sd15", "--stage=sdpa,compile")
+    lines = [line for line in whole[0].run(*asked).outlines if "::test_" in line and "[" in line]
+    compiling = [line.rpartition("[")[2].rstrip("]").endswith("compile") for line in lines]
+
+    assert compiling == sorted(compiling)
+    assert any("test_parity" in line for line in lines[: compiling.index(True)])
+    assert not (whole[0].path / "baselines" / whole[0].machine.key / "recording").exists()
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory):
+    """A campaign whose second case hangs in its third process until the budget is over, and the same command again."""
+    suite = Suite(Folder(tmp_path_factory.mktemp("stopped")))
+    suite.misbehave(bf16={"hang": "generate", "from": 3})
+    command = ("--gate=record", "--processes=3", "--rounds=4", "--stage=fp32,bf16,sdpa")
+    first = suite.run("--budget=12", *command)
+    kept = sorted(path.name for path in (suite.path / "baselines" / suite.machine.key / "recording").iterdir())
+    refused = (suite.path / "baselines" / suite.machine.key / "obtained.json").read_text()
+    suite.misbehave()
+    again = suite.run("--budget=600", *command)
+    return suite, first, kept, json.loads(refused), again
+
+
+def test_a_budget_that_is_over_ends_what_is_running(stopped):
+    """It stops before its seconds are over, with a status of its own, nothing red, and no worker left."""
+    suite, first, *_ = stopped
+
+    assert (first.ret, red(first)) == (UNFINISHED, [])
+    assert first.duration < 12 + 3  # the machine that tests run on is busy
+    pids = [int(line.split()[1]) for line in (suite.path / "builds.log").read_text().splitlines()]
+    assert not [pid for pid in pids if os.path.exists(f"/proc/{pid}")]  # noqa: PTH110 - not a file
+
+
+def test_what_is_left_is_said(stopped):
+    """The last lines name each case with its processes, and the command that goes on."""
+    first = stopped[1]
+
+    assert "the same command goes on from here" in first.outlines[-2]
+    first.stdout.re_match_lines(
+        [
+            r"left to do, because the budget of 12 s was over \(exit status 75\):",
+            r"  sdxl-tiny/bf16/\S+: 2 of 3 processes; 'generate' was ended when the budget was over",
+            r"  sdxl-tiny/sdpa/\S+: 0 of 3 processes; the budget is over",
+            r"the same command goes on from here: pytest bench .*--budget=12.*",
+        ]
+    )
+
+
+def test_what_was_ended_does_not_count(stopped):
+    """The process that was ended is measured anew, those before it are not, and until then nothing can be promoted."""
+    suite, _, kept, refused, again = stopped
+    reasons = refused["speedgate"]["failed"] if "speedgate" in refused else {}
+    reasons |= {
+        block["case_key"]: block["reason"]
+        for entry in refused["benchmarks"]
+        if (block := entry["extra_info"]["speedgate"])["outcome"] == "failed"
+    }
+
+    assert {key.split("/")[1] for key in reasons} == {"bf16", "sdpa"}
+    assert "sdxl-tiny__bf16__64px-4steps-b1.json" in kept
+    assert again.ret == 0
+    assert suite.builds() == [*["fp32"] * 3, *["bf16"] * 3, "bf16", *["sdpa"] * 3]
+    assert all(len(entry["run"]["processes"]) == 3 for entry in obtained(suite).values())
