@@ -17,6 +17,7 @@ from speedgate import (
     benchmark_json,
     cache_verbs,
     cli_bumps,
+    cli_merge,
     families,
     publication,
     published,
@@ -88,6 +89,7 @@ def _parser() -> argparse.ArgumentParser:
 
     cache_verbs.add(commands, command=_say)
     rendering.add_command(commands)
+    cli_merge.add_command(commands)
     cli_bumps.add_commands(commands)
     return parser
 

@@ -20,6 +20,8 @@ from speedgate.policy import Mode
 from speedgate.progress import Progress
 from speedgate.session import Session
 
+pytest_plugins = ["speedgate.sharding"]  # its hooks follow ours
+
 SESSION = pytest.StashKey[Session]()
 PROGRESS = pytest.StashKey[Progress]()
 OPEN = pytest.StashKey[contextlib.ExitStack]()

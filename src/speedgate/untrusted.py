@@ -32,9 +32,9 @@ _STAMP = r"\d{8}T\d{6}Z-\d+"
 # Of `pytest bench`, of `speedgate bump` and of `speedgate bisect`; environments and caches lie beside them.
 _FOLDER = re.compile(rf"{_STAMP}|nightly|bump(?:/{_STAMP})?|bisect(?:/[\w.+-]+)?")
 _RESULT = re.compile(rf"(?:(?:{_FOLDER.pattern})/)?[^/]+\.(?:json|md)")
-_VERDICT = "verdict.json"
+_VERDICT, _MANIFEST = "verdict.json", "manifest.json"
 _REQUIRED = {"gpu_key", "machine", "health", "run", "verdicts"}
-_KNOWN = _REQUIRED | {"against", "iterations_per_s"}
+_KNOWN = _REQUIRED | {"against", "iterations_per_s", "roofline"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -86,11 +86,16 @@ def read_archive(data: bytes) -> dict[str, bytes]:
 
 def cases(files: Mapping[str, bytes]) -> list[Case]:
     """The cases of all files that are to hold one, checked field by field; a `ValueError` where there is none."""
-    names = [name for name in sorted(files) if not is_word(name) and PurePosixPath(name).name != _VERDICT]
-    found = [_case(name, benchmark_json.parsed(files[name], path=Path(name))) for name in names]
+    names = [name for name in sorted(files) if is_case(name)]
+    found = [case(name, benchmark_json.parsed(files[name], path=Path(name))) for name in names]
     if not found:
         raise ValueError("no result of a case; a run that measured nothing is no pass")
     return found
+
+
+def is_case(name: str) -> bool:
+    """Whether the file is to hold the result of a case."""
+    return not is_word(name) and PurePosixPath(name).name not in (_VERDICT, _MANIFEST)
 
 
 def is_word(name: str) -> bool:
@@ -175,7 +180,8 @@ def _refuse_more_than(limit: int, count: int) -> None:
         raise ValueError(f"more than {limit} files; results are fewer")
 
 
-def _case(name: str, document: Any) -> Case:
+def case(name: str, document: Any) -> Case:
+    """A result that was read already, checked field by field; a `ValueError` names `name` and the field."""
     if not isinstance(document, dict):
         raise ValueError(f"{name}: expected the result of a case, found {type(document).__name__}")
     for problem, fields in (("missing", _REQUIRED - set(document)), ("unknown", set(document) - _KNOWN)):
