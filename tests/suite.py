@@ -123,7 +123,7 @@ class Suite:
         return f"--against={prefix / 'bin' / 'python'}"
 
     def run(self, *arguments: str) -> pytest.RunResult:
-        """`pytest bench` without the full-size skeletons, which need torch."""
+        """`pytest bench` without what is said of skeletons, which need torch."""
         return self.pytester.runpytest_subprocess(*self.arguments(*arguments))
 
     def arguments(self, *arguments: str) -> list[str]:
@@ -132,7 +132,7 @@ class Suite:
             f"--device={self.device}",
             "--results=results",
             "-k",
-            "not full_recipe",
+            "not full_recipe and not roofline",
             "-p",
             "no:cacheprovider",
             "-p",
@@ -166,7 +166,7 @@ class Suite:
         return document
 
     def results(self) -> list[str]:
-        return sorted(path.name.split("__")[1] for path in (self.path / "results").glob("*.json"))
+        return sorted(path.name.split("__")[1] for path in (self.path / "results").glob("*__*.json"))
 
 
 def red(result: pytest.RunResult) -> list[str]:

@@ -137,7 +137,7 @@ def test_a_budget_that_is_over_ends_what_is_running(stopped):
     suite, first, *_ = stopped
 
     assert (first.ret, red(first)) == (UNFINISHED, [])
-    assert first.duration < 12 + 3  # the machine that tests run on is busy
+    assert first.duration < 12 + 10  # to start pytest and to end a worker takes seconds where the machine is busy
     pids = [int(line.split()[1]) for line in (suite.path / "builds.log").read_text().splitlines()]
     assert not [pid for pid in pids if os.path.exists(f"/proc/{pid}")]  # noqa: PTH110 - not a file
 

@@ -37,7 +37,7 @@ def compared(other, tmp_path_factory):
     command = [sys.executable, "-m", "pytest", "bench", "--device=cpu", "-ra", "-p", "no:cacheprovider", *options]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     said = pytest.RunResult(done.returncode, done.stdout.splitlines(), done.stderr.splitlines(), 0.0)
-    (path,) = results.glob("*.json")
+    (path,) = results.glob("*__*.json")
     return said, json.loads(path.read_text())
 
 

@@ -19,6 +19,7 @@ from speedgate import (
     carrying_verbs,
     cli_bumps,
     cli_history,
+    cli_merge,
     cli_trend,
     families,
     publication,
@@ -92,6 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     cache_verbs.add(commands, command=_say)
     carrying_verbs.add(commands, command=_say)
     rendering.add_command(commands)
+    cli_merge.add_command(commands)
     cli_bumps.add_commands(commands)
     cli_history.add_commands(commands)
     cli_trend.add_command(commands)

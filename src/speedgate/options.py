@@ -15,6 +15,8 @@ from speedgate.clock import Plan
 from speedgate.environment import DEVICES
 from speedgate.noise import Looks
 from speedgate.policy import Mode, Policy
+from speedgate.shards import Shard
+from speedgate.shards import parse as shard
 
 ROUNDS = 10
 # Processes: recorded, and recorded at least; before the first verdict by a recorded baseline; pairs before the first one of
@@ -121,6 +123,13 @@ def _add_measuring(group: pytest.OptionGroup) -> None:
         f" {AGAINST_LEAST_S:g} s with --against)",
     )
     group.addoption(
+        "--shard",
+        type=shard,
+        default=Shard(),
+        metavar="I/N",
+        help="measure the I-th of N parts of the selected cases; `speedgate merge` joins the results of all N",
+    )
+    group.addoption(
         "--skip-latency",
         action="store_true",
         help="leave out every test that measures rounds: what is built and what it makes is judged, its speed is not",
@@ -148,6 +157,11 @@ def plan(config: pytest.Config) -> Plan:
         )
     if recording and config.getoption("skip_latency"):
         raise pytest.UsageError("--skip-latency: --gate record is there to measure; drop one of the two")
+    if recording and config.getoption("shard").of > 1:
+        raise pytest.UsageError(
+            f"--shard {config.getoption('shard')}: --gate record makes one file of one machine; drop --shard, or record and"
+            " promote a part at a time with --pipeline: each case's newest figure counts"
+        )
     if live(config) and (recording or config.getoption("isolation") == "none"):
         raise pytest.UsageError(
             "--against: a live comparison needs two workers and stores nothing; drop --gate record and --isolation none"

@@ -22,6 +22,8 @@ from speedgate.progress import Progress
 from speedgate.session import Session
 from speedgate.store import recorder
 
+pytest_plugins = ["speedgate.sharding"]  # its hooks follow ours
+
 SESSION = pytest.StashKey[Session]()
 PROGRESS = pytest.StashKey[Progress]()
 OPEN = pytest.StashKey[contextlib.ExitStack]()

@@ -56,6 +56,7 @@ def remarks(session: Session) -> list[str]:
             f"load average {load:.1f} on {cores} cores before the first case: the machine had other work a moment ago,"
             " and figures of a busy machine mean nothing"
         )
+    lines += [printable(line) for line in _rooflines(session)]
     for key, run in session.runs.items():
         other = [session.comparisons[key].other] if key in session.comparisons else []
         count = sum(len(process.void) for side in (run, *other) for process in side.processes)
@@ -73,6 +74,21 @@ def remarks(session: Session) -> list[str]:
 def printable(text: str) -> str:
     """`text` without control characters: what a run says must not steer a terminal."""
     return "".join(character if character.isprintable() else "?" for character in text)
+
+
+def _rooflines(session: Session) -> list[str]:
+    """What an image takes and the share of the machine that it reaches; where no ceiling is known, once a workload."""
+    lines: dict[str, str] = {}
+    for key, found in session.rooflines.items():
+        pipeline, _, workload = key.split("/")
+        tflop = sum(sum(one["flops"].values()) for one in found["operations"].values()) / 1e12
+        if "share" in found:
+            lines[key] = (
+                f"{key}: {tflop:.4g} TFLOP an image, {found['floor_s']:.3g} s at least here; {found['share']:.0%} of it reached"
+            )
+        else:
+            lines[f"{pipeline}//{workload}"] = f"{pipeline} at {workload}: {tflop:.4g} TFLOP an image"
+    return list(lines.values())
 
 
 def _published(session: Session) -> list[str]:

@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from speedgate import benchmark_json, expected, gate, recordings
+from speedgate import benchmark_json, expected, gate, recordings, roofline
 from speedgate.budget import Budget
 from speedgate.clock import Plan
 from speedgate.environment import Machine
@@ -17,6 +17,7 @@ from speedgate.families import FamilyFigure
 from speedgate.health import HostMonitor, Monitor
 from speedgate.policy import Mode, Policy
 from speedgate.records import Baseline, Comparison, Outcome, Run, Verdict, to_json, write_json
+from speedgate.roofline import Operations, Roofline
 
 
 @dataclasses.dataclass(kw_only=True, repr=False)
@@ -47,6 +48,7 @@ class Session:
     failed: dict[str, str] = dataclasses.field(default_factory=dict)
     broken: dict[str, str] = dataclasses.field(default_factory=dict)
     elsewhere: dict[str, set[str]] = dataclasses.field(default_factory=dict)
+    rooflines: dict[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     benchmarks: dict[str, Any] = dataclasses.field(default_factory=dict)
     written: dict[str, Path] = dataclasses.field(default_factory=dict)
 
@@ -124,7 +126,11 @@ class Session:
             else:
                 continue
             found.append(Verdict(case_key=key, claim="baseline", outcome=Outcome.MISSING, sentence=sentence))
-        return [self.add(verdict) for verdict in found]
+        for verdict in found:
+            self.add(verdict)
+            if verdict.case_key not in self.runs:
+                self._write(verdict.case_key)
+        return found
 
     def attach(self, case_key: str, benchmark: Any) -> None:
         """Let pytest-benchmark's JSON carry this case: its `extra_info` is filled before the session ends."""
@@ -246,6 +252,17 @@ class Session:
         self.keep(dataclasses.replace(self.runs[verdict.case_key], parity=kept))
         return self.add(verdict)
 
+    def operations(self, case_key: str, counted: Mapping[str, Operations]) -> None:
+        """Keep what an image of the case takes, on a machine whose ceilings are not known."""
+        self.rooflines[case_key] = {"operations": {name: to_json(one) for name, one in counted.items()}}
+        if case_key in self.runs:
+            self._write(case_key)
+
+    def roofline(self, found: Roofline) -> Verdict:
+        """Keep what share of its machine a case reaches, and judge that it is possible."""
+        self.rooflines[found.case_key] = to_json(found)
+        return self.add(roofline.judge(found))
+
     def add(self, verdict: Verdict) -> Verdict:
         """Remember a verdict that was reached elsewhere."""
         self.verdicts.setdefault(verdict.case_key, []).append(verdict)
@@ -289,6 +306,8 @@ class Session:
         }
         if case_key in self.comparisons:
             document["against"] = to_json(self.comparisons[case_key])
+        if case_key in self.rooflines:
+            document["roofline"] = dict(self.rooflines[case_key])
         if case_key in self.benchmarks:
             self.benchmarks[case_key].extra_info["speedgate"] = document
         path = self.results / f"{case_key.replace('/', '__')}.json"

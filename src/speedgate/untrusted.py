@@ -32,9 +32,9 @@ _STAMP = r"\d{8}T\d{6}Z-\d+"
 # Of `pytest bench`, of `speedgate bump` and of `speedgate bisect`; environments and caches lie beside them.
 _FOLDER = re.compile(rf"{_STAMP}|nightly|bump(?:/{_STAMP})?|bisect(?:/[\w.+-]+)?")
 _RESULT = re.compile(rf"(?:(?:{_FOLDER.pattern})/)?[^/]+\.(?:json|md)")
-_VERDICT = "verdict.json"
+_VERDICT, _MANIFEST = "verdict.json", "manifest.json"
 _REQUIRED = {"gpu_key", "machine", "health", "run", "verdicts"}
-_KNOWN = _REQUIRED | {"against", "commit", "iterations_per_s", "measured_at"}
+_KNOWN = _REQUIRED | {"against", "commit", "iterations_per_s", "measured_at", "roofline"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -94,7 +94,12 @@ def cases(files: Mapping[str, bytes]) -> list[Case]:
 
 def case_names(files: Iterable[str]) -> list[str]:
     """The names of the files that are to hold a case, in order."""
-    return [name for name in sorted(files) if not is_word(name) and PurePosixPath(name).name != _VERDICT]
+    return [name for name in sorted(files) if is_case(name)]
+
+
+def is_case(name: str) -> bool:
+    """Whether the file is to hold the result of a case."""
+    return not is_word(name) and PurePosixPath(name).name not in (_VERDICT, _MANIFEST)
 
 
 def is_word(name: str) -> bool:
@@ -180,7 +185,7 @@ def _refuse_more_than(limit: int, count: int) -> None:
 
 
 def case(name: str, document: Any) -> Case:
-    """The case of one result file; a `ValueError` names the file and the field that is wrong."""
+    """A result that was read already, checked field by field; a `ValueError` names `name` and the field."""
     if not isinstance(document, dict):
         raise ValueError(f"{name}: expected the result of a case, found {type(document).__name__}")
     for problem, fields in (("missing", _REQUIRED - set(document)), ("unknown", set(document) - _KNOWN)):

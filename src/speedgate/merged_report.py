@@ -1,0 +1,76 @@
+"""What `speedgate merge` says and leaves: the terminal's table, `verdict.json` and `summary.md`, by what a session uses."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from speedgate import baselines, rendering, report, summary, untrusted
+from speedgate.clock import Plan
+from speedgate.environment import Machine
+from speedgate.merging import Merged
+from speedgate.records import Outcome, Run, write_json
+from speedgate.session import Session
+
+
+def lines(merged: Merged, *, baselines_root: Path) -> list[str]:
+    """The table, a sentence for each verdict that is no plain PASS, and what a reader has to know of the commit."""
+    own = merged.manifest
+    session = Session(
+        policy=own.judging,
+        machine=Machine(key=own.gpu_key, device="", name=own.gpu_key, memory_bytes=0),
+        plan=Plan(processes=1, rounds=1),
+        isolation="process",
+        worker_timeout_s=1.0,
+        root=baselines_root.parent,
+        results=baselines_root,
+        against=own.against,
+        baselines=baselines.load(baselines_root, own.gpu_key) if own.against is None else {},
+        runs={key: _shown(case.run) for key, case in merged.cases.items() if case.run is not None},
+        verdicts={key: list(case.verdicts) for key, case in merged.cases.items()},
+        broken={key: "" for key, case in merged.cases.items() if case.outcome is Outcome.INVALID},
+    )
+    said = [f"speedgate on {own.gpu_key}, --gate {own.judging.mode.value}, {len(own.selection)} cases"]
+    said += [*report.table(session), "", *report.sentences(session)]
+    if own.commit.get("dirty"):
+        said.append("the checkouts had uncommitted changes: whether they were the same is not known")
+    return said
+
+
+def write(merged: Merged, folder: Path) -> None:
+    """A folder of results as one session leaves it, and the verdict as a document and as a page; whole or not at all."""
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    try:
+        _fill(temporary, merged)
+        temporary.replace(folder)  # over an empty folder, or where there is none
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _fill(folder: Path, merged: Merged) -> None:
+    folder.mkdir(parents=True)
+    for key, document in merged.documents.items():
+        write_json(folder / f"{key.replace('/', '__')}.json", document)
+    merged.manifest.write(folder)
+    status = merged.manifest.exit_status
+    assert status is not None, "what is merged has ended"
+    try:
+        verdict = summary.verdict([], list(merged.documents.values()), status=status)
+    except (ArithmeticError, AttributeError, KeyError, TypeError) as error:  # the other arm's figures were not checked
+        raise ValueError(f"the results of the other arm are not what a session writes ({error!r})") from error
+    write_json(folder / summary.VERDICT, verdict)
+    page = rendering.render(untrusted.read_folder(folder))
+    (folder / summary.SUMMARY).write_text(page, encoding="utf-8")
+
+
+def _shown(run: Run) -> Run:
+    """The run with no more in it than the table may ask of it."""
+    stages = run.recipe.get("stages") if isinstance(run.recipe, Mapping) else None
+    if not isinstance(stages, list) or not stages or not all(isinstance(stage, str) for stage in stages):
+        stages = [run.stage]
+    parity: dict[str, Any] | None = None if run.parity is None else {"ssim": run.parity.get("ssim")}
+    return dataclasses.replace(run, recipe={"stages": stages}, parity=parity)

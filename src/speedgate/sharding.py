@@ -1,0 +1,107 @@
+"""The part of the pytest plugin that knows of shards: leaves here what `--shard` says, and keeps the session's manifest."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any
+
+import pytest
+
+from speedgate import manifest, shards
+from speedgate.environment import installed
+from speedgate.plugin import SESSION
+from speedgate.records import to_json
+
+MANIFEST = pytest.StashKey[manifest.Log]()
+# The keys of all cases that were selected, and of those that are measured here; none where the collection was refused.
+SELECTED = pytest.StashKey[tuple[list[str], list[str]]]()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """A shard's results are merged with the others': what an earlier session left must not be taken for its own."""
+    config.addinivalue_line(
+        "markers", f"{shards.MARK}: what --shard knows of a case: unit, cost, needs (speedgate.shards)"
+    )
+    shard, results = config.getoption("shard"), config.stash[SESSION].results
+    if shard.of > 1 and any(results.glob("*.json")):
+        raise pytest.UsageError(
+            f"--results {results}: holds results already, which would be taken for those of shard {shard}; name a new"
+            " folder"
+        )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Generator[None]:
+    """Once all else has left out what it leaves out, leave out what other shards measure."""
+    yield
+    if _gated(items):
+        config.stash[SELECTED] = _keep(config, items)
+
+
+def _keep(config: pytest.Config, items: list[pytest.Item]) -> tuple[list[str], list[str]]:
+    shard, tasks = config.getoption("shard"), shards.tasks(items)
+    selection = [task.key for task in tasks]
+    if shard.of == 1:
+        return selection, selection
+    try:
+        part = shards.divide(tasks, shard.of)[shard.number - 1]
+    except ValueError as error:
+        raise pytest.UsageError(f"--shard {shard}: {error}") from error
+    items[:], others = shards.split(items, part, first=shard.number == 1)
+    config.hook.pytest_deselected(items=others)
+    return selection, part
+
+
+def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
+    """Say how much of the selection this is."""
+    shard = config.getoption("shard")
+    if shard.of == 1 or SELECTED not in config.stash:
+        return []
+    selection, part = config.stash[SELECTED]
+    return [f"speedgate: shard {shard}, {len(part)} of {len(selection)} cases"]
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """The manifest is there before the first case: what an interrupted session lacks can be told."""
+    config = session.config
+    if config.option.collectonly or not _gated(session.items) or SELECTED not in config.stash:
+        return
+    config.stash[MANIFEST] = manifest.Log(folder=config.stash[SESSION].results, manifest=_manifest(config))
+    config.stash[MANIFEST].begin()
+
+
+def _manifest(config: pytest.Config) -> manifest.Manifest:
+    state, (selection, part) = config.stash[SESSION], config.stash[SELECTED]
+    commit = state.commit or config.hook.pytest_benchmark_generate_commit_info(config=config)
+    return manifest.Manifest(
+        shard=config.getoption("shard"),
+        selection=tuple(selection),
+        part=tuple(part),
+        gpu_key=state.machine.key,
+        commit={name: commit.get(name) for name in ("id", "dirty")},
+        versions={**installed(), "driver": state.machine.driver},
+        policy=to_json(state.policy),
+        against=state.against,
+    )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
+    """Remember which cases were only skipped: they leave no result, and are no gap."""
+    result = yield
+    if MANIFEST in item.config.stash and (result.when == "call" or not result.passed):
+        item.config.stash[MANIFEST].saw(shards.keys_of(item), result.outcome)
+    return result
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """The manifest tells how the session ended."""
+    if MANIFEST in session.config.stash:
+        state = session.config.stash[SESSION]
+        session.config.stash[MANIFEST].end(int(exitstatus), kept=[*state.runs, *state.verdicts])
+
+
+def _gated(items: list[pytest.Item]) -> bool:
+    return any("gate" in getattr(item, "fixturenames", ()) for item in items)

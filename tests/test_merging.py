@@ -1,0 +1,287 @@
+"""`speedgate merge`: one verdict of all shards, and none of what does not fit together."""
+
+import dataclasses
+import json
+import re
+
+import pytest
+
+from fixtures import matrix
+from speedgate import rendering, untrusted
+from speedgate.cli import main
+from speedgate.manifest import Manifest
+from speedgate.policy import Policy
+from speedgate.records import to_json, write_json
+from speedgate.shards import Shard
+from tests.artifacts import result
+from tests.baseline_samples import KEY, make_run
+
+KEYS = tuple(f"sdxl/{stage}/1024px-30steps-b1" for stage in ("fp32", "bf16", "sdpa", "int8"))
+MANIFEST = Manifest(
+    shard=Shard(number=1, of=2),
+    selection=KEYS,
+    part=KEYS[:2],
+    gpu_key=KEY,
+    commit={"id": "c0ffee", "dirty": False},
+    versions={"torch": "2.13.0", "driver": "570"},
+    policy=to_json(Policy()),
+    exit_status=0,
+)
+OTHER = {"shard": Shard(number=2, of=2), "part": KEYS[2:]}
+
+
+def shard(folder, *, results=None, **changes):
+    """A shard's folder: its manifest, and a result of each case of its part unless others are given."""
+    manifest = dataclasses.replace(MANIFEST, **changes)
+    manifest.write(folder)
+    for key, document in (results if results is not None else {key: result(key) for key in manifest.part}).items():
+        write_json(folder / f"{key.replace('/', '__')}.json", document)
+    return folder
+
+
+@pytest.fixture
+def merge(tmp_path, capsys):
+    """`speedgate merge` of these folders into tmp_path/merged: its exit status and what it said."""
+
+    def run(*folders):
+        try:
+            status = main(["--root", str(tmp_path), "merge", *map(str, folders), "--output", str(tmp_path / "merged")])
+        except SystemExit as ended:
+            status = ended.code
+        said = capsys.readouterr()
+        return status, said.out + said.err
+
+    return run
+
+
+@pytest.fixture
+def halves(tmp_path):
+    return shard(tmp_path / "1"), shard(tmp_path / "2", **OTHER)
+
+
+def test_the_whole_is_a_folder_of_results(tmp_path, merge, halves):
+    """Each case once, as its shard left it, in a folder that every reader takes."""
+    status, said = merge(*halves)
+
+    merged = tmp_path / "merged"
+    assert status == 0
+    assert all(key in said for key in KEYS)
+    assert sorted(path.name for path in merged.glob("*__*.json")) == sorted(
+        f"{k.replace('/', '__')}.json" for k in KEYS
+    )
+    assert json.loads((merged / "verdict.json").read_text())["green"] is True
+    assert (merged / "summary.md").read_text() == rendering.render(untrusted.read_folder(merged))
+    matrix.read(merged)
+
+
+def test_the_order_of_the_folders_does_not_matter(tmp_path, merge, halves):
+    """The whole is in the order of the selection."""
+    merge(*reversed(halves))
+
+    assert json.loads((tmp_path / "merged" / "manifest.json").read_text())["part"] == list(KEYS)
+
+
+def test_what_was_merged_can_be_merged(tmp_path, merge, halves):
+    """The whole says of itself that it is the one shard of one."""
+    merge(*halves)
+    (tmp_path / "merged").rename(tmp_path / "whole")
+
+    assert merge(tmp_path / "whole")[0] == 0
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"exit_status": 1},  # a test failed without a verdict
+        {
+            "results": {KEYS[2]: result(KEYS[2], outcome="SLOWER"), KEYS[3]: result(KEYS[3])}
+        },  # whatever it says of itself
+    ],
+)
+def test_one_red_shard_is_red(tmp_path, merge, changes):
+    """The exit status is what one session's would have been."""
+    status, _ = merge(shard(tmp_path / "1"), shard(tmp_path / "2", **OTHER, **changes))
+
+    assert status == 1
+    assert json.loads((tmp_path / "merged" / "verdict.json").read_text())["green"] is False
+
+
+def test_a_verdict_that_the_gate_accepts_is_green(tmp_path, merge):
+    """What has no baseline is red under `--gate enforce` alone."""
+    results = {key: result(key, outcome="NO_BASELINE") for key in KEYS[2:]}
+
+    assert merge(shard(tmp_path / "1"), shard(tmp_path / "2", results=results, **OTHER))[0] == 0
+
+
+def refused(merge, said, *folders):
+    """One line that says why, and nothing written."""
+    status, everything = merge(*folders)
+
+    assert status == 2
+    assert re.fullmatch(f"speedgate: .*{said}.*\n", everything), everything
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"part": KEYS[1:]}, f"overlap: {KEYS[1]} was to be measured by shard 1/2 .* and by shard 2/2"),
+        ({"part": KEYS[3:]}, f"gap: {KEYS[2]} of the selection was to be measured by no shard"),
+        ({"part": ("a/b/c", *KEYS[2:])}, "a/b/c is not of the selection"),
+        ({"shard": Shard(number=1, of=2)}, "are the same shard; name it once"),
+        ({"shard": Shard(number=2, of=3)}, "are of different divisions"),
+        ({"gpu_key": "nvidia-h100"}, f"differ in their gpu_key: {KEY} and nvidia-h100"),
+        ({"commit": {"id": "beef", "dirty": False}}, "differ in their commit: id c0ffee and beef"),
+        ({"versions": {"torch": "2.14.0", "driver": "570"}}, "differ in their versions: torch 2.13.0 and 2.14.0"),
+        ({"selection": (*KEYS, "a/b/c")}, "differ in their selection: a/b/c in one of them alone"),
+        ({"against": "the other arm"}, "differ in their against"),
+        ({"policy": to_json(Policy(latency_tolerance=0.5))}, "differ in their policy: latency_tolerance 0.03 and 0.5"),
+        ({"exit_status": None}, "gap: shard 2/2 .* did not end; run it again"),
+        ({"exit_status": 2}, "gap: shard 2/2 .* ended with pytest's exit status 2"),
+        ({"results": {KEYS[2]: result(KEYS[2])}}, f"gap: shard 2/2 .* {KEYS[3]} has no result"),
+        ({"results": {k: result(k) for k in KEYS[1:]}}, f"overlap: shard 2/2 .* judged the latency of {KEYS[1]}"),
+        ({"results": {k: result(k, gpu_key="x") for k in KEYS[2:]}}, "is of x and the manifest of"),
+    ],
+)
+def test_what_does_not_fit_together_is_refused(tmp_path, merge, changes, said):
+    """An overlap, a gap, a mixture, a shard twice, one that was interrupted: one line each."""
+    other = shard(tmp_path / "2", **{**OTHER, **changes})
+
+    refused(merge, said, shard(tmp_path / "1"), other)
+    assert not (tmp_path / "merged").exists()
+
+
+def test_a_shard_that_is_missing_is_a_gap(tmp_path, merge):
+    """It is named with its cases."""
+    refused(merge, f"gap: shard 2/2 is missing, and with it {KEYS[2]}, {KEYS[3]}", shard(tmp_path / "1"))
+
+
+def test_other_versions_than_the_manifest_says_are_refused(tmp_path, merge):
+    """A worker may have found another torch than the session did."""
+    run = to_json(dataclasses.replace(make_run(KEYS[2]), environment={"torch": "2.12.0"}))
+    results = {KEYS[2]: result(KEYS[2], run=run), KEYS[3]: result(KEYS[3])}
+
+    refused(merge, "ran on other versions", shard(tmp_path / "1"), shard(tmp_path / "2", results=results, **OTHER))
+
+
+def test_a_case_that_was_only_skipped_is_no_gap(tmp_path, merge):
+    """Every test of it gave a reason: there is nothing to have a result of."""
+    other = shard(tmp_path / "2", results={KEYS[2]: result(KEYS[2])}, skipped=KEYS[3:], **OTHER)
+
+    assert merge(shard(tmp_path / "1"), other)[0] == 0
+
+
+def test_a_reference_is_taken_from_the_shard_that_judged_it(tmp_path, merge):
+    """What a shard made only to compare with does not take the place of what another measured."""
+    reference = {KEYS[0]: result(KEYS[0], verdicts=[], run=to_json(make_run(KEYS[0], medians_s=(99.0,))))}
+    results = {key: result(key) for key in KEYS[2:]}
+
+    merge(shard(tmp_path / "1"), shard(tmp_path / "2", results=results | reference, **OTHER))
+
+    document = json.loads(next((tmp_path / "merged").glob("*fp32*")).read_text())
+    assert document == json.loads(json.dumps(result(KEYS[0])))
+
+
+def test_a_reference_that_was_lost_is_told(tmp_path, merge):
+    """Its worker died in the shard that only compared with it: red, beside what the other shard says."""
+    lost = {"case_key": KEYS[0], "claim": "worker", "outcome": "INVALID", "sentence": "died"}
+    results = {key: result(key) for key in KEYS[2:]} | {KEYS[0]: result(KEYS[0], run=None, verdicts=[lost])}
+
+    status, said = merge(shard(tmp_path / "1"), shard(tmp_path / "2", results=results, **OTHER))
+
+    assert status == 1
+    assert f"INVALID {KEYS[0]} worker: died" in said
+
+
+def test_uncommitted_changes_are_said(tmp_path, merge):
+    """Two checkouts of one commit with changes may hold different code."""
+    dirty = {"commit": {"id": "c0ffee", "dirty": True}}
+
+    status, said = merge(shard(tmp_path / "1", **dirty), shard(tmp_path / "2", **OTHER, **dirty))
+
+    assert status == 0
+    assert "the checkouts had uncommitted changes" in said
+
+
+def test_nothing_is_overwritten(tmp_path, merge, halves):
+    """A folder that holds something is not the place for the whole."""
+    (tmp_path / "merged").mkdir()
+    (tmp_path / "merged" / "mine.txt").touch()
+
+    refused(merge, "--output .*merged: is not empty; name a new folder", *halves)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"schema": 99},
+        {"schema": True},
+        {"shard": {"number": 3, "of": 2}},
+        {"shard": {"number": True, "of": 1}},
+        {"shard": {"number": 1, "of": 10**9}},
+        {"selection": "all"},
+        {"part": [KEYS[0], KEYS[0]]},
+        {"skipped": [1]},
+        {"policy": {"mode": "never", "strict_improvement": False}},
+        {"policy": {"mode": "report", "strict_improvement": 1}},
+        {"policy": []},
+        {"commit": "c0ffee"},
+        {"exit_status": True},
+        {"gpu_key": "../up"},
+        {"against": 1},
+        {"more": 1},
+    ],
+)
+def test_a_strangers_manifest_is_one_error(tmp_path, merge, changes):
+    """What no session writes is refused by the file's name."""
+    folder = shard(tmp_path / "1")
+    document = json.loads((folder / "manifest.json").read_text()) | changes
+    (folder / "manifest.json").write_text(json.dumps(document))
+
+    refused(merge, "", folder)
+
+
+@pytest.mark.parametrize("data", [b"", b"[]", b"{", b"\xff", b'{"schema": NaN}', b"[" * 10**5, b"1" * (3 * 2**20)])
+def test_a_broken_manifest_is_one_error(tmp_path, merge, data):
+    """Bytes that are no JSON object, or too many, are named and not shown."""
+    folder = shard(tmp_path / "1")
+    (folder / "manifest.json").write_bytes(data)
+
+    refused(merge, "manifest.json", folder)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"against": {"log_ratios": ["x"]}}, "the results of the other arm are not what a session writes"),
+        ({"against": [1]}, "the results of the other arm are not what a session writes"),
+        ({"verdicts": 1}, "verdicts: expected a list"),
+    ],
+)
+def test_a_hostile_result_is_one_error(tmp_path, merge, changes, said):
+    """No traceback comes from what a stranger's result holds."""
+    results = {KEYS[2]: result(KEYS[2]) | changes, KEYS[3]: result(KEYS[3])}
+
+    refused(merge, said, shard(tmp_path / "1"), shard(tmp_path / "2", results=results, **OTHER))
+
+
+def test_a_link_is_not_followed(tmp_path, merge, halves):
+    """Neither a result nor a manifest is read from elsewhere."""
+    (halves[1] / "manifest.json").rename(tmp_path / "elsewhere.json")
+    (halves[1] / "manifest.json").symlink_to(tmp_path / "elsewhere.json")
+
+    refused(merge, "manifest.json: a link", *halves)
+
+
+def test_a_result_under_another_name_is_refused(tmp_path, merge):
+    """A case cannot stand in a folder twice."""
+    folder = shard(tmp_path / "1")
+    write_json(folder / "a__b__c.json", result(KEYS[0]))
+
+    refused(merge, "holds the result of another case", folder)
+
+
+def test_a_folder_without_a_manifest_is_refused(tmp_path, merge):
+    """What an older version wrote does not say what it lacks."""
+    write_json(tmp_path / "1" / "a__b__c.json", result())
+
+    refused(merge, "no manifest.json", tmp_path / "1")

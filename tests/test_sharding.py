@@ -1,0 +1,172 @@
+"""`--shard I/N` in a session: which cases are measured, what they are compared with, and what the folder says of it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from fixtures import matrix
+from speedgate.cli import main
+from tests.suite import Folder, Suite, red
+
+STAGES = ["fp32", "bf16", "sdpa", "compile", "fused_qkv", "int8"]
+
+
+@pytest.fixture(scope="module")
+def halves(tmp_path_factory):
+    """The ladder of SDXL in two shards, one after the other, and what each session was."""
+    suite = Suite(Folder(tmp_path_factory.mktemp("halves")))
+    first, second = (suite.run(f"--shard={number}/2", f"--results=half{number}") for number in (1, 2))
+    return suite, [first, second]
+
+
+def manifest(suite, folder):
+    return json.loads((suite.path / folder / "manifest.json").read_text())
+
+
+def judged(suite, folder):
+    """The stages that tests made claims of."""
+    documents = [json.loads(path.read_text()) for path in sorted((suite.path / folder).glob("*__*.json"))]
+    return {one["run"]["case_key"].split("/")[1] for one in documents if one["verdicts"]}
+
+
+def test_each_case_is_judged_by_one_shard(halves):
+    """Together the shards judge the whole ladder, and nothing twice."""
+    suite, results = halves
+
+    assert [red(result) for result in results] == [[], []]
+    assert judged(suite, "half1") | judged(suite, "half2") == set(STAGES)
+    assert judged(suite, "half1") & judged(suite, "half2") == set()
+
+
+def test_a_shard_builds_what_its_cases_are_compared_with(halves):
+    """Parity is judged in the shard without fp32 and bf16 too: it makes them, and claims nothing of them."""
+    suite, _ = halves
+    (folder,) = [name for name in ("half1", "half2") if "int8" in judged(suite, name)]
+
+    claims = {v["claim"] for v in json.loads(next((suite.path / folder).glob("*int8*")).read_text())["verdicts"]}
+    reference = json.loads(next((suite.path / folder).glob("*__fp32__*")).read_text())
+
+    assert "parity" in claims
+    assert reference["verdicts"] == []
+
+
+def test_the_manifest_says_what_was_to_be_measured_and_how_it_ended(halves):
+    """Both name the whole selection, one commit and one machine; each its own part and exit status."""
+    suite, _ = halves
+
+    first, second = manifest(suite, "half1"), manifest(suite, "half2")
+
+    assert first["selection"] == second["selection"] == [f"sdxl-tiny/{stage}/64px-4steps-b1" for stage in STAGES]
+    assert sorted(first["part"] + second["part"]) == sorted(first["selection"])
+    assert [first["exit_status"], second["exit_status"]] == [0, 0]
+    assert first["gpu_key"] == suite.machine.key
+
+
+def test_what_is_left_to_other_shards_is_said(halves):
+    """The collection says how many of the cases are measured here."""
+    _, results = halves
+
+    for number, result in enumerate(results, start=1):
+        result.stdout.fnmatch_lines([f"speedgate: shard {number}/2, * of 6 cases"])
+
+
+def test_the_shards_merge_into_one_verdict(halves, capsys):
+    """Two sessions' folders make the folder of one: its table has speed-ups across the shards, and readers take it."""
+    suite, _ = halves
+    merged = suite.path / "merged"
+
+    status = main(["merge", *(str(suite.path / f"half{number}") for number in (1, 2)), "--output", str(merged)])
+
+    table = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert status == 0
+    assert [row[0].split("/")[1] for row in table if row and row[0].startswith("sdxl-tiny/")] == STAGES
+    assert "2.80x" in next(row for row in table if "/int8/" in row[0])  # 0.7 s and 0.25 s, of two sessions
+    assert len(matrix.read(merged)) == len(STAGES)
+
+
+def test_a_shard_that_was_killed_is_a_gap(pytester, capsys):
+    """The manifest is there before the first case, and says nothing of an end that did not come."""
+    suite = Suite(pytester)
+    suite.misbehave(bf16={"hang": "first_image"})
+    command = [sys.executable, "-m", "pytest", *suite.arguments("--shard=1/1", "--stage=fp32,bf16", "--skip-latency")]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, process_group=0) as process:
+        deadline_s = time.monotonic() + 60
+        while suite.results() != ["fp32"]:
+            assert time.monotonic() < deadline_s, "the first case was not judged"
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGKILL)
+
+    status = main(["merge", str(suite.path / "results"), "--output", str(suite.path / "merged")])
+
+    assert status == 2
+    said = "gap: shard 1/1 (*) did not end; sdxl-tiny/bf16/64px-4steps-b1 has no result; run it again into a new folder"
+    pytest.LineMatcher(capsys.readouterr().err.splitlines()).fnmatch_lines([f"*{said}"])
+
+
+@pytest.mark.parametrize("text", ["0/2", "3/2", "a/b", "1", "1/0", "-1/2", "1/2/3", "1/9999"])
+def test_a_bad_form_is_one_usage_error(pytester, text):
+    """What is no I/N ends before anything is built, and says what is expected."""
+    result = Suite(pytester).run(f"--shard={text}")
+
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"*--shard: {text}: expected I/N with I from 1 to N, as in 1/2 and 2/2"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--shard=1/9"], "--shard 1/9: the selection has 6 cases: choose N of at most 6"),
+        (["--shard=1/2", "--gate=record"], "--shard 1/2: --gate record makes one file of one machine; drop --shard*"),
+    ],
+)
+def test_what_cannot_be_divided_is_one_usage_error(pytester, arguments, said):
+    """More shards than cases, and a baseline of several machines, are refused before anything is built."""
+    suite = Suite(pytester)
+
+    result = suite.run(*arguments)
+
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"*{said}"])
+    assert not (suite.path / "builds.log").exists()
+
+
+def test_a_folder_of_other_results_is_refused(pytester):
+    """A shard's results are merged: what an earlier session left would be taken for its own."""
+    suite = Suite(pytester)
+    suite.run("--stage=fp32", "-k", "test_recipe and not full")
+
+    result = suite.run("--shard=1/2")
+
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*--results *results: holds results already*name a new folder"])
+
+
+def test_a_case_of_another_shard_is_not_missing(pytester):
+    """A baseline of the whole ladder misses nothing in a shard that measures its part."""
+    suite = Suite(pytester)
+    suite.record()
+    (obtained,) = (suite.path / "baselines").glob("*/obtained.json")
+    obtained.rename(obtained.with_name("0001_recorded.json"))
+
+    result = suite.run("--shard=1/2", "--results=half", "-k", "test_baseline or test_recipe and not full")
+
+    assert red(result) == []
+
+
+def test_a_shard_resolves_the_weights_of_its_own_pipelines_alone(pytester):
+    """Another shard's weights are not loaded: their hub may not be reached from here."""
+    suite = Suite(pytester)
+    with (suite.path / "conftest.py").open("a") as conftest:
+        conftest.write(
+            "import fixtures.case\n\n\ndef resolve(choice, pipe):\n    print('resolves', pipe.name)\n"
+            "    return fixtures.weights.resolve(choice, pipe)\n\n\nfixtures.case.resolve = resolve\n"
+        )
+
+    result = suite.run("--shard=1/2", "--pipeline=sdxl,sd15", "--stage=fp32", "-k", "test_recipe and not full", "-s")
+
+    assert [line for line in result.outlines if line.startswith("resolves ")] == ["resolves sd15"]
