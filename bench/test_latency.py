@@ -12,4 +12,4 @@ def test_latency(case, benchmark, gate):
 
     verdict = gate.latency(case.measure(benchmark))
 
-    assert gate.accepts(verdict), verdict.sentence
+    assert gate.accepts(verdict), gate.told(verdict)

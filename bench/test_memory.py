@@ -12,4 +12,4 @@ def test_memory(case, gate):
 
     verdict = gate.memory(case.measure())
 
-    assert gate.accepts(verdict), verdict.sentence
+    assert gate.accepts(verdict), gate.told(verdict)

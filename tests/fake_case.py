@@ -42,8 +42,8 @@ class FakeCase:
     `slower` (a factor on the seconds), `spread` (the sd of its processes' levels, as a share, seeded by `draw`), `turned` (the
     slower half of the rounds comes first), `bigger` (a factor on the peak), `syncs` (in a step), `lacks_int8`, `noise`
     (more error in step and image), `abort`, `kill`, `hang`, `raise` (out of memory) or `fail` (the operation in which it
-    happens), and what it says instead of `seconds`, `images`, `loops`, `first_image_s`, `cache_hits`, `recipe`, `structure`
-    and the counts.
+    happens), `at` (the component that is slower), and what it says instead of `seconds`, `images`, `loops`, `components`,
+    `offers`, `kernels`, `attention_kernels`, `code_digest`, `first_image_s`, `cache_hits`, `recipe`, `structure` and the counts.
 
     Of a live comparison: `order` (by how much the first of each two processes is slower), `crowded` (the operation that
     finds no memory while another process lives), and `from` (the number of the stage's process, in this arm, with which it
@@ -89,6 +89,7 @@ class FakeCase:
             | self.wrong.get("recipe", {}),
             "environment": self.versions(),
             "seconds": {"import_s": 1.0, "load_s": 2.0, "apply_s": 0.5},
+            "offers": self.wrong.get("offers", ["attribute"]),
         }
 
     def first_image(self) -> dict[str, Any]:
@@ -118,6 +119,7 @@ class FakeCase:
             "peak_bytes": round(PEAK_BYTES * self.wrong.get("bigger", 1.0)),
             "images": self.wrong.get("images", self.images),
             "loops": self.wrong.get("loops", {"": {"iterations": self.size.workload.steps, "seconds": 0.8 * seconds}}),
+            "components": self.wrong.get("components", self._components(seconds)),
         }
 
     def inspect(self, *, precise: bool = False) -> dict[str, Any]:
@@ -137,7 +139,6 @@ class FakeCase:
             "step_shapes": [list(step.shape)],
             "decoded": (0.5 * (step + size * own.standard_normal(step.shape))).astype(np.float32).tobytes(),
             "decoded_shape": list(step.shape),
-            "components_s": {"denoiser": 0.1},
         }
 
     def count(self, *, prompt: str, seed: int) -> dict[str, Any]:
@@ -158,8 +159,30 @@ class FakeCase:
             "syncs_per_step": syncs,
         }
 
+    def attribute(self) -> dict[str, Any]:
+        self._misbehave("attribute")
+        kernels = {"gemm": [120, 0.12], "softmax": [40, 0.03], "copy": [9, 0.001]} | self.wrong.get("kernels", {})
+        return {
+            "kernels": [[name, *row] for name, row in kernels.items() if row],
+            "attention_kernels": self.wrong.get("attention_kernels", {"flash": 40}),
+            "code_digest": self.wrong.get("code_digest", "00000000deadbeef"),
+        }
+
     def close(self) -> None:
         pass
+
+    def _components(self, seconds: float) -> dict[str, list[float]]:
+        """Nine tenths of a round, what `slower` adds to it in the component that is `at` fault."""
+        steps = self.size.workload.steps
+        usual_s = seconds / self.wrong.get("slower", 1.0)
+        spent = {
+            "text_encoders": [0.1 * usual_s],
+            "denoiser": steps * [0.6 * usual_s / steps],
+            "vae_decode": [0.2 * usual_s],
+        }
+        at = self.wrong.get("at", "denoiser")
+        spent[at] = [call + (seconds - usual_s) / len(spent[at]) for call in spent[at]]
+        return spent
 
     def _level(self, number: int) -> float:
         level = 1 + self.wrong.get("order", 0.0) * (number % 2)

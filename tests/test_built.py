@@ -25,15 +25,13 @@ def test_the_same_case_makes_the_same_image(sdpa, look):
     assert np.array_equal(first.steps, second.steps)
 
 
-def test_an_inspection_shows_image_steps_and_components(sdpa):
-    """The shapes are those that parity expects, and every component took some time."""
+def test_an_inspection_shows_image_and_steps(sdpa):
+    """The shapes are those that parity expects."""
     seen = sdpa.inspect()
 
     assert seen["image_shape"] == [64, 64, 3]
     assert seen["step_shapes"] == [[16, 2, 4, 8, 8]]
     assert seen["decoded_shape"] == [1, 3, 64, 64]
-    assert set(seen["components_s"]) == {"text_encoders", "denoiser", "vae_decode"}
-    assert min(seen["components_s"].values()) > 0
 
 
 def test_the_probes_differ_from_one_another(sdpa, look):

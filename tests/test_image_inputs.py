@@ -131,9 +131,9 @@ def test_the_encoder_keeps_the_picture(build):
 )
 def test_what_an_image_costs_is_told_apart(build, pipeline, component):
     """The seconds of the model that reads the image stand beside the others'."""
-    seconds = build("fp32", pipeline=pipeline).inspect()["components_s"]
+    components = build("fp32", pipeline=pipeline).generate()["components"]
 
-    assert set(seconds) == {"text_encoders", "denoiser", "vae_decode", component}
+    assert set(components) == {"text_encoders", "denoiser", "scheduler", "host_gap", "vae_decode", component}
 
 
 def test_a_controlnet_does_not_fuse_itself():

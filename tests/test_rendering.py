@@ -96,6 +96,23 @@ def test_hostile_texts_stay_texts() -> None:
     assert "::" not in text
 
 
+def test_what_changed_stands_below_its_verdict() -> None:
+    """Once a case, below the first verdict that something moved, and as untrusted as the rest."""
+    verdicts = [
+        verdict("s", claim="memory", outcome="BIGGER"),
+        verdict("s"),
+        verdict("s", claim="x", outcome="DIFFERENT"),
+    ]
+    document = result(verdicts=verdicts, explanation=[f"kernels appeared: {HOSTILE}", "versions: the same"])
+
+    lines = render({NAME: encoded(document)}).splitlines()[-5:]
+
+    assert [re.split(r"[*< ]+", line)[:2] for line in lines] == [
+        ["-", "DIFFERENT"], ["-", "SLOWER"], ["", "-"], ["", "-"], ["-", "BIGGER"],
+    ]  # fmt: skip
+    assert set(re.findall(r"</?[a-z!][^>]*>?", "".join(lines))) == {"<code>", "</code>"}
+
+
 def test_a_hostile_claim_breaks_no_table_row() -> None:
     """Every row has the columns of the header, whatever the case is called."""
     document = result(run=None, verdicts=[verdict("s") | {"case_key": "a|b\n|c|"}])

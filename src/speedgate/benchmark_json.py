@@ -243,7 +243,7 @@ def _baseline(block: Mapping[str, Any], *, path: Path, gpu_key: str, where: str)
         return baseline
     run = run_from_json(block.get("run", {}), where=f"{where}.run")
     _agrees(baseline, run, where=where)
-    return dataclasses.replace(baseline, cold_starts=run.cold_starts)
+    return dataclasses.replace(baseline, cold_starts=run.cold_starts, run=run)
 
 
 def _medians(values: Any, *, where: str) -> tuple[float, ...]:

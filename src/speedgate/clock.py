@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from speedgate import health, loops
+from speedgate import components, health, loops
 from speedgate.records import ColdStart, Process
 from speedgate.worker import Target
 
@@ -89,6 +89,7 @@ class Arm:
     readings: list[health.Reading] = dataclasses.field(default_factory=list)
     void: list[str] = dataclasses.field(default_factory=list)
     loops: list[Any] = dataclasses.field(default_factory=list)
+    components: list[Any] = dataclasses.field(default_factory=list)
 
     def warm_up(self) -> int:
         """Make the images that are not kept; the number of rounds that this process needs."""
@@ -114,7 +115,8 @@ class Arm:
         self.readings.append(reading)
         self.seconds.append(reply["seconds"])
         self.peak_bytes.append(reply["peak_bytes"])
-        self.loops.append(reply.get("loops", {}))  # an older checkout's worker tells none
+        self.loops.append(reply.get("loops", {}))  # an older checkout's worker tells none of either
+        self.components.append(reply.get("components", {}))
 
     def process(self) -> Process:
         """The record of this process."""
@@ -126,6 +128,7 @@ class Arm:
             )
         try:
             timed = loops.over_rounds(self.loops, seconds=self.seconds)
+            spent = components.over_rounds(self.components, seconds=self.seconds)
         except ValueError as error:
             raise self._void(str(error)) from error
         return Process(
@@ -135,6 +138,7 @@ class Arm:
             void=tuple(self.void),
             health=health.summary(self.readings),
             loops=timed,
+            components=spent,
         )
 
     def _generate(self) -> dict[str, Any]:

@@ -12,7 +12,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from speedgate import loops
+from speedgate import attribution, components, loops
+from speedgate.attribution import Attribution
+from speedgate.components import Component
 from speedgate.loops import Loop
 
 SCHEMA = 1
@@ -95,7 +97,7 @@ class Process:
     """What one fresh worker process measured: the seconds and peak bytes of each round, in order.
 
     `void` says of each round that had to be measured again why it was; `health` sums up what the machine said meanwhile;
-    `loops` are the loops within the rounds, by name, where the worker times any.
+    `loops` and `components` are those within the rounds, by name, where the worker times any.
     """
 
     seconds: tuple[float, ...]
@@ -104,6 +106,7 @@ class Process:
     void: tuple[str, ...] = ()
     health: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     loops: Mapping[str, Loop] = dataclasses.field(default_factory=dict)
+    components: Mapping[str, Component] = dataclasses.field(default_factory=dict)
 
     @property
     def median_s(self) -> float:
@@ -112,7 +115,10 @@ class Process:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Run:
-    """What was measured of one case. The process, not the round, is the unit of replication."""
+    """What was measured of one case. The process, not the round, is the unit of replication.
+
+    `components_s` are the seconds of each component in an image, by `speedgate.components.centre_s` of the processes.
+    """
 
     case_key: str
     fingerprint: str
@@ -124,6 +130,7 @@ class Run:
     processes: tuple[Process, ...] = ()
     counts: Mapping[str, Any] | None = None
     parity: Mapping[str, float | None] | None = None
+    attribution: Attribution | None = None
 
     @property
     def stage(self) -> str:
@@ -155,7 +162,7 @@ class Run:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Baseline:
-    """A stored figure for one case on one GPU key; `source` is "recorded" or "published"."""
+    """A stored figure for one case on one GPU key; `source` is "recorded", with its `run`, or "published"."""
 
     path: str
     gpu_key: str
@@ -165,6 +172,7 @@ class Baseline:
     peak_bytes: int
     fingerprint: str | None
     cold_starts: tuple[ColdStart, ...] = ()
+    run: Run | None = None
 
     @property
     def latency_s(self) -> float:
@@ -220,6 +228,8 @@ def run_from_json(data: Mapping[str, Any], *, where: str) -> Run:
     fields["processes"] = tuple(
         process_from_json(item, where=f"{where}: processes[{i}]") for i, item in enumerate(processes)
     )
+    if fields.get("attribution") is not None:
+        fields["attribution"] = attribution.from_json(fields["attribution"], where=f"{where}: attribution")
     return Run(**fields)
 
 
@@ -235,7 +245,8 @@ def process_from_json(data: Any, *, where: str) -> Process:
     fields["void"] = _texts(fields.get("void", ()), where=f"{where}: void")
     if not isinstance(fields.get("health", {}), Mapping):
         raise ValueError(f"{where}: health: expected an object, found {type(fields['health']).__name__}")
-    fields["loops"] = loops.from_json(fields.get("loops", {}), rounds=len(fields["seconds"]), where=f"{where}: loops")
+    for name, module in (("loops", loops), ("components", components)):
+        fields[name] = module.from_json(fields.get(name, {}), rounds=len(fields["seconds"]), where=f"{where}: {name}")
     return Process(**fields)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from speedgate import untrusted
+from speedgate.explain import is_explained
 from speedgate.markdown import escaped
 from speedgate.records import Outcome, Verdict
 from speedgate.untrusted import Case
@@ -53,7 +54,7 @@ def render(files: Mapping[str, bytes], *, limit: int = MAX_CHARACTERS) -> str:
     # The table may take two thirds: sentences say why, and a table without them says little.
     table, left_out = _within(rows, limit=(limit - len(head)) * 2 // 3 - sum(map(len, _TABLE)) - _MORE)
     parts = [head, "", *_TABLE, *table, *_left_out(left_out, "case")]
-    said = [_sentence(verdict) for verdict in _told(cases)]
+    said = [_sentence(verdict, lines) for verdict, lines in _told(cases)]
     sentences, left_out = _within(said, limit=limit - len("\n".join(parts)) - _MORE)
     parts += ["", *sentences, *_left_out(left_out, "verdict")] if said else []
     text = "\n".join(parts) + "\n"
@@ -72,10 +73,18 @@ def _rank(outcome: Outcome | None) -> int:
     return -1 if outcome is None else list(Outcome).index(outcome)
 
 
-def _told(cases: Sequence[Case]) -> list[Verdict]:
-    """The verdicts that are no PASS, worst first."""
-    verdicts = [verdict for case in cases for verdict in case.verdicts if verdict.outcome is not Outcome.PASS]
-    return sorted(verdicts, key=lambda verdict: (_rank(verdict.outcome), verdict.case_key, verdict.claim))
+def _told(cases: Sequence[Case]) -> list[tuple[Verdict, tuple[str, ...]]]:
+    """The verdicts that are no PASS, worst first; the first of a case that says that something moved has its explanation."""
+    told: list[tuple[Verdict, tuple[str, ...]]] = []
+    for case in cases:
+        verdicts = sorted((one for one in case.verdicts if one.outcome is not Outcome.PASS), key=_urgency)
+        first = next((one for one in verdicts if is_explained(one)), None)
+        told += [(one, case.explanation if one is first else ()) for one in verdicts]
+    return sorted(told, key=lambda one: _urgency(one[0]))
+
+
+def _urgency(verdict: Verdict) -> tuple[int, str, str]:
+    return _rank(verdict.outcome), verdict.case_key, verdict.claim
 
 
 def _row(case: Case) -> str:
@@ -94,8 +103,9 @@ def _row(case: Case) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _sentence(verdict: Verdict) -> str:
-    return f"- **{verdict.outcome}** {escaped(verdict.case_key)} {escaped(verdict.claim)}: {escaped(verdict.sentence)}"
+def _sentence(verdict: Verdict, lines: Sequence[str]) -> str:
+    said = f"- **{verdict.outcome}** {escaped(verdict.case_key)} {escaped(verdict.claim)}: {escaped(verdict.sentence)}"
+    return "\n".join([said, *(f"  - {escaped(line)}" for line in lines)])
 
 
 def _within(lines: Sequence[str], *, limit: int) -> tuple[list[str], int]:

@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from speedgate import benchmark_json, expected, gate, recordings, roofline
+from speedgate import benchmark_json, components, expected, explain, gate, recordings, roofline
 from speedgate.budget import Budget
 from speedgate.clock import Plan
 from speedgate.environment import Machine
@@ -45,6 +45,7 @@ class Session:
     runs: dict[str, Run] = dataclasses.field(default_factory=dict)
     comparisons: dict[str, Comparison] = dataclasses.field(default_factory=dict)
     verdicts: dict[str, list[Verdict]] = dataclasses.field(default_factory=dict)
+    explanations: dict[str, list[str]] = dataclasses.field(default_factory=dict)
     failed: dict[str, str] = dataclasses.field(default_factory=dict)
     broken: dict[str, str] = dataclasses.field(default_factory=dict)
     elsewhere: dict[str, set[str]] = dataclasses.field(default_factory=dict)
@@ -71,6 +72,7 @@ class Session:
     def keep(self, run: Run) -> Run:
         """Remember a run, or what has been added to it, and write it to its file."""
         before = self.runs.get(run.case_key)
+        run = dataclasses.replace(run, components_s=components.centre_s(run.processes))
         self.runs[run.case_key] = run
         self._write(run.case_key)
         if self.recording and run.processes and run != before:
@@ -212,13 +214,14 @@ class Session:
 
     def latency(self, run: Run) -> Verdict:
         """The latency verdict against the other arm, or this machine's baseline."""
-        return self.add(self._judge_latency(run))
+        return self._explained(run, self._judge_latency(run))
 
     def memory(self, run: Run) -> Verdict:
         """The memory verdict against the other arm, or this machine's baseline."""
         if self.against is not None:
-            return self.add(gate.judge_memory_against(run, self.comparisons[run.case_key], self._memory_tolerance))
-        return self.add(gate.judge_memory(run, self._baseline(run), self.policy))
+            comparison = self.comparisons[run.case_key]
+            return self._explained(run, gate.judge_memory_against(run, comparison, self._memory_tolerance))
+        return self._explained(run, gate.judge_memory(run, self._baseline(run), self.policy))
 
     def cold_start(self, run: Run) -> Verdict | None:
         """The verdict on what the stage costs at a start; None where the baseline holds no start of the same kind."""
@@ -263,12 +266,24 @@ class Session:
         self.rooflines[found.case_key] = to_json(found)
         return self.add(roofline.judge(found))
 
+    def told(self, verdict: Verdict) -> str:
+        """The text of a test that failed by this verdict: its sentence, and what changed."""
+        lines = self.explanations.get(verdict.case_key, []) if explain.is_explained(verdict) else []
+        return "\n  ".join([verdict.sentence, *lines])
+
     def add(self, verdict: Verdict) -> Verdict:
         """Remember a verdict that was reached elsewhere."""
         self.verdicts.setdefault(verdict.case_key, []).append(verdict)
         if verdict.case_key in self.runs:
             self._write(verdict.case_key)
         return verdict
+
+    def _explained(self, run: Run, verdict: Verdict) -> Verdict:
+        """The verdict, remembered with what changed where it says that something did."""
+        if explain.is_explained(verdict):
+            by = self.comparisons.get(run.case_key) or self.baselines[run.case_key]
+            self.explanations[run.case_key] = explain.against(run, by)
+        return self.add(verdict)
 
     def _judge_latency(self, run: Run) -> Verdict:
         if self.against is not None:
@@ -303,6 +318,7 @@ class Session:
             "run": to_json(run) if run is not None else None,
             "iterations_per_s": dict(run.iterations_per_s) if run is not None else {},
             "verdicts": [to_json(verdict) for verdict in self.verdicts.get(case_key, ())],
+            "explanation": self.explanations.get(case_key, []),
         }
         if case_key in self.comparisons:
             document["against"] = to_json(self.comparisons[case_key])

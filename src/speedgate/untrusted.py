@@ -26,6 +26,7 @@ MAX_FILE_BYTES = 2 * 2**20
 MAX_TOTAL_BYTES = 20 * 2**20
 MAX_ARCHIVE_BYTES = 10 * 2**20
 MAX_VERDICTS = 200
+_MAX_LINES, _MAX_LINE = 20, 2000  # of an explanation
 _MAX_CASE_KEY = 200
 _STORED_OR_DEFLATED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _STAMP = r"\d{8}T\d{6}Z-\d+"
@@ -34,7 +35,7 @@ _FOLDER = re.compile(rf"{_STAMP}|nightly|bump(?:/{_STAMP})?|bisect(?:/[\w.+-]+)?
 _RESULT = re.compile(rf"(?:(?:{_FOLDER.pattern})/)?[^/]+\.(?:json|md)")
 _VERDICT, _MANIFEST = "verdict.json", "manifest.json"
 _REQUIRED = {"gpu_key", "machine", "health", "run", "verdicts"}
-_KNOWN = _REQUIRED | {"against", "commit", "iterations_per_s", "measured_at", "roofline"}
+_KNOWN = _REQUIRED | {"against", "commit", "explanation", "iterations_per_s", "measured_at", "roofline"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -46,6 +47,7 @@ class Case:
     case_key: str
     run: Run | None
     verdicts: tuple[Verdict, ...]
+    explanation: tuple[str, ...] = ()
 
     @property
     def outcome(self) -> Outcome | None:
@@ -202,6 +204,7 @@ def case(name: str, document: Any) -> Case:
         case_key=_text(keys.pop(), where=f"{name}: case_key"),
         run=run,
         verdicts=verdicts,
+        explanation=_lines(document.get("explanation", []), where=f"{name}: explanation"),
     )
 
 
@@ -212,6 +215,14 @@ def _run(name: str, data: Any) -> Run:
     if not isinstance(parity, Mapping) or not isinstance(parity.get("ssim"), int | float | None):
         raise ValueError(f"{name}: run.parity: expected figures")
     return run
+
+
+def _lines(value: Any, *, where: str) -> tuple[str, ...]:
+    if not isinstance(value, list) or len(value) > _MAX_LINES:
+        raise ValueError(f"{where}: expected a list of at most {_MAX_LINES} lines")
+    if not all(isinstance(line, str) and len(line) <= _MAX_LINE for line in value):
+        raise ValueError(f"{where}: expected texts of at most {_MAX_LINE} characters")
+    return tuple(value)
 
 
 def _verdicts(name: str, items: Any) -> tuple[Verdict, ...]:

@@ -1,0 +1,207 @@
+"""What is said of a run that moved: the component, kernels, attention, code and versions that are different, and no others."""
+
+import dataclasses
+
+import pytest
+
+from speedgate import explain
+from speedgate.attribution import OTHERS, Attribution, Kernel
+from speedgate.components import Component
+from speedgate.records import Outcome, Verdict
+from tests.baseline_samples import make_baseline, make_run
+
+NAME = "0002_recorded"
+COMPONENTS = {"text_encoders": 0.1, "denoiser": 2.0, "vae_decode": 0.25}
+KERNELS = {"gemm": (120, 1.2), "conv": (40, 0.6), "softmax": (40, 0.2), "copy": (9, 0.001)}
+
+
+def made(*, components=(), kernels=(), attention=None, digest="a" * 16, versions=()):
+    """A run of one process whose rounds take 2.4 s, as recorded but for what is named."""
+    spent = {name: seconds for name, seconds in {**COMPONENTS, **dict(components)}.items() if seconds}
+    table = {name: row for name, row in {**KERNELS, **dict(kernels)}.items() if row}
+    run = make_run(medians_s=[2.4 + sum(spent.values()) - sum(COMPONENTS.values())])
+    (process,) = run.processes
+    process = dataclasses.replace(
+        process, components={name: timed([seconds], rounds=3) for name, seconds in spent.items()}
+    )
+    found = Attribution(
+        kernels=tuple(Kernel(name=name, count=count, seconds=seconds) for name, (count, seconds) in table.items()),
+        attention_kernels={"flash": 40} if attention is None else attention,
+        code_digest=digest,
+    )
+    environment = {"torch": "2.13.0", **dict(versions)}
+    return dataclasses.replace(run, processes=(process,), attribution=found, environment=environment)
+
+
+def timed(calls, *, rounds):
+    """A component of equal rounds with these calls."""
+    return Component(seconds=(sum(calls),) * rounds, call_medians_s=tuple(calls))
+
+
+def with_steps(run, *steps):
+    """The run with these seconds for the calls of its denoiser."""
+    (process,) = run.processes
+    components = {**process.components, "denoiser": timed(steps, rounds=3)}
+    return dataclasses.replace(run, processes=(dataclasses.replace(process, components=components),))
+
+
+def told(run, other=None):
+    """The lines by what they begin with."""
+    lines = explain.explain(run, other or made(), name=NAME)
+    found = dict(line.split(": ", 1) for line in lines)
+    assert len(found) == len(lines)
+    return found
+
+
+SAME = {
+    "components": "none takes 0.5% of an image more or less",
+    "kernels": "the same with the same calls, none slower or faster by more than 10%",
+    "generated code": "the same",
+    "versions": "the same",
+}
+
+
+def test_where_nothing_changed_nothing_is_named():
+    """Two runs of the same have no component, kernel, code or version to tell."""
+    assert told(made()) == SAME
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"components": {"vae_decode": 0.35}}, {"components": "vae_decode 0.25 s -> 0.35 s (100% of +0.1 s)"}),
+        ({"components": {"denoiser": 1.5}}, {"components": "denoiser 2 s -> 1.5 s (100% of -0.5 s)"}),
+        (
+            {"components": {"denoiser": 2.3, "vae_decode": 0.35}},
+            {"components": "denoiser 2 s -> 2.3 s (75% of +0.4 s); vae_decode 0.25 s -> 0.35 s (25% of +0.4 s)"},
+        ),
+        (
+            {"components": {"denoiser": 1.9, "vae_decode": 0.35}},
+            {"components": "denoiser 2 s -> 1.9 s; vae_decode 0.25 s -> 0.35 s"},
+        ),
+        ({"components": {"safety": 0.1}}, {"components": "safety nothing -> 0.1 s (100% of +0.1 s)"}),
+        ({"components": {"vae_decode": None}}, {"components": "vae_decode 0.25 s -> nothing (100% of -0.25 s)"}),
+        ({"kernels": {"cat": (7, 0.02)}}, {"kernels appeared": "cat (7 calls, 0.02 s)"}),
+        ({"kernels": {"softmax": None}}, {"kernels vanished": "softmax (40 calls, 0.2 s)"}),
+        ({"kernels": {"copy": (18, 0.002)}}, {"kernels more calls": "copy (9 -> 18)"}),
+        ({"kernels": {"conv": (39, 0.585)}}, {"kernels fewer calls": "conv (40 -> 39)"}),
+        ({"kernels": {"gemm": (120, 1.5)}}, {"kernels slower": "gemm (1.2 s -> 1.5 s)"}),
+        ({"kernels": {"gemm": (120, 1.0)}}, {"kernels faster": "gemm (1.2 s -> 1 s)"}),
+        ({"kernels": {"gemm": (120, 1.3)}}, {}),  # by less than 10 %
+        ({"kernels": {"copy": (9, 0.002)}}, {}),  # of less than a hundredth of all kernels
+        ({"attention": {"math": 40}}, {"attention": "flash x40 -> math x40"}),
+        ({"attention": {}}, {"attention": "flash x40 -> none seen"}),
+        ({"digest": "b" * 16}, {"generated code": f"{'a' * 16} -> {'b' * 16}"}),
+        ({"digest": None}, {"generated code": f"{'a' * 16} -> none"}),
+        ({"versions": {"torch": "2.14.0", "triton": "4"}}, {"versions": "torch 2.13.0 -> 2.14.0, triton None -> 4"}),
+    ],
+)
+def test_what_changed_is_named_and_nothing_else(changes, said):
+    """Each kind of change has its line, in numbers, and the other lines stay as they are where nothing changed."""
+    kinds = {line.split()[0] for line in said}
+    rest = {name: line for name, line in SAME.items() if name.split()[0] not in kinds}
+
+    assert told(made(**changes)) == said | rest
+
+
+def test_both_eager_say_nothing_of_code():
+    """Where neither side compiled anything there is no code to be the same."""
+    assert "generated code" not in told(made(digest=None), made(digest=None))
+
+
+def test_another_number_of_calls_is_told_of_the_component():
+    """A step more is told as such, not as a slower denoiser alone."""
+    lines = told(with_steps(made(), 0.5, 0.5, 0.5, 0.5, 0.5), with_steps(made(), 0.5, 0.5, 0.5, 0.5))
+
+    assert lines["calls of denoiser"] == "4 -> 5"
+
+
+def test_one_slow_step_is_told_from_slow_steps():
+    """The call that holds most of the change has a line; where all are slower there is none."""
+    before = with_steps(made(), 0.5, 0.5, 0.5, 0.5)
+    one = explain.explain(with_steps(made(), 0.5, 0.5, 0.9, 0.5), before, name=NAME)
+    each = explain.explain(with_steps(made(), 0.6, 0.6, 0.6, 0.6), before, name=NAME)
+
+    assert "call 3 of 4 of denoiser holds 100% of its change" in one
+    assert not any(line.startswith("call ") for line in each)
+
+
+def test_only_the_largest_are_named():
+    """Three kernels by name and the number of the others: a rewritten graph has hundreds."""
+    appeared = {f"fused_{number}": (1, 0.1 * number) for number in range(1, 8)}
+
+    more = told(made(kernels=appeared))["kernels appeared"]
+    fewer = told(made(), made(kernels=appeared))["kernels vanished"]
+
+    assert more == fewer == "fused_7 (1 calls, 0.7 s), fused_6 (1 calls, 0.6 s), fused_5 (1 calls, 0.5 s) and 4 more"
+
+
+def test_what_a_cut_table_may_have_held_did_not_appear():
+    """A table that ends in all other kernels says nothing of those below its last one."""
+    cut = made(kernels={OTHERS: (500, 0.1), "copy": None})
+
+    assert "kernels appeared" not in told(made(), cut)
+    assert told(made(kernels={"cat": (7, 0.3)}), cut)["kernels appeared"] == "cat (7 calls, 0.3 s)"
+
+
+def test_of_several_processes_each_counts():
+    """Components are the mean over processes, as a latency is, not those of the first one."""
+    run, slower = made(), made(components={"vae_decode": 0.45})
+    both = dataclasses.replace(run, processes=(*run.processes, *slower.processes))
+
+    assert told(both)["components"] == "vae_decode 0.25 s -> 0.35 s (100% of +0.1 s)"
+
+
+@pytest.mark.parametrize("side", ["run", "other"])
+def test_nothing_recorded_is_one_line_and_versions(side):
+    """A file from before anything was recorded, or a worker that tells none, has nothing made up for it."""
+    bare = make_run()
+    run, other = (bare, made()) if side == "run" else (made(), bare)
+
+    lines = explain.explain(run, other, name=NAME)
+
+    assert lines == [
+        f"nothing to compare with: components and kernels are not in this run or not in {NAME}",
+        "versions: the same",
+    ]
+
+
+def test_what_is_missing_on_one_side_is_said():
+    """Components without kernels are told, with a line for what there is not, and the other way round."""
+    without_kernels = dataclasses.replace(made(), attribution=None)
+    without_components = dataclasses.replace(made(), processes=make_run().processes)
+
+    assert told(without_kernels)["kernels"] == f"nothing to compare with in {NAME}, or in this run"
+    assert told(without_components)["components"] == f"nothing to compare with in {NAME}, or in this run"
+    assert told(without_components)["kernels"] == SAME["kernels"]
+
+
+def test_a_line_is_bounded():
+    """Whatever a run calls its versions and kernels, what is kept of them can be read back."""
+    run = made(attention={f"{number}" * 50: 1 for number in range(100)}, versions={"torch": "2" * 5000})
+
+    assert max(map(len, explain.explain(run, made(), name=NAME))) == 1000
+
+
+def test_a_published_figure_has_nothing_to_compare_with():
+    """One line says so."""
+    lines = explain.against(make_run(), make_baseline(2.4, source="published"))
+
+    assert lines == ["nothing to compare with: 0001_published holds a figure and no run"]
+
+
+@pytest.mark.parametrize(
+    ("claim", "outcome", "expected"),
+    [
+        *(("latency", outcome, True) for outcome in (Outcome.SLOWER, Outcome.FASTER)),
+        *(("memory", outcome, True) for outcome in (Outcome.BIGGER, Outcome.SMALLER)),
+        *(("latency", outcome, False) for outcome in (Outcome.PASS, Outcome.UNDECIDED, Outcome.NO_BASELINE)),
+        ("recipe", Outcome.NOT_APPLIED, False),
+        ("cold start", Outcome.SLOWER, False),
+    ],
+)
+def test_a_verdict_that_something_moved_is_explained(claim, outcome, expected):
+    """Slower, faster, bigger, smaller; a start is no image, and what was not decided has not moved."""
+    verdict = Verdict(case_key="a/b/c", claim=claim, outcome=outcome, sentence="")
+
+    assert explain.is_explained(verdict) is expected
