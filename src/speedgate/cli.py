@@ -24,6 +24,7 @@ from speedgate import (
     throughput,
 )
 from speedgate.records import write_json
+from speedgate.web import command as report_command
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -88,6 +89,7 @@ def _parser() -> argparse.ArgumentParser:
 
     cache_verbs.add(commands, command=_say)
     rendering.add_command(commands)
+    report_command.add_command(commands)
     cli_bumps.add_commands(commands)
     return parser
 

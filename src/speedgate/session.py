@@ -15,6 +15,7 @@ from speedgate.families import FamilyFigure
 from speedgate.health import HostMonitor, Monitor
 from speedgate.policy import Mode, Policy
 from speedgate.records import Baseline, Comparison, Outcome, Process, Run, Verdict, to_json, write_json
+from speedgate.web.pictures import Look
 
 
 @dataclasses.dataclass(kw_only=True, repr=False)
@@ -42,6 +43,7 @@ class Session:
     broken: dict[str, str] = dataclasses.field(default_factory=dict)
     elsewhere: dict[str, set[str]] = dataclasses.field(default_factory=dict)
     benchmarks: dict[str, Any] = dataclasses.field(default_factory=dict)
+    looks: dict[str, Look] = dataclasses.field(default_factory=dict)
 
     def __repr__(self) -> str:
         return f"<gate {self.policy.mode.value}>"
@@ -49,6 +51,10 @@ class Session:
     @property
     def baselines_root(self) -> Path:
         return self.root / "baselines"
+
+    def file_of(self, case_key: str) -> Path:
+        """Where the case's results lie as soon as there are any."""
+        return self.results / f"{case_key.replace('/', '__')}.json"
 
     def accepts(self, verdict: Verdict) -> bool:
         """Whether the verdict leaves its test green under `--gate`."""
@@ -89,7 +95,11 @@ class Session:
             else:
                 continue
             found.append(Verdict(case_key=key, claim="baseline", outcome=Outcome.MISSING, sentence=sentence))
-        return [self.add(verdict) for verdict in found]
+        for verdict in found:
+            self.add(verdict)
+            if verdict.case_key not in self.runs:
+                self._write(verdict.case_key)
+        return found
 
     def attach(self, case_key: str, benchmark: Any) -> None:
         """Let pytest-benchmark's JSON carry this case: its `extra_info` is filled before the session ends."""
@@ -259,4 +269,4 @@ class Session:
             document["against"] = to_json(self.comparisons[case_key])
         if case_key in self.benchmarks:
             self.benchmarks[case_key].extra_info["speedgate"] = document
-        write_json(self.results / f"{case_key.replace('/', '__')}.json", document)
+        write_json(self.file_of(case_key), document)

@@ -39,13 +39,16 @@ _KNOWN = _REQUIRED | {"against", "iterations_per_s"}
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Case:
-    """One result file: what it says was measured (None where nothing was) and how it was judged."""
+    """One result file: what it says was measured (None where nothing was) and how it was judged;
+    `document` is all of it, `name` that of the file."""
 
+    name: str
     session: str
     gpu_key: str
     case_key: str
     run: Run | None
     verdicts: tuple[Verdict, ...]
+    document: Mapping[str, Any]
 
     @property
     def outcome(self) -> Outcome | None:
@@ -67,7 +70,7 @@ def read_folder(folder: Path) -> dict[str, bytes]:
     total = 0
     for name, entry in _entries(folder):
         _refuse_more_than(MAX_FILES, len(found) + 1)
-        data = _read_plain(Path(entry.path), name)
+        data = read_plain(Path(entry.path), name)
         total += len(data)
         _fits(name, len(data), total)
         found[name] = data
@@ -121,7 +124,7 @@ def _entries(folder: Path, prefix: str = "") -> Iterator[tuple[str, os.DirEntry[
             yield name, entry
 
 
-def _read_plain(path: Path, name: str) -> bytes:
+def read_plain(path: Path, name: str) -> bytes:
     """A plain file's bytes, at most one more than is allowed; neither a link nor a pipe that took its place is opened."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     with open(descriptor, "rb") as stream:  # noqa: PTH123 - a descriptor, which has no Path
@@ -187,11 +190,13 @@ def _case(name: str, document: Any) -> Case:
     if len(keys) != 1:
         raise ValueError(f"{name}: expected the result of one case, found {len(keys)}")
     return Case(
+        name=name,
         session=str(PurePosixPath(name).parent),
         gpu_key=_text(document["gpu_key"], where=f"{name}: gpu_key"),
         case_key=_text(keys.pop(), where=f"{name}: case_key"),
         run=run,
         verdicts=verdicts,
+        document=document,
     )
 
 
