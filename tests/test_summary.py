@@ -87,3 +87,19 @@ def test_what_a_run_says_is_shown_and_not_obeyed(text: str) -> None:
     rows = [line for line in page.splitlines() if line.startswith("| ")]
     assert {row.count("|") for row in rows} == {5, 6}
     assert "\x1b" not in page
+
+
+def test_the_page_fits_into_a_comment_and_keeps_the_worst() -> None:
+    """Hundreds of long sentences are cut from the end: the worst case and verdict stand first, and the rest is counted."""
+    found = [case(("latency", "UNDECIDED", "<" * 400), key=f"p/s/{number}") for number in range(900)]
+    found.append(case(("latency", "SLOWER", "the worst"), key="p/s/worst"))
+
+    page = summary.markdown(summary.verdict(CHANGES, found, status=1))
+
+    rows = [line for line in page.splitlines() if line.startswith("| p/s/")]
+    assert 30_000 < len(page) <= 60_000
+    assert rows[0].startswith("| p/s/worst |")
+    assert page.index("- **SLOWER** p/s/worst latency: the worst") < page.index("- **UNDECIDED**")
+    assert f"{901 - len(rows)} more cases, none worse" in page
+    assert "more verdicts, none worse" in page
+    assert page.endswith("- 0 other verdicts are PASS\n")

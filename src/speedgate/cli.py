@@ -28,6 +28,7 @@ from speedgate import (
     throughput,
 )
 from speedgate.records import write_json
+from speedgate.web import command as report_command
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -94,6 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     carrying_verbs.add(commands, command=_say)
     rendering.add_command(commands)
     cli_merge.add_command(commands)
+    report_command.add_command(commands)
     cli_bumps.add_commands(commands)
     cli_history.add_commands(commands)
     cli_trend.add_command(commands)

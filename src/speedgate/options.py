@@ -58,6 +58,12 @@ def add_options(parser: pytest.Parser) -> None:
         metavar="DIR",
         help="where each case is written when it is done (default: .speedgate/TIME)",
     )
+    group.addoption(
+        "--report",
+        type=Path,
+        metavar="FILE",
+        help="write what was found as one HTML file; looks at what each case makes",
+    )
 
 
 def _add_gate(group: pytest.OptionGroup) -> None:

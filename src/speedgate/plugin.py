@@ -21,6 +21,7 @@ from speedgate.policy import Mode
 from speedgate.progress import Progress
 from speedgate.session import Session
 from speedgate.store import recorder
+from speedgate.web import session_report
 
 pytest_plugins = ["speedgate.sharding"]  # its hooks follow ours
 
@@ -65,6 +66,7 @@ def pytest_configure(config: pytest.Config) -> None:
     _check_gpu_key(config, session)
     if config.getoption("results"):
         check_folder("--results", session.results)
+    session_report.check(config)
     _point_storage(config, session)
     recorder.register(config, session)
 
@@ -250,3 +252,5 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     where = state.results.relative_to(state.root) if state.results.is_relative_to(state.root) else state.results
     if state.runs:
         terminalreporter.write_line(f"each case in full: {where}")
+    if said := session_report.write(config, state):
+        terminalreporter.write_line(said)

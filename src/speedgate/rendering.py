@@ -121,3 +121,9 @@ def _within(lines: Sequence[str], *, limit: int) -> tuple[list[str], int]:
 
 def _left_out(count: int, what: str) -> list[str]:
     return ["", f"{count} more {what}s, none worse, are in the artifact"] if count else []
+
+
+def fitted(lines: Sequence[str], *, limit: int, what: str) -> list[str]:
+    """The first of some lines, worst first, that fit into `limit` characters, and one that says how many `what`s did not."""
+    kept, left_out = _within(lines, limit=limit - _MORE)
+    return [*kept, *_left_out(left_out, what)]

@@ -18,6 +18,7 @@ from speedgate.health import HostMonitor, Monitor
 from speedgate.policy import Mode, Policy
 from speedgate.records import Baseline, Comparison, Outcome, Run, Verdict, to_json, write_json
 from speedgate.roofline import Operations, Roofline
+from speedgate.web.pictures import Look
 
 
 @dataclasses.dataclass(kw_only=True, repr=False)
@@ -52,6 +53,7 @@ class Session:
     rooflines: dict[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     benchmarks: dict[str, Any] = dataclasses.field(default_factory=dict)
     written: dict[str, Path] = dataclasses.field(default_factory=dict)
+    looks: dict[str, Look] = dataclasses.field(default_factory=dict)
 
     def __repr__(self) -> str:
         return f"<gate {self.policy.mode.value}>"
@@ -64,6 +66,10 @@ class Session:
     def recording(self) -> bool:
         """Whether a baseline is being recorded."""
         return self.policy.mode is Mode.RECORD
+
+    def file_of(self, case_key: str) -> Path:
+        """Where the case's results lie as soon as there are any."""
+        return self.results / f"{case_key.replace('/', '__')}.json"
 
     def accepts(self, verdict: Verdict) -> bool:
         """Whether the verdict leaves its test green under `--gate`."""
@@ -326,6 +332,5 @@ class Session:
             document["roofline"] = dict(self.rooflines[case_key])
         if case_key in self.benchmarks:
             self.benchmarks[case_key].extra_info["speedgate"] = document
-        path = self.results / f"{case_key.replace('/', '__')}.json"
+        path = self.written[case_key] = self.file_of(case_key)
         write_json(path, document)
-        self.written[case_key] = path

@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from speedgate import arms, wheels
+from speedgate import arms, rendering, wheels
 from speedgate.records import Outcome
 
 VERDICT, SUMMARY = "verdict.json", "summary.md"
@@ -44,29 +44,38 @@ def verdict(changes: Sequence[Mapping[str, Any]], found: Sequence[Mapping[str, A
     }
 
 
-def markdown(document: Mapping[str, Any]) -> str:
-    """The page: what changed, a row a case, then each verdict that is no plain PASS, worst first."""
+def markdown(document: Mapping[str, Any], *, limit: int = rendering.MAX_CHARACTERS) -> str:
+    """The page: what changed, a row a case, then each verdict that is no plain PASS, worst first, in `limit` characters."""
     lines = [f"## {_title(document)}", "", "| package | stable | bump | commits |", "| --- | --- | --- | --- |"]
     for one in document["changes"]:
         versions = [one[side]["version"] if one[side] else "-" for side in ("old", "new")]
         lines.append(_row(one["package"], *versions, one["commits"] or "-"))
     if document["cases"]:
         lines += ["", "| case | latency | stable | ratio | peak memory ratio |", "| --- | --- | --- | --- | --- |"]
-    for name, case in document["cases"].items():
-        seconds = [f"{case[side]:.4g} s" if case[side] else "-" for side in ("latency_s", "stable_latency_s")]
-        ratios = [f"{case[kind]:.3f}" if case[kind] else "-" for kind in ("latency_ratio", "memory_ratio")]
-        lines.append(_row(name, *seconds, *ratios))
+    rows = [_case_row(name, document["cases"][name]) for name in _worst_first(document)]
+    lines += rendering.fitted(rows, limit=(limit - len("\n".join(lines))) // 2, what="case")
     told = [one for one in document["verdicts"] if one["outcome"] != Outcome.PASS or one["claim"] == "latency"]
     passed = len(document["verdicts"]) - len(told)
-    lines += [
-        "",
-        *(
-            f"- **{one['outcome']}** {_plain(one['case_key'])} {one['claim']}: {_plain(one['sentence'])}"
-            for one in told
-        ),
-        f"- {passed} {'other ' if told else ''}verdicts are PASS",
+    said = [
+        f"- **{one['outcome']}** {_plain(one['case_key'])} {_plain(one['claim'])}: {_plain(one['sentence'])}"
+        for one in told
     ]
+    last = f"- {passed} {'other ' if told else ''}verdicts are PASS"
+    lines += ["", *rendering.fitted(said, limit=limit - len("\n".join([*lines, last])), what="verdict"), last]
     return "\n".join(lines) + "\n"
+
+
+def _worst_first(document: Mapping[str, Any]) -> list[str]:
+    """The cases by their worst verdict; those that are alike stay in their order."""
+    order = [outcome.value for outcome in Outcome]
+    worst = {one["case_key"]: order.index(one["outcome"]) for one in reversed(document["verdicts"])}
+    return sorted(document["cases"], key=lambda name: worst.get(name, -1))
+
+
+def _case_row(name: str, case: Mapping[str, Any]) -> str:
+    seconds = [f"{case[side]:.4g} s" if case[side] else "-" for side in ("latency_s", "stable_latency_s")]
+    ratios = [f"{case[kind]:.3f}" if case[kind] else "-" for kind in ("latency_ratio", "memory_ratio")]
+    return _row(name, *seconds, *ratios)
 
 
 def _title(document: Mapping[str, Any]) -> str:

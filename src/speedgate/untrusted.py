@@ -40,13 +40,18 @@ _KNOWN = _REQUIRED | {"against", "commit", "explanation", "iterations_per_s", "m
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Case:
-    """One result file: what it says was measured (None where nothing was) and how it was judged."""
+    """One result file: what it says was measured (None where nothing was) and how it was judged.
 
+    `document` is all of it, `name` that of the file.
+    """
+
+    name: str
     session: str
     gpu_key: str
     case_key: str
     run: Run | None
     verdicts: tuple[Verdict, ...]
+    document: Mapping[str, Any]
     explanation: tuple[str, ...] = ()
 
     @property
@@ -69,7 +74,7 @@ def read_folder(folder: Path) -> dict[str, bytes]:
     total = 0
     for name, entry in _entries(folder):
         _refuse_more_than(MAX_FILES, len(found) + 1)
-        data = _read_plain(Path(entry.path), name)
+        data = read_plain(Path(entry.path), name)
         total += len(data)
         _fits(name, len(data), total)
         found[name] = data
@@ -132,7 +137,7 @@ def _entries(folder: Path, prefix: str = "") -> Iterator[tuple[str, os.DirEntry[
             yield name, entry
 
 
-def _read_plain(path: Path, name: str) -> bytes:
+def read_plain(path: Path, name: str) -> bytes:
     """A plain file's bytes, at most one more than is allowed; neither a link nor a pipe that took its place is opened."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     with open(descriptor, "rb") as stream:  # noqa: PTH123 - a descriptor, which has no Path
@@ -199,11 +204,13 @@ def case(name: str, document: Any) -> Case:
     if len(keys) != 1:
         raise ValueError(f"{name}: expected the result of one case, found {len(keys)}")
     return Case(
+        name=name,
         session=str(PurePosixPath(name).parent),
         gpu_key=_text(document["gpu_key"], where=f"{name}: gpu_key"),
         case_key=_text(keys.pop(), where=f"{name}: case_key"),
         run=run,
         verdicts=verdicts,
+        document=document,
         explanation=_lines(document.get("explanation", []), where=f"{name}: explanation"),
     )
 

@@ -131,7 +131,15 @@ def _case(data: Mapping[str, Any], *, where: str) -> Case:
     source = data.get("source")
     if source == PUBLISHED:
         _check_published(data.get("published"), where=f"{where}: published")
-        return Case(session="", gpu_key=data["gpu_key"], case_key=data["case_key"], run=None, verdicts=())
+        return Case(
+            name=where,
+            session="",
+            gpu_key=data["gpu_key"],
+            case_key=data["case_key"],
+            run=None,
+            verdicts=(),
+            document=data,
+        )
     if source != RECORDED or "published" in data:
         raise ValueError(f"{where}: source: expected {RECORDED!r} or {PUBLISHED!r}, found {source!r}")
     case = untrusted.case(where, {name: value for name, value in data.items() if name not in _ADDED})

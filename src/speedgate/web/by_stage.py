@@ -1,0 +1,163 @@
+"""The parts of a report that are a chart of the stages of one pipeline and workload, each with its figures in a table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from speedgate.benchmark_json import PUBLISHED, RECORDED
+from speedgate.records import Run
+from speedgate.web import plots
+from speedgate.web.charts import figure
+from speedgate.web.tables import Panel, Table, panels, table
+from speedgate.web.view import Entry, Report
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
+
+GIB = 2**30
+Measured = Sequence[tuple[Entry, Run]]
+
+
+def ladder(report: Report) -> Markup | None:
+    """Seconds per image of each stage, with what is published and recorded for this machine."""
+
+    def rows(found: Measured) -> list[plots.Bar]:
+        return [
+            _bar(entry, run.latency_s, "s", {s: b.latency_s for s, b in entry.figures.items()}) for entry, run in found
+        ]
+
+    return _by_group(
+        report,
+        title="latency",
+        draw=lambda found: plots.bars(rows(found), title="seconds per image"),
+        label="Bar chart of seconds per image by stage",
+        caption="Bars are measured here: the geometric mean of process medians. Marks are stored figures of this GPU key.",
+        table_of=_ladder_table,
+    )
+
+
+def _ladder_table(found: Measured) -> Table:
+    _, first = found[0]
+    rows = [
+        (
+            entry.stage,
+            f"{run.latency_s:.4g} s",
+            f"{first.latency_s / run.latency_s:.2f}x",
+            *(_stored(entry, source, run.latency_s) for source in (PUBLISHED, RECORDED)),
+        )
+        for entry, run in found
+    ]
+    columns = ("stage", "latency", f"against {first.stage}", PUBLISHED, RECORDED)
+    return Table(caption="Latency by stage", columns=columns, rows=rows, numbers=frozenset(columns[1:]))
+
+
+def _stored(entry: Entry, source: str, measured_s: float) -> str:
+    baseline = entry.figures.get(source)
+    return "-" if baseline is None else f"{baseline.latency_s:.4g} s ({measured_s / baseline.latency_s - 1:+.1%} here)"
+
+
+def processes(report: Report) -> Markup | None:
+    """Where each fresh process lies, in percent of the case's own centre."""
+    return _by_group(
+        report,
+        title="processes",
+        draw=lambda found: plots.points(_points(found), title="process median, % from the centre"),
+        label="Chart of each process median in percent of the case's centre",
+        caption="A point is the median of one fresh process. Zero is the geometric mean of this run's processes.",
+        table_of=_process_table,
+    )
+
+
+def _points(found: Measured) -> list[plots.Point]:
+    points = []
+    for entry, run in found:
+        sources = {"this run": run.process_medians_s}
+        if entry.other is not None:
+            sources["other arm"] = entry.other.process_medians_s
+        sources |= {source: baseline.process_medians_s for source, baseline in entry.figures.items()}
+        points += [
+            plots.Point(label=entry.stage, value=100 * (median_s / run.latency_s - 1), source=source)
+            for source, medians_s in sources.items()
+            for median_s in medians_s
+        ]
+    return points
+
+
+def _process_table(found: Measured) -> Table:
+    rows = [
+        (
+            entry.stage,
+            str(number),
+            *(f"{seconds:.5g} s" for seconds in (process.median_s, min(process.seconds), max(process.seconds))),
+            str(len(process.seconds)),
+            str(len(process.void)),
+        )
+        for entry, run in found
+        for number, process in enumerate(run.processes, start=1)
+    ]
+    columns = ("stage", "process", "median", "fastest", "slowest", "rounds", "void rounds")
+    return Table(caption="Each process", columns=columns, rows=rows, numbers=frozenset(columns[1:]))
+
+
+def memory(report: Report) -> Markup | None:
+    """Peak of each stage beside the stored peaks."""
+
+    def rows(found: Measured) -> list[plots.Bar]:
+        stored = [{source: one.peak_bytes / GIB for source, one in entry.figures.items()} for entry, _ in found]
+        return [
+            _bar(entry, run.peak_bytes / GIB, "GiB", marks) for (entry, run), marks in zip(found, stored, strict=True)
+        ]
+
+    return _by_group(
+        report,
+        title="peak memory",
+        draw=lambda found: plots.bars(rows(found), title="peak memory, GiB"),
+        label="Bar chart of peak memory by stage",
+        caption="The highest peak of any round. Of a CUDA device what torch allocated, of a CPU the resident memory.",
+        table_of=_memory_table,
+    )
+
+
+def _memory_table(found: Measured) -> Table:
+    rows = [
+        (
+            entry.stage,
+            f"{run.peak_bytes / GIB:.3f} GiB",
+            *(
+                f"{entry.figures[source].peak_bytes / GIB:.3f} GiB" if source in entry.figures else "-"
+                for source in (PUBLISHED, RECORDED)
+            ),
+        )
+        for entry, run in found
+    ]
+    columns = ("stage", "peak", PUBLISHED, RECORDED)
+    return Table(caption="Peak memory by stage", columns=columns, rows=rows, numbers=frozenset(columns[1:]))
+
+
+def _bar(entry: Entry, value: float, unit: str, marks: dict[str, float]) -> plots.Bar:
+    return plots.Bar(label=f"{entry.stage}\n{value:.4g} {unit}", value=value, marks=marks)
+
+
+def _by_group(
+    report: Report,
+    *,
+    draw: Callable[[Measured], Callable[[int], Any]],
+    title: str,
+    label: str,
+    caption: str,
+    table_of: Callable[[Measured], Table],
+) -> Markup | None:
+    """A chart and its table for each pipeline and workload of which something was measured."""
+    return panels(
+        [
+            Panel(
+                title=group,
+                figure=figure(draw(found), label=f"{label}, {group}", caption=caption),
+                summary=f"{title}, {group}",
+                table=table(table_of(found)),
+            )
+            for group, entries in report.groups.items()
+            if (found := [(entry, run) for entry in entries if (run := entry.measured) is not None])
+        ]
+    )

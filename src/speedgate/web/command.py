@@ -1,0 +1,25 @@
+"""`speedgate report`: the HTML report of results that a run has left."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from speedgate.web import needs
+
+
+def add_command(commands: Any) -> None:
+    """Add `report` to the subcommands of `speedgate`."""
+    command = commands.add_parser("report", help="write the results of a run as one HTML file")
+    command.add_argument("folder", type=Path, metavar="DIR", help="what --results named, or a folder of .speedgate")
+    command.add_argument("--output", type=Path, required=True, metavar="FILE", help="the HTML file to write")
+    command.set_defaults(command=_command)
+
+
+def _command(options: argparse.Namespace) -> list[str]:
+    needs.report()
+    from speedgate.web import page, report, view
+
+    page.write(options.output, report.document(view.of_folder(options.folder, root=options.root)))
+    return []

@@ -1,0 +1,149 @@
+"""The report of a run as one HTML file: verdicts first, then where each number comes from. Figures are rounded here."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from speedgate.records import Outcome, Run
+from speedgate.web import attribution, by_stage, gallery, page, starts
+from speedgate.web.tables import TONES, Table, badge, table
+from speedgate.web.view import Entry, Report, mapping
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
+
+_CASES = ("case", "verdict", "latency", "it/s", "processes", "spread", "SSIM", "peak", "cold start", "stored")
+_QUIET = (Outcome.PASS, Outcome.NO_BASELINE)
+
+
+def document(report: Report) -> str:
+    """The whole file."""
+    parts = {
+        "Verdicts": _verdicts(report),
+        "Cases": _cases(report),
+        "Ladder": by_stage.ladder(report),
+        "Processes": by_stage.processes(report),
+        "Pictures": gallery.pictures(report),
+        "Memory": by_stage.memory(report),
+        "Cold start": starts.cold_start(report),
+        "Attribution": attribution.section(report),
+        "Environment": _environment(report),
+        "Command and versions": _command(report),
+    }
+    found = {title: body for title, body in parts.items() if body}
+    return page.page(
+        f"speedgate on {report.gpu_key}",
+        page.render("report.html", parts={_target(title): (title, body) for title, body in found.items()}),
+        subtitle=counts(report),
+        nav={title: f"#{_target(title)}" for title in found},
+    )
+
+
+def counts(report: Report) -> str:
+    """How many cases have which outcome, worst first."""
+    count = Counter(entry.outcome for entry in report.entries)
+    said = [f"{count[outcome]} {outcome or 'not judged'}" for outcome in (None, *Outcome) if count[outcome]]
+    cases = "1 case" if len(report.entries) == 1 else f"{len(report.entries)} cases"
+    return f"{cases}: {', '.join(said)}"
+
+
+def _verdicts(report: Report) -> Markup:
+    told = [one for one in report.verdicts if one.outcome not in _QUIET]
+    explained = {entry.case_key: entry.explanation for entry in report.entries}  # said once, with the worst of the case
+    quiet = {outcome: [one for one in report.verdicts if one.outcome is outcome] for outcome in reversed(_QUIET)}
+    return page.render(
+        "verdicts.html",
+        told=[(one, explained.pop(one.case_key, ())) for one in told],
+        quiet={outcome: [(one, ()) for one in found] for outcome, found in quiet.items()},
+        tones=TONES,
+        remarks=report.remarks,
+        targets=_targets(report),
+    )
+
+
+def _cases(report: Report) -> Markup:
+    rows = [_case_row(entry) for entry in report.entries]
+    numbers = frozenset({"latency", "it/s", "processes", "spread", "SSIM", "peak"})
+    shown = Table(
+        caption="Each case, rounded; the raw samples are in the results", columns=_CASES, rows=rows, numbers=numbers
+    )
+    targets = _targets(report)
+    facts = [(targets[e.case_key], e.case_key, _facts(e.run)) for e in report.entries if e.run is not None]
+    return page.render("cases.html", table=table(shown), facts=facts)
+
+
+def _case_row(entry: Entry) -> list[str]:
+    run = entry.measured
+    stored = list(entry.figures.values())[-1] if entry.figures else None
+    return [
+        entry.case_key,
+        badge(entry.outcome),
+        f"{run.latency_s:.4g} s" if run else "-",
+        ", ".join(f"{name} {rate:.4g}".strip() for name, rate in run.iterations_per_s.items()) or "-" if run else "-",
+        str(len(run.processes)) if run else "-",
+        spread(run),
+        gallery.ssim(entry.run),
+        f"{run.peak_bytes / 2**30:.3f} GiB" if run else "-",
+        f"{entry.run.cold_start.total_s:.1f} s ({entry.run.cold_start.cache})" if entry.run else "-",
+        "other arm" if entry.other else f"{stored.latency_s:.4g} s ({stored.name})" if stored else "none",
+    ]
+
+
+def spread(run: Run | None) -> str:
+    """Range of the process medians relative to the smallest; one process says nothing about it."""
+    medians_s = run.process_medians_s if run is not None else ()
+    return f"{max(medians_s) / min(medians_s) - 1:.1%}" if len(medians_s) > 1 else "-"
+
+
+def _facts(run: Run) -> str:
+    """What the case was and what was counted in it, as text."""
+    facts = {
+        "fingerprint": run.fingerprint,
+        "recipe": run.recipe,
+        "structure": run.structure,
+        "counts": run.counts,
+        "parity": run.parity,
+    }
+    return json.dumps(facts, indent=2, ensure_ascii=False, default=str)
+
+
+def _environment(report: Report) -> Markup:
+    """The machine, and a column for each environment: cases that share one share the column."""
+    environments: dict[str, tuple[Mapping[str, Any], list[str]]] = {}
+    for entry in report.entries:
+        for run, arm in ((entry.run, ""), (entry.other, "other arm of ")):
+            if run is not None:
+                key = json.dumps(mapping(run.environment), sort_keys=True, default=str)
+                environments.setdefault(key, (mapping(run.environment), []))[1].append(f"{arm}{entry.case_key}")
+    machine = {**report.machine, **{f"before the first case: {name}": value for name, value in report.health.items()}}
+    return page.render(
+        "environment.html",
+        machine=table(Table(caption="The machine", columns=("fact", "value"), rows=_pairs(machine))),
+        environments=[
+            (table(Table(caption="Versions in the workers", columns=("package", "version"), rows=_pairs(facts))), cases)
+            for facts, cases in environments.values()
+        ],
+    )
+
+
+def _command(report: Report) -> Markup:
+    made_by = dict(report.made_by)
+    command = made_by.pop("command", None)
+    shown = Table(caption="What wrote this report", columns=("what", "value"), rows=_pairs(made_by))
+    return page.render("command.html", command=command, table=table(shown))
+
+
+def _pairs(facts: Mapping[str, Any]) -> Sequence[tuple[str, str]]:
+    return [(name, "-" if value is None else str(value)) for name, value in facts.items()]
+
+
+def _targets(report: Report) -> dict[str, str]:
+    """The id of each case's facts on the page, of those that were built."""
+    return {entry.case_key: f"case-{number}" for number, entry in enumerate(report.entries) if entry.run is not None}
+
+
+def _target(title: str) -> str:
+    return title.lower().replace(" ", "-")

@@ -1,0 +1,94 @@
+"""`--report FILE.html` of a session: checked before anything is measured, written after everything else is done."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+import speedgate
+from speedgate import report as terminal
+from speedgate.session import Session
+from speedgate.web import needs
+
+OPTION = "--report"
+TIMEOUT_S = 300.0  # a ladder takes 5 s
+
+
+def check(config: pytest.Config) -> None:
+    """A report that could not be written is a usage error now, and no surprise after an hour of measuring."""
+    path: Path | None = config.getoption("report")
+    if path is None:
+        return
+    try:
+        needs.report()
+    except ValueError as error:
+        raise pytest.UsageError(f"{OPTION}: {error}") from error
+    if path.is_dir() or path.suffix not in (".html", ".htm"):
+        raise pytest.UsageError(f"{OPTION} {path}: expected the name of an HTML file, such as report.html")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise pytest.UsageError(f"{OPTION} {path}: {error.strerror}; name a file that can be written") from error
+
+
+def write(config: pytest.Config, session: Session) -> str | None:
+    """Write it where it was asked for; the line that says so, or why there is none.
+
+    Whatever goes wrong here is said and goes no further: every result is on disk by now, and the exit status is that of
+    the tests. The charts are drawn by a process of their own, because a fault in a native library ends the whole of it.
+    """
+    path: Path | None = config.getoption("report")
+    if path is None:
+        return None
+    command = ["--root", str(session.baselines_root), "report", str(session.results), "--output", str(path)]
+    try:
+        _keep(config, session)
+        _call(command)
+    except Exception as error:
+        again = shlex.join(["speedgate", *command])
+        return terminal.printable(f"no report: {type(error).__name__}: {error}; the results are kept: {again}")
+    return f"report: {path}"
+
+
+def _keep(config: pytest.Config, session: Session) -> None:
+    from speedgate import untrusted
+    from speedgate.web import kept, pictures
+
+    commit = config.hook.pytest_benchmark_generate_commit_info(config=config)
+    made_by = {
+        "command": shlex.join(["pytest", *config.invocation_params.args]),
+        "run in": str(config.invocation_params.dir),
+        "commit": f"{commit.get('id', 'none')}{' and uncommitted changes' if commit.get('dirty') else ''}",
+        "gate": session.policy.mode.value,
+    }
+    own = {session.file_of(key).name for key in (*session.runs, *session.verdicts)}
+    files = {name: data for name, data in untrusted.read_folder(session.results).items() if name in own}
+    left = kept.Kept(
+        results=kept.digests(files),
+        made_by=made_by,
+        remarks=tuple(terminal.remarks(session)),
+        pictures=pictures.made(session.looks),
+    )
+    kept.save(left, session.results)
+
+
+def _call(command: Sequence[str]) -> None:
+    """Run a command of speedgate in a fresh interpreter; a `RuntimeError` says how it ended where that was not well."""
+    paths = [str(Path(speedgate.__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    done = subprocess.run(  # noqa: S603 - our own command, no shell
+        [sys.executable, "-m", "speedgate.cli", *command],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+    if done.returncode:
+        said = done.stderr.strip().splitlines()[-1:] or ["without a word"]
+        raise RuntimeError(f"exit status {done.returncode}: {said[0]}")

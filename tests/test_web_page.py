@@ -1,0 +1,145 @@
+"""The shell of a page: everything it is given is text, and a browser may run nothing but what is ours."""
+
+import ast
+import base64
+import hashlib
+import html.parser
+import re
+import stat
+from pathlib import Path
+
+import pytest
+from markupsafe import Markup
+
+from speedgate.web import needs, page
+from tests.web_samples import HOSTILE
+
+WEB = Path(page.__file__).parent
+
+
+class Tags(html.parser.HTMLParser):
+    """What a browser would make of a document: its elements with their attributes, and its texts."""
+
+    def __init__(self, document):
+        super().__init__()
+        self.tags, self.texts = [], []
+        self.feed(document)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data):
+        self.texts.append(data)
+
+
+def directives_of(document):
+    """The policy in the document's head, directive by directive."""
+    (policy,) = (tag["content"] for _, tag in Tags(document).tags if tag.get("http-equiv"))
+    return policy.split("; ")
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_a_text_makes_no_element(text):
+    """Whatever stands in title, subtitle, links or body, the elements and attributes are those of a plain page."""
+    plain, hostile = (
+        Tags(page.page(one, page.render("badge.html", text=one, tone=one), subtitle=one, nav={one: "#a"}))
+        for one in ("plain", text)
+    )
+
+    assert [(tag, sorted(names)) for tag, names in hostile.tags] == [(tag, sorted(names)) for tag, names in plain.tags]
+    assert page.printable(text) in hostile.texts
+
+
+def test_an_unknown_name_in_a_template_is_an_error():
+    """A template that names what it was not given fails instead of showing nothing."""
+    with pytest.raises(Exception, match="'tone' is undefined"):
+        page.render("badge.html", text="PASS")
+
+
+def test_no_template_lets_a_text_through():
+    """No filter or block of a template switches escaping off, every attribute is quoted, and every address is in a quoted one."""
+    for path in (WEB / "templates").glob("*.html"):
+        text = path.read_text()
+        assert not re.search(r"\|\s*safe|autoescape|xmlattr|\|\s*tojson", text), path.name
+        assert not re.search(r"=\{\{", text), path.name
+
+
+def test_markup_is_made_in_two_modules_alone():
+    """Text becomes markup where it is escaped, and nowhere else."""
+    makers = {
+        path.name
+        for path in WEB.parent.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Markup"
+    }
+
+    assert makers <= {"page.py", "charts.py"}
+
+
+def test_the_policy_names_the_style_and_the_script_by_their_digests():
+    """A browser runs exactly the style and script that the page was written with, and loads nothing from a host."""
+    document = page.page("t", Markup(""), script="let a = 1 < 2;", style="b { color: red }")
+    directives = dict(line.split(" ", 1) for line in directives_of(document))
+
+    for name in ("style", "script"):
+        own = re.search(f"<{name}>(.*?)</{name}>", document, re.DOTALL)[1]
+        digest = base64.b64encode(hashlib.sha256(own.encode()).digest()).decode()
+        assert directives[f"{name}-src"] == f"'sha256-{digest}'"
+    assert directives["default-src"] == "'none'"
+    assert not re.search(r"https?:|\*|unsafe", str(directives))
+
+
+def test_a_page_without_a_script_allows_none():
+    """The report needs no script, so none may run."""
+    assert "script-src 'none'" in directives_of(page.page("t", Markup("")))
+
+
+@pytest.mark.parametrize("text", ["a</style><script>b", "<!-- a"])
+def test_what_would_end_its_element_is_refused(text):
+    """Our own style or script cannot close the element it stands in."""
+    with pytest.raises(ValueError, match="would end the element"):
+        page.page("t", Markup(""), script=text)
+
+
+@pytest.mark.parametrize(
+    ("address", "kept"),
+    [("https://a.example/b?c=d#e", True), ("http://a.example", True), ("javascript:alert(1)", False), ("data:text/html,x", False),
+     (" https://a.example", False), ("https://a\nb", False), ("//a.example", False), (None, False)],
+)  # fmt: skip
+def test_only_web_addresses_become_links(address, kept):
+    """A reader is sent to http and https alone."""
+    assert page.link(address) == (address if kept else "")
+
+
+@pytest.mark.parametrize("data", [b"", b"\x89PNG\r\n\x1a\n", b"<svg onload=boom()>", b"GIF89a" + bytes(40)])
+def test_only_a_png_is_shown_as_one(data):
+    """Other bytes are refused rather than inlined."""
+    with pytest.raises(ValueError, match="expected a PNG"):
+        page.png(data)
+
+
+def test_a_page_is_there_whole_or_not_at_all(tmp_path, monkeypatch):
+    """A write that fails leaves the old page, and no part of a new one."""
+    path = tmp_path / "new" / "page.html"
+    page.write(path, "old")
+    monkeypatch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(OSError("no space left on device")))
+    with pytest.raises(OSError, match="no space left"):
+        page.write(path, "new")
+
+    assert [(one.name, one.read_text()) for one in path.parent.iterdir()] == [("page.html", "old")]
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644
+
+
+def test_half_a_surrogate_does_not_lose_the_page(tmp_path):
+    """JSON can say what UTF-8 cannot; the rest of the page is written all the same."""
+    page.write(tmp_path / "page.html", page.page("a\ud800b", Markup("")))
+
+    assert "<title>a?b</title>" in (tmp_path / "page.html").read_text(encoding="utf-8")
+
+
+def test_a_missing_package_is_one_line(monkeypatch):
+    """Who lacks the extra is told its name."""
+    monkeypatch.setattr(needs, "PACKAGES", ("altair", "no_such_package"))
+
+    with pytest.raises(ValueError, match=r"no_such_package missing\): pip install 'speedgate\[report\]'"):
+        needs.report()

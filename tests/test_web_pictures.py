@@ -1,0 +1,138 @@
+"""The pictures of a report: maps that show a fault and nothing else, at any size, and the files they are kept in."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from speedgate.records import write_json
+from speedgate.web import kept, pictures
+from tests.web_samples import looks
+
+
+def pixels(png):
+    """An image file as an array [h, w, 3] of 0..255."""
+    return np.asarray(Image.open(io.BytesIO(png)).convert("RGB")).astype(int)
+
+
+def pair(side_px=64, *, fault=(slice(0), slice(0)), by=0.2):
+    """The pictures of a case that differs from its reference by `by` in `fault`."""
+    reference = np.random.default_rng(0).random((side_px, side_px, 3)).astype(np.float32) * 0.5
+    image = reference.copy()
+    image[fault] += by
+    found = pictures.made(
+        {"a": pictures.Look(image=image, reference="b"), "b": pictures.Look(image=reference, reference="b")}
+    )
+    return found["a"]
+
+
+def test_alike_is_black():
+    """Both maps of two equal images are black all over."""
+    same = pair()
+
+    assert pixels(same.difference).max() == 0
+    assert pixels(same.similarity).max() == 0
+
+
+def test_a_fault_is_bright_where_it_is():
+    """Both maps are bright inside a changed square and dark far from it."""
+    found = pair(fault=(slice(8, 20), slice(8, 20)), by=np.linspace(0, 0.5, 12)[:, None, None])
+
+    for png in (found.difference, found.similarity):
+        assert pixels(png)[10:18, 10:18].max(axis=-1).mean() > 150
+        assert pixels(png)[40:, 40:].max() == 0
+
+
+def test_the_difference_is_times_ten():
+    """A difference of 0.02 is shown as 0.2 of full brightness."""
+    assert pixels(pair(fault=(slice(None), slice(None)), by=0.02).difference).mean() == pytest.approx(0.2 * 255, abs=1)
+
+
+def test_a_fault_of_one_pixel_is_not_averaged_away():
+    """A large image is shown smaller, and a map's pixel is the worst of those it stands for."""
+    found = pair(1500, fault=(700, 700))
+
+    assert max(pixels(found.image).shape) <= pictures.LONGEST_PX
+    assert pixels(found.difference).max() == 255
+    assert found.width_px == 1500
+
+
+def test_nan_is_as_bright_as_can_be():
+    """A case that makes NaN has a map all in the brightest colour, not a black one."""
+    assert pixels(pair(fault=(slice(None), slice(None)), by=np.nan).similarity).min() > 100
+
+
+def test_no_reference_no_maps():
+    """Where the reference was not made, or is of another size, the image stands alone."""
+    (alone,) = pictures.made({"a": next(iter(looks("b").values()))}).values()
+
+    assert alone.difference is None
+    assert pixels(alone.image).shape == (32, 32, 3)
+
+
+def keep(folder):
+    """Keep two cases' pictures with one result, as a session does; what it kept."""
+    files = {"case.json": b"{}"}
+    left = kept.Kept(
+        results=kept.digests(files),
+        made_by={"command": "pytest"},
+        remarks=("busy",),
+        pictures=pictures.made(looks("a", "b")),
+    )
+    kept.save(left, folder)
+    return left, files
+
+
+def test_what_is_kept_is_read_back(tmp_path):
+    """Pictures, command and remarks survive the way over the disk, bit by bit."""
+    left, files = keep(tmp_path)
+
+    assert kept.load(tmp_path, files) == left
+    assert kept.load(tmp_path / "elsewhere", files) is None
+
+
+def test_another_runs_pictures_are_not_shown(tmp_path):
+    """Where the results were overwritten since, what an earlier session left says nothing."""
+    _, files = keep(tmp_path)
+
+    assert kept.load(tmp_path, files | {"case.json": b"{ }"}) is None
+    assert kept.load(tmp_path, {}) is None
+    assert kept.load(tmp_path, files | {"other.json": b"{}"}) is not None
+
+
+@pytest.mark.parametrize("index", [[], {"results": {"case.json": "00"}, "made_by": {}, "remarks": [], "pictures": 1}])
+def test_a_broken_index_is_one_error(tmp_path, index):
+    """What is no index of ours is refused by name."""
+    write_json(tmp_path / kept.FOLDER / kept.INDEX, index)
+
+    with pytest.raises(ValueError, match=r"index\.json: expected results, made_by"):
+        kept.load(tmp_path, {"case.json": b"{}"})
+
+
+@pytest.mark.parametrize("entry", [{}, 1, {"number": "../../x", "reference": "b", "width_px": 1, "kinds": ["image"]}])
+def test_a_hostile_entry_names_no_file(tmp_path, entry):
+    """File names are made from numbers, never read from the index, so they lead nowhere."""
+    _, files = keep(tmp_path)
+    write_json(
+        tmp_path / kept.FOLDER / kept.INDEX,
+        {"results": kept.digests(files), "made_by": {}, "remarks": [], "pictures": {"a": entry}},
+    )
+
+    with pytest.raises(ValueError, match="pictures: a: expected a number"):
+        kept.load(tmp_path, files)
+
+
+def test_a_link_is_not_followed(tmp_path):
+    """Neither a picture nor the folder of them may be a link to something else."""
+    _, files = keep(tmp_path / "run")
+    picture = tmp_path / "run" / kept.FOLDER / "000-image.png"
+    picture.unlink()
+    picture.symlink_to("/etc/hostname")
+    with pytest.raises(OSError, match="symbolic links"):
+        kept.load(tmp_path / "run", files)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / kept.FOLDER).symlink_to(tmp_path / "run" / kept.FOLDER)
+
+    with pytest.raises(ValueError, match="a link"):
+        kept.load(tmp_path / "other", files)

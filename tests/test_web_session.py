@@ -1,0 +1,133 @@
+"""`--report` of a session: one file of what it measured, and never a different end of the session because of it."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+
+import pytest
+
+from speedgate import untrusted
+from speedgate.web import kept, session_report
+from tests.suite import Folder, Suite
+from tests.test_web_pictures import pixels
+
+STAGES = "--stage=fp32,bf16,sdpa"
+BROKEN = """
+import speedgate.web.session_report
+
+speedgate.web.session_report.{name} = {value}
+"""
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
+    """A session of three stages, of which sdpa makes another picture; what it said and its folder."""
+    suite = Suite(Folder(tmp_path_factory.mktemp("suite")))
+    suite.misbehave(sdpa={"noise": 9})
+    return suite, suite.run(STAGES, "--report=out/report.html")
+
+
+@pytest.fixture
+def suite(pytester):
+    """A suite that nothing was run in yet."""
+    return Suite(pytester)
+
+
+def break_report(suite, **names):
+    """From the next run on, parts of what writes the report are something else."""
+    with (suite.path / "conftest.py").open("a") as conftest:
+        conftest.writelines(BROKEN.format(name=name, value=value) for name, value in names.items())
+
+
+def test_a_session_leaves_its_report(measured):
+    """The file is there with the red verdict, each stage's picture and maps, and the command; the exit status is the tests'."""
+    suite, said = measured
+    document = (suite.path / "out" / "report.html").read_text()
+
+    assert said.ret == 1
+    assert "report: out/report.html" in said.outlines
+    assert re.search(r'outcome bad">DIFFERENT</span>\s*<a href="#case-\d">sdxl-tiny/sdpa/', document)
+    assert document.count("data:image/png;base64,") == 1 + 2 * 3
+    assert "--report=out/report.html" in document
+
+
+def test_the_report_is_made_again_from_the_results(measured):
+    """`speedgate report` makes the same page from what the session left, but for when and where it was written."""
+    from speedgate.cli import main
+
+    suite, _ = measured
+    again = suite.path / "again.html"
+    root = suite.path / "baselines"
+    assert main(["--root", str(root), "report", str(suite.path / "results"), "--output", str(again)]) == 0
+
+    first, second = ((suite.path / name).read_text() for name in ("out/report.html", "again.html"))
+    pattern = r'<th scope="row">(?:written|results)</th>\s*<td>[^<]*</td>'
+    assert re.sub(pattern, "", first) == re.sub(pattern, "", second)
+
+
+def test_pictures_lie_beside_the_results(measured):
+    """What the report needs beyond the results is in `report/`, which the summary leaves alone: real pictures and maps."""
+    suite, _ = measured
+    index = json.loads((suite.path / "results" / "report" / "index.json").read_text())
+
+    assert set(index["results"]) == set(untrusted.read_folder(suite.path / "results"))
+    assert len(index["pictures"]) == 3
+    seen = kept.load(suite.path / "results", untrusted.read_folder(suite.path / "results")).pictures
+    brightness = {key.split("/")[1]: pixels(one.difference).mean() for key, one in seen.items()}
+    assert pixels(seen["sdxl-tiny/bf16/64px-4steps-b1"].image).std() > 50
+    assert brightness["bf16"] == 0 < brightness["fp32"] < brightness["sdpa"]
+
+
+@pytest.mark.parametrize(("wrong", "status"), [({}, 0), ({"noise": 9}, 1)])
+def test_a_report_that_fails_changes_no_exit_status(suite, wrong, status):
+    """The tests decide: green stays green and red stays red, the results stay, and one line says how to try again."""
+    suite.misbehave(sdpa=wrong)
+    break_report(suite, _keep="lambda *_: 1 / 0")
+
+    said = suite.run(STAGES, "--report=report.html")
+
+    assert said.ret == status
+    (line,) = [line for line in said.outlines if line.startswith("no report: ZeroDivisionError")]
+    assert line.endswith("report results --output report.html")
+    assert suite.results() == ["bf16", "fp32", "sdpa"]
+
+
+def test_a_crash_while_drawing_ends_its_own_process(tmp_path, monkeypatch):
+    """A native library that ends its process ends the report's alone, and that is what is said."""
+    crash = tmp_path / "python"
+    crash.write_text("#!/bin/sh\necho the last words >&2\nkill -ABRT $$\n")
+    crash.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(crash))
+
+    with pytest.raises(RuntimeError, match="exit status -6: the last words"):
+        session_report._call(["report"])
+
+
+@pytest.mark.parametrize(
+    ("option", "says"),
+    [
+        ("--report=bench", "bench: expected the name of an HTML file, such as report.html"),
+        ("--report=report.pdf", "report.pdf: expected the name of an HTML file"),
+        ("--report=pyproject.toml/report.html", "name a file that can be written"),
+    ],
+)
+def test_a_file_that_cannot_be_written_is_refused_at_once(suite, option, says):
+    """Nothing is measured for a report that could not be written."""
+    said = suite.run(STAGES, option)
+
+    assert said.ret == 4
+    assert says in "\n".join(said.errlines)
+    assert not (suite.path / "builds.log").exists()
+
+
+def test_a_missing_extra_is_refused_at_once(suite):
+    """Who lacks Altair is told the extra before anything is built."""
+    with (suite.path / "conftest.py").open("a") as conftest:
+        conftest.write("\nimport speedgate.web.needs\n\nspeedgate.web.needs.PACKAGES = ('no_such_package',)\n")
+
+    said = suite.run(STAGES, "--report=report.html")
+
+    assert said.ret == 4
+    assert "a report needs the report extra (no_such_package missing)" in "\n".join(said.errlines)

@@ -1,0 +1,133 @@
+"""Reports for the tests of what people look at: a ladder with everything in it, and one whose every text is hostile."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from speedgate.records import Outcome, Run, Verdict
+from speedgate.web import pictures
+from speedgate.web.view import Entry, Report
+from tests.baseline_samples import KEY, make_baseline, make_run
+
+GIB = 2**30
+STAGES = {"fp32": 7.4, "bf16": 4.6, "sdpa": 3.3, "compile": 2.5, "int8": 3.2}
+# Each would do something that a test sees, if it were read as anything but text: in an element, an attribute, a script, a style,
+# a template, a chart's label. `boom` sets a variable of the page.
+HOSTILE = (
+    '"><img src=x onerror=boom()><script>boom()</script>',
+    "</style></script></title></pre><script>window.hacked=1</script>",
+    "' onmouseover='boom()' style='position:fixed;inset:0' x='",
+    "javascript:boom()//{{ 7 * 7 }}{% raw %}<svg/onload=boom()>&lt;b&gt;",
+    "\u202e<b>right to left</b>\x1b[31m",
+)
+
+
+def shown(text: str) -> str:
+    """What a reader sees of a text: one "?" for each control and direction character."""
+    return text.replace("\u202e", "?").replace("\x1b", "?")
+
+
+def case_key(stage: str) -> str:
+    """The key of a stage of the sample ladder."""
+    return f"sdxl/{stage}/1024px-30steps-b1"
+
+
+def make_entry(stage: str, latency_s: float = 1.0, *, outcome: Outcome = Outcome.PASS, **changes: Any) -> Entry:
+    """A measured case with one verdict, a published and a recorded figure, and an image."""
+    key = case_key(stage)
+    run = ladder_run(key, stage, latency_s)
+    verdict = Verdict(case_key=key, claim="latency", outcome=outcome, sentence=f"{latency_s} s against 1 s")
+    figures = {
+        "published": dataclasses.replace(
+            make_baseline(latency_s * 0.95, source="published"), case_key=key, peak_bytes=9 * GIB
+        ),
+        "recorded": dataclasses.replace(make_baseline(latency_s, latency_s * 1.01), case_key=key, peak_bytes=8 * GIB),
+    }
+    fields = {"case_key": key, "run": run, "verdicts": (verdict,), "figures": figures, **changes}
+    return Entry(**fields)
+
+
+def ladder_run(key: str, stage: str, latency_s: float) -> Run:
+    """A run of three processes that lie 1 % apart, compiled where the stage is."""
+    names = list(STAGES)
+    hits = int(stage == "compile")
+    run = make_run(key, medians_s=[latency_s * factor for factor in (0.99, 1.0, 1.01)], peak_bytes=(7 * GIB,) * 3)
+    start = dataclasses.replace(run.cold_start, cache_hits=hits, cache_misses=0)
+    return dataclasses.replace(
+        run,
+        recipe={"stages": names[: names.index(stage) + 1] if stage in names else [stage]},
+        cold_start=start,
+        processes=tuple(dataclasses.replace(process, cold_start=start) for process in run.processes),
+        components_s={"text encoders": 0.1, "denoiser": latency_s * 0.8, "vae decode": 0.2},
+        parity={"ssim": 0.9987},
+    )
+
+
+def looks(*keys: str, side_px: int = 32) -> dict[str, pictures.Look]:
+    """An image of each case; the first is the reference of all, and each later one differs from it in one more corner."""
+    waves = np.sin(
+        np.linspace(0, 9, side_px)[:, None, None] * np.linspace(0.5, 1, side_px)[None, :, None] * np.array([1, 2, 3])
+    )
+    found = {}
+    for number, key in enumerate(keys):
+        image = (0.5 + 0.4 * waves).astype(np.float32)
+        image[: 4 * number, : 4 * number] = 0.5
+        found[key] = pictures.Look(image=image, reference=keys[0])
+    return found
+
+
+def make_report(*entries: Entry, **changes: Any) -> Report:
+    """A whole ladder, of which int8 got slower, unless entries are given."""
+    shown = pictures.made(looks(*(case_key(stage) for stage in sorted(STAGES))))
+    ladder = tuple(
+        make_entry(
+            stage,
+            latency_s,
+            outcome=Outcome.SLOWER if stage == "int8" else Outcome.PASS,
+            pictures=shown[case_key(stage)],
+        )
+        for stage, latency_s in STAGES.items()
+    )
+    fields = {
+        "gpu_key": KEY,
+        "machine": {"key": KEY, "name": "NVIDIA A100-SXM4-80GB"},
+        "health": {"load_1min": 0.1, "throttled": None},
+        "entries": entries or ladder,
+        "made_by": {"command": "pytest bench --report report.html", "speedgate": "0.1.0"},
+        **changes,
+    }
+    return Report(**fields)
+
+
+def hostile_report() -> Report:
+    """Every text that a run, a file or a command line brings is hostile."""
+    entries = [_hostile_entry(text) for text in HOSTILE]
+    facts = {text: text for text in HOSTILE}
+    return make_report(
+        *entries,
+        gpu_key=HOSTILE[0],
+        machine=facts,
+        health=facts,
+        made_by=facts | {"command": HOSTILE[1]},
+        remarks=HOSTILE,
+    )
+
+
+def _hostile_entry(text: str) -> Entry:
+    key = f"{text.replace('/', '')}/{text.replace('/', '')}/{text.replace('/', '')}"
+    run = dataclasses.replace(
+        make_run(key),
+        environment={text: text},
+        recipe={"stages": [text], text: text},
+        structure={text: text},
+        counts={text: text},
+        components_s={text: 1.0},
+        fingerprint=text,
+    )
+    verdicts = tuple(Verdict(case_key=key, claim=text, outcome=outcome, sentence=text) for outcome in Outcome)
+    (made,) = pictures.made(looks(key)).values()
+    figures = {"recorded": dataclasses.replace(make_baseline(2.4, 2.5), path=f"b/{text}.json")}
+    return Entry(case_key=key, run=run, verdicts=verdicts, pictures=made, figures=figures)
