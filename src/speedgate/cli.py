@@ -24,6 +24,7 @@ from speedgate import (
     throughput,
 )
 from speedgate.records import write_json
+from speedgate.site import verbs as site_verbs
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -89,6 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     cache_verbs.add(commands, command=_say)
     rendering.add_command(commands)
     cli_bumps.add_commands(commands)
+    site_verbs.add_command(commands)
     return parser
 
 

@@ -14,7 +14,8 @@ class Point:
     """One run of a case; `run_id` is a digest of what was uploaded, so that the same upload is the same point.
 
     `measured_at` is UTC in ISO 8601. `versions` holds what the run's environment says (`torch`, `torch_git`, `diffusers`, ...).
-    What a run did not have is None: a run without rounds has no medians and no peak.
+    What a run did not have is None: a run without rounds has no medians and no peak. `dirty` says that the checkout had changes
+    that are not in `commit`.
     """
 
     run_id: str
@@ -28,6 +29,7 @@ class Point:
     fingerprint: str | None = None
     outcome: str | None = None
     versions: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    dirty: bool = False
 
     @property
     def latency_s(self) -> float | None:

@@ -1,0 +1,155 @@
+"""The shell of every page that we write: one HTML document that needs no other file and asks no host for anything.
+
+Text becomes HTML in one place, Jinja's templates with autoescape: what a template is given is shown as text, unless it is
+`Markup`, which only this module and `charts.py` make. A policy in the page's head lets a browser run nothing but the style
+and the script of the page itself, so that even what slipped through would stay without effect and could not call home.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import hashlib
+import os
+import struct
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # an extra: `speedgate --help` needs none of it
+    import jinja2
+    from markupsafe import Markup
+
+FOLDER = Path(__file__).parent
+_LINKED = ("https://", "http://")
+
+
+def page(
+    title: str,
+    body: Markup,
+    *,
+    style: str = "",
+    script: str = "",
+    allow: Mapping[str, str] | None = None,
+    subtitle: str = "",
+    nav: Mapping[str, str] | None = None,
+) -> str:
+    """A whole document. `body` stands in `<main>`; `style` and `script` are our own files' texts, added to the shell's.
+
+    `nav` maps the text of each link of the head to its address, such as `#cases` or `other.html`. `allow` widens the policy by
+    directive, as in `{"connect-src": "'self'"}`; nothing but inlined images, style and script is allowed without it.
+    """
+    style = f"{text_of('style.css')}\n{style}"
+    return str(
+        render(
+            "page.html",
+            title=title,
+            subtitle=subtitle,
+            nav=dict(nav or {}),
+            body=body,
+            style=_own(style),
+            script=_own(script),
+            policy=policy(style=style, script=script, allow=allow),
+        )
+    )
+
+
+def render(name: str, **values: Any) -> Markup:
+    """A template of `templates/` with these values, each escaped unless it is `Markup`; an unknown name is an error."""
+    from markupsafe import Markup
+
+    return Markup(_environment().get_template(name).render(**values))  # noqa: S704 - what autoescape has made
+
+
+def policy(*, style: str, script: str = "", allow: Mapping[str, str] | None = None) -> str:
+    """A Content-Security-Policy: this style and this script by their SHA-256, images inlined, and no host at all."""
+    directives = {
+        "default-src": "'none'",
+        "img-src": "data:",
+        "style-src": _hash(style),
+        "script-src": _hash(script) if script else "'none'",
+        "base-uri": "'none'",
+        "form-action": "'none'",
+        **(allow or {}),
+    }
+    return "; ".join(f"{name} {value}" for name, value in directives.items())
+
+
+def link(address: object) -> str:
+    """The address if a reader may be sent there, else "": no `javascript:` and no file."""
+    text = str(address)
+    return text if text.startswith(_LINKED) and text.isprintable() and " " not in text else ""
+
+
+def png(data: bytes) -> str:
+    """The `src` of an `<img>` that holds a PNG itself; a `ValueError` where the bytes are none."""
+    png_size(data)
+    return f"data:image/png;base64,{base64.b64encode(data).decode()}"
+
+
+def png_size(data: bytes) -> tuple[int, int]:
+    """Width and height in pixels, from the header that every PNG begins with (RFC 2083, section 4.1.1)."""
+    if not data.startswith(b"\x89PNG\r\n\x1a\n\x00\x00\x00\x0dIHDR") or len(data) < 24:
+        raise ValueError("expected a PNG image")
+    width_px, height_px = struct.unpack(">II", data[16:24])
+    return width_px, height_px
+
+
+@functools.cache
+def text_of(name: str) -> str:
+    """A file of ours beside this module, such as `style.css`."""
+    return (FOLDER / name).read_text(encoding="utf-8")
+
+
+def write(path: Path, document: str) -> None:
+    """Write a page under a temporary name and rename it, so that a reader sees the old one or the new one, whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    temporary = Path(name)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8", errors="replace") as stream:
+            stream.write(document)
+        temporary.chmod(0o644)  # mkstemp's own is for one user, and a report is there to be served
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@functools.cache
+def _environment() -> jinja2.Environment:
+    import jinja2
+
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(FOLDER / "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        finalize=_shown,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def printable(text: str) -> str:
+    """`text` with "?" for what would show as something else or as nothing: control and direction characters, half a surrogate."""
+    return "".join(character if character.isprintable() or character in "\n\t" else "?" for character in text)
+
+
+def _shown(value: Any) -> Any:
+    """What a template's expression came to, before it is escaped."""
+    from markupsafe import Markup
+
+    return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def _own(text: str) -> Markup:
+    """Style or script of ours as it has to stand in its element, where no character reference is read."""
+    from markupsafe import Markup
+
+    if "</" in text or "<!--" in text:
+        raise ValueError("style or script: '</' and '<!--' would end the element it stands in")
+    return Markup(text)  # noqa: S704 - a file of this package
+
+
+def _hash(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"

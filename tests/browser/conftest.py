@@ -1,0 +1,132 @@
+"""A browser for the tests of whatever we write for one: what a page says, asks for and looks like, and what axe finds.
+
+Chromium is the system's, axe-core comes from npm. Where one is missing its tests are skipped with the reason; where CI is set
+they fail instead, for nobody reads the skips of a pipeline.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+HERE = Path(__file__).parent
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+NPM_S = 120
+# Playwright's contexts of these names; a phone of 390 px is the narrowest that is looked at.
+VIEWS: dict[str, dict[str, Any]] = {
+    "desktop": {"viewport": {"width": 1280, "height": 900}},
+    "dark": {"viewport": {"width": 1280, "height": 900}, "color_scheme": "dark"},
+    "phone": {"viewport": {"width": 390, "height": 844}, "has_touch": True},
+    "phone-dark": {"viewport": {"width": 390, "height": 844}, "has_touch": True, "color_scheme": "dark"},
+    "print": {"viewport": {"width": 718, "height": 1000}},  # A4 at 96 px an inch, without Chromium's margins
+}
+
+
+@dataclasses.dataclass
+class Visit:
+    """An open page, with what it said on the console, which errors it had and which addresses it asked for."""
+
+    page: Any
+    said: list[str] = dataclasses.field(default_factory=list)
+    asked: list[str] = dataclasses.field(default_factory=list)
+
+    def elsewhere(self) -> list[str]:
+        """The addresses asked for that are neither in the page itself nor files beside it."""
+        beside = self.page.url.split("#")[0].rsplit("/", 1)[0]
+        return [address for address in self.asked if not address.startswith(("data:", beside))]
+
+    def overflow_px(self) -> int:
+        """By how much the page is wider than the window."""
+        return int(self.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth"))
+
+
+def missing(what: str) -> Any:
+    """Skip, or in CI fail, for want of something that the system brings."""
+    if os.environ.get("CI"):
+        pytest.fail(f"{what}; in CI that is no reason to skip")
+    pytest.skip(what)
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """The system's Chromium, headless."""
+    executable = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if executable is None:
+        missing(f"no browser: none of {', '.join(BROWSERS)} is installed")
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        missing("no playwright: pip install playwright")
+    with sync_playwright() as playwright:
+        # Chromium's own sandbox refuses to work for root, as whom containers run; the pages here are ours.
+        sandbox = [] if os.geteuid() else ["--no-sandbox"]
+        browser = playwright.chromium.launch(executable_path=executable, args=sandbox)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(browser):
+    """Open a file or an address in a named view: `visit(path, "phone")`."""
+    contexts = []
+
+    def opened(where: Path | str, view: str = "desktop", **options: Any) -> Visit:
+        context = browser.new_context(reduced_motion="reduce", **VIEWS[view], **options)
+        contexts.append(context)
+        found = Visit(context.new_page())
+        found.page.on("console", lambda message: found.said.append(f"{message.type}: {message.text}"))
+        found.page.on("pageerror", lambda error: found.said.append(f"error: {error}"))
+        found.page.on("dialog", lambda dialog: (found.said.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+        found.page.on("request", lambda request: found.asked.append(request.url))
+        if view == "print":
+            found.page.emulate_media(media="print")
+        found.page.goto(where.as_uri() if isinstance(where, Path) else where)
+        return found
+
+    yield opened
+    for context in contexts:
+        context.close()
+
+
+@pytest.fixture(scope="session")
+def axe_source():
+    """axe-core as the pinned version's script."""
+    pinned = json.loads((HERE / "package.json").read_text())["dependencies"]["axe-core"]
+    package = HERE / "node_modules" / "axe-core"
+    if (
+        not (package / "package.json").exists()
+        or json.loads((package / "package.json").read_text())["version"] != pinned
+    ):
+        if shutil.which("npm") is None:
+            missing("no axe-core: npm is not installed")
+        # No lock file: it would name the registry of whoever wrote it.
+        command = ["npm", "install", "--no-package-lock", "--ignore-scripts", "--no-audit", "--no-fund"]
+        done = subprocess.run(command, cwd=HERE, capture_output=True, text=True, timeout=NPM_S, check=False)
+        if done.returncode:
+            missing(f"no axe-core {pinned}: {' '.join(done.stderr.split())[:300]}")
+    return (package / "axe.min.js").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def axe(axe_source):
+    """What axe-core finds on an open page that is serious or critical, as lines."""
+
+    def found(page: Any) -> list[str]:
+        page.evaluate(axe_source)  # through the debugger: the page's own policy lets no script in
+        result = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
+        assert result["passes"], "axe looked at nothing"
+        return [
+            f"{violation['id']} ({violation['impact']}): {node['html'][:200]}"
+            for violation in result["violations"]
+            if violation["impact"] in ("serious", "critical")
+            for node in violation["nodes"]
+        ]
+
+    return found
