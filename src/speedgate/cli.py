@@ -28,6 +28,7 @@ from speedgate import (
     throughput,
 )
 from speedgate.records import write_json
+from speedgate.site import verbs as site_verbs
 from speedgate.web import command as report_command
 
 
@@ -99,6 +100,7 @@ def _parser() -> argparse.ArgumentParser:
     cli_bumps.add_commands(commands)
     cli_history.add_commands(commands)
     cli_trend.add_command(commands)
+    site_verbs.add_command(commands)
     return parser
 
 

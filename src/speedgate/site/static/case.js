@@ -1,0 +1,172 @@
+"use strict";
+// One case on one GPU key: its changes, its figures over time, and every run with its versions.
+speedgate.page(async () => {
+  const { byId, cell, commitLink, element, fill, minute, rowHeading, seconds, short } = speedgate;
+  const PAGE = 50;
+  const METRICS = { latency: "latency_s", "peak memory": "peak_bytes" };
+  const UNITS = {
+    latency_s: ["seconds per image", (value) => value, seconds], peak_bytes: ["GiB", (value) => value / 2 ** 30, speedgate.gibibytes],
+    ssim: ["SSIM against the reference", (value) => value, speedgate.ssim], first_image_s: ["seconds to the first image", (value) => value, seconds],
+  };
+  const settings = await speedgate.load("site");
+  const data = await speedgate.load("case", new URLSearchParams(location.search).get("id"));
+  const last = data.run.length - 1;
+  const at = (index) => speedgate.run(data, index);
+  const commit = (text, label) => commitLink(text, settings.commit_url, label);
+  const version = (name, text) => (text === null ? "-" : commitLink(text, settings.sources[name]));
+  let shown = PAGE, chosen = last, remembered = null, view = null;
+
+  function summary() {
+    const measured = data.latency_s.findLastIndex((value) => value !== null);
+    const latest = at(measured < 0 ? last : measured);
+    const facts = {
+      "runs": `${data.run.length.toLocaleString("en")}, since ${speedgate.day(data.at_ms[0])}`,
+      "latest latency": seconds(latest.latency_s), "latest peak memory": speedgate.gibibytes(latest.peak_bytes),
+      "latest SSIM": speedgate.ssim(latest.ssim), "latest verdict": speedgate.outcome(at(last).outcome),
+    };
+    fill("summary", ...Object.entries(facts).map(([name, fact]) => element("div", {}, element("dt", {}, name), element("dd", {}, fact))));
+  }
+
+  // A run in a sentence: its time, and its commit where there is one.
+  const named = (run) => [speedgate.day(run.at_ms), ...(run.commit === null ? [] : [" (", commit(run.commit, short(run.commit)), ")"])];
+
+  function sentence(one) {
+    const before = at(one.before), after = at(one.after);
+    const range = one.kind === "noise" ? `${one.low.toFixed(2)}x to ${one.high.toFixed(2)}x` : `${speedgate.percent(one.low)} to ${speedgate.percent(one.high)}`;
+    const when = one.kind === "drift" ? [" from ", ...named(before), " to ", ...named(after)] : [" after ", ...named(before), ", no later than ", ...named(after)];
+    const moved = Object.keys(after.versions).filter((name) => before.versions[name] !== after.versions[name]);
+    const brief = (name, text) => (text === null || text === undefined ? "-" : commitLink(text, settings.sources[name], short(text)));
+    const versions = moved.flatMap((name) => ["; ", `${name} `, brief(name, before.versions[name]), " \u2192 ", brief(name, after.versions[name])]);
+    return [` ${one.metric} (99 %: ${range})`, ...when, ...versions, ". "];
+  }
+
+  function changes() {
+    if (!data.changes.length) return fill("changes", element("li", { class: "none" }, "None was found."));
+    return fill("changes", ...data.changes.map((one, place) => element("li", {}, speedgate.changeLabel(one), ...sentence(one),
+      button("show the run", () => choose(one.run, true), `Show the run of change ${place + 1}`))));
+  }
+
+  function button(label, act, name) {
+    const made = element("button", { type: "button", class: "small", "aria-label": name }, label);
+    made.addEventListener("click", act);
+    return made;
+  }
+
+  const changesOf = (metric) => data.changes.filter((one) => METRICS[one.metric] === metric);
+
+  // Medians between the steps, drawn as levels.
+  function levels(metric, from, x) {
+    const edges = [from, ...changesOf(metric).filter((one) => one.kind === "step" && one.run > from).map((one) => one.run), last + 1];
+    return edges.slice(1).flatMap((end, place) => {
+      const start = edges[place];
+      const values = data[metric].slice(start, end).filter((value) => value !== null).sort((a, b) => a - b);
+      return values.length ? [{ x: x(start), x2: x(end - 1), y: UNITS[metric][1](values[Math.floor(values.length / 2)]) }] : [];
+    });
+  }
+
+  async function draw() {
+    const metric = byId("metric").value, byTime = byId("across").value === "time", few = Number(byId("window").value);
+    const [title, scaled] = UNITS[metric];
+    const from = few ? Math.max(0, data.run.length - few) : 0;
+    const x = (index) => (byTime ? data.at_ms[index] : index + 1);
+    const rows = [];
+    for (let index = from; index <= last; index += 1) {
+      if (data[metric][index] === null) continue;
+      const medians = metric === "latency_s" ? data.medians_s[index] : [];
+      const worse = speedgate.outcomeClass(speedgate.text(data.outcome, index)) === "bad";
+      const y = scaled(data[metric][index]);
+      rows.push({ i: index, x: x(index), y, lo: Math.min(y, ...medians), hi: Math.max(y, ...medians), worse });
+    }
+    if (!rows.length) { view = null; byId("chart").replaceChildren(`No run shown here has ${title}.`); return; }
+    const marks = changesOf(metric).filter((one) => one.run >= from).map((one) => ({ x: x(one.run), number: String(data.changes.indexOf(one) + 1) }));
+    view = await speedgate.charts.draw("chart", speedgate.charts.series({
+      rows, title, byTime, changes: marks, levels: marks.length ? levels(metric, from, x) : [],
+    }), `${title} of ${rows.length} runs; the table below holds the latest and the buttons lead from run to run`);
+    view.addEventListener("click", (_, item) => { if (item?.datum?.i !== undefined) choose(item.datum.i, false); });
+    hover(view, metric);
+    highlight();
+    fill("legend", ...legend(metric, marks.length));
+  }
+
+  function legend(metric, marked) {
+    const spread = metric === "latency_s" ? " A thin line spans the medians of its processes." : "";
+    const change = marked ? " A dashed line is a change, numbered as above; the thick ones are the medians between steps." : "";
+    const use = element("span", { class: "screen" }, " Click a point to see its run; drag to move, Ctrl and the wheel to zoom.");
+    return [`A point is a run; a red triangle is one with a verdict that failed.${spread}${change}`, use];
+  }
+
+  // What is under the pointer, beside it.
+  function hover(drawn, metric) {
+    const tip = element("div", { class: "tip" });
+    byId("chart").append(tip);
+    tip.hidden = true;
+    drawn.addEventListener("mouseout", () => { tip.hidden = true; });
+    drawn.addEventListener("mouseover", (event, item) => {
+      if (item?.datum?.i === undefined) return;
+      const run = at(item.datum.i), box = byId("chart").getBoundingClientRect();
+      tip.textContent = [minute(run.at_ms), UNITS[metric][2](run[metric]), short(run.commit) ?? "no commit", run.versions.torch && `torch ${run.versions.torch}`].filter(Boolean).join("\n");
+      tip.hidden = false;
+      tip.style.left = `${Math.min(event.clientX - box.left + 12, box.width - tip.offsetWidth)}px`;
+      tip.style.top = `${event.clientY - box.top + 14}px`;
+    });
+  }
+
+  function highlight() {
+    if (view) view.signal("chosen", chosen).run();
+  }
+
+  function choose(index, scroll) {
+    chosen = Math.max(0, Math.min(last, index));
+    const run = at(chosen), before = chosen > 0 ? at(chosen - 1) : null;
+    const rows = [
+      ["measured", minute(run.at_ms)], ["commit", element("span", {}, commit(run.commit), speedgate.dirty(run))], ["verdict", speedgate.outcome(run.outcome)],
+      ["latency", seconds(run.latency_s)], ["process medians", run.medians_s.length ? `${run.medians_s.map((value) => value.toPrecision(4)).join(", ")} s` : "-"],
+      ["peak memory", speedgate.gibibytes(run.peak_bytes)], ["SSIM", speedgate.ssim(run.ssim)],
+      ["first image", run.first_image_s === null ? "-" : `${seconds(run.first_image_s)}${run.cache === null ? "" : ` (${run.cache})`}`],
+      ["recipe", run.fingerprint ?? "-"],
+      ...Object.entries(run.versions).map(([name, text]) => [name, element("span", {}, version(name, text),
+        before && before.versions[name] !== text ? element("span", { class: "outcome warn" }, `was ${before.versions[name] ?? "-"}`) : null)]),
+    ].map(([name, value]) => element("tr", {}, rowHeading(name), cell(value)));
+    const place = `Run ${chosen + 1} of ${last + 1}`;
+    fill("run", element("div", { class: "scroll", role: "region", "aria-label": "A run", tabindex: "0" },
+      element("table", {}, element("caption", {}, `${place}: ${run.run}`), element("tbody", {}, ...rows))));
+    byId("earlier").disabled = chosen === 0;
+    byId("later").disabled = chosen === last;
+    remembering();
+    highlight();
+    if (scroll) byId("run").scrollIntoView({ block: "nearest" });
+  }
+
+  function remembering() {
+    const other = remembered ?? (chosen > 0 ? chosen - 1 : chosen);
+    byId("compare").setAttribute("href", speedgate.compareAddress(at(other), at(chosen)));
+    fill("compare", remembered === null ? "Compare with the run before" : `Compare with run ${remembered + 1}`);
+  }
+
+  function row(index) {
+    const run = at(index);
+    return element("tr", {},
+      rowHeading(element("span", { class: "nowrap" }, minute(run.at_ms).replace(" UTC", ""))), cell(commit(run.commit, run.commit && short(run.commit))), cell(seconds(run.latency_s), "number"),
+      cell(speedgate.gibibytes(run.peak_bytes), "number optional"), cell(speedgate.ssim(run.ssim), "number optional"),
+      cell(run.versions.torch ?? "-", "optional"), cell(speedgate.outcome(run.outcome), "optional"),
+      cell(button("show", () => choose(index, true), `Show run ${index + 1}`)));
+  }
+
+  function list() {
+    const indices = Array.from({ length: Math.min(shown, last + 1) }, (_, place) => last - place);
+    speedgate.table("runs", indices.map(row));
+    byId("more").hidden = shown > last;
+  }
+
+  speedgate.heading(data.key, ["on ", speedgate.gpuLink(data.gpu_id, data.gpu)]);
+  summary();
+  changes();
+  choose(last, false);
+  list();
+  byId("earlier").addEventListener("click", () => choose(chosen - 1, false));
+  byId("later").addEventListener("click", () => choose(chosen + 1, false));
+  byId("mark").addEventListener("click", () => { remembered = chosen; remembering(); });
+  byId("more").addEventListener("click", () => { shown += 4 * PAGE; list(); });
+  for (const control of ["metric", "window", "across"]) byId(control).addEventListener("change", () => speedgate.page(draw));
+  await draw();
+});

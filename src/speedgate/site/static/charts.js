@@ -1,0 +1,99 @@
+"use strict";
+// Charts by Vega-Lite. Colours are the style's own names, so that a chart turns dark, or light for paper, with its page.
+speedgate.charts = (() => {
+  const PALETTE = [1, 2, 3, 4, 5, 6].map((place) => `var(--series-${place})`);
+  const DASHES = [[1, 0], [6, 3], [2, 2], [8, 3, 2, 3]];
+  const FONT = { labelFontSize: 12, titleFontSize: 12 };
+  // One picture with one name: Vega's own roles for every part (`aria`) are much to listen to, and the figures are in a table.
+  const CONFIG = {
+    aria: false, mark: { aria: false }, background: null, font: "system-ui, sans-serif", view: { stroke: null },
+    axis: {
+      aria: false, labelColor: "var(--text)", titleColor: "var(--muted)", gridColor: "var(--grid)", domainColor: "var(--line)",
+      tickColor: "var(--line)", titleFontWeight: "normal", labelLimit: 150, ...FONT,
+    },
+    legend: { aria: false, labelColor: "var(--text)", titleColor: "var(--muted)", orient: "top", symbolStrokeWidth: 3, labelLimit: 200, ...FONT },
+    text: { color: "var(--text)" },
+  };
+
+  // Draw into the element `id`; `label` is what a screen reader says, the data stand in a table beside it.
+  async function draw(id, specification, label) {
+    await speedgate.script("assets/vega.js");
+    const place = speedgate.byId(id);
+    place.setAttribute("role", "img");
+    place.setAttribute("aria-label", label);
+    const drawn = await vegaEmbed(place, { width: "container", config: CONFIG, ...specification }, {
+      actions: false, ast: true, defaultStyle: false, renderer: "svg", tooltip: () => {},
+    });
+    return drawn.view;
+  }
+
+  const narrow = () => window.matchMedia("(max-width: 640px)").matches;
+  const xAxis = (byTime) => (byTime
+    ? { field: "x", type: "temporal", title: null, axis: { format: "%d %b %Y", labelOverlap: true, tickCount: narrow() ? 3 : 8 } }
+    : { field: "x", type: "quantitative", title: "run", scale: { zero: false, nice: false }, axis: { format: "d", labelOverlap: true } });
+
+  // A case over its runs: rows of {x, y, lo, hi, worse, i}, numbered changes of {x, number}, levels of {x, x2, y}.
+  function series({ rows, changes, levels, title, byTime }) {
+    const x = xAxis(byTime);
+    const y = { field: "y", type: "quantitative", title, scale: { zero: false, nice: true } };
+    const zoom = { type: "interval", encodings: ["x"], zoom: "wheel![event.ctrlKey]" };
+    const size = { condition: [{ test: "datum.i === chosen", value: 160 }, { test: "datum.worse", value: 50 }], value: rows.length > 300 ? 14 : 36 };
+    const worse = (yes, no) => ({ condition: { test: "datum.worse", value: yes }, value: no });
+    // Without data a layer's scale has no extent, of which Vega warns.
+    const layer = (values, mark, encoding, params = []) => (values.length ? [{ data: { values }, mark: { clip: true, ...mark }, encoding, params }] : []);
+    const spread = { type: "rule", color: "var(--series-1)", opacity: 0.35 };
+    const point = { type: "point", filled: true, opacity: 0.9, cursor: "pointer" };
+    const number = { type: "text", color: "var(--second-mark)", align: "left", baseline: "top", dx: 4, fontSize: 13, fontWeight: 700 };
+    const change = { type: "rule", color: "var(--second-mark)", strokeDash: [5, 3], strokeWidth: 1.5 };
+    const coarse = window.matchMedia("(pointer: coarse)").matches; // there a drag moves the page
+    return {
+      height: narrow() ? 240 : 320,
+      params: [{ name: "chosen", value: -1 }],
+      layer: [
+        ...layer(rows.filter((row) => row.hi > row.lo), spread, { x, y: { ...y, field: "lo" }, y2: { field: "hi" } }),
+        ...layer(rows, point, { x, y, size, color: worse("var(--mark)", "var(--series-1)"), shape: worse("triangle-up", "circle") },
+          coarse ? [] : [{ name: "zoom", select: zoom, bind: "scales" }]),
+        ...layer(levels, { type: "rule", color: "var(--text)", strokeWidth: 2 }, { x, x2: { field: "x2" }, y }),
+        ...layer(changes, change, { x }),
+        ...layer(changes, number, { x, y: { value: 0 }, text: { field: "number", type: "nominal" } }),
+      ],
+    };
+  }
+
+  // The stages of a ladder as bars, in their order: rows of {stage, latency_s, label}.
+  function bars(rows) {
+    const y = { field: "stage", type: "nominal", sort: null, title: null };
+    const x = { field: "latency_s", type: "quantitative", title: "seconds per image, latest run", scale: { domainMin: 0, nice: true }, axis: { tickCount: narrow() ? 4 : 8 } };
+    return {
+      data: { values: rows }, height: 28 * rows.length, layer: [
+        { mark: { type: "bar", color: "var(--bar)" }, encoding: { x, y } },
+        { mark: { type: "text", align: "left", dx: 4, fontSize: 12 }, encoding: { x, y, text: { field: "label", type: "nominal" } } },
+      ],
+    };
+  }
+
+  // The stages of a ladder over time: rows of {stage, x, y}, and the stages in their order.
+  function lines(rows, stages) {
+    const scale = (range) => ({ domain: stages, range: stages.map((_, place) => range(place)) });
+    const few = rows.length < 60 * stages.length;
+    return {
+      data: { values: rows }, height: narrow() ? 260 : 360,
+      mark: { type: "line", strokeWidth: 2, point: few ? { size: 25 } : false },
+      encoding: {
+        x: xAxis(true),
+        // The distance of two stages is their speed-up, wherever they stand.
+        y: { field: "y", type: "quantitative", title: "seconds per image (log)", scale: { type: "log", nice: false, padding: 12 } },
+        color: {
+          field: "stage", type: "nominal", title: null, legend: { columns: narrow() ? 2 : 6 },
+          scale: scale((place) => PALETTE[place % PALETTE.length]),
+        },
+        strokeDash: {
+          field: "stage", type: "nominal", title: null,
+          scale: scale((place) => DASHES[Math.floor(place / PALETTE.length) % DASHES.length]),
+        },
+      },
+    };
+  }
+
+  return { bars, draw, lines, series };
+})();

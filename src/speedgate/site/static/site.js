@@ -1,0 +1,157 @@
+"use strict";
+// What every page uses: loading data, making elements, and how figures are written. Text reaches the page by text nodes alone.
+const speedgate = (() => {
+  const ID = /^[0-9a-f]{16}$/;
+  const COMMIT = /^[0-9a-f]{7,64}$/;
+  const WORSE = new Set(["NOT_APPLIED", "DIFFERENT", "INVALID", "SLOWER", "BIGGER", "MISSING"]);
+  const WARNING = new Set(["STALE", "UNDECIDED", "FASTER", "SMALLER"]);
+  const arrived = new Map();
+  const loading = new Map();
+
+  // Called by the scripts of data/.
+  function receive(name, data) {
+    arrived.set(name, data);
+  }
+
+  function script(address) {
+    if (!loading.has(address)) {
+      loading.set(address, new Promise((resolve, reject) => {
+        const tag = document.createElement("script");
+        tag.src = address;
+        tag.onload = resolve;
+        tag.onerror = () => { loading.delete(address); reject(new Error(`${address} cannot be read`)); };
+        document.head.append(tag);
+      }));
+    }
+    return loading.get(address);
+  }
+
+  // A file of data/ by its kind and its digest; what an address line says is checked before it becomes a path.
+  async function load(kind, id) {
+    if (id !== undefined && !ID.test(id ?? "")) throw new Error(`this page's address names no ${kind} of this site`);
+    const name = id === undefined ? kind : `${kind}-${id}`;
+    if (!arrived.has(name)) await script(`data/${name}.js`);
+    if (!arrived.has(name)) throw new Error(`data/${name}.js does not hold what its name says`);
+    return arrived.get(name);
+  }
+
+  // An element; strings among the children become text.
+  function element(tag, attributes = {}, ...children) {
+    const made = document.createElement(tag);
+    for (const [name, value] of Object.entries(attributes)) {
+      if (value !== null && value !== undefined) made.setAttribute(name, value);
+    }
+    made.append(...children.filter((child) => child !== null && child !== undefined));
+    return made;
+  }
+
+  const byId = (id) => document.getElementById(id);
+  const fill = (id, ...children) => byId(id).replaceChildren(...children.filter((child) => child !== null));
+  const query = (values) => new URLSearchParams(values).toString();
+  const caseLink = (id, text) => element("a", { href: `case.html?${query({ id })}` }, text);
+  const gpuLink = (id, text) => element("a", { href: `gpu.html?${query({ id })}` }, text);
+  const compareAddress = (a, b) => `compare.html?${query({ a: a.id, arun: a.run, b: b.id, brun: b.run })}`;
+
+  // A hash as a link where there is an address for it; anything else is text.
+  function commitLink(commit, template, label = commit) {
+    if (commit === null || commit === undefined) return "-";
+    if (!template || !COMMIT.test(commit)) return label;
+    return element("a", { href: template.replace("{commit}", commit), rel: "noreferrer" }, label);
+  }
+
+  const dirty = (run) => (run.dirty && run.commit !== null ? " with uncommitted changes" : null);
+  const short = (commit) => (commit !== null && COMMIT.test(commit) ? commit.slice(0, 10) : commit);
+  const seconds = (value) => (value === null || value === undefined ? "-" : `${value.toPrecision(4)} s`);
+  const gibibytes = (value) => (value === null || value === undefined ? "-" : `${(value / 2 ** 30).toFixed(3)} GiB`);
+  const ssim = (value) => (value === null || value === undefined ? "-" : value.toFixed(4));
+  const percent = (ratio) => `${ratio < 1 ? "\u2212" : "+"}${Math.abs((ratio - 1) * 100).toFixed(1)} %`;
+  const signed = (value) => `${value < 0 ? "\u2212" : "+"}${Math.abs(value).toFixed(4)}`;
+  const day = (at_ms) => new Date(at_ms).toISOString().slice(0, 10);
+  const minute = (at_ms) => `${new Date(at_ms).toISOString().slice(0, 16).replace("T", " ")} UTC`;
+  const count = (value, what) => `${value.toLocaleString("en")} ${what}${value === 1 ? "" : "s"}`;
+
+  function outcomeClass(outcome) {
+    if (WORSE.has(outcome)) return "bad";
+    if (WARNING.has(outcome)) return "warn";
+    return outcome === "PASS" ? "good" : "";
+  }
+
+  function outcome(text) {
+    return text === null ? "-" : element("span", { class: `outcome ${outcomeClass(text)}` }, text);
+  }
+
+  // Greater is worse in all that a change is told of: seconds, bytes, spread.
+  function changeLabel(change) {
+    const amounts = {
+      noise: () => `${change.ratio.toFixed(1)}x`,
+      drift: () => (change.per_month === null ? percent(change.ratio) : `${percent(1 + change.per_month)} a month`),
+    };
+    const amount = (amounts[change.kind] ?? (() => percent(change.ratio)))();
+    const metric = change.metric === "latency" ? "" : `${change.metric} `;
+    return element("span", { class: `outcome ${change.ratio > 1 ? "bad" : "good"}` }, `${metric}${change.kind} ${amount}`);
+  }
+
+  // A column whose texts are stored once: the text of a run, or null.
+  const text = (column, index) => (column.at[index] < 0 ? null : column.texts[column.at[index]]);
+
+  // One run of a case's document, as it is shown.
+  function run(data, index) {
+    const versions = {};
+    for (const [name, column] of Object.entries(data.versions)) versions[name] = text(column, index);
+    return {
+      id: data.id, index, run: data.run[index], at_ms: data.at_ms[index], commit: text(data.commit, index),
+      latency_s: data.latency_s[index], medians_s: data.medians_s[index], peak_bytes: data.peak_bytes[index],
+      ssim: data.ssim[index], first_image_s: data.first_image_s[index], cache: text(data.cache, index),
+      fingerprint: text(data.fingerprint, index), outcome: text(data.outcome, index), versions,
+      dirty: data.dirty.includes(index),
+    };
+  }
+
+  // A table of what two runs, or sessions, ran with; `all` shows what is the same as well.
+  function differences(id, a, b, settings, all) {
+    const yes = (flag) => (flag ? "yes" : "no");
+    const names = [...new Set([...Object.keys(a.versions), ...Object.keys(b.versions)])].sort();
+    const rows = [
+      ["commit", a.commit, b.commit, settings.commit_url], ["uncommitted changes", yes(a.dirty), yes(b.dirty)],
+      ["recipe", a.fingerprint ?? null, b.fingerprint ?? null],
+      ...names.map((name) => [name, a.versions[name] ?? null, b.versions[name] ?? null, settings.sources[name]]),
+    ].filter(([, ours, theirs]) => (ours !== null || theirs !== null) && (all || ours !== theirs));
+    const none = element("tr", {}, element("td", { colspan: 3 }, "Nothing differs."));
+    table(id, rows.length ? rows.map(([name, ours, theirs, template]) => element("tr", {},
+      rowHeading(name), cell(commitLink(ours, template)), cell(commitLink(theirs, template)))) : [none]);
+  }
+
+  function heading(title, subtitle) {
+    document.title = `${title} \u2013 speedgate`;
+    document.querySelector("h1").textContent = title;
+    const said = byId("about");
+    if (said) said.replaceChildren(...subtitle);
+  }
+
+  function table(id, rows) {
+    document.querySelector(`#${id} tbody`).replaceChildren(...rows);
+  }
+
+  const cell = (content, kind = "") => element("td", { class: kind || null }, content);
+  const rowHeading = (content) => element("th", { scope: "row" }, content);
+
+  // A page's own work, one after the other; what fails is said where the content would be.
+  let working = Promise.resolve();
+  function page(work) {
+    const state = document.documentElement.dataset;
+    state.ready = "no";
+    const mine = working.then(work).then(
+      () => { if (working === mine) state.ready = "yes"; },
+      (error) => {
+        byId("trouble").textContent = error.message;
+        if (working === mine) state.ready = "failed";
+      },
+    );
+    working = mine;
+  }
+
+  return {
+    byId, caseLink, cell, changeLabel, commitLink, compareAddress, count, day, differences, dirty, element, fill, gibibytes, gpuLink, heading, load,
+    minute, outcome, outcomeClass, page, percent, receive, rowHeading, run, script, seconds, short, signed, ssim, table, text,
+  };
+})();

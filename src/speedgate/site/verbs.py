@@ -1,0 +1,83 @@
+"""`speedgate site`: the options, the history that is read, and the changes that were found in it."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from speedgate.series import Series
+from speedgate.site.model import Change
+
+
+def add_command(commands: Any) -> None:
+    """Add `site` to the subcommands of `speedgate`."""
+    command = commands.add_parser("site", help="write a history as a static site")
+    command.add_argument("folder", type=Path, metavar="DIR", help="new, empty, or an earlier site, which is replaced")
+    command.add_argument("--history", required=True, metavar="URL", help="such as sqlite:///.speedgate/history.sqlite")
+    command.add_argument(
+        "--commit-url", metavar="URL", help="where commits are shown, with {commit} in place of the hash"
+    )
+    command.add_argument(
+        "--stages",
+        metavar="STAGE,...",
+        help="the ladder's order; default: that of the baselines below --root, where there are any",
+    )
+    command.set_defaults(command=_command)
+
+
+def _command(options: argparse.Namespace) -> list[str]:
+    from speedgate.site import folder, generate
+    from speedgate.store import reading
+
+    generate.checked_commit_url(options.commit_url)
+    folder.check(options.folder.resolve())  # before a minute's work
+    with folder.replacing(options.folder) as made:
+        written = generate.write(
+            made,
+            reading.series(options.history),
+            changes=changes_of,
+            generated_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            commit_url=options.commit_url,
+            stages=options.stages.split(",") if options.stages else stages_of(options.root),
+        )
+    said = f"{written.runs} runs of {written.cases} cases on {written.gpus} GPU keys"
+    print(f"{options.folder / 'index.html'}: {said}".encode("ascii", "backslashreplace").decode("ascii"))
+    return []
+
+
+def changes_of(series: Series) -> list[Change]:
+    """What the trend finds; nothing in a series that is too short for it."""
+    from speedgate import trend
+
+    if trend.measured(series.points) < trend.MIN_RUNS:
+        return []
+    return [
+        Change(
+            metric=one.metric,
+            kind=str(one.kind),
+            ratio=one.ratio,
+            low=one.low,
+            high=one.high,
+            before=one.before,
+            run=one.run,
+            after=one.after,
+            per_month=one.per_month,
+        )
+        for one in trend.analyse(series).changes
+    ]
+
+
+def stages_of(root: Path) -> Sequence[str]:
+    """The ladder's order, as the baselines below `root` list it; empty where there are none."""
+    from speedgate import baselines
+
+    if not root.is_dir():
+        return ()
+    found: dict[str, None] = {}
+    for gpu_key in baselines.known_keys(root):
+        for path in baselines.files(root, gpu_key):
+            found |= {one.case_key.split("/")[1]: None for one in baselines.read(path, gpu_key=gpu_key)}
+    return tuple(found)

@@ -1,0 +1,206 @@
+"""The static site of a history: which files it has, what they say, and what is no site."""
+
+import dataclasses
+import datetime
+import re
+
+import pytest
+
+from speedgate.series import Series
+from speedgate.site import model
+from speedgate.site.sessions import MOST
+from tests import site_history as histories
+from tests.site_history import data, write
+
+COMMIT_URL = "https://host.example/owner/repository/commit/{commit}"
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """Two GPU keys, and a ladder on each."""
+    target = tmp_path_factory.mktemp("site") / "site"
+    write(target, [*histories.ladder(), *histories.ladder(gpu_key=histories.GPUS[1])], commit_url=COMMIT_URL)
+    return target
+
+
+@pytest.fixture
+def light(monkeypatch):
+    """Without the bundle of the charts, which takes seconds to make."""
+    monkeypatch.setattr("speedgate.site.pages._vega", lambda: "")
+
+
+def test_the_index_holds_every_case(site):
+    """A row a case and a row a GPU key, with the latest figures and the latest change."""
+    index = data(site, "index")
+    [int8] = [row for row in index["cases"] if "/int8/" in row["key"] and row["gpu"] == model.digest(histories.GPUS[0])]
+    last = histories.series("sdxl/int8/1024px-30steps-b1", base_s=2.429).points[-1]
+
+    assert [gpu["key"] for gpu in index["gpus"]] == sorted(histories.GPUS)
+    assert len(index["cases"]) == 12
+    assert int8["latency_s"] == pytest.approx(last.latency_s, rel=1e-5)
+    assert (int8["runs"], int8["change"]["kind"], int8["change"]["ratio"]) == (40, "step", histories.STEP)
+
+
+def test_a_case_holds_every_run(site):
+    """Nothing of a point is lost: figures to six digits, texts to the letter."""
+    series = histories.series("sdxl/int8/1024px-30steps-b1", base_s=2.429)
+    case = data(site, f"case-{model.case_id(series.gpu_key, series.case_key)}")
+    point = series.points[7]
+
+    def text(column):
+        return column["texts"][column["at"][7]]
+
+    assert case["run"] == [one.run_id for one in series.points]
+    assert case["medians_s"][7] == pytest.approx(list(point.process_medians_s), rel=1e-5)
+    assert case["at_ms"][7] == datetime.datetime.fromisoformat(point.measured_at).timestamp() * 1000
+    assert (case["peak_bytes"][7], text(case["commit"])) == (point.peak_bytes, point.commit)
+    assert {name: text(column) for name, column in case["versions"].items()} == point.versions
+
+
+def test_a_ladder_is_in_its_order(site):
+    """Stages stand in the order that is given, and not in the alphabet's, with their latest figures."""
+    [ladder] = data(site, f"gpu-{model.digest(histories.GPUS[0])}")["ladders"]
+
+    assert [stage["stage"] for stage in ladder["stages"]] == list(histories.STAGES)
+    assert ladder["stages"][0]["latency_s"] == pytest.approx(7.362, rel=0.02)
+    assert len(data(site, f"ladder-{ladder['id']}")["stages"][0]["line"]) == 40
+
+
+def test_stages_that_no_order_names_follow(light, tmp_path):
+    """Without an order it is slowest first; with one, what it does not name comes after it."""
+    for stages in ((), ("int8",)):
+        write(tmp_path / "site", histories.ladder(), stages=stages)
+        [ladder] = data(tmp_path / "site", f"gpu-{model.digest(histories.GPUS[0])}")["ladders"]
+        shown = [stage["stage"] for stage in ladder["stages"]]
+        slowest_first = ["fp32", "bf16", "sdpa", "int8", "compile", "fused_qkv"]  # int8 after its step
+
+        assert shown == [*stages, *(stage for stage in slowest_first if stage not in stages)]
+
+
+def test_a_long_line_is_thinned_by_medians(light, tmp_path):
+    """A ladder's line has 250 points at most and keeps a step; the case's own page keeps every run."""
+    write(tmp_path / "site", [histories.series("sdxl/int8/w", runs=1000)])
+    [ladder] = data(tmp_path / "site", f"gpu-{model.digest(histories.GPUS[0])}")["ladders"]
+    line = [latency_s for _, latency_s in data(tmp_path / "site", f"ladder-{ladder['id']}")["stages"][0]["line"]]
+
+    assert len(line) == model.MOST_BINS
+    assert min(line[150:]) > max(line[:150])
+
+
+def test_a_session_holds_all_cases_of_its_time(site):
+    """Two sessions can be compared case by case: each has the figures of every case that was measured then."""
+    listed = data(site, f"sessions-{model.digest(histories.GPUS[0])}")
+    session = data(site, f"session-{listed['sessions'][3]['id']}")
+    point = histories.series("sdxl/int8/1024px-30steps-b1", base_s=2.429).points[3]
+    [row] = [row for row in session["rows"] if row[1] == pytest.approx(point.latency_s, rel=1e-5)]
+
+    assert (len(listed["sessions"]), listed["left_out"], len(session["rows"])) == (40, 0, 6)
+    assert (session["commit"], session["versions"]) == (point.commit, point.versions)
+    assert row[0] == model.case_id(histories.GPUS[0], "sdxl/int8/1024px-30steps-b1")
+
+
+def test_the_latest_sessions_are_kept(light, tmp_path):
+    """So many files have an end: the earliest sessions of a GPU key are counted and left out."""
+    series = histories.series("sdxl/int8/w", runs=MOST + 5)
+    write(tmp_path / "site", [series])
+    listed = data(tmp_path / "site", f"sessions-{model.digest(histories.GPUS[0])}")
+
+    assert (len(listed["sessions"]), listed["left_out"]) == (MOST, 5)
+    assert listed["sessions"][-1]["commit"] == series.points[-1].commit
+
+
+def test_no_page_is_made_of_the_history(light, tmp_path):
+    """Hostile names stand in `data/` alone, and there without a character that could end a script or a string."""
+    hostile = dataclasses.replace(
+        histories.series("a/b/c", runs=12, commit=histories.HOSTILE), gpu_key=histories.HOSTILE
+    )
+    write(tmp_path / "site", [hostile])
+    written = {path: path.read_text() for path in (tmp_path / "site").rglob("*") if path.is_file()}
+
+    assert [path.name for path, text in written.items() if "pwned" in text and path.parent.name != "data"] == []
+    assert any("pwned" in text for text in written.values())
+    assert not any("<" in text for path, text in written.items() if path.parent.name == "data")
+    assert not any("pwned" in path.name for path in written)
+
+
+def test_pages_allow_nothing_but_their_own_files(site):
+    """Every page has a policy without eval, inline scripts and other hosts, and no script or handler of its own."""
+    pages = sorted(site.glob("*.html"))
+    for page in pages:
+        text = page.read_text()
+        policy = re.search(r'Content-Security-Policy" content="([^"]+)"', text)[1].replace("&#39;", "'")
+
+        assert "default-src 'none'" in policy
+        assert "script-src 'self';" in policy
+        assert "unsafe" not in policy
+        assert re.findall(r"<script(?! src=\"(?:assets|data)/)|\son\w+=|http:|https:", text) == []
+    assert [page.stem for page in pages] == ["case", "compare", "gpu", "index", "sessions"]
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "javascript:alert('{commit}')",
+        "data:text/html,{commit}",
+        "https://{commit}.example/",
+        "https://host.example/commit/",
+        "https://host.example/{commit}/{commit}",
+        'https://host.example/"{commit}',
+        "host.example/{commit}",
+    ],
+)
+def test_a_commit_address_is_http(light, tmp_path, address):
+    """Only an http or https address with one {commit} behind its host becomes a link."""
+    with pytest.raises(ValueError, match="--commit-url"):
+        write(tmp_path / "site", histories.ladder(), commit_url=address)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [
+        ({"process_medians_s": (1.0, float("nan"))}, "process median"),
+        ({"process_medians_s": (1.0, 0.0)}, "process median"),
+        ({"ssim": float("inf")}, "ssim"),
+        ({"measured_at": "yesterday"}, "ISO 8601"),
+    ],
+)
+def test_a_figure_that_is_none_is_named(light, tmp_path, wrong, named):
+    """What cannot be drawn is one error with the case, the GPU key, the run and the field, and leaves no folder."""
+    series = histories.series("sdxl/int8/w", runs=12, **wrong)
+    with pytest.raises(ValueError, match=f"sdxl/int8/w on {series.gpu_key}, run .*{named}"):
+        write(tmp_path / "site", [series])
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_case_may_lack_figures(light, tmp_path):
+    """Runs without rounds, picture or commit, and keys that are no pipeline/stage/workload, are shown without them."""
+    bare = {"process_medians_s": (), "peak_bytes": None, "ssim": None, "first_image_s": None, "commit": None}
+    write(tmp_path / "site", [histories.series("alone", runs=3, **bare, versions={})])
+    [row] = data(tmp_path / "site", "index")["cases"]
+
+    assert (row["latency_s"], row["peak_bytes"], row["ssim"], row["change"]) == (None, None, None, None)
+    assert data(tmp_path / "site", f"gpu-{row['gpu']}")["ladders"] == []
+
+
+@pytest.mark.parametrize("series", [[], [Series(gpu_key="g", case_key="a/b/c", points=())]])
+def test_an_empty_history_is_no_site(light, tmp_path, series):
+    """Nothing to show is said, not shown as an empty page."""
+    with pytest.raises(ValueError, match="holds no runs"):
+        write(tmp_path / "site", series)
+
+
+def test_a_case_that_comes_twice_is_refused(light, tmp_path):
+    """Two series of one case and GPU key would overwrite one another."""
+    one = histories.series("sdxl/int8/w")
+    with pytest.raises(ValueError, match=r"sdxl/int8/w on .* twice"):
+        write(tmp_path / "site", [one, one])
+
+
+def test_a_missing_extra_is_named(tmp_path, monkeypatch):
+    """Without the packages of the extra the error is one line that says how to get them."""
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(
+        ValueError, match=r"report extra \(jinja2, vl_convert missing\): pip install 'speedgate\[report\]'"
+    ):
+        write(tmp_path / "site", [histories.series("sdxl/new/w")])
