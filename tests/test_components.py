@@ -11,9 +11,9 @@ from types import SimpleNamespace
 import pytest
 
 from fixtures import built, components
-from fixtures.lab import import_paths
 from fixtures.loops import clock
 from fixtures.pipelines import pipelines
+from fixtures.workshop import import_paths
 from speedgate.attribution import told
 from speedgate.clock import Arm, Plan, measure_process
 from speedgate.explain import explain
