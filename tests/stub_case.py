@@ -20,5 +20,9 @@ class StubCase(FakeCase):
             import stubkernel
 
             self.wrong = stubkernel.BEHAVIOUR
-            modes = self.wrong.get("modes", [1.0])
-            self.level = self._level(len(builds())) * modes[len(builds()) % len(modes)]
+
+    def load(self) -> dict[str, Any]:
+        loaded = super().load()
+        modes = self.wrong.get("modes", [1.0])
+        self.level *= modes[len(builds()) % len(modes)]
+        return loaded
