@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import functools
 import os
+import signal
 
 import pytest
 
@@ -22,6 +23,10 @@ def pytest_addoption(parser):
 def pytest_configure(config):
     # Tiny matrices: two threads of OpenMP spend their time waiting for one another wherever a core has other work.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    if (
+        signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    ):  # a shell's background job; what tests start has to hear Ctrl-C
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line(
         "markers", "exhaustive: repeats for another case what is tested of one; --exhaustive runs it"
     )
