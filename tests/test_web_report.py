@@ -3,12 +3,12 @@
 import dataclasses
 import html
 import re
-from types import SimpleNamespace
 
 import pytest
 
+from speedgate.attribution import Attribution, Kernel
 from speedgate.cli import main
-from speedgate.records import Outcome, Run, Verdict, to_json
+from speedgate.records import Outcome, Verdict, to_json
 from speedgate.web import report, view
 from tests.artifacts import encoded, result
 from tests.baseline_samples import BF16, INT8, KEY, make_run, store
@@ -95,17 +95,10 @@ def test_every_process_is_in_the_table():
 
 def test_a_profile_shows_its_kernels():
     """Kernels stand most expensive first, with the attention that ran and the digest of the generated code."""
-
-    @dataclasses.dataclass(frozen=True, kw_only=True)
-    class Profiled(Run):
-        attribution: SimpleNamespace
-
-    kernels = [SimpleNamespace(name=f"k{number}", count=number, seconds=number / 1e3) for number in range(1, 30)]
-    profile = SimpleNamespace(kernels=kernels, attention_kernels={"flash": 8}, code_digest="0123456789abcdef")
-    own = {field.name: getattr(make_run(), field.name) for field in dataclasses.fields(Run)}
-    shown = part(
-        report.document(make_report(make_entry("int8", run=Profiled(**own, attribution=profile)))), "attribution"
-    )
+    kernels = tuple(Kernel(name=f"k{number}", count=number, seconds=number / 1e3) for number in range(1, 30))
+    profile = Attribution(kernels=kernels, attention_kernels={"flash": 8}, code_digest="0123456789abcdef")
+    run = dataclasses.replace(make_run(), attribution=profile)
+    shown = part(report.document(make_report(make_entry("int8", run=run))), "attribution")
 
     assert "Attention ran in: flash (8). Generated code: 0123456789abcdef" in shown
     assert "the first 20 of 29" in shown
