@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from typing import Any
 
-from tests.fake_case import FakeCase, builds
+from tests.fake_case import FakeCase
 
 
 class StubCase(FakeCase):
@@ -20,5 +20,7 @@ class StubCase(FakeCase):
             import stubkernel
 
             self.wrong = stubkernel.BEHAVIOUR
-            modes = self.wrong.get("modes", [1.0])
-            self.level = self._level(len(builds())) * modes[len(builds()) % len(modes)]
+
+    def _level(self, number: int) -> float:
+        modes: list[float] = self.wrong.get("modes", [1.0])
+        return super()._level(number) * modes[number % len(modes)]
