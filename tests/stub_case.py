@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from typing import Any
 
-from tests.fake_case import FakeCase, builds
+from tests.fake_case import FakeCase
 
 
 class StubCase(FakeCase):
@@ -21,8 +21,6 @@ class StubCase(FakeCase):
 
             self.wrong = stubkernel.BEHAVIOUR
 
-    def load(self) -> dict[str, Any]:
-        loaded = super().load()
-        modes = self.wrong.get("modes", [1.0])
-        self.level *= modes[len(builds()) % len(modes)]
-        return loaded
+    def _level(self, number: int) -> float:
+        modes: list[float] = self.wrong.get("modes", [1.0])
+        return super()._level(number) * modes[number % len(modes)]

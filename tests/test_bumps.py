@@ -2,70 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
-import importlib.metadata
-import io
 import json
-import os
 from pathlib import Path
 
 import pytest
 
 from speedgate import arms, bumps, layers
 from speedgate.bisection import Step
-from speedgate.cli import main
 from speedgate.history import Question
-from tests.stub_index import COMMITS, Index, sha256
-from tests.suite import CONFTEST, FAKE_PROBE, ROOT, Folder, Suite
-
-THREE_PAIRS = ("--device=cpu", "--stage=fp32", "--rounds=4", "--processes=3", "--max-processes=3")
-LATENCY = (*THREE_PAIRS, "-k", "test_latency")
-SLOW, OTHER = {"slower": 1.06}, {"structure": {"unet.int8_linears": 1}}
-# 1.3 is listed and its file is gone; 1.4 cannot be imported; nothing is decided of 1.5; 1.6 dies in its first round.
-BEHAVIOURS = {
-    "1.0": {}, "1.1": {}, "1.2": {}, "1.3": {}, "1.4": None, "1.5": {"modes": [1.0, 1.3, 1.6]}, "1.6": {"abort": "generate"},
-    "1.7": SLOW, "1.8": SLOW, "2.0": {}, "2.1": {}, "2.2": OTHER, "2.3": OTHER,
-}  # fmt: skip
-
-
-class Desk:
-    """A checkout with fake workers, pins and an index; `run` is the command there."""
-
-    def __init__(self, folder: Path) -> None:
-        self.path = Suite(Folder(folder)).path
-        conftest = CONFTEST.replace("tests.fake_case:FakeCase", "tests.stub_case:StubCase") + FAKE_PROBE
-        (self.path / "conftest.py").write_text(conftest.format(paths=[str(ROOT), str(ROOT / "src")]))
-        self.pins = self.path / ".github" / "pins"
-        self.pins.mkdir(parents=True)
-        (self.pins / "stable.txt").write_text(f"# pins\npackaging=={importlib.metadata.version('packaging')}\n")
-        self.index = Index(self.path / "index")
-
-    def run(self, *arguments: str, pytest_arguments: tuple[str, ...] = THREE_PAIRS) -> tuple[int, list[str], str]:
-        """Exit status, output and errors, in that folder and without what pip would be told there."""
-        out, err = io.StringIO(), io.StringIO()
-        with pytest.MonkeyPatch.context() as patch, contextlib.chdir(self.path):
-            for name in [name for name in os.environ if name.startswith("PIP_")]:
-                patch.delenv(name)
-            patch.setenv("PIP_CONFIG_FILE", os.devnull)
-            patch.setenv("GITHUB_STEP_SUMMARY", "job.md")
-            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-                try:
-                    status = main([*arguments, f"--index-url={self.index.url}", "--", *pytest_arguments])
-                except SystemExit as exit_:
-                    status = int(exit_.code or 0)
-        return status, out.getvalue().splitlines(), err.getvalue()
+from tests.desk import LATENCY, THREE_PAIRS, Desk, stocked
+from tests.stub_index import COMMITS, sha256
 
 
 @pytest.fixture(scope="module")
 def desk(tmp_path_factory: pytest.TempPathFactory) -> Desk:
     """One for all: environments are shared between commands, as they are at a real one."""
-    made = Desk(tmp_path_factory.mktemp("desk"))
-    for number, (version, behaviour) in enumerate(BEHAVIOURS.items()):
-        code = "raise ImportError('undefined symbol: stub')" if behaviour is None else f"BEHAVIOUR = {behaviour!r}"
-        path = made.index.add("stubkernel", version, code=code, commit=COMMITS[number])
-        if version == "1.3":
-            path.unlink()
-    return made
+    return stocked(tmp_path_factory.mktemp("desk"))
 
 
 @pytest.fixture(scope="module")
@@ -94,16 +46,17 @@ def test_a_bisect_steps_over_what_cannot_be_judged(bisected: list[str]) -> None:
         assert reason in said
 
 
-def test_a_bisect_names_the_range_of_the_first_bad_version(bisected: list[str]) -> None:
+def test_a_bisect_names_the_range_of_the_first_bad_version(desk: Desk, bisected: list[str]) -> None:
     """With skips at the boundary: each suspect, the ratio that was measured, both commits and what lies between them."""
     end = [line for line in bisected if not line[0].isdigit()][2:]
 
     assert end[0] == "the first bad stubkernel is one of 1.3, 1.4, 1.5, 1.6, 1.7; the last good one is 1.2"
     assert "  latency ratio of 1.7 to 1.0: 1.0600; of 1.2 it was 1.0000" in end
-    assert end[-3:] == [
+    assert end[-4:] == [
         f"  git_version of 1.2: {COMMITS[2]}",
         f"  git_version of 1.7: {COMMITS[7]}",
         f"  commits: https://github.com/somebody/stubkernel/compare/{COMMITS[2]}...{COMMITS[7]}",
+        f"delete {next(desk.path.glob('.speedgate/bisect/stubkernel-*/state.json'))} to try all of it again",
     ]
 
 
@@ -209,26 +162,14 @@ def test_a_nightly_is_tried_with_its_companion(
     assert [layer.constraints for layer in built] == [("numpy==2.4.6",)] * len(built)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (["bump"], "bump: name either PACKAGE==VERSION or --channel nightly"),
-        (["bump", "stubkernel"], "bump: 'stubkernel' does not name one version; expected PACKAGE==VERSION"),
-        (["bump", "stubkernel==1.*"], "bump: 'stubkernel==1.*' does not name one version"),
-        (["bump", "stubkernel==9.9"], "Could not find a version that satisfies the requirement stubkernel==9.9"),
-        (["bump", "stubkernel==1.8", "--results=bench"], "--results "),
-        (["bump", "--channel=nightly", "--pins=elsewhere"], "elsewhere/stable.txt: does not exist; run this at the root"),
-        (["bump", "stubkernel==1.8", "--pins=old"], "this environment is not the one of old/stable.txt: packaging is "),
-        (["bisect", "stubkernel", "--good=1.0", "--bad=7"], "stubkernel 7: no such version for this Python; the newest"),
-        (["bisect", "nosuchpackage", "--good=1", "--bad=2"], "No matching distribution found for nosuchpackage"),
-    ],
-)  # fmt: skip
-def test_bad_input_is_one_line(desk: Desk, arguments: list[str], said: str) -> None:
-    """It names what is wrong, and no case is built."""
-    (desk.path / "old").mkdir(exist_ok=True)
-    (desk.path / "old" / "stable.txt").write_text("packaging==0.1\n")
+def test_an_index_that_goes_away_is_remembered_of_no_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It ends the bisect, where a version that is not there would be stepped over."""
 
-    status, _, err = desk.run(*arguments)
+    def build(layer: layers.Layer, *, cache: Path) -> Path:
+        raise layers.IndexFailure("the index cannot be reached")
 
-    assert (status, err.count("\n")) == (2, 1)
-    assert err.removeprefix("speedgate: ").startswith(said)
+    monkeypatch.setattr(layers, "build", build)
+    question = Question(package="stubkernel", good="1.0", bad="1.8", metric="latency")
+
+    with pytest.raises(layers.IndexFailure):
+        bumps.Tester(question=question, cache=Path(), folder=Path(), good="1.0")("1.1")

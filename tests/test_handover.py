@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
+from speedgate import summary
 from speedgate.handover import main, packed, unpacked
 
 
@@ -62,3 +64,26 @@ def test_a_date_is_eight_digits_or_nothing(tmp_path: Path, text: str | None, dat
     assert main(["date", str(pin)], {"GITHUB_OUTPUT": str(output)}) == 0
 
     assert output.read_text() == f"date={date}\n"
+
+
+@pytest.mark.parametrize(
+    ("status", "outcome", "red"),
+    [(1, "SLOWER", "true"), (0, "PASS", "false"), (4, None, "false"), (1, None, "false"), (0, None, "false")],
+)
+def test_red_is_a_verdict(tmp_path: Path, status: int, outcome: str | None, red: str) -> None:
+    """A bump that found something worse is red; one that broke, or measured nothing, is not."""
+    output, told = tmp_path / "output", [{"case_key": "k", "claim": "latency", "outcome": outcome, "sentence": ""}]
+    document = {"run": None, "verdicts": told if outcome else []}
+    (tmp_path / "bump" / "one").mkdir(parents=True)
+    (tmp_path / "bump" / "one" / "verdict.json").write_text(json.dumps(summary.verdict([], [document], status=status)))
+
+    assert main(["red", str(tmp_path / "bump")], {"GITHUB_OUTPUT": str(output)}) == 0
+
+    assert output.read_text() == f"red={red}\n"
+
+
+def test_no_bump_is_not_red(tmp_path: Path) -> None:
+    """What could not be installed has left no verdict."""
+    assert main(["red", str(tmp_path / "none")], {"GITHUB_OUTPUT": str(tmp_path / "output")}) == 0
+
+    assert (tmp_path / "output").read_text() == "red=false\n"

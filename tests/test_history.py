@@ -1,4 +1,4 @@
-"""A bisect's candidates, what it keeps between steps, what it says in the end, and how a run is read as a step."""
+"""A bisect's candidates, what it keeps between steps, and what it says in the end."""
 
 from __future__ import annotations
 
@@ -6,11 +6,9 @@ import itertools
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from speedgate import arms
 from speedgate.bisection import Step
 from speedgate.history import History, Question, Tried, between
 from speedgate.wheels import Origin
@@ -76,7 +74,7 @@ def test_candidates_lead_from_good_to_bad(versions: list[str], good: str, bad: s
 @pytest.mark.parametrize(
     ("good", "bad", "said"),
     [
-        ("1.7", "1.10", "stub 1.7: no such version for this Python; the newest are 1.0, 1.1, "),
+        ("1.7", "1.10", "stub 1.7: no such version for this Python; the newest are 2.0rc1, 1.10, 1.4, "),
         ("1.0", "nonsense", "stub nonsense: no such version"),
         ("1.1", "1.1.0", "stub: the good and the bad version are both 1.1"),
     ],
@@ -142,6 +140,16 @@ def test_ends_that_are_not_as_claimed_end_it_in_one_sentence(tmp_path: Path, jud
     assert set(judge.asked) <= {"1.0", "1.10"}
 
 
+def test_an_end_that_was_skipped_is_tried_again(tmp_path: Path) -> None:
+    """What kept it from being judged may be gone; what lies between the ends is known, and is not tried again."""
+    with pytest.raises(ValueError, match=r"is skip: because of 1\.10; the same command tries it again$"):
+        history(tmp_path).bisect(judge_from("1.3", "1.10"), say=lambda line: None)
+    judge = judge_from("1.3")
+
+    assert concluded(tmp_path, judge)[0] == "the first bad stub is 1.3; the last good one is 1.2"
+    assert judge.asked == ["1.10", "1.3", "1.2"]
+
+
 @pytest.mark.parametrize("text", ["{", "[]", '{"candidates": ["1.0"], "tried": {"1.0": {}}}'])
 def test_a_state_that_cannot_be_read_is_named(tmp_path: Path, text: str) -> None:
     """It is never taken for a bisect without a step."""
@@ -158,88 +166,6 @@ def test_another_question_has_another_folder() -> None:
     digests = {Question(**{"package": "stub", "good": "1.0", "bad": "1.10", "metric": "latency"} | one).digest for one in others}  # type: ignore[arg-type]  # fmt: skip
 
     assert len(digests | {QUESTION.digest}) == 5
-
-
-def document(
-    *verdicts: tuple[str, str], log_ratios: tuple[float, ...] = (0.0,), peak_bytes: int = 100
-) -> dict[str, Any]:
-    """What a session leaves of one case."""
-
-    def side(peak: int) -> Mapping[str, Any]:
-        return {"processes": [{"seconds": [1.0], "peak_bytes": [peak, 1]}]}
-
-    return {
-        "run": side(peak_bytes),
-        "against": {"log_ratios": list(log_ratios), "other": side(100)},
-        "verdicts": [
-            {"case_key": "a/b/c", "claim": claim, "outcome": outcome, "sentence": "why"} for claim, outcome in verdicts
-        ],
-    }
-
-
-@pytest.mark.parametrize(
-    ("metric", "verdicts", "expected"),
-    [
-        ("latency", [("latency", "PASS")], Step.GOOD),
-        ("latency", [("latency", "FASTER"), ("recipe", "NOT_APPLIED")], Step.GOOD),
-        ("latency", [("latency", "SLOWER")], Step.BAD),
-        ("latency", [("latency", "SLOWER"), ("worker", "INVALID")], Step.BAD),
-        ("latency", [("latency", "UNDECIDED")], Step.SKIP),
-        ("latency", [("latency", "PASS"), ("worker", "INVALID")], Step.SKIP),
-        ("latency", [("measurement", "INVALID")], Step.SKIP),
-        ("latency", [("memory", "BIGGER")], Step.SKIP),
-        ("latency", [], Step.SKIP),
-        ("memory", [("memory", "BIGGER")], Step.BAD),
-        ("memory", [("memory", "SMALLER")], Step.GOOD),
-        ("parity", [("parity", "PASS"), ("same picture", "DIFFERENT")], Step.BAD),
-        ("structure", [("recipe", "PASS"), ("same structure", "NOT_APPLIED")], Step.BAD),
-        ("structure", [("recipe", "PASS"), ("parity", "DIFFERENT")], Step.GOOD),
-    ],
-)
-def test_a_run_is_good_bad_or_says_nothing(metric: str, verdicts: list[tuple[str, str]], expected: Step) -> None:
-    """A red verdict of the metric is bad, a crash or a verdict that was not reached is a skip, and others do not matter."""
-    assert arms.judge(metric, [document(*verdicts)]).step is expected
-
-
-def test_no_case_at_all_says_nothing() -> None:
-    """A run that left nothing is no good one."""
-    assert arms.judge("latency", []).reason == "no verdict on its latency"
-
-
-def test_the_worst_case_speaks_for_a_step() -> None:
-    """Of several red cases the slowest; memory is the median over processes of their peaks."""
-    slow = document(("latency", "SLOWER"), log_ratios=(0.1, 0.1))
-    slower = document(("latency", "SLOWER"), log_ratios=(0.2, 0.4))
-
-    assert arms.judge("latency", [slow, slower, document(("latency", "PASS"))]).ratio == pytest.approx(
-        1.34986, abs=1e-5
-    )
-    assert arms.judge("memory", [document(("memory", "BIGGER"), peak_bytes=125)]).ratio == 1.25
-    assert arms.ratio("memory", {"run": None, "verdicts": []}) is None
-
-
-@pytest.mark.parametrize(
-    ("arguments", "expected"),
-    [
-        (["--stage=fp32"], ["--stage=fp32", "-k", "test_latency"]),
-        (["-k", "not int8", "-x"], ["-x", "-k", "(test_latency) and (not int8)"]),
-        (["-kint8"], ["-k", "(test_latency) and (int8)"]),
-    ],
-)
-def test_only_the_tests_of_the_metric_are_run(arguments: list[str], expected: list[str]) -> None:
-    """And of those, what `-k` leaves."""
-    assert arms.for_metric("latency", arguments) == expected
-
-
-def test_each_metric_has_its_tests_in_the_suite() -> None:
-    """The names in `-k` are those of tests that there are, and every metric is on the command line."""
-    from speedgate.cli_bumps import METRICS
-
-    bench = "".join(path.read_text(encoding="utf-8") for path in Path("bench").glob("test_*.py"))
-    names = [name for metric in arms.METRICS.values() for name in metric.tests.split(" or ")]
-
-    assert [name for name in names if f"def {name}" not in bench] == []
-    assert tuple(arms.METRICS) == METRICS
 
 
 def test_the_state_is_json_and_whole(tmp_path: Path) -> None:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import subprocess
+import threading
 import time
 import venv
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from speedgate import layers, pins
-from speedgate.layers import InstallFailure, Layer
+from speedgate.layers import IndexFailure, InstallFailure, Layer
 from tests.stub_index import Index
 
 ASK = "import iniconfig, pluggy, importlib.metadata as m; print(m.version('iniconfig'), iniconfig.__file__, pluggy.__file__)"
@@ -126,6 +129,80 @@ def test_versions_are_those_that_pip_lists(index: Index) -> None:
     found = [layers.versions_of("listed", index_url=index.url, prereleases=wanted) for wanted in (False, True)]
 
     assert found == [["1.2", "1.0"], ["2.0.dev20260804", "1.2", "1.0"]]
+
+
+class Statuses(BaseHTTPRequestHandler):
+    """Answers with the status that stands in the address."""
+
+    def do_GET(self) -> None:
+        self.send_response(int(self.path.split("/")[1]))
+        self.end_headers()
+
+    def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002  the base class's name
+        """Say nothing."""
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    """Its address, and the end of it."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Statuses) as made:
+        threading.Thread(target=made.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{made.server_port}"
+        made.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("address", "failure", "said"),
+    [
+        (
+            "http://127.0.0.1:9",
+            IndexFailure,
+            r"^the index cannot be reached: http://127\.0\.0\.1:9/nosuch/: connection error",
+        ),
+        ("{server}/503", IndexFailure, r"^the index cannot be reached: .*too many 503 error responses"),
+        ("{server}/401", IndexFailure, r"^the index cannot be reached: .*: 401 Client Error"),
+        ("{server}/404", InstallFailure, "^No matching distribution found for nosuch$"),
+        ("{server}/403", InstallFailure, "^No matching distribution found for nosuch$"),
+    ],
+)
+def test_an_index_out_of_reach_is_no_missing_version(
+    server: str, address: str, failure: type[ValueError], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """pip says of both that it found no version; we say which it was."""
+    monkeypatch.setenv("PIP_RETRIES", "0")
+
+    with pytest.raises(failure, match=said):
+        layers.versions_of("nosuch", index_url=address.format(server=server), prereleases=False)
+
+
+def test_a_layer_whose_index_is_out_of_reach_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same, of an installation."""
+    monkeypatch.setenv("PIP_RETRIES", "0")
+
+    with pytest.raises(IndexFailure, match=r"^the index cannot be reached: "):
+        layers.build(Layer(requirements=("nosuch==1.0",), index_url="http://127.0.0.1:9"), cache=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ("ERROR: HTTP error 503 while getting https://x/y.whl", True),
+        ("ERROR: Could not install packages due to an OSError: HTTPSConnectionPool(host='x', port=443): Read", True),
+        ("ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device", True),
+        ("WARNING: Retrying after HTTPSConnectionPool(host='x')\nERROR: Cannot install x==1 and y==2", False),
+        ("ERROR: HTTP error 404 while getting https://x/y.whl", False),
+        ("ERROR: Could not install packages due to an OSError: [Errno 2] No such file or directory: 'x.whl'", False),
+    ],
+)
+def test_a_download_that_broke_off_is_no_missing_wheel(
+    said: str, expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The network and the disk are to blame, and not the version; a wheel that is gone is."""
+    done = subprocess.CompletedProcess([], returncode=1, stdout="", stderr=said)
+    monkeypatch.setattr(subprocess, "run", lambda *arguments, **options: done)
+
+    with pytest.raises(IndexFailure if expected else InstallFailure):
+        layers.versions_of("x", index_url=None, prereleases=False)
 
 
 def test_no_path_of_this_environment_leads_into_another(monkeypatch: pytest.MonkeyPatch) -> None:

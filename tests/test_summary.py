@@ -75,6 +75,46 @@ def test_a_suite_that_broke_is_no_green_bump() -> None:
 
 
 @pytest.mark.parametrize(
+    ("status", "outcomes", "colour"),
+    [
+        (0, [], "not judged, pytest ended with exit status 0 and no verdict"),
+        (0, ["UNDECIDED"], "not judged, pytest ended with exit status 0 and no verdict (UNDECIDED)"),
+        (0, ["UNDECIDED", "PASS"], "green (UNDECIDED)"),
+        (1, [], "not judged, pytest ended with exit status 1 and no verdict"),
+        (1, ["INVALID"], "red (INVALID)"),
+        (2, ["PASS"], "not judged, pytest ended with exit status 2 (PASS)"),
+        (10, ["PASS"], "green, and pytest ended with exit status 10: the history did not take it (PASS)"),
+        (11, ["SLOWER"], "red, and pytest ended with exit status 11: the history did not take it (SLOWER)"),
+    ],
+)
+def test_a_run_that_judged_nothing_is_no_pass(status: int, outcomes: list[str], colour: str) -> None:
+    """Green takes a verdict that says something, red any at all; what is neither is named so."""
+    found = [case(*[("latency", outcome, "why") for outcome in outcomes])]
+
+    verdict = summary.verdict(CHANGES, found, status=status)
+
+    assert summary.markdown(verdict).splitlines()[0].endswith(f" against the stable pins: {colour}")
+    assert (verdict["green"], summary.is_red(verdict)) == (colour.startswith("green"), colour.startswith("red"))
+
+
+def test_what_changed_stands_below_the_verdict() -> None:
+    """Once for each case, below the first verdict that says that something moved, as text."""
+    found = [case(("recipe", "NOT_APPLIED", "other"), ("latency", "SLOWER", "slow"), ("memory", "BIGGER", "too big"))]
+    found[0]["explanation"] = ["components: vae_decode 1 s -> 2 s", "kernels appeared: <b>"]
+
+    lines = summary.markdown(summary.verdict(CHANGES, found, status=1)).splitlines()
+
+    assert lines[-6:] == [
+        "- **NOT_APPLIED** p/s/w recipe: other",
+        "- **SLOWER** p/s/w latency: slow",
+        "  - components: vae&#95;decode 1 s -&#62; 2 s",
+        "  - kernels appeared: &#60;b&#62;",
+        "- **BIGGER** p/s/w memory: too big",
+        "- 0 other verdicts are PASS",
+    ]
+
+
+@pytest.mark.parametrize(
     "text", ["a | b", "<img src=x>", "[link](https://example.org)", "@somebody", "`code`", "a\n\n# b", "\x1b[31mred"]
 )
 def test_what_a_run_says_is_shown_and_not_obeyed(text: str) -> None:
@@ -92,6 +132,7 @@ def test_what_a_run_says_is_shown_and_not_obeyed(text: str) -> None:
 def test_the_page_fits_into_a_comment_and_keeps_the_worst() -> None:
     """Hundreds of long sentences are cut from the end: the worst case and verdict stand first, and the rest is counted."""
     found = [case(("latency", "UNDECIDED", "<" * 400), key=f"p/s/{number}") for number in range(900)]
+    found += [case(("memory", "BIGGER", "b"), key=f"p/s/b{n}") | {"explanation": ["<" * 1000] * 12} for n in range(9)]
     found.append(case(("latency", "SLOWER", "the worst"), key="p/s/worst"))
 
     page = summary.markdown(summary.verdict(CHANGES, found, status=1))
@@ -100,6 +141,7 @@ def test_the_page_fits_into_a_comment_and_keeps_the_worst() -> None:
     assert 30_000 < len(page) <= 60_000
     assert rows[0].startswith("| p/s/worst |")
     assert page.index("- **SLOWER** p/s/worst latency: the worst") < page.index("- **UNDECIDED**")
-    assert f"{901 - len(rows)} more cases, none worse" in page
+    assert page.count("  - 12 more lines stand in verdict.json") == page.count("- **BIGGER**") == 9
+    assert f"{910 - len(rows)} more cases, none worse" in page
     assert "more verdicts, none worse" in page
     assert page.endswith("- 0 other verdicts are PASS\n")

@@ -27,6 +27,7 @@ from tests.workflow_rules import (
     no_secret_is_named,
     outsiders_stay_hosted,
     permissions_are_listed,
+    red_alone_is_followed_up,
     scripts_are_ours,
     scripts_hold_no_expression,
     tokens_meet_our_code_only,
@@ -106,6 +107,13 @@ FAULTS: list[tuple[Rule, str, str, str]] = [
     (gpus_are_not_shared, "nightly", "      queue: max\n", ""),
     (gpus_are_not_shared, "nightly", "      cancel-in-progress: false\n", "      cancel-in-progress: true\n"),
     (gpus_are_not_shared, "gpu", "  group: gpu-workflow", "  group: gpu"),
+    (
+        red_alone_is_followed_up,
+        "nightly",
+        "steps.verdict.outputs.red == 'true'",
+        "steps.compare.conclusion == 'failure'",
+    ),
+    (red_alone_is_followed_up, "nightly", " && needs.compare.outputs.red == 'true'", ""),
     (gpus_are_not_shared, "nightly", "concurrency:\n  group: nightly\n  cancel-in-progress: false\n", ""),
 ]
 

@@ -176,6 +176,20 @@ def gpus_are_not_shared(workflow: Workflow, _: str) -> list[str]:
     return wrong + (["top level"] if group == "gpu" else [])
 
 
+def red_alone_is_followed_up(workflow: Workflow, _: str) -> list[str]:
+    """A bisection and an issue answer a verdict, not a GPU that is missing or a wheel that cannot be installed."""
+    wrong = []
+    for name, job in jobs(workflow).items():
+        if any("posting issue" in script for script in scripts(job)) and not _asks(job, "needs.compare"):
+            wrong.append(name)
+        wrong += [s["run"] for s in job["steps"] if "bisect" in s.get("run", "") and not _asks(s, "steps.verdict")]
+    return wrong
+
+
+def _asks(node: dict[str, Any], where: str) -> bool:
+    return f"&& {where}.outputs.red == 'true'" in node.get("if", "") and "||" not in node["if"]
+
+
 RULES: list[Rule] = [
     scripts_are_ours,
     verbs_exist,
@@ -189,4 +203,5 @@ RULES: list[Rule] = [
     checkout_is_bare,
     jobs_end,
     gpus_are_not_shared,
+    red_alone_is_followed_up,
 ]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import itertools
 import json
 import math
 import os
+import re
 import statistics
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -15,10 +17,28 @@ from typing import Any
 
 from speedgate.bisection import Step
 from speedgate.layers import clean
+from speedgate.policy import Mode
 from speedgate.records import Outcome
+from speedgate.store.recorder import Failed
 
-# pytest's exit statuses with which every claim that could be judged was judged.
-JUDGED = (0, 1)
+# pytest's exit statuses with which every claim that could be judged was judged, whether or not `--history` took it.
+GREEN, RED = (0, Failed.UPLOAD), (1, Failed.UPLOAD_AND_TESTS)
+JUDGED = (*GREEN, *RED)
+# Of its own failure, of a mistake in its arguments, and of arguments that select no test.
+_BLAMELESS = (3, 4, 5)
+_IMPORT_ERROR = re.compile(r"\b(?:ImportError|ModuleNotFoundError)\b|while loading conftest")
+_OTHER_ARM = "the other arm is the stable environment, or the good end of a bisect"
+_NOTHING = "nothing would be measured"
+# What is not pytest's to be told here, and why. pytest takes no abbreviation of its options.
+_REFUSED = {
+    "--results": "the verdict is made of a folder of our own; for a bump name it before `--`",
+    "--against": _OTHER_ARM,
+    "--against-rootdir": _OTHER_ARM,
+    "--collect-only": _NOTHING,
+    "--collectonly": _NOTHING,
+    "--co": _NOTHING,
+    "--shard": "a verdict is one session's",
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,13 +75,27 @@ class Judged:
 
 def run_suite(python: Path, *, against: str, results: Path, arguments: Sequence[str], log: Path | None = None) -> int:
     """pytest's exit status after `pytest bench` in `python`; what it says goes to `log`, or to the terminal without one."""
-    command = [str(python), "-m", "pytest", "bench", f"--against={against}", f"--results={results}", *arguments]
+    own = [f"--against={against}", f"--results={results}"]  # last: pytest takes the last of two
+    command = [str(python), "-m", "pytest", "bench", *arguments, *own]
     if log is None:
         return subprocess.run(command, env=clean(os.environ), check=False).returncode  # noqa: S603
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as said:
         done = subprocess.run(command, env=clean(os.environ), check=False, stdout=said, stderr=subprocess.STDOUT)  # noqa: S603
     return done.returncode
+
+
+def check(arguments: Sequence[str]) -> None:
+    """A `ValueError` names what of pytest's arguments would replace an arm or the results, or leave nothing to judge."""
+    for argument, following in itertools.zip_longest(arguments, arguments[1:], fillvalue=""):
+        option, equals, value = argument.partition("=")
+        asked = value if equals else following
+        if option in _REFUSED:
+            raise ValueError(f"{option} after `--`: {_REFUSED[option]}; leave it out")
+        if option == "--gate" and asked in (Mode.REPORT, Mode.RECORD):
+            raise ValueError(f"--gate {asked} after `--`: nothing would be judged; leave it out, or --gate enforce")
+        if argument.startswith("@"):
+            raise ValueError(f"{argument} after `--`: name the options themselves, not a file of them")
 
 
 def for_metric(metric: str, arguments: Sequence[str]) -> list[str]:
@@ -114,7 +148,17 @@ def broken(log: Path, *, status: int) -> str:
     """Why a run judged nothing: pytest's error, else the last thing it said."""
     lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
     errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith(("ERROR: ", "E   "))]
+    errors += [line.partition(": error: ")[2] for line in lines if ": error: " in line]  # argparse's, below its usage
     return f"pytest ended with exit status {status}: {(errors or lines or ['it said nothing'])[-1].strip()}"
+
+
+def blameless(log: Path, *, status: int) -> bool:
+    """Whether a run broke for what every other candidate would break for too: arguments, a database, pytest itself.
+
+    A version that cannot be imported may end pytest the same way, and is one to step over.
+    """
+    said = log.read_text(encoding="utf-8", errors="replace")
+    return status in _BLAMELESS and not _IMPORT_ERROR.search(said)
 
 
 def _says(verdict: Mapping[str, Any]) -> str:

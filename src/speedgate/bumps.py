@@ -22,6 +22,9 @@ from speedgate.layers import InstallFailure, Layer
 from speedgate.records import write_json
 
 BISECTS, BUMPS = Path(".speedgate/bisect"), Path(".speedgate/bump")
+_CACHE = "environments are kept there: name another folder with --cache"
+_RESULTS = "the results of a bump go there: name another folder with --results"
+_STEPS = "the steps of a bisect are kept there: run it where that can be written"
 
 
 def bump(
@@ -32,11 +35,12 @@ def bump(
     cache: Path,
     results: Path | None = None,
     index_url: str | None = None,
-) -> tuple[int, Path]:
-    """Run `pytest bench` with `requirements` against this environment; pytest's exit status and the folder of the results.
+) -> tuple[dict[str, Any], Path]:
+    """Run `pytest bench` with `requirements` against this environment; the verdict and the folder of the results.
 
     That holds each case's JSON, `verdict.json` and `summary.md`, which is also added to the summary of a GitHub job.
     """
+    arms.check(arguments)
     layer = Layer(
         requirements=tuple(requirements.values()),
         constraints=pins.without(stable.values(), requirements),
@@ -44,13 +48,16 @@ def bump(
     )
     stamp = f"{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%SZ}-{os.getpid()}"
     folder = (results or BUMPS / stamp).absolute()
-    if folder.exists() and any(folder.iterdir()):
+    layers.check_writable(cache, what=_CACHE)
+    layers.check_writable(folder, what=_RESULTS)
+    if any(folder.iterdir()):
         raise ValueError(f"--results {folder}: is not empty; name a new folder, or what lies there would be judged too")
     python = layers.build(layer, cache=cache)
     status = arms.run_suite(python, against=sys.executable, results=folder, arguments=arguments)
     changes = [summary.change(name, layers.places(), layers.places(python)) for name in requirements]
-    _report(folder, summary.verdict(changes, arms.documents(folder), status=status))
-    return status, folder
+    verdict = summary.verdict(changes, arms.documents(folder), status=status)
+    _report(folder, verdict)
+    return verdict, folder
 
 
 def _report(folder: Path, verdict: Mapping[str, Any]) -> None:
@@ -65,17 +72,24 @@ def _report(folder: Path, verdict: Mapping[str, Any]) -> None:
 
 def bisect(question: Question, *, cache: Path, say: Callable[[str], None]) -> None:
     """Find the first bad version and say which it is; a `ValueError` where an end is not as claimed."""
+    arms.check(question.arguments)
+    layers.check_writable(cache, what=_CACHE)
     folder = BISECTS.absolute() / f"{canonicalize_name(question.package)}-{question.digest}"
+    layers.check_writable(folder, what=_STEPS)
     history = History(folder / "state.json", question, versions=lambda: _versions(question, question.package))
     say(f"{history.path}: an interrupted bisect goes on by the same command")
     found = history.bisect(Tester(question=question, cache=cache, folder=folder, good=history.candidates[0]), say=say)
     for line in history.conclusion(found):
         say(line)
+    say(f"delete {history.path} to try all of it again")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Tester:
-    """Tries a candidate: the suite runs in its interpreter, against the good end's."""
+    """Tries a candidate: the suite runs in its interpreter, against the good end's.
+
+    A `ValueError` where what fails is not the candidate's fault, so that nothing is remembered of it.
+    """
 
     question: Question
     cache: Path
@@ -84,14 +98,19 @@ class Tester:
 
     def __call__(self, version: str) -> Tried:
         try:
-            python, good = self._python(version), self._python(self.good)
+            python = self._python(version)
         except InstallFailure as failure:
             return Tried(step=Step.SKIP, reason=f"cannot be installed: {failure}")
+        good = self._python(self.good)
         results, log = self.folder / version, self.folder / f"{version}.log"
         shutil.rmtree(results, ignore_errors=True)  # of a step that was interrupted
         arguments = arms.for_metric(self.question.metric, self.question.arguments)
         status = arms.run_suite(python, against=str(good), results=results, arguments=arguments, log=log)
         origin = wheels.origin(self.question.package, layers.places(python))
+        if arms.blameless(log, status=status):
+            raise ValueError(
+                f"{version}: {arms.broken(log, status=status)}; nothing is remembered of it; {log} has it all"
+            )
         if status not in arms.JUDGED:
             return Tried(step=Step.SKIP, reason=arms.broken(log, status=status), origin=origin)
         judged = arms.judge(self.question.metric, arms.documents(results))

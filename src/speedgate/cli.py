@@ -33,7 +33,10 @@ from speedgate.web import command as report_command
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; the exit status is 0, 1 where a bump or a trend is red, or 2 with one line on stderr per error."""
+    """Run one command; the exit status is 0, 1 where a bump or a trend is red, or 2 with one line on stderr per error.
+
+    A bump that could not be judged is such an error.
+    """
     options = _parse(sys.argv[1:] if argv is None else list(argv))
     try:
         errors: list[str] = options.command(options)
@@ -55,7 +58,12 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     end = argv.index("--") if "--" in argv else len(argv)
     if not any(command in argv[:end] for command in cli_bumps.PYTEST):
         return _parser().parse_args(argv)
-    options = _parser().parse_args(argv[:end])
+    parser = _parser()
+    options, unknown = parser.parse_known_args(argv[:end])
+    if unknown:
+        said = " ".join(unknown)
+        behind = f"; what is pytest's stands behind `--`: ... -- {said}"
+        parser.error(f"unrecognized arguments: {said}{behind if hasattr(options, 'pytest_arguments') else ''}")
     options.pytest_arguments = argv[end + 1 :]
     return options
 

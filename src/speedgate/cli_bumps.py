@@ -65,6 +65,7 @@ def _add_environments(parser: argparse.ArgumentParser) -> None:
 def _update(options: argparse.Namespace) -> list[str]:
     from speedgate import layers, pins, wheels
 
+    layers.check_writable(options.pins, what="the pins are kept there: name another folder with --pins")
     places = layers.places()
     variant = wheels.variant(places)
     moved = pins.update_nightly(
@@ -81,13 +82,13 @@ def _update(options: argparse.Namespace) -> list[str]:
 
 
 def _bump(options: argparse.Namespace) -> list[str]:
-    from speedgate import bumps, layers, pins
+    from speedgate import bumps, layers, pins, summary
 
     if bool(options.requirements) == bool(options.channel):
         raise ValueError("bump: name either PACKAGE==VERSION or --channel nightly")
     stable = _stable(options)
-    asked = {pins.exact(text, where="bump").name: text for text in options.requirements}
-    status, folder = bumps.bump(
+    asked = pins.moved(options.requirements, stable=stable, where="bump")
+    verdict, folder = bumps.bump(
         asked or pins.read(options.pins / pins.NIGHTLY),
         stable=stable,
         arguments=options.pytest_arguments,
@@ -96,15 +97,17 @@ def _bump(options: argparse.Namespace) -> list[str]:
         index_url=options.index_url,
     )
     _say(f"{folder}: verdict.json and summary.md")
-    if status != 0:
+    if summary.is_red(verdict):
         raise SystemExit(1)
-    return []
+    return [] if verdict["green"] and verdict["exit_status"] == 0 else [f"{folder}: {summary.result(verdict)}"]
 
 
 def _bisect(options: argparse.Namespace) -> list[str]:
     from speedgate import bumps, layers
-    from speedgate.history import Question
+    from speedgate.history import Question, check_end
 
+    for end in ("good", "bad"):
+        check_end(getattr(options, end), option=f"--{end}")
     question = Question(
         package=options.package,
         good=options.good,

@@ -1,4 +1,4 @@
-"""`python3 -m speedgate.handover give|take|date FILE`: a small file from one job to the next, as a job output.
+"""`python3 -m speedgate.handover give|take|date|red PATH`: a small file from one job to the next, as a job output.
 
 Not as an artifact: any job of a run may replace one. Only the job itself sets its outputs, so what a hosted job gives is what the
 other hosted job takes, whatever the GPU job between them did.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import json
 import os
 import re
 import sys
@@ -24,16 +25,21 @@ _MAX_BYTES = 64 * 2**10  # Linux takes 128 KiB in one variable, and base64 adds 
 
 
 def main(argv: Sequence[str] | None = None, environment: Mapping[str, str] = os.environ) -> int:
-    """Give a file or its date to $GITHUB_OUTPUT, or take the file from the environment; 0, or 2 with one line on stderr."""
+    """Give a file, its date or a bump's colour to $GITHUB_OUTPUT, or take the file from the environment.
+
+    0, or 2 with one line on stderr.
+    """
     parser = argparse.ArgumentParser(prog="python3 -m speedgate.handover")
-    parser.add_argument("direction", choices=("give", "take", "date"))
-    parser.add_argument("file", type=Path)
+    parser.add_argument("direction", choices=("give", "take", "date", "red"))
+    parser.add_argument("file", type=Path, metavar="PATH", help="the file; of red the folder of bumps")
     options = parser.parse_args(argv)
     try:
         if options.direction == "give":
             append(Path(environment["GITHUB_OUTPUT"]), f"{OUTPUT}={packed(options.file.read_bytes())}\n")
         elif options.direction == "date":
             append(Path(environment["GITHUB_OUTPUT"]), f"date={date_of(options.file)}\n")
+        elif options.direction == "red":
+            append(Path(environment["GITHUB_OUTPUT"]), f"red={str(is_red(options.file)).lower()}\n")
         else:
             options.file.write_bytes(unpacked(environment.get(VARIABLE, "")))
     except (OSError, ValueError) as error:
@@ -46,6 +52,15 @@ def date_of(pin: Path) -> str:
     """YYYYMMDD of a nightly pin; empty where there is none yet."""
     found = _DATE.search(pin.read_text(encoding="utf-8")) if pin.exists() else None
     return found[1] if found else ""
+
+
+def is_red(bumps: Path) -> bool:
+    """Whether a bump below the folder was judged and found worse: not where it broke, nor where it did not come to a verdict.
+
+    A step's status does not tell: tox ends with 1 too where it cannot install.
+    """
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in bumps.glob("*/verdict.json")]
+    return any(verdict["judged"] and not verdict["green"] for verdict in found)
 
 
 def packed(data: bytes) -> str:

@@ -81,9 +81,12 @@ class History:
             return search(len(self.candidates), step)
         except EndsError as error:
             version = self.candidates[error.index]
+            again = (
+                "the same command tries it again" if error.found is Step.SKIP else f"delete {self.path} to try again"
+            )
             raise ValueError(
                 f"the ends are not as claimed: {self.question.package} {version}, named --{error.claimed}, is {error.found}:"
-                f" {self.tried[version].reason}; {self.path} keeps what was tried"
+                f" {self.tried[version].reason}; {again}"
             ) from error
 
     def conclusion(self, found: Found) -> Iterator[str]:
@@ -119,6 +122,9 @@ class History:
             self.tried = {version: _tried(one) for version, one in document["tried"].items()}
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{self.path}: is not what a bisect leaves ({error}); delete it to start anew") from error
+        for end in (candidates[0], candidates[-1]):  # without both there is no bisect
+            if end in self.tried and self.tried[end].step is Step.SKIP:
+                del self.tried[end]
         return candidates
 
 
@@ -135,6 +141,12 @@ def between(versions: Sequence[str], *, good: str, bad: str, package: str) -> li
         raise ValueError(f"{package}: the good and the bad version are both {latest[ends[0]]}")
     chosen = latest[min(ends) : max(ends) + 1]
     return [str(version) for version in (chosen if ends[0] < ends[1] else reversed(chosen))]
+
+
+def check_end(asked: str, *, option: str) -> None:
+    """A `ValueError` that names `option` unless this may be a version, or a nightly's date."""
+    if not any(_versions([asked])):
+        raise ValueError(f"{option} {asked}: expected a version, as in 2.12.0, or the day of a nightly as YYYYMMDD")
 
 
 def date_of(version: str) -> str | None:
@@ -159,7 +171,7 @@ def _find(versions: Sequence[Version], asked: str, *, package: str) -> int:
     for index, version in enumerate(versions):
         if wanted in (version, Version(version.public)) or asked == date_of(str(version)):
             return index
-    shown = ", ".join(str(version) for version in versions[-12:])
+    shown = ", ".join(str(version) for version in versions[:-13:-1])
     raise ValueError(f"{package} {asked}: no such version for this Python; the newest are {shown or 'none'}")
 
 

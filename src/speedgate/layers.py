@@ -9,9 +9,11 @@ import importlib.metadata
 import importlib.util
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import venv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,10 +25,22 @@ from speedgate.records import write_json
 CACHE = Path(".speedgate/environments")
 _DONE = "layer.json"
 _LONGEST_ERROR = 300  # pip lists every version that it knows
+# What pip's log says of a page that it went on without. An index in a bucket answers 403 where it has no such package.
+_NO_PAGE = re.compile(
+    r"Could not fetch URL (?P<url>\S+): (?!40[34]\b|410\b)(?P<why>.+?)(?: - skipping)?$", re.MULTILINE
+)
+_NO_FILE = re.compile(
+    r"HTTP error (?:401|407|408|429|5\d\d) while|HTTPS?ConnectionPool\(|Connection (?:timed out|broken|aborted|reset)"
+    r"|ReadTimeout|IncompleteRead|ncomplete download|No space left on device"
+)
 
 
 class InstallFailure(ValueError):
     """A candidate that cannot be installed; the message is pip's first error."""
+
+
+class IndexFailure(ValueError):
+    """pip got no answer of an index, or could not keep it: no candidate is to blame, and none is to be judged by it."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -48,7 +62,8 @@ def build(layer: Layer, *, cache: Path) -> Path:
     """The interpreter of the layer's environment below `cache`, made where it is not there yet.
 
     Only what `requirements` change is installed: torch is neither installed again nor copied while the pins keep it, for a
-    path file leads to this environment's packages, which come second. `InstallFailure` where pip fails.
+    path file leads to this environment's packages, which come second. `InstallFailure` where pip fails, `IndexFailure` where
+    that is not the candidate's fault.
     Of two commands that ask for the same layer at once the second waits until the first has made it.
     """
     folder = cache.absolute() / layer.digest
@@ -103,6 +118,15 @@ def check_base(stable: Mapping[str, str], *, where: Path) -> None:
         )
 
 
+def check_writable(folder: Path, *, what: str) -> None:
+    """Make a folder and write to it once; a `ValueError` says `what` it is for. Hours later it would be too late."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise ValueError(f"{folder}: cannot be written ({error.strerror}); {what}") from error
+
+
 def versions_of(package: str, *, index_url: str | None, prereleases: bool) -> list[str]:
     """Every version of `package` that pip finds for this Python, in the index or where its own configuration says.
 
@@ -123,14 +147,33 @@ def clean(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def _pip(*arguments: str) -> str:
-    """What this environment's pip says; `InstallFailure` with its first error, the cause of the others, where it fails."""
+    """What this environment's pip says; `InstallFailure` with its first error, the cause of the others, where it fails.
+
+    `IndexFailure` where no index answered: pip itself says then, as of a version that there is not, that it found none.
+    """
     if importlib.util.find_spec("pip") is None:
         raise ValueError(f"{sys.executable} has no pip, which installs the other versions: python -m ensurepip")
-    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=clean(os.environ))  # noqa: S603
+    with tempfile.TemporaryDirectory(prefix="speedgate-pip-") as scratch:
+        log = Path(scratch) / "log"
+        options = ["--disable-pip-version-check", "--no-input", "--log", str(log)]
+        command = [sys.executable, "-m", "pip", *options, *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=clean(os.environ))  # noqa: S603
+        logged = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
     if done.returncode != 0:
+        if unreachable := _unreachable(done.stderr, logged):
+            raise IndexFailure(f"{unreachable[:_LONGEST_ERROR]}; no version is to blame: try again when it answers")
         raise InstallFailure(_first_error(done.stderr) or f"pip ended with exit status {done.returncode}")
     return done.stdout
+
+
+def _unreachable(stderr: str, logged: str) -> str:
+    """What kept pip from an index or from a file that it lists; nothing where it had what it asked for."""
+    if page := _NO_PAGE.search(logged):
+        return f"the index cannot be reached: {page['url']}: {page['why']}"
+    failed = [line for line in stderr.splitlines() if not line.startswith("WARNING:") and _NO_FILE.search(line)]
+    return (
+        f"the index cannot be reached, or its file kept: {failed[0].removeprefix('ERROR:').strip()}" if failed else ""
+    )
 
 
 def _first_error(stderr: str) -> str:

@@ -69,6 +69,23 @@ def pinned_version(requirement: Requirement) -> str | None:
     return only[0].version if one else None
 
 
+def moved(asked: Iterable[str], *, stable: Mapping[str, str], where: str) -> dict[str, str]:
+    """Requirements by canonical name; a `ValueError` where one does not name one version, is there twice, or moves nothing."""
+    found: dict[str, str] = {}
+    for text in asked:
+        requirement = exact(text, where=where)
+        name, version = canonicalize_name(requirement.name), pinned_version(requirement)
+        if name in found:
+            raise ValueError(f"{where}: {name} is named twice, as {found[name]} and {text}; name it once")
+        held = pinned_version(Requirement(stable[name])) if name in stable else None
+        if version and held and Version(version) == Version(held):
+            raise ValueError(
+                f"{where}: {name} {held} is pinned already: nothing to compare; name another version of it"
+            )
+        found[name] = text
+    return found
+
+
 def without(stable: Iterable[str], packages: Iterable[str]) -> tuple[str, ...]:
     """The lines of the stable pins that still hold when `packages` are another version."""
     moved = {canonicalize_name(name) for name in packages}

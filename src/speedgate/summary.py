@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from speedgate import arms, rendering, wheels
+from speedgate import arms, explain, rendering, wheels
 from speedgate.records import Outcome
 
 VERDICT, SUMMARY = "verdict.json", "summary.md"
 SCHEMA = 1
+_EXPLANATION = 4_000  # characters of a case's
+# What says nothing of two arms: nothing was measured, nothing to compare with, or too much noise.
+_UNJUDGED = {Outcome.INVALID, Outcome.STALE, Outcome.MISSING, Outcome.UNDECIDED, Outcome.NO_BASELINE}
 
 
 def change(package: str, old: Sequence[str], new: Sequence[str]) -> dict[str, Any]:
@@ -30,12 +34,18 @@ def change(package: str, old: Sequence[str], new: Sequence[str]) -> dict[str, An
 
 
 def verdict(changes: Sequence[Mapping[str, Any]], found: Sequence[Mapping[str, Any]], *, status: int) -> dict[str, Any]:
-    """The document: `green` is whether pytest ended well, `outcome` the worst of all verdicts (null where there is none)."""
+    """The document: `outcome` is the worst of all verdicts, null where there is none.
+
+    `green` is whether pytest ended well and judged anything: a run that measured nothing is no pass. `judged` is whether the
+    run is green or red: without a verdict, or where pytest broke, it is neither.
+    """
     told = [one for document in found for one in document["verdicts"]]
     order = [outcome.value for outcome in Outcome]
+    green = status in arms.GREEN and any(one["outcome"] not in _UNJUDGED for one in told)
     return {
         "schema": SCHEMA,
-        "green": status == 0,
+        "green": green,
+        "judged": green or (status in arms.RED and bool(told)),
         "exit_status": status,
         "outcome": min((one["outcome"] for one in told), key=order.index, default=None),
         "changes": [dict(one) for one in changes],
@@ -44,8 +54,25 @@ def verdict(changes: Sequence[Mapping[str, Any]], found: Sequence[Mapping[str, A
     }
 
 
+def is_red(document: Mapping[str, Any]) -> bool:
+    """Whether something was judged and found worse."""
+    return bool(document["judged"] and not document["green"])
+
+
+def result(document: Mapping[str, Any]) -> str:
+    """Green, red or why neither, and where pytest could not hand its figures on."""
+    ended = f"pytest ended with exit status {document['exit_status']}"
+    if not document["judged"]:
+        return f"not judged, {ended}{' and no verdict' if document['exit_status'] in arms.JUDGED else ''}"
+    colour = "green" if document["green"] else "red"
+    return colour if document["exit_status"] in (0, 1) else f"{colour}, and {ended}: the history did not take it"
+
+
 def markdown(document: Mapping[str, Any], *, limit: int = rendering.MAX_CHARACTERS) -> str:
-    """The page: what changed, a row a case, then each verdict that is no plain PASS, worst first, in `limit` characters."""
+    """The page: what changed, a row a case, then each verdict that is no plain PASS, worst first, in `limit` characters.
+
+    What is different in a case stands below its first verdict that says that something moved.
+    """
     lines = [f"## {_title(document)}", "", "| package | stable | bump | commits |", "| --- | --- | --- | --- |"]
     for one in document["changes"]:
         versions = [one[side]["version"] if one[side] else "-" for side in ("old", "new")]
@@ -56,13 +83,32 @@ def markdown(document: Mapping[str, Any], *, limit: int = rendering.MAX_CHARACTE
     lines += rendering.fitted(rows, limit=(limit - len("\n".join(lines))) // 2, what="case")
     told = [one for one in document["verdicts"] if one["outcome"] != Outcome.PASS or one["claim"] == "latency"]
     passed = len(document["verdicts"]) - len(told)
-    said = [
-        f"- **{one['outcome']}** {_plain(one['case_key'])} {_plain(one['claim'])}: {_plain(one['sentence'])}"
-        for one in told
-    ]
+    said = _sentences(told, document["cases"])
     last = f"- {passed} {'other ' if told else ''}verdicts are PASS"
     lines += ["", *rendering.fitted(said, limit=limit - len("\n".join([*lines, last])), what="verdict"), last]
     return "\n".join(lines) + "\n"
+
+
+def _sentences(told: Sequence[Mapping[str, Any]], cases: Mapping[str, Any]) -> list[str]:
+    """An entry of the list for each verdict."""
+    explained: set[str] = set()
+    said = []
+    for one in told:
+        key, moved = one["case_key"], one["claim"] in explain.CLAIMS and one["outcome"] in explain.MOVED
+        lines = cases[key]["explanation"] if moved and key in cases and key not in explained else ()
+        if moved:
+            explained.add(key)
+        head = f"- **{one['outcome']}** {_plain(key)} {_plain(one['claim'])}: {_plain(one['sentence'])}"
+        said.append("\n".join([head, *_below(lines)]))
+    return said
+
+
+def _below(lines: Sequence[str]) -> list[str]:
+    """What is different in a case, cut: one case's kernels must not crowd out the next one's verdict."""
+    shown = [f"  - {_plain(line)}" for line in lines]
+    kept = [line for line, end in zip(shown, itertools.accumulate(map(len, shown)), strict=True) if end <= _EXPLANATION]
+    left_out = [f"  - {len(shown) - len(kept)} more lines stand in {VERDICT}"] if len(kept) < len(shown) else []
+    return [*kept, *left_out]
 
 
 def _worst_first(document: Mapping[str, Any]) -> list[str]:
@@ -80,11 +126,8 @@ def _case_row(name: str, case: Mapping[str, Any]) -> str:
 
 def _title(document: Mapping[str, Any]) -> str:
     moved = [f"{one['package']} {one['new']['version']}" for one in document["changes"]]
-    said = {0: "green", 1: "red"}.get(
-        document["exit_status"], f"not judged, pytest ended with exit status {document['exit_status']}"
-    )
     worst = f" ({document['outcome']})" if document["outcome"] else ""
-    return _plain(f"{', '.join(moved)} against the stable pins: {said}{worst}")
+    return _plain(f"{', '.join(moved)} against the stable pins: {result(document)}{worst}")
 
 
 def _name(document: Mapping[str, Any]) -> str | None:
@@ -102,6 +145,7 @@ def _case(document: Mapping[str, Any]) -> dict[str, Any]:
         "memory_ratio": arms.ratio("memory", document),
         "environment": document["run"]["environment"],
         "stable_environment": other.get("environment"),
+        "explanation": list(document.get("explanation") or ()),
     }
 
 
@@ -117,6 +161,4 @@ def _row(*cells: str) -> str:
 def _plain(text: str) -> str:
     """`text` as Markdown shows it: what a run says makes no table, markup, mention or link of its own."""
     shown = "".join(character if character.isprintable() else "?" for character in text)
-    for character in "\\`*_[]<>|#@!":
-        shown = shown.replace(character, f"&#{ord(character)};")
-    return shown
+    return shown.translate({ord(character): f"&#{ord(character)};" for character in "&\\`*_[]<>|#@!"})

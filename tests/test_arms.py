@@ -1,0 +1,140 @@
+"""How a run is read as a step of a bisect, and which arguments of pytest it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from speedgate import arms
+from speedgate.bisection import Step
+
+
+def document(
+    *verdicts: tuple[str, str], log_ratios: tuple[float, ...] = (0.0,), peak_bytes: int = 100
+) -> dict[str, Any]:
+    """What a session leaves of one case."""
+
+    def side(peak: int) -> Mapping[str, Any]:
+        return {"processes": [{"seconds": [1.0], "peak_bytes": [peak, 1]}]}
+
+    return {
+        "run": side(peak_bytes),
+        "against": {"log_ratios": list(log_ratios), "other": side(100)},
+        "verdicts": [
+            {"case_key": "a/b/c", "claim": claim, "outcome": outcome, "sentence": "why"} for claim, outcome in verdicts
+        ],
+    }
+
+
+@pytest.mark.parametrize(
+    ("metric", "verdicts", "expected"),
+    [
+        ("latency", [("latency", "PASS")], Step.GOOD),
+        ("latency", [("latency", "FASTER"), ("recipe", "NOT_APPLIED")], Step.GOOD),
+        ("latency", [("latency", "SLOWER")], Step.BAD),
+        ("latency", [("latency", "SLOWER"), ("worker", "INVALID")], Step.BAD),
+        ("latency", [("latency", "UNDECIDED")], Step.SKIP),
+        ("latency", [("latency", "PASS"), ("worker", "INVALID")], Step.SKIP),
+        ("latency", [("measurement", "INVALID")], Step.SKIP),
+        ("latency", [("memory", "BIGGER")], Step.SKIP),
+        ("latency", [], Step.SKIP),
+        ("memory", [("memory", "BIGGER")], Step.BAD),
+        ("memory", [("memory", "SMALLER")], Step.GOOD),
+        ("parity", [("parity", "PASS"), ("same picture", "DIFFERENT")], Step.BAD),
+        ("structure", [("recipe", "PASS"), ("same structure", "NOT_APPLIED")], Step.BAD),
+        ("structure", [("recipe", "PASS"), ("parity", "DIFFERENT")], Step.GOOD),
+    ],
+)
+def test_a_run_is_good_bad_or_says_nothing(metric: str, verdicts: list[tuple[str, str]], expected: Step) -> None:
+    """A red verdict of the metric is bad, a crash or a verdict that was not reached is a skip, and others do not matter."""
+    assert arms.judge(metric, [document(*verdicts)]).step is expected
+
+
+def test_no_case_at_all_says_nothing() -> None:
+    """A run that left nothing is no good one."""
+    assert arms.judge("latency", []).reason == "no verdict on its latency"
+
+
+def test_the_worst_case_speaks_for_a_step() -> None:
+    """Of several red cases the slowest; memory is the median over processes of their peaks."""
+    slow = document(("latency", "SLOWER"), log_ratios=(0.1, 0.1))
+    slower = document(("latency", "SLOWER"), log_ratios=(0.2, 0.4))
+
+    assert arms.judge("latency", [slow, slower, document(("latency", "PASS"))]).ratio == pytest.approx(
+        1.34986, abs=1e-5
+    )
+    assert arms.judge("memory", [document(("memory", "BIGGER"), peak_bytes=125)]).ratio == 1.25
+    assert arms.ratio("memory", {"run": None, "verdicts": []}) is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--stage=fp32"], ["--stage=fp32", "-k", "test_latency"]),
+        (["-k", "not int8", "-x"], ["-x", "-k", "(test_latency) and (not int8)"]),
+        (["-kint8"], ["-k", "(test_latency) and (int8)"]),
+    ],
+)
+def test_only_the_tests_of_the_metric_are_run(arguments: list[str], expected: list[str]) -> None:
+    """And of those, what `-k` leaves."""
+    assert arms.for_metric("latency", arguments) == expected
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--results=x"], ["-x", "--results", "x"], ["--against", "python"], ["--against-rootdir=."], ["--collect-only"],
+        ["--co"], ["--collectonly"], ["--shard=1/2"], ["--gate=report"], ["--gate", "record"], ["@file"],
+    ],
+)  # fmt: skip
+def test_what_takes_the_judgement_away_is_refused(arguments: list[str]) -> None:
+    """In both forms, and by name."""
+    name = arguments[-1] if arguments[-1].startswith("@") else next(a for a in arguments if a.startswith("--"))
+
+    with pytest.raises(ValueError, match=f"^{name.partition('=')[0]}.* after `--`: "):
+        arms.check(arguments)
+
+
+def test_other_arguments_are_pytests_own_matter() -> None:
+    """What narrows, tightens or reports is taken."""
+    arms.check(["--history", "--report", "page.html", "--gate=enforce", "-k", "not int8", "--skip-latency"])
+
+
+def test_pytest_takes_no_abbreviation(pytester: pytest.Pytester) -> None:
+    """Else half of a name would do what the whole one is refused for."""
+    assert pytester.runpytest_subprocess("--collect-onl").ret == pytest.ExitCode.USAGE_ERROR
+    assert pytester.runpytest_subprocess("--junit-xm=x").ret == pytest.ExitCode.USAGE_ERROR
+
+
+@pytest.mark.parametrize(
+    ("status", "said", "blameless"),
+    [
+        (4, "ERROR: usage: pytest [options]\npytest: error: unrecognized arguments: --stag", True),
+        (4, "ERROR: --history: cannot be reached", True),
+        (4, "ImportError while loading conftest '/x/conftest.py'.", False),
+        (3, "INTERNALERROR> KeyError: 'x'", True),
+        (3, "INTERNALERROR> ImportError: undefined symbol: stub", False),
+        (5, "no tests ran in 0.01s", True),
+        (2, "Interrupted: 1 error during collection", False),
+        (-11, "", False),
+    ],
+)
+def test_a_version_is_not_blamed_for_a_mistake(tmp_path: Path, status: int, said: str, blameless: bool) -> None:
+    """What pytest ends with for every version is no skip of one; a version that cannot be imported is."""
+    (tmp_path / "log").write_text(said)
+
+    assert arms.blameless(tmp_path / "log", status=status) is blameless
+
+
+def test_each_metric_has_its_tests_in_the_suite() -> None:
+    """The names in `-k` are those of tests that there are, and every metric is on the command line."""
+    from speedgate.cli_bumps import METRICS
+
+    bench = "".join(path.read_text(encoding="utf-8") for path in Path("bench").glob("test_*.py"))
+    names = [name for metric in arms.METRICS.values() for name in metric.tests.split(" or ")]
+
+    assert [name for name in names if f"def {name}" not in bench] == []
+    assert tuple(arms.METRICS) == METRICS
