@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from speedgate import cache_files, cache_verbs, compile_cache
@@ -123,3 +125,52 @@ def test_nothing_to_carry_is_one_line(capsys, options, arguments):
     """An empty folder and a missing file end with status 2."""
     assert main(["cache", *arguments, *options]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_file_of_somebody_else_is_not_replaced(tmp_path, capsys, options):
+    """What no export has made stays as it is, whole or in parts; an earlier export is replaced."""
+    leave(tmp_path / "caches" / KEY, CASE)
+    notes, part = tmp_path / "notes.txt", tmp_path / "c.zip.1-of-1"
+    for path in (notes, part):
+        path.write_text("mine")
+
+    for target in (notes, tmp_path / "c.zip"):
+        assert main(["cache", "export", str(target), "--max-file-mb", "1", *options]) == 2
+        assert "not replaced; name another file" in capsys.readouterr().err
+    assert notes.read_text() == part.read_text() == "mine"
+    assert [main(["cache", "export", str(tmp_path / "d.zip"), *options]) for _ in range(2)] == [0, 0]
+
+
+def test_an_export_makes_no_folders(tmp_path, capsys, options):
+    """A mistyped folder is one line, and not made."""
+    leave(tmp_path / "caches" / KEY, CASE)
+
+    assert main(["cache", "export", str(tmp_path / "ouput" / "c.zip"), *options]) == 2
+    assert "ouput is no folder; make it first" in capsys.readouterr().err
+    assert not (tmp_path / "ouput").exists()
+
+
+def test_a_system_error_names_its_file(tmp_path, capsys, options):
+    """A folder in which nothing can be written is its name and the reason, without the system's number."""
+    leave(tmp_path / "caches" / KEY, CASE)
+
+    assert main(["cache", "export", "/proc/c.zip", *options]) == 2
+    assert re.fullmatch(r"speedgate: /proc/\S+: No such file or directory\n", capsys.readouterr().err)
+
+
+def test_a_folder_is_imported_by_its_exports(tmp_path, capsys, options):
+    """What an export into a folder made is taken, parts included, and nothing else; a folder without any is one line."""
+    for key in (CASE, OTHER):
+        leave(tmp_path / "caches" / KEY, key)
+    out = tmp_path / "out"
+    out.mkdir()
+    assert main(["cache", "export", str(out), "--max-file-mb", "0.001", *options]) == 0
+    (out / "photos.zip").write_text("mine")
+    capsys.readouterr()
+
+    assert main(["cache", "import", str(out), *options]) == 0
+    assert sorted(path.name for path in (tmp_path / "caches" / KEY / "imported").iterdir()) == [
+        "sdxl__compile__1024px-30steps-b1.zip", "sdxl__int8__1024px-30steps-b1.zip",
+    ]  # fmt: skip
+    assert main(["cache", "import", str(tmp_path), *options]) == 2
+    assert "holds no file that an export into a folder makes" in capsys.readouterr().err

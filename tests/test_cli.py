@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +14,7 @@ import speedgate
 from speedgate import published
 from speedgate.cli import main, printable
 from speedgate.records import write_json
+from tests.artifacts import SESSION, encoded, result
 from tests.baseline_samples import BF16, INT8, KEY, make_document, make_run, obtain, store
 
 CSV = Path(__file__).parent.parent / "baselines" / "published" / "ladder_a100.csv"
@@ -202,3 +204,65 @@ def test_the_command_starts_without_heavy_imports() -> None:
 
     assert "import-published" in done.stdout
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def command(*arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
+    """`python -m speedgate`, in a process of its own."""
+    environment = {**os.environ, "PYTHONPATH": str(Path(speedgate.__file__).parents[1])}
+    return subprocess.run(
+        [sys.executable, "-m", "speedgate", *map(str, arguments)],
+        env=environment, stderr=subprocess.PIPE, text=True, check=False, **options,
+    )  # fmt: skip
+
+
+def test_the_module_is_the_command() -> None:
+    """`python -m speedgate` does what the script does, where that is not on the path."""
+    assert command("baselines", cwd=Path(__file__).parents[1], stdout=subprocess.PIPE).returncode == 0
+
+
+def test_output_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    """A full device and a reader that is gone end with status 2 and a line, not with Python's own words."""
+    (tmp_path / "case.json").write_bytes(encoded(result()))
+    read, write = os.pipe()
+    os.close(read)
+
+    with Path("/dev/full").open("w") as full, os.fdopen(write, "w") as gone:
+        said = [command("summary", tmp_path, stdout=stream) for stream in (full, gone)]
+
+    assert [one.stderr for one in said] == [
+        "speedgate: the output: No space left on device\n", "speedgate: the output: Broken pipe\n",
+    ]  # fmt: skip
+    assert [one.returncode for one in said] == [2, 2]
+
+
+@pytest.mark.parametrize("out", [".", "missing/summary.md", "/dev/full"])
+def test_a_summary_that_cannot_be_written_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], out: str
+) -> None:
+    """Neither the number nor the class of the system's error is shown, and what to do is."""
+    (tmp_path / "case.json").write_bytes(encoded(result()))
+
+    said = fails(capsys, "summary", tmp_path, "--out", tmp_path / out)
+
+    assert "name a file that can be written" in said
+    assert "Errno" not in said
+
+
+def test_folders_that_were_not_read_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A run in a folder of the user's own naming is not silently left out of the summary of all runs."""
+    for folder in (SESSION, "mine", "environments"):
+        (tmp_path / folder).mkdir()
+    for name in (f"{SESSION}/a__b__c.json", "mine/a__b__c.json"):
+        (tmp_path / name).write_bytes(encoded(result()))
+
+    assert main(["summary", str(tmp_path)]) == 0
+
+    assert capsys.readouterr().err == "speedgate: not read, for it is not named like a run: mine\n"
+    (tmp_path / SESSION / "a__b__c.json").unlink()
+    assert main(["summary", str(tmp_path)]) == 2
+    assert f"or name one that was not read ({tmp_path / 'mine'})" in capsys.readouterr().err
+
+
+def test_an_empty_folder_is_named_with_the_next_step(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The line says where nothing was found and what makes results."""
+    assert f"{tmp_path}: holds no result of a case: run pytest bench first" in fails(capsys, "summary", tmp_path)

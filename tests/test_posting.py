@@ -112,8 +112,8 @@ def test_a_run_of_another_kind_is_refused(
         (b"no zip", "not a readable zip file"),
         (archive({"../x.json": b"{}"}), "leads out of the archive"),
         (archive({NAME: b"<html>"}), "not JSON"),
-        (archive({NAME: bytes(100 * 2**20)}), "more than 2 MiB"),
-        (bytes(11 * 2**20), "more than 10485760"),
+        (archive({NAME: bytes(100 * 2**20)}), "more than 4 MiB"),
+        (bytes(65 * 2**20), "more than 67108864"),
         (None, "The run left no results."),
     ],
 )

@@ -26,6 +26,7 @@ def fake() -> Iterator[FakeGitHub]:
 
 
 BUMP = f"bump/{SESSION}"
+DESCRIBED = result(run=None, verdicts=[result()["verdicts"][0] | {"claim": "recipe"}])
 
 
 def nightly_artifact(*, green: Any, outcome: str = "PASS") -> bytes:
@@ -98,6 +99,7 @@ def test_a_green_night_moves_the_pin_that_was_handed_over(fake: FakeGitHub, tmp_
         archive({NAME: encoded(result())}),
         archive({f"{BUMP}/verdict.json": b'{"green": true}'}),
         archive({NAME: encoded(result()), f"{BUMP}/verdict.json": b"[]"}),
+        archive({f"{BUMP}/case.json": encoded(DESCRIBED), f"{BUMP}/verdict.json": b'{"green": true}'}),
     ],
 )
 def test_without_a_green_verdict_nothing_is_moved(fake: FakeGitHub, tmp_path: Path, artifact: bytes | None) -> None:

@@ -140,6 +140,36 @@ def test_the_worst_stands_first() -> None:
     assert re.findall(r"^- \*\*([A-Z_]+)", text, re.MULTILINE) == ["NOT_APPLIED", "SLOWER"]
 
 
+def described(case_key: str, *, outcome: str = "PASS") -> bytes:
+    """The result of a case that was described and never built."""
+    one = {"case_key": case_key, "claim": "recipe", "outcome": outcome, "sentence": "graphs: 2, expected 1"}
+    return encoded(result(run=None, verdicts=[one]))
+
+
+def test_what_was_only_described_stands_apart() -> None:
+    """A case that was never built is no PASS among the measured ones, and a red one is red in full."""
+    files = {"a.json": described("sdxl/bf16/w"), "b.json": described("sdxl/int8/w", outcome="NOT_APPLIED")}
+
+    text = render({**files, NAME: encoded(result())})
+
+    assert text.startswith("**1 NOT_APPLIED, 1 PASS** on ")
+    assert f"\nstructure only: 1 case holds, on the meta device: {escaped('sdxl/bf16/w')}\n" in text
+    assert text.count("**PASS** | ") == 1
+    assert f"- **NOT_APPLIED** {escaped('sdxl/int8/w')}" in text
+
+
+def test_a_run_that_built_nothing_says_so() -> None:
+    """Descriptions alone have no table and no PASS, however many there are."""
+    text = render({f"{i}.json": described(f"sdxl/{i}/{'w' * 150}") for i in range(500)})
+
+    assert text.startswith("**nothing was built** on ")
+    assert "structure only: 500 cases hold, on the meta device: " in text
+    assert re.search(r", \d+ more\n", text)
+    assert "PASS" not in text
+    assert "|" not in text
+    assert len(text) < MAX_CHARACTERS / 5
+
+
 def test_figures_are_shown() -> None:
     """Latency, processes, SSIM and peak of a measured case stand in its row."""
     run = result()["run"] | {"parity": {"ssim": 0.99651}}

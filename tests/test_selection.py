@@ -127,6 +127,8 @@ def test_nothing_left_is_no_pass(suite, arguments, said):
     everything = result.stdout.str() + result.stderr.str()
     assert said in everything
     assert "--suite throughput has: " in everything
+    assert everything.count("nothing is left to measure") == 1
+    assert "Exit" not in everything
     assert not (suite.path / "builds.log").exists()
 
 

@@ -32,6 +32,8 @@ def suite(pytester):
         (["--weights=nowhere"], "*--weights nowhere: no model_index.json*--weights synthetic*"),
         (["--weights=hub"], "*--weights hub: the hub has the full size only*--weights synthetic*"),
         (["--results=conftest.py/below"], "*--results conftest.py/below: *name a folder*"),
+        (["--results=/proc"], "*--results /proc: *name a folder*"),
+        (["--weights="], "*--weights: expected hub, synthetic or a folder*"),
         (["--images=conftest.py"], "*--images conftest.py: *name a folder*"),
         (["--processes=0"], "*--processes*"),
         (["--gate=strict"], "*--gate*invalid choice*"),
@@ -90,6 +92,32 @@ def test_a_broken_baseline_is_an_error_and_stays_as_it_is(suite, text):
     result.stderr.fnmatch_lines(["*0001_recorded.json*"])
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     assert path.read_text() == text
+
+
+def test_a_checkout_that_cannot_be_written_is_said_up_front(suite):
+    """The default folder of the results is tried before anything is built, and the line names the option."""
+    (suite.path / ".speedgate").write_text("")
+    arguments = [argument for argument in suite.arguments("--stage=fp32") if not argument.startswith("--results")]
+
+    result = suite.pytester.runpytest_subprocess(*arguments)
+
+    result.stderr.fnmatch_lines(["*--results DIR: its default *.speedgate/*: *name a folder that can be written*"])
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert not (suite.path / "builds.log").exists()
+
+
+@pytest.mark.parametrize("argument", ["--help", "--collect-only", "--version", "-VV"])
+def test_a_look_around_makes_no_folder(suite, argument):
+    """Neither a folder of baselines nor one of results is left by what measures nothing."""
+    (suite.path / "baselines").mkdir()
+    (suite.path / ".speedgate").write_text("")  # nothing could be made below it
+    arguments = [one for one in suite.arguments(argument) if not one.startswith("--results")]
+
+    result = suite.pytester.runpytest_subprocess(*arguments)
+
+    assert result.ret == 0
+    assert list((suite.path / "baselines").iterdir()) == []
+    assert not (suite.path / ".benchmarks").exists()
 
 
 def test_xdist_is_refused(suite, monkeypatch):

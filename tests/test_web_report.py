@@ -126,6 +126,58 @@ def test_a_lost_case_is_shown(tmp_path):
     assert 'id="ladder"' not in document
 
 
+def test_what_was_only_described_stands_apart():
+    """A case that was never built is neither counted nor listed among those that were; a red one is."""
+    found = {
+        name: Verdict(case_key=f"sdxl/{name}/w", claim="recipe", outcome=outcome, sentence="s")
+        for name, outcome in (("holds", Outcome.PASS), ("red", Outcome.NOT_APPLIED))
+    }
+    entries = [view.Entry(case_key=one.case_key, run=None, verdicts=(one,)) for one in found.values()]
+
+    document = report.document(make_report(make_entry("int8"), *entries))
+
+    assert "2 cases: 1 NOT_APPLIED, 1 PASS; structure only: 1 case holds, on the meta device" in document
+    assert 'scope="row">sdxl/red/w' in document
+    assert 'scope="row">sdxl/holds/w' not in document
+    assert "on the meta device sdxl/holds/w" in part(document, "cases")
+
+
+OPERATIONS = {
+    "operations": {
+        "unet": {"flops": {"mm": 3 * 10**12, "bmm": 10**12}, "bytes_read": 1},
+        "vae": {"flops": {"mm": 10**12}},
+    }
+}
+CEILINGS = {"floors_s": {"unet": 0.02, "vae": 0.0051}, "floor_s": 0.0251, "share": 0.42}
+
+
+def test_operations_are_shown_once_a_workload():
+    """Where no ceiling is known each component's operations stand once, whatever the stage, and no column of floors."""
+    entries = [make_entry(stage, roofline=OPERATIONS) for stage in ("fp32", "bf16")]
+
+    shown = part(report.document(make_report(*entries)), "roofline")
+
+    assert shown.endswith(
+        "component TFLOP sdxl 1024px-30steps-b1 unet 4 sdxl 1024px-30steps-b1 vae 1 sdxl 1024px-30steps-b1 image 5"
+    )
+
+
+def test_floors_and_shares_are_shown_of_each_case():
+    """Where ceilings are known each case has its floors and the share that it reaches."""
+    shown = part(report.document(make_report(make_entry("int8", roofline=OPERATIONS | CEILINGS))), "roofline")
+
+    assert "unet 4 0.02 s - " in shown
+    assert "image 5 0.0251 s 42%" in shown
+
+
+@pytest.mark.parametrize(
+    "odd", [{"operations": 1}, {"operations": {"unet": []}}, {"operations": {"u": {"flops": {"mm": 10**400}}}}]
+)
+def test_odd_operations_do_not_lose_the_report(odd):
+    """What a stranger's result says of operations may be anything JSON can say."""
+    assert "image" in part(report.document(make_report(make_entry("int8", roofline=odd | {"share": "x"}))), "roofline")
+
+
 def test_a_folder_becomes_a_report(tmp_path, capsys):
     """`speedgate report` writes what results and baselines say, cases in the order of their stages."""
     store(tmp_path / "baselines", "0002_recorded.json", make_run(INT8))

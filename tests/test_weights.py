@@ -1,5 +1,6 @@
 """Weights: a seed that gives the same pipeline twice, a folder that gives it back, and the ways out where there are none."""
 
+import json
 from types import SimpleNamespace
 
 import numpy as np
@@ -85,6 +86,101 @@ def test_an_unreachable_hub_is_one_line_with_the_ways_out(monkeypatch, tmp_path)
     assert "\n" not in str(error.value)
 
 
+def test_without_a_network_nothing_is_tried_again(monkeypatch, tmp_path, caplog):
+    """A hub that does not answer is asked once, in silence, and the one line says why."""
+    import time
+
+    import huggingface_hub.constants
+
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    started_s = time.monotonic()
+
+    with pytest.raises(
+        WeightsError, match=r"cannot load .*: the hub cannot be reached \(.*\), and no complete copy is cached;"
+    ):
+        resolve("hub", SDXL)
+
+    assert time.monotonic() - started_s < 10  # five tries take 23 s
+    assert not caplog.records
+
+
+def test_a_copy_in_the_cache_needs_no_network(monkeypatch, tmp_path):
+    """Where the hub cannot be reached, what was downloaded before is taken."""
+    import huggingface_hub
+
+    def unreachable(*_, **__):
+        raise RuntimeError("[Errno -2] Name or service not known")
+
+    def cached(name, *, local_files_only, **_):
+        assert local_files_only
+        return str(tmp_path / name)
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "repo_info", unreachable)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", cached)
+
+    assert resolve("hub", SDXL).source == "hub"
+
+
+def index_of(path, **changes):
+    """A folder as `save_pretrained` leaves that of SDXL, without what is in its components, and its index changed."""
+    index = {
+        "_class_name": "StableDiffusionXLPipeline",
+        "force_zeros_for_empty_prompt": True,
+        "feature_extractor": [None, None],
+    }
+    index |= {
+        name: ["diffusers", "X"] for name in ("unet", "vae", "text_encoder", "text_encoder_2", "scheduler")
+    } | changes
+    for name, value in index.items():
+        if isinstance(value, list) and value != [None, None]:
+            (path / name).mkdir()
+    (path / "model_index.json").write_text(json.dumps(index))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"_class_name": "FluxPipeline"}, "holds 'FluxPipeline', sdxl takes StableDiffusionXLPipeline"),
+        ({"_class_name": ["\x1b[2J"]}, r"holds \['\\x1b"),
+        ({"unet": [None, None]}, "lacks 'unet'"),
+    ],
+)
+def test_a_folder_of_another_pipeline_is_refused_up_front(tmp_path, changes, said):
+    """One line says what was expected and found, before a worker is started."""
+    with pytest.raises(WeightsError, match=said) as error:
+        resolve(str(index_of(tmp_path, **changes)), SDXL)
+
+    assert "--weights synthetic" in str(error.value)
+
+
+def test_a_folder_without_one_of_its_parts_is_refused_up_front(tmp_path):
+    """Each component that the index names has a folder."""
+    (index_of(tmp_path) / "text_encoder_2").rmdir()
+
+    with pytest.raises(WeightsError, match="lacks 'text_encoder_2'"):
+        resolve(str(tmp_path), SDXL)
+
+
+@pytest.mark.parametrize("text", ['{"_class_name": ', "[]", "\udcff", "[" * 100_000])
+def test_a_broken_index_is_one_line(tmp_path, text):
+    """What is no JSON object is refused as what it is."""
+    (tmp_path / "model_index.json").write_text(text, errors="surrogateescape")
+
+    with pytest.raises(WeightsError, match=r"cannot be read as JSON|holds None") as error:
+        resolve(str(tmp_path), SDXL)
+
+    assert "\n" not in str(error.value)
+
+
+def test_image_to_image_takes_the_weights_of_text_to_image(tmp_path):
+    """Both load the same repository of the hub, so a folder of either does."""
+    folder = index_of(tmp_path, _class_name="StableDiffusionPipeline")
+
+    assert resolve(str(folder), pipelines()["sd15-img2img"]).source == "folder"
+
+
 def test_a_gated_repository_is_one_line_with_its_licence(monkeypatch):
     """Where the hub asks for a licence to be accepted, the message says where and how, and the ways out."""
     import huggingface_hub
@@ -95,6 +191,7 @@ def test_a_gated_repository_is_one_line_with_its_licence(monkeypatch):
         raise GatedRepoError(f"403: {name}\nAccess is restricted.", response=response)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
+    monkeypatch.setattr(huggingface_hub.HfApi, "repo_info", lambda *_, **__: None)
 
     with pytest.raises(WeightsError, match=r"IF-I-M-v1\.0 is gated.*/DeepFloyd/IF-I-M-v1\.0.*hf auth login") as error:
         resolve("hub", pipelines()["deepfloyd-if"])
@@ -111,11 +208,13 @@ def test_the_hub_is_asked_for_pinned_commits_and_safetensors_only(monkeypatch, t
 
     asked = []
 
-    def download(name, *, revision, allow_patterns):
+    def download(name, *, revision, allow_patterns, local_files_only):
+        assert not local_files_only
         asked.append((name, revision, allow_patterns))
         return str(tmp_path / revision)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    monkeypatch.setattr(huggingface_hub.HfApi, "repo_info", lambda *_, **__: None)
     weights = resolve("hub", SDXL)
 
     assert weights.revisions == {name: revision for name, revision, _ in asked}

@@ -27,7 +27,9 @@ def add(commands: Any, *, command: Callable[[argparse.Namespace], list[str]]) ->
     )
     exporting.set_defaults(act=_export)
     importing = verbs.add_parser("import", help="let the next start of each case load it", epilog=TRUST)
-    importing.add_argument("files", nargs="+", type=Path, metavar="FILE", help="exported by the same build and GPU key")
+    importing.add_argument(
+        "files", nargs="+", type=Path, metavar="FILE", help="exported by the same build and GPU key, or their folder"
+    )
     importing.set_defaults(act=_import)
     for verb in (exporting, importing):
         verb.add_argument(
@@ -52,7 +54,8 @@ def _export(options: argparse.Namespace) -> list[str]:
 
 def _import(options: argparse.Namespace) -> list[str]:
     here = _here(options.device)
-    with parts.joined(options.files) as paths:
+    named = [file for path in options.files for file in (compile_cache.exported(path) if path.is_dir() else [path])]
+    with parts.joined(named) as paths:
         files = [compile_cache.import_from(path, folder=options.folder, here=here) for path in paths]
         said = [line for file in files for line in _says(file)]
     return [*said, "the next start of each case loads it, before it compiles"]

@@ -6,7 +6,9 @@ Needs no GPU and, but for the caches, no torch.
 from __future__ import annotations
 
 import argparse
+import errno
 import functools
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -41,10 +43,31 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         errors: list[str] = options.command(options)
     except (ValueError, OSError) as error:
-        errors = [str(error)]
+        errors = [_said(error)]
+    if (unwritten := _unwritten()) and unwritten not in errors:
+        errors = [*errors, unwritten]
     for line in errors:
         print("speedgate:", printable(line), file=sys.stderr)
     return 2 if errors else 0
+
+
+def _said(error: Exception) -> str:
+    """The error in our words: the number and the class of the system's are for programmers."""
+    if not isinstance(error, OSError) or error.strerror is None:
+        return str(error)
+    place = error.filename or ("the output" if error.errno in (errno.EPIPE, errno.ENOSPC) else None)
+    return f"{place}: {error.strerror}" if place else error.strerror
+
+
+def _unwritten() -> str | None:
+    """Why what was printed did not reach its reader; None if it did."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        # https://docs.python.org/3/library/signal.html#note-on-sigpipe: when it ends, Python would try again, and say so its way.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _said(error)
+    return None
 
 
 def printable(text: str) -> str:

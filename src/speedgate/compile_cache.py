@@ -8,11 +8,12 @@ starts that load are figures of their own, and those after them are warm.
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from speedgate import cache_files
+from speedgate import cache_files, parts
 from speedgate.baselines import check_key
 from speedgate.cache_files import SUFFIX, CacheFile, Content, Origin
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 FOLDER = Path(".speedgate") / "compile-cache"
 IMPORTED = "imported"
+_EXPORTED = re.compile(rf"[a-z0-9][a-z0-9._-]*(__[a-z0-9][a-z0-9._-]*){{2}}{re.escape(SUFFIX)}(\.[0-9]+-of-[0-9]+)?")
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -94,8 +96,11 @@ class CaseCache:
 def export_to(target: Path, *, folder: Path, here: Origin) -> tuple[list[CacheFile], list[str]]:
     """Pack what is kept of this machine and build into the file `target`, or a file a case where it is a folder.
 
-    Returns the files, and of each kept case that was left out why. A `ValueError` where nothing is left.
+    Returns the files, and of each kept case that was left out why. A `ValueError` where nothing is left, where the target's
+    folder is not there, and where a file that is no compile cache of ours would be replaced.
     """
+    if not target.parent.is_dir():
+        raise ValueError(f"{target}: {target.parent} is no folder; make it first, or name a file in one that is there")
     kept: dict[str, CacheFile] = {}
     left_out = []
     for path in _files(folder / check_key(here.gpu_key)):
@@ -109,10 +114,36 @@ def export_to(target: Path, *, folder: Path, here: Origin) -> tuple[list[CacheFi
         raise ValueError(
             f"{folder}: holds nothing compiled by this build on {here.gpu_key}{why}: run pytest bench/ first"
         )
-    if not target.is_dir():
-        return [cache_files.write(target, origin=here, contents=_contents(kept.values()))], left_out
-    files = [cache_files.write(target / name, origin=here, contents=_contents([kept[name]])) for name in sorted(kept)]
-    return files, left_out
+    packed = {target / name: [kept[name]] for name in sorted(kept)} if target.is_dir() else {target: [*kept.values()]}
+    for path in packed:
+        _check_ours(path)
+    return [cache_files.write(path, origin=here, contents=_contents(packed[path])) for path in packed], left_out
+
+
+def exported(folder: Path) -> list[Path]:
+    """The files and parts that an export into the folder has made, by their names; a `ValueError` where there is none."""
+    found = [path for path in sorted(folder.iterdir()) if _EXPORTED.fullmatch(path.name)]
+    if not found:
+        raise ValueError(
+            f"{folder}: holds no file that an export into a folder makes (PIPELINE__STAGE__WORKLOAD{SUFFIX}); name the file"
+        )
+    return found
+
+
+def _check_ours(path: Path) -> None:
+    """A `ValueError` where a file would be replaced, or parts of one, that no export has made."""
+    for old in [path] if path.exists() else []:
+        try:
+            cache_files.read(old)
+        except ValueError as error:
+            raise ValueError(f"{error}: it is not replaced; name another file, or remove it") from error
+    try:
+        with parts.joined(siblings := parts.siblings(path)) as files:
+            for file in files:
+                cache_files.read(file)
+    except ValueError as error:
+        said = "not with its siblings a compile cache of speedgate: they are not replaced; name another file, or remove them"
+        raise ValueError(f"{siblings[0]}: {said}") from error
 
 
 def import_from(path: Path, *, folder: Path, here: Origin) -> CacheFile:

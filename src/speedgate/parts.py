@@ -23,9 +23,8 @@ def split(path: Path, *, most_bytes: int) -> list[Path]:
     if count > _MOST_PARTS:
         raise ValueError(f"{path}: {size} bytes are more than {_MOST_PARTS} parts of {most_bytes}; allow larger ones")
     parts = [path.with_name(f"{path.name}.{number}-of-{count}") for number in range(1, count + 1)] if count > 1 else []
-    for old in path.parent.iterdir():
-        if (found := _PART.fullmatch(old.name)) and found["whole"] == path.name:
-            old.unlink()
+    for old in siblings(path):
+        old.unlink()
     with path.open("rb") as stream:
         for part in parts:
             temporary = part.with_name(f".{part.name}.{os.getpid()}.part")
@@ -34,6 +33,12 @@ def split(path: Path, *, most_bytes: int) -> list[Path]:
     if parts:
         path.unlink()
     return parts or [path]
+
+
+def siblings(path: Path) -> list[Path]:
+    """The parts of earlier splits of a file that lie where it lies."""
+    found = [(_PART.fullmatch(old.name), old) for old in sorted(path.parent.iterdir())]
+    return [old for match, old in found if match and match["whole"] == path.name]
 
 
 @contextlib.contextmanager

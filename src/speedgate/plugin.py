@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import datetime
 import os
+import tempfile
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -72,9 +73,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def check_folder(option: str, folder: Path) -> None:
-    """Make the folder that an option names, or say in one line why it cannot be, before anything is built."""
+    """Make the folder that an option names, or say in one line why nothing can be written there, before anything is built."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
     except OSError as error:
         raise pytest.UsageError(f"{option} {folder}: {error.strerror}; name a folder that can be written") from error
 
@@ -105,14 +108,17 @@ def _point_storage(config: pytest.Config, session: Session) -> None:
     folder = session.baselines_root / session.machine.key
     if not hasattr(option, "benchmark_storage") or not folder.is_relative_to(Path.cwd()):
         return
-    if "--benchmark-storage" not in " ".join(config.invocation_params.args):
-        option.benchmark_storage = f"file://./{folder.relative_to(Path.cwd())}"
     if option.benchmark_compare is True:
         newest = baselines.latest(session.baselines_root, session.machine.key)
         if newest is not None:
             option.benchmark_compare = str(newest.relative_to(Path.cwd()))
         elif not any(folder.glob("*.json")):
             option.benchmark_compare = []  # nothing to read: our report says so case by case
+    if "--benchmark-storage" not in " ".join(config.invocation_params.args):
+        if not (option.benchmark_save or option.benchmark_autosave or option.benchmark_compare):
+            # pytest-benchmark makes the folder that it is given, for --help too: one that is there, where it is not used
+            folder = next(path for path in (folder, *folder.parents) if path.is_dir())
+        option.benchmark_storage = f"file://./{folder.relative_to(Path.cwd())}"
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -176,6 +182,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         return
     if getattr(session.config.option, "benchmark_cprofile", None):
         raise pytest.UsageError("--benchmark-cprofile profiles this process, but a case works in its worker")
+    if not session.config.getoption("results"):
+        check_folder("--results DIR: its default", state.results)
     try:
         if state.policy.mode is Mode.RECORD:
             session.config.stash[OPEN].enter_context(recording_lock(state.machine.key))

@@ -105,7 +105,7 @@ def pull(job: Job) -> str:
     if not re.fullmatch(r"\.github/pins/[\w.-]+", path):
         raise ValueError(f"PIN_PATH: expected a file in .github/pins, found {path!r}")
     files = _files(job, job.run_id)
-    if not isinstance(files, Mapping) or not untrusted.cases(files) or not untrusted.is_green(files):
+    if not isinstance(files, Mapping) or not untrusted.cases(files, built=True) or not untrusted.is_green(files):
         raise ValueError("the artifact holds no green verdict of measured cases: no pull request")
     head = f"No case was slower, bigger or different with the new nightly: {job.run_url}\n"
     body = f"{head}\n{nightly(files)}"

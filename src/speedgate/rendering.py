@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 from speedgate import untrusted
 from speedgate.explain import is_explained
-from speedgate.markdown import escaped
+from speedgate.markdown import escaped, log_line
 from speedgate.records import Outcome, Verdict
 from speedgate.untrusted import Case
 
@@ -29,11 +30,21 @@ def add_command(commands: Any) -> None:
 
 
 def _command(options: argparse.Namespace) -> list[str]:
-    text = render(untrusted.read_folder(options.folder))
+    files, skipped = untrusted.read_folder(options.folder), untrusted.skipped(options.folder)
+    if skipped:
+        names = ", ".join(skipped[:10])
+        print(f"speedgate: not read, for it is not named like a run: {log_line(names)}", file=sys.stderr)
+    if not untrusted.case_names(files):
+        named = f"one that was not read ({options.folder / skipped[0]})" if skipped else "a run's folder"
+        raise ValueError(f"{options.folder}: holds no result of a case: run pytest bench first, or name {named}")
+    text = render(files)
     if options.out is None:
         print(text, end="")
-    else:
+        return []
+    try:
         append(options.out, text)
+    except OSError as error:
+        raise ValueError(f"--out {options.out}: {error.strerror}; name a file that can be written") from error
     return []
 
 
@@ -48,12 +59,14 @@ def render(files: Mapping[str, bytes], *, limit: int = MAX_CHARACTERS) -> str:
 
     A `ValueError` where a file is not what `pytest bench` writes, or where there is no case at all.
     """
-    cases = sorted(untrusted.cases(files), key=lambda case: (_rank(case.outcome), case.case_key, case.session))
-    head = f"**{_counts(cases)}** on {', '.join(escaped(key) for key in sorted({c.gpu_key for c in cases})[:10])}\n"
+    found = sorted(untrusted.cases(files), key=lambda case: (_rank(case.outcome), case.case_key, case.session))
+    cases = [case for case in found if not case.is_structure_only]
+    head = f"**{_counts(cases)}** on {', '.join(escaped(key) for key in sorted({c.gpu_key for c in found})[:10])}\n"
+    head += _structure([case for case in found if case.is_structure_only], limit=limit // 10)
     rows = [_row(case) for case in cases]
     # The table may take two thirds: sentences say why, and a table without them says little.
     table, left_out = _within(rows, limit=(limit - len(head)) * 2 // 3 - sum(map(len, _TABLE)) - _MORE)
-    parts = [head, "", *_TABLE, *table, *_left_out(left_out, "case")]
+    parts = [head, "", *(_TABLE if rows else ()), *table, *_left_out(left_out, "case")]
     said = [_sentence(verdict, lines) for verdict, lines in _told(cases)]
     sentences, left_out = _within(said, limit=limit - len("\n".join(parts)) - _MORE)
     parts += ["", *sentences, *_left_out(left_out, "verdict")] if said else []
@@ -65,7 +78,21 @@ def render(files: Mapping[str, bytes], *, limit: int = MAX_CHARACTERS) -> str:
 def _counts(cases: Sequence[Case]) -> str:
     count = Counter(_NOT_JUDGED if case.outcome is None else case.outcome.value for case in cases)
     names = [outcome.value for outcome in Outcome]
-    return ", ".join(f"{count[name]} {name}" for name in (_NOT_JUDGED, *names) if count[name])
+    return ", ".join(f"{count[name]} {name}" for name in (_NOT_JUDGED, *names) if count[name]) or "nothing was built"
+
+
+def structure_only(count: int) -> str:
+    """What is said of so many cases that were described and never built."""
+    return f"structure only: {'1 case holds' if count == 1 else f'{count} cases hold'}, on the meta device"
+
+
+def _structure(cases: Sequence[Case], *, limit: int) -> str:
+    """A line that names what was only described, apart from what was built: it is no PASS of a measurement."""
+    if not cases:
+        return ""
+    shown, left_out = _within([escaped(case.case_key) for case in cases], limit=limit)
+    more = [f"{left_out} more"] if left_out else []
+    return f"\n{structure_only(len(cases))}: {', '.join([*shown, *more])}\n"
 
 
 def _rank(outcome: Outcome | None) -> int:

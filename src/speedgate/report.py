@@ -17,13 +17,16 @@ _HEADER = (
 
 
 def table(session: Session) -> list[str]:
-    """The section's lines: figures are rounded here and nowhere else."""
+    """The section's lines: figures are rounded here and nowhere else. A column with no figure of any case is left out."""
     rows = [_row(session, run) for run in session.runs.values()]
     rows += [_lost_row(session, key) for key in session.broken if key not in session.runs]
     if not rows:
         return []
-    widths = [max(len(row[column]) for row in [_HEADER, *rows]) for column in range(len(_HEADER))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in [_HEADER, *rows]]
+    columns = [
+        column for column in zip(_HEADER, *rows, strict=True) if set(column[1:]) != {"-"} or column[0] == "verdict"
+    ]
+    widths = [max(map(len, column)) for column in columns]
+    lines = ["  ".join(map(str.ljust, row, widths)) for row in zip(*columns, strict=True)]
     return [line.rstrip() for line in lines]
 
 
@@ -171,7 +174,7 @@ def _lost_row(session: Session, case_key: str) -> tuple[str, ...]:
 def _spread(medians_s: Sequence[float]) -> str:
     """Range of the process medians relative to the smallest; one process says nothing about it."""
     if len(medians_s) < 2:
-        return f"{len(medians_s)} proc."
+        return f"{len(medians_s)} proc." if medians_s else "-"
     return f"{max(medians_s) / min(medians_s) - 1:.1%} of {len(medians_s)}"
 
 

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from speedgate.records import Outcome, Run
-from speedgate.web import attribution, by_stage, gallery, page, starts
+from speedgate.rendering import structure_only
+from speedgate.web import attribution, by_stage, gallery, page, roofline, starts
 from speedgate.web.tables import TONES, Table, badge, table
 from speedgate.web.view import Entry, Report, mapping
 
@@ -30,6 +31,7 @@ def document(report: Report) -> str:
         "Memory": by_stage.memory(report),
         "Cold start": starts.cold_start(report),
         "Attribution": attribution.section(report),
+        "Roofline": roofline.section(report),
         "Environment": _environment(report),
         "Command and versions": _command(report),
     }
@@ -44,10 +46,18 @@ def document(report: Report) -> str:
 
 def counts(report: Report) -> str:
     """How many cases have which outcome, worst first."""
-    count = Counter(entry.outcome for entry in report.entries)
+    entries, described = _apart(report)
+    count = Counter(entry.outcome for entry in entries)
     said = [f"{count[outcome]} {outcome or 'not judged'}" for outcome in (None, *Outcome) if count[outcome]]
-    cases = "1 case" if len(report.entries) == 1 else f"{len(report.entries)} cases"
-    return f"{cases}: {', '.join(said)}"
+    cases = "1 case" if len(entries) == 1 else f"{len(entries)} cases"
+    shown = f"{cases}: {', '.join(said)}" if entries else "nothing was built"
+    return f"{shown}; {structure_only(len(described))}" if described else shown
+
+
+def _apart(report: Report) -> tuple[list[Entry], list[Entry]]:
+    """The cases that were built, lost or red, and those that were only described and hold."""
+    described = [entry for entry in report.entries if entry.is_structure_only]
+    return [entry for entry in report.entries if not entry.is_structure_only], described
 
 
 def _verdicts(report: Report) -> Markup:
@@ -65,14 +75,21 @@ def _verdicts(report: Report) -> Markup:
 
 
 def _cases(report: Report) -> Markup:
-    rows = [_case_row(entry) for entry in report.entries]
+    entries, described = _apart(report)
+    rows = [_case_row(entry) for entry in entries]
     numbers = frozenset({"latency", "it/s", "processes", "spread", "SSIM", "peak"})
     shown = Table(
         caption="Each case, rounded; the raw samples are in the results", columns=_CASES, rows=rows, numbers=numbers
     )
     targets = _targets(report)
     facts = [(targets[e.case_key], e.case_key, _facts(e.run)) for e in report.entries if e.run is not None]
-    return page.render("cases.html", table=table(shown), facts=facts)
+    return page.render(
+        "cases.html",
+        table=table(shown),
+        facts=facts,
+        described=[entry.case_key for entry in described],
+        structure=structure_only(len(described)),
+    )
 
 
 def _case_row(entry: Entry) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import math
 import platform
 import sys
 from collections.abc import Mapping
@@ -24,7 +23,8 @@ class Entry:
     """One case: what was measured (None where nothing was), how it was judged, and what is stored of it on this machine.
 
     `figures` are the stored ones by their source, the newest of each and the newest of all last. `other` is the other arm of a
-    live comparison; `explanation` says what changed where a verdict says that something did.
+    live comparison; `explanation` says what changed where a verdict says that something did; `roofline` is what
+    `speedgate.roofline` counted of it, as the results say.
     """
 
     case_key: str
@@ -34,10 +34,15 @@ class Entry:
     other: Run | None = None
     pictures: Pictures | None = None
     explanation: tuple[str, ...] = ()
+    roofline: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def outcome(self) -> Outcome | None:
         return worst(self.verdicts)
+
+    @property
+    def is_structure_only(self) -> bool:
+        return untrusted.is_structure_only(self.run, self.verdicts)
 
     @property
     def stage(self) -> str:
@@ -118,6 +123,7 @@ def _entry(case: untrusted.Case, stored: Mapping[str, Mapping[str, Baseline]], s
         other=_other(case),
         pictures=session.pictures.get(case.case_key) if session else None,
         explanation=tuple(map(str, case.document.get("explanation") or ())),
+        roofline=mapping(case.document.get("roofline")),
     )
 
 
@@ -138,11 +144,11 @@ def mapping(value: Any) -> dict[str, Any]:
 
 
 def numbers(value: Any) -> dict[str, float]:
-    """What a mapping says in finite numbers, zero or above."""
+    """What a mapping says in numbers that a float holds, zero or above."""
     return {
         str(name): float(one)
         for name, one in mapping(value).items()
-        if isinstance(one, int | float) and not isinstance(one, bool) and math.isfinite(one) and one >= 0
+        if isinstance(one, int | float) and not isinstance(one, bool) and 0 <= one <= sys.float_info.max
     }
 
 

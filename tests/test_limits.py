@@ -1,0 +1,81 @@
+"""What we refuse of a stranger's results must have room for the largest of our own."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+import zlib
+
+import pytest
+
+from fixtures.pipelines import SIZES
+from fixtures.suites import every_case
+from speedgate import untrusted
+from speedgate.components import Component
+from speedgate.loops import Loop
+from speedgate.options import MAX_PAIRS
+from speedgate.records import to_json, write_json
+from tests.artifacts import result
+from tests.baseline_samples import INT8, make_run
+
+ROUNDS = 100  # of 30 ms, to fill the 3 s of a process of a live comparison
+
+
+def live_run(loops, components, calls):
+    """A run of as many processes as a live comparison takes, with figures of as many digits as a clock gives."""
+    draw = random.Random(1)  # noqa: S311
+    own = make_run()
+
+    def seconds():
+        return tuple(draw.uniform(0.01, 0.05) for _ in range(ROUNDS))
+
+    processes = [
+        dataclasses.replace(
+            own.processes[0],
+            seconds=seconds(),
+            peak_bytes=tuple(draw.randrange(10**9, 10**10) for _ in range(ROUNDS)),
+            loops={f"loop{number}": Loop(iterations=30, seconds=seconds()) for number in range(loops)},
+            components={
+                f"component{number}": Component(seconds=seconds(), call_medians_s=seconds()[:calls])
+                for number in range(components)
+            },
+        )
+        for _ in range(MAX_PAIRS)
+    ]
+    return to_json(dataclasses.replace(own, processes=tuple(processes)))
+
+
+@pytest.fixture
+def live_result(tmp_path):
+    """The bytes of a live comparison's result, by how many loops and components its pipeline has."""
+
+    def written(**shape):
+        run = live_run(**shape)
+        against = {
+            "case_key": INT8,
+            "label": "other",
+            "other": run,
+            "turns": "rounds",
+            "log_ratios": [0.01] * MAX_PAIRS,
+        }
+        write_json(tmp_path / "case.json", result(run=run, against=against))
+        return (tmp_path / "case.json").read_bytes()
+
+    return written
+
+
+def test_a_live_comparison_of_every_case_is_read(live_result):
+    """All suites of all pipelines of one size, each with all its pairs, fit as files, together and as an archive."""
+    data = live_result(loops=1, components=4, calls=10)
+    count = max(len({case.key for case in every_case((size,)) if case.lacks is None}) for size in SIZES)
+
+    assert count < untrusted.MAX_FILES
+    assert count * len(data) < untrusted.MAX_TOTAL_BYTES
+    assert count * len(zlib.compress(data)) < untrusted.MAX_ARCHIVE_BYTES
+
+
+def test_the_largest_case_is_read(live_result):
+    """A cascade of three parts, each with its loop and four components of which one is called in each of 100 steps."""
+    data = live_result(loops=3, components=12, calls=34)
+
+    assert untrusted.MAX_FILE_BYTES / 8 < len(data) < untrusted.MAX_FILE_BYTES
