@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 
 from fixtures import kept, parity
+from fixtures.case_key import Case
+from fixtures.lab import Lab
+from speedgate.web import pictures
 from tests.baseline_samples import make_run
 from tests.test_recording_again import session as recording
 
@@ -20,7 +23,7 @@ def conditions(session):
     return session.conditions_of(make_run())
 
 
-def made(*, precise=None):
+def made(*, precise=None, side_px=4):
     """What a case of two parts made."""
     draw = np.random.default_rng(3)
 
@@ -28,7 +31,7 @@ def made(*, precise=None):
         return draw.standard_normal(shape).astype(np.float32)
 
     return parity.Output(
-        image=array(4, 4, 3),
+        image=array(side_px, side_px, 3),
         steps=(array(2, 2, 4, 2, 2), array(2, 2, 3, 1, 1)),
         decoded=array(1, 3, 4, 4),
         earlier=(array(2, 2, 3),),
@@ -63,6 +66,19 @@ def test_what_is_precise_outlives_the_rest(session, conditions):
     assert found.image.size == 0
     assert np.array_equal(found.precise.decoded, output.precise.decoded)
     assert all(np.array_equal(*pair) for pair in zip(found.precise.steps, output.precise.steps, strict=True))
+
+
+def test_a_case_without_a_kept_image_has_no_picture(session, conditions, tmp_path):
+    """The report has those of the others: an image that was dropped is none, of no pixel."""
+    kept.keep(session, conditions, made(precise=made()))
+    kept.drop(session, conditions)
+    one, other = (Case(pipeline="sdxl", size="tiny", stage=stage) for stage in ("fp32", "bf16"))
+    lab = Lab(session=session, progress=None, weights={}, factory="", logs=tmp_path)
+    lab.outputs = {one: kept.kept(session, conditions), other: made(side_px=8)}
+
+    lab.save_images()
+
+    assert list(pictures.made(session.looks)) == [other.key]
 
 
 def test_what_was_made_otherwise_does_not_count(session, conditions):

@@ -2,6 +2,7 @@
 
 import pytest
 
+from speedgate import explain, report
 from speedgate.clock import Plan
 from speedgate.environment import Machine
 from speedgate.noise import Looks
@@ -67,3 +68,25 @@ def test_a_case_without_a_baseline_takes_what_was_planned(session):
     session.baselines = {}
 
     assert session.wanted(make_run(medians_s=[2.5])) == 1
+
+
+@pytest.mark.parametrize(("last_s", "headed"), [((2.6, 2.9, 2.7), True), ((2.2, 2.8, 2.5), False)])
+def test_what_is_known_of_an_undecided_verdict_is_told(session, last_s, headed):
+    """A ratio that lies beyond the tolerance is explained below a line that nothing is decided; one within it is not."""
+    verdict = session.latency(make_run(medians_s=last_s))
+    lines = session.explanations[INT8]
+
+    assert verdict.outcome.value == "UNDECIDED"
+    assert [*lines[:1]] == [explain.UNDECIDED_HEAD] * headed
+    assert session.told(verdict).splitlines()[1:] == [f"  {line}" for line in lines]
+    assert sum(explain.UNDECIDED_HEAD in line for line in report.sentences(session)) == headed
+
+
+def test_what_is_not_decided_explains_nothing_that_is(session):
+    """The explanation of a figure that moved stays with that figure, and loses no line to one that is not decided."""
+    session.memory(make_run(medians_s=(2.6, 2.9, 2.7), peak_bytes=(2**40,) * 3))
+    lines = list(session.explanations[INT8])
+    verdict = session.latency(make_run(medians_s=(2.6, 2.9, 2.7)))
+
+    assert session.explanations[INT8] == lines and explain.UNDECIDED_HEAD not in lines
+    assert session.told(verdict) == verdict.sentence

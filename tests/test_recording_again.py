@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -31,6 +32,7 @@ def resumed(tmp_path_factory):
     suite.misbehave(bf16={"hang": "load"})
     with recording(suite, builds=ALL + 1) as interrupted:
         os.killpg(interrupted.pid, signal.SIGINT)
+    (suite.path / "said.txt").rename(suite.path / "interrupted.txt")
     suite.misbehave(bf16={"hang": "generate", "from": 4})
     with recording(suite, builds=ALL + 4) as killed:
         second = suite.record(*STAGES)
@@ -44,7 +46,8 @@ def resumed(tmp_path_factory):
 def recording(suite, *, builds):
     """A recording in a process group of its own that has built that many workers, the last of which hangs."""
     command = [sys.executable, "-m", "pytest", *suite.arguments("--gate=record", "--rounds=4", *STAGES)]
-    process = subprocess.Popen(command, cwd=suite.path, stdout=subprocess.DEVNULL, process_group=0)
+    with (suite.path / "said.txt").open("w") as said:  # of the last
+        process = subprocess.Popen(command, cwd=suite.path, stdout=said, process_group=0)
     log, deadline_s = suite.path / "builds.log", time.monotonic() + 60
     while not log.exists() or len(log.read_text().splitlines()) < builds:
         assert time.monotonic() < deadline_s, f"{builds} workers were not built within 60 s"
@@ -74,6 +77,17 @@ def test_finished_processes_are_not_measured_again(resumed):
 
     assert (interrupted.returncode, killed.returncode, last.ret) == (2, -signal.SIGKILL, 0)
     assert suite.builds() == [*["fp32"] * ALL, "bf16", *["bf16"] * 3, *["bf16"] * (ALL - 2)]
+
+
+def test_an_interrupted_recording_says_how_it_goes_on(resumed):
+    """Ctrl-C ends with the command that goes on, and promises nothing to promote; a finished recording does."""
+    said = (resumed[0].path / "interrupted.txt").read_text()
+    last = "\n".join(resumed[-1].outlines)
+
+    assert re.search(
+        r"^interrupted: .*\n(?:.*\n)*the same command goes on from here: pytest bench .*--gate=record", said, re.M
+    )
+    assert ("speedgate promote" in said, "speedgate promote" in last) == (False, True)
 
 
 def test_the_result_is_that_of_an_uninterrupted_recording(resumed):

@@ -221,3 +221,28 @@ def test_a_refused_folder_is_one_error(tmp_path: Path, capsys: pytest.CaptureFix
     assert main(["summary", str(tmp_path)]) == 2
 
     assert re.fullmatch(r"speedgate: case\.json: missing field .*\n", capsys.readouterr().err)
+
+
+def test_it_says_when_and_with_what_was_measured() -> None:
+    """A line a commit, time and versions, as untrusted as the rest, and none where the results do not say."""
+    said = {"measured_at": "2026-11-21T21:27:31+00:00", "commit": {"id": "abc123", "dirty": True}}
+    one, other = (encoded(result(key, **said)) for key in (INT8, BF16))
+
+    text = html.unescape(render({"a.json": one, "b.json": other}))
+
+    line = "<code>measured 2026-11-21 21:27 UTC at commit abc123 with uncommitted changes, torch 2.13.0</code>"
+    assert [each for each in text.splitlines() if "measured" in each] == [line]
+
+
+@pytest.mark.parametrize(
+    "said", [{}, {"measured_at": "x", "commit": {"id": "unversioned"}}, {"measured_at": 7, "commit": {"id": HOSTILE}}]
+)
+def test_what_is_no_time_and_no_commit_is_left_out_or_text(said) -> None:
+    """Whatever stands there, the page keeps its elements, and hundreds of times keep within the limit."""
+    files = {f"{n}.json": encoded(result(f"a/b/{n}", **said)) for n in range(3)}
+    times = [{"measured_at": f"2026-11-21T21:{n:02}:00+00:00"} for n in range(60)]
+    many = {f"{n}.json": encoded(result(f"a/b/{n}", **time)) for n, time in enumerate(times)}
+
+    assert set(re.findall(r"</?[a-z!][^>]*>?", render(files))) == {"<code>", "</code>"}
+    assert "unversioned" not in render(files)
+    assert "others" in render(many, limit=9000)

@@ -52,11 +52,21 @@ def test_stored_figures_are_marks_of_their_own_colour_and_shape():
 def test_each_process_is_a_point():
     """As many points as processes, at their place: the further from the centre, the further to the side."""
     rows = [plots.Point(label="a", value=value, source="this run") for value in (-1.0, 0.0, 2.0)]
-    tree = drawn(plots.points(rows, title="%"))
+    tree = drawn(plots.points(rows, title="%", least=0.5))
     found = [path.get("transform") for path in tree.iter(f"{SVG}path") if path.get("aria-roledescription") == "point"]
     places = [float(re.search(r"\((-?[\d.]+)", place)[1]) for place in found]
 
     assert places[2] - places[1] == pytest.approx(2 * (places[1] - places[0]), rel=0.01)
+
+
+def test_the_axis_of_processes_has_a_least_width():
+    """Rounding is not spread over the whole width: the axis reaches half a percent to either side."""
+    rows = [plots.Point(label="a", value=value, source="this run") for value in (-1e-14, 0.0)]
+
+    ticks = {text.replace("\u2212", "-") for text in texts(drawn(plots.points(rows, title="%", least=0.5)))}
+
+    assert not any("0000" in text for text in ticks)
+    assert any(text.startswith("-0.") for text in ticks) and any(text.startswith("0.") for text in ticks)
 
 
 def test_parts_stand_one_behind_the_other():

@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from speedgate import explain
 from speedgate.attribution import Attribution, Kernel
 from speedgate.cli import main
 from speedgate.records import Outcome, Verdict, to_json
@@ -250,3 +251,38 @@ def test_odd_facts_do_not_lose_the_report(tmp_path, odd):
 
     assert "1 s against 1 s" not in document
     assert "1.0 s against 1 s" in document
+
+
+def test_the_head_says_when_it_was_measured(tmp_path):
+    """The time and the commit of the results, which a report that is written later does not change; both as text."""
+    said = {"measured_at": "2026-11-21T21:27:31+00:00", "commit": {"id": "<b>abc", "dirty": False}}
+    folder = leave(tmp_path, result(INT8, **said), result(BF16, **said))
+
+    document = report.document(view.of_folder(folder, root=tmp_path))
+
+    (head,) = re.findall(r'<p class="subtitle">(.*?)</p>', document)
+    assert html.unescape(head).endswith("; measured 2026-11-21 21:27 UTC at commit <b>abc")
+    assert "<b>" not in head
+
+
+def test_one_process_a_case_is_not_drawn():
+    """Of one process nothing but rounding lies beside its centre: its figures stand in the table alone."""
+    entry = make_entry("fp32", figures={})
+    alone = dataclasses.replace(entry, run=dataclasses.replace(entry.run, processes=entry.run.processes[:1]))
+    drawn, bare = (re.search(r'<section id="processes".*?</section>', report.document(make_report(one)), re.DOTALL)[0]
+                   for one in (entry, alone))  # fmt: skip
+
+    assert ("<svg" in drawn, "<svg" in bare) == (True, False)
+    assert "void rounds" in bare
+
+
+def test_a_belonging_explanation_stands_below_its_verdict():
+    """What is known of an undecided figure is not said of another verdict of the case."""
+    lines = (explain.UNDECIDED_HEAD, "versions: the same")
+    red, open_ = (
+        Verdict(case_key=case_key("int8"), claim=claim, outcome=outcome, sentence=f"{claim}: so")
+        for claim, outcome in (("parity", Outcome.DIFFERENT), ("latency", Outcome.UNDECIDED))
+    )
+    shown = text_of(report.document(make_report(make_entry("int8", verdicts=(red, open_), explanation=lines))))
+
+    assert shown.index("parity: so") < shown.index("latency: so") < shown.index(lines[0])

@@ -85,11 +85,14 @@ def test_a_report_that_fails_changes_no_exit_status(suite, wrong, status):
     """The tests decide: green stays green and red stays red, the results stay, and one line says how to try again."""
     suite.misbehave(sdpa=wrong)
     break_report(suite, _keep="lambda *_: 1 / 0")
+    (suite.path / "report.html").write_text("an older one")
 
     said = suite.run(STAGES, "--report=report.html")
 
     assert said.ret == status
     (line,) = [line for line in said.outlines if line.startswith("no report: ZeroDivisionError")]
+    assert "report.html is an older report and not of this run" in line
+    assert (suite.path / "report.html").read_text() == "an older one"
     assert line.endswith("report results --output report.html")
     assert suite.results() == ["bf16", "fp32", "sdpa"]
 

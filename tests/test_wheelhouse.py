@@ -123,3 +123,18 @@ def test_a_stand_in_is_a_wheel_that_needs_nothing(tmp_path):
     assert path.name == "torch-2.12.0+there-py3-none-any.whl"
     with zipfile.ZipFile(path) as wheel:
         assert b"Requires-Dist" not in wheel.read("torch-2.12.0+there.dist-info/METADATA")
+
+
+def test_a_conflict_is_told_by_its_versions(tmp_path):
+    """Which package needs what stands in the one line, and not only that something conflicts."""
+    index = Index(tmp_path)
+    index.add("needed", "1")
+    index.add("needed", "2")
+    index.add("one", "1", requires=["needed==1"])
+    index.add("other", "1", requires=["needed==2"])
+    arguments = ["--no-index", *(f"--find-links={folder}" for folder in sorted(tmp_path.iterdir()))]
+
+    with pytest.raises(
+        ValueError, match=r"Cannot install .*: one 1 depends on needed==1; other 1 depends on needed==2$"
+    ):
+        wheelhouse._pip("download", "--dest", str(tmp_path / "got"), *arguments, "one", "other")

@@ -171,6 +171,14 @@ def test_running_out_of_memory_is_told_from_dying(reason, raised, guessed):
     assert (failure.raised_out_of_memory, failure.out_of_memory) == (raised, guessed)
 
 
+def test_the_reason_alone_promises_no_lines(doomed):
+    """What a report says of a dead worker ends with the cause: the last lines stand below it in the failure alone."""
+    with pytest.raises(WorkerFailure) as caught:
+        doomed.call("abort")
+
+    assert caught.value.reason == "the worker died during 'abort' (SIGABRT)"
+
+
 def test_a_hung_call_is_killed_in_time(tmp_path):
     """A worker that does not answer is gone within three seconds after the timeout, with its last words told."""
     worker = start(tmp_path, timeout_s=0.5)

@@ -162,5 +162,4 @@ def blameless(log: Path, *, status: int) -> bool:
 
 
 def _says(verdict: Mapping[str, Any]) -> str:
-    sentence = verdict["sentence"].removesuffix("; its last lines:")  # which stand in the log
-    return f"{verdict['outcome']} {verdict['case_key']} {verdict['claim']}: {sentence}"
+    return f"{verdict['outcome']} {verdict['case_key']} {verdict['claim']}: {verdict['sentence']}"

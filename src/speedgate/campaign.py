@@ -28,6 +28,7 @@ class Campaign:
     def __init__(self, config: pytest.Config, *, session: Session, progress: Progress, seconds: float | None) -> None:
         self._config, self._session, self._progress = config, session, progress
         self.budget = Budget(seconds=seconds)
+        self._is_interrupted = False
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_finish(self) -> None:
@@ -67,6 +68,10 @@ class Campaign:
             self._session.unfinished.setdefault(_case(item, "key") or item.nodeid, str(over))
             pytest.skip(str(over))
 
+    def pytest_keyboard_interrupt(self) -> None:
+        """Ctrl-C, or a `pytest.exit`: what was measured is kept."""
+        self._is_interrupted = True
+
     @pytest.hookimpl(wrapper=True, trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, None, None]:
         """Neither red nor finished has a status of its own; once all is recorded the log lies with the results."""
@@ -94,9 +99,12 @@ class Campaign:
 
     def _left(self) -> list[str]:
         unfinished = self._session.unfinished
-        if not unfinished:
+        if not (unfinished or self._is_interrupted):
             return []
-        lines = [f"left to do, because the budget of {self.budget.seconds:g} s was over (exit status {UNFINISHED}):"]
+        lines = ["interrupted: the processes that were finished are kept"] if self._is_interrupted else []
+        if unfinished:
+            status = "" if self._is_interrupted else f" (exit status {UNFINISHED})"
+            lines.append(f"left to do, because the budget of {self.budget.seconds:g} s was over{status}:")
         for key, reason in unfinished.items():
             run = self._session.runs.get(key)
             count = f"{len(run.processes) if run else 0} of {self._session.plan.processes} processes"

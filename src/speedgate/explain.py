@@ -6,15 +6,18 @@ A pure function of two runs. It says where a difference lies, not whether there 
 from __future__ import annotations
 
 import dataclasses
+import math
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from speedgate import gate
 from speedgate.attribution import OTHERS, Attribution, Kernel
 from speedgate.components import Component, centre_s
 from speedgate.records import Baseline, Comparison, Outcome, Run, Verdict
 
 CLAIMS = frozenset({"latency", "memory"})
 MOVED = frozenset({Outcome.SLOWER, Outcome.FASTER, Outcome.BIGGER, Outcome.SMALLER})
+UNDECIDED_HEAD = "nothing is decided; what is different, should it have moved:"
 _SHOWN = 3
 _LONGEST = 1000  # characters of a line: what it is made of is another program's
 # A kernel table is of one image: what a kernel's calls take differs by some percent from profile to profile.
@@ -47,6 +50,22 @@ class _Moved:
 def is_explained(verdict: Verdict) -> bool:
     """Whether a verdict says that something moved, so that a reader asks what."""
     return verdict.claim in CLAIMS and verdict.outcome in MOVED
+
+
+def belongs(lines: Sequence[str], *, claim: str, outcome: str) -> bool:
+    """Whether a case's explanation stands below this verdict of it: one that moved, or the one that is not decided."""
+    if not lines or claim not in CLAIMS:
+        return False
+    return outcome == Outcome.UNDECIDED if lines[0] == UNDECIDED_HEAD else outcome in MOVED
+
+
+def undecided(run: Run, by: Baseline | Comparison, *, tolerance: float) -> list[str]:
+    """`against` below a line that nothing is decided; nothing where the ratio itself lies within the tolerance."""
+    log_ratios = by.log_ratios if isinstance(by, Comparison) else [math.log(run.latency_s / by.latency_s)]
+    ratio = math.exp(statistics.fmean(log_ratios))
+    if gate.three_way(ratio, ratio, tolerance) is Outcome.PASS:
+        return []
+    return [UNDECIDED_HEAD, *against(run, by)]
 
 
 def against(run: Run, by: Baseline | Comparison) -> list[str]:

@@ -243,7 +243,9 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     )
     if exitstatus == pytest.ExitCode.OK and not failed:  # what an interrupted recording has left is resumed
         recordings.discard(state.baselines_root, state.machine.key, case_keys=state.runs)
-    config.stash[PROGRESS].note(f"recorded {path.relative_to(state.root)}: see speedgate promote --help")
+    over = exitstatus != pytest.ExitCode.INTERRUPTED and not state.unfinished  # else `Campaign` says what goes on
+    if over and any(run.processes for run in state.runs.values()):
+        config.stash[PROGRESS].note(f"recorded {path.relative_to(state.root)}: see speedgate promote --help")
 
 
 @pytest.hookimpl(trylast=True)

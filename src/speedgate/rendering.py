@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from speedgate import untrusted
-from speedgate.explain import is_explained
+from speedgate import measured, untrusted
+from speedgate.explain import belongs
 from speedgate.markdown import escaped, log_line
 from speedgate.records import Outcome, Verdict
 from speedgate.untrusted import Case
@@ -62,6 +62,7 @@ def render(files: Mapping[str, bytes], *, limit: int = MAX_CHARACTERS) -> str:
     found = sorted(untrusted.cases(files), key=lambda case: (_rank(case.outcome), case.case_key, case.session))
     cases = [case for case in found if not case.is_structure_only]
     head = f"**{_counts(cases)}** on {', '.join(escaped(key) for key in sorted({c.gpu_key for c in found})[:10])}\n"
+    head += _measured(found, limit=limit // 10)
     head += _structure([case for case in found if case.is_structure_only], limit=limit // 10)
     rows = [_row(case) for case in cases]
     # The table may take two thirds: sentences say why, and a table without them says little.
@@ -95,6 +96,14 @@ def _structure(cases: Sequence[Case], *, limit: int) -> str:
     return f"\n{structure_only(len(cases))}: {', '.join([*shown, *more])}\n"
 
 
+def _measured(cases: Sequence[Case], *, limit: int) -> str:
+    """A line for each time, commit and set of versions that the cases were measured with, where they say so."""
+    lines = sorted({measured.line(case.document) for case in cases} - {""}, reverse=True)  # the newest first
+    shown, left_out = _within([escaped(line) for line in lines], limit=limit)
+    more = [f"and {left_out} others"] if left_out else []
+    return "".join(f"\n{line}\n" for line in (*shown, *more))
+
+
 def _rank(outcome: Outcome | None) -> int:
     """A case that nobody judged comes first: it may hide anything."""
     return -1 if outcome is None else list(Outcome).index(outcome)
@@ -105,8 +114,9 @@ def _told(cases: Sequence[Case]) -> list[tuple[Verdict, tuple[str, ...]]]:
     told: list[tuple[Verdict, tuple[str, ...]]] = []
     for case in cases:
         verdicts = sorted((one for one in case.verdicts if one.outcome is not Outcome.PASS), key=_urgency)
-        first = next((one for one in verdicts if is_explained(one)), None)
-        told += [(one, case.explanation if one is first else ()) for one in verdicts]
+        lines = case.explanation
+        first = next((one for one in verdicts if belongs(lines, claim=one.claim, outcome=one.outcome)), None)
+        told += [(one, lines if one is first else ()) for one in verdicts]
     return sorted(told, key=lambda one: _urgency(one[0]))
 
 

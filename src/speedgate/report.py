@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from speedgate.explain import is_explained
+from speedgate.explain import belongs
 from speedgate.families import FamilyFigure
 from speedgate.gate import worst
 from speedgate.policy import Mode
@@ -47,9 +47,10 @@ def sentences(session: Session) -> list[str]:
     lines, explained = [], set()
     for verdict in sorted(told, key=lambda verdict: order.index(verdict.outcome)):
         lines.append(printable(str(verdict)))
-        if is_explained(verdict) and verdict.case_key not in explained:
+        changed = session.explanations.get(verdict.case_key, ())
+        if verdict.case_key not in explained and belongs(changed, claim=verdict.claim, outcome=verdict.outcome):
             explained.add(verdict.case_key)  # a case's verdicts have one explanation
-            lines += [f"  {printable(line)}" for line in session.explanations.get(verdict.case_key, ())]
+            lines += [f"  {printable(line)}" for line in changed]
     if missing and session.policy.mode is not Mode.RECORD:
         where = f"on {session.machine.key}: not judged; record them with --gate record"
         lines.append(printable(f"{Outcome.NO_BASELINE} for {len(missing)} of {len(session.runs)} cases {where}"))

@@ -159,14 +159,18 @@ class Session(Ledger):
 
     def told(self, verdict: Verdict) -> str:
         """The text of a test that failed by this verdict: its sentence, and what changed."""
-        lines = self.explanations.get(verdict.case_key, []) if explain.is_explained(verdict) else []
-        return "\n  ".join([verdict.sentence, *lines])
+        lines = self.explanations.get(verdict.case_key, [])
+        shown = lines if explain.belongs(lines, claim=verdict.claim, outcome=verdict.outcome) else []
+        return "\n  ".join([verdict.sentence, *shown])
 
     def _explained(self, run: Run, verdict: Verdict) -> Verdict:
-        """The verdict, remembered with what changed where it says that something did."""
-        if explain.is_explained(verdict):
-            by = self.comparisons.get(run.case_key) or self.baselines[run.case_key]
+        """The verdict, remembered with what changed where it says that something did, or might have."""
+        by = self.comparisons.get(run.case_key) or self.baselines.get(run.case_key)
+        if by is not None and explain.is_explained(verdict):
             self.explanations[run.case_key] = explain.against(run, by)
+        if by is not None and verdict.outcome is Outcome.UNDECIDED:
+            found = explain.undecided(run, by, tolerance=self.policy.tolerance(run.stage))
+            self.explanations.setdefault(run.case_key, found)  # another verdict of the case may have been decided
         return self.add(verdict)
 
     def _judge_latency(self, run: Run) -> Verdict:

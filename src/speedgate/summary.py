@@ -94,12 +94,13 @@ def _sentences(told: Sequence[Mapping[str, Any]], cases: Mapping[str, Any]) -> l
     explained: set[str] = set()
     said = []
     for one in told:
-        key, moved = one["case_key"], one["claim"] in explain.CLAIMS and one["outcome"] in explain.MOVED
-        lines = cases[key]["explanation"] if moved and key in cases and key not in explained else ()
-        if moved:
+        key = one["case_key"]
+        lines = cases[key]["explanation"] if key in cases and key not in explained else ()
+        shown = lines if explain.belongs(lines, claim=one["claim"], outcome=one["outcome"]) else ()
+        if shown:
             explained.add(key)
         head = f"- **{one['outcome']}** {_plain(key)} {_plain(one['claim'])}: {_plain(one['sentence'])}"
-        said.append("\n".join([head, *_below(lines)]))
+        said.append("\n".join([head, *_below(shown)]))
     return said
 
 

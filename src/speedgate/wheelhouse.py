@@ -189,11 +189,19 @@ def _sources(folder: Path) -> Path:
 
 
 def _pip(*arguments: str) -> None:
-    command = [sys.executable, "-m", "pip", *arguments, "--quiet", "--disable-pip-version-check"]
+    # Not --quiet: between which versions a conflict is pip tells among what it does.
+    command = [sys.executable, "-m", "pip", *arguments, "--progress-bar=off", "--disable-pip-version-check"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - our own pip
     if done.returncode != 0:
         errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or done.stderr.splitlines()
-        raise ValueError(f"pip {arguments[0]}: {' '.join(errors[-3:]) or f'ended with {done.returncode}'}")
+        said = " ".join(errors[-3:]) or f"ended with {done.returncode}"
+        raise ValueError(f"pip {arguments[0]}: {said}{_conflict(done.stdout)}")
+
+
+def _conflict(said: str) -> str:
+    """What pip says of the versions that do not go together, on one line; "" where it names none."""
+    lines = said.partition("The conflict is caused by:\n")[2].partition("\n\n")[0].splitlines()
+    return f": {'; '.join(' '.join(line.split()) for line in lines)}" if lines else ""
 
 
 def _parser() -> argparse.ArgumentParser:

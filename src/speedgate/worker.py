@@ -17,6 +17,7 @@ import execnet
 
 TAIL_LINES = 25
 _LONGEST_REASON = 300
+_LAST_LINES = "; its last lines:"
 _DYING_S = 2.0  # a worker that has closed its pipe and lives on is killed after this
 # What libraries say on every import, and faulthandler's frames in execnet: they would hide the lines that matter.
 _NOISE = (
@@ -37,7 +38,7 @@ class WorkerFailure(Exception):
 
     @property
     def reason(self) -> str:
-        return str(self).splitlines()[0]
+        return str(self).splitlines()[0].removesuffix(_LAST_LINES)
 
     @property
     def out_of_memory(self) -> bool:
@@ -80,8 +81,10 @@ class Worker:
     ) -> None:
         self._name = name
         self._left_s = left_s
+        self._is_out_of_time = False
         self._timeout_s = timeout_s
         self._log = log
+        self._begin("start")
         self._group = execnet.Group()
         # CUDA graphs keep thread-local state, so everything runs in the worker's main thread.
         # execnet splits the interpreter like a shell command.
@@ -102,7 +105,11 @@ class Worker:
         self._pid: int = self._receive("start", timeout_s)
 
     def call(self, operation: str, **keywords: Any) -> Any:
-        """Do `operation` in the worker; after a failure the worker is ended and cannot be used again."""
+        """Do `operation` in the worker; after a failure the worker is ended and cannot be used again.
+
+        `OutOfTime` where no time is left to begin it: a worker that the budget has ended answers everything so.
+        """
+        self._begin(operation)
         try:
             self._channel.send((operation, keywords))
         except OSError as error:
@@ -118,12 +125,17 @@ class Worker:
         """End the process: asked first, killed after two seconds."""
         self._group.terminate(timeout=2.0)
 
+    def _begin(self, operation: str) -> None:
+        if self._left_s() <= 0 or self._is_out_of_time:
+            raise OutOfTime(f"the budget was over before {operation!r}")
+
     def _receive(self, operation: str, timeout_s: float) -> Any:
         left_s = max(self._left_s(), 0.0)
         try:
             return self._channel.receive(timeout=min(timeout_s, left_s))
         except self._channel.TimeoutError as error:
             if left_s < timeout_s:
+                self._is_out_of_time = True
                 self.close()
                 raise OutOfTime(f"{operation!r} was ended when the budget was over") from error
             raise self._failed(f"did not answer {operation!r} within {timeout_s:g} s and was killed") from error
@@ -137,7 +149,7 @@ class Worker:
     def _failed(self, reason: str) -> WorkerFailure:
         self.close()
         tail = "\n".join(f"  {line}" for line in last_lines(self._log))
-        return WorkerFailure(f"{self._name} {reason}; its last lines:\n{tail or '  (it wrote nothing)'}")
+        return WorkerFailure(f"{self._name} {reason}{_LAST_LINES}\n{tail or '  (it wrote nothing)'}")
 
     def _cause_of_death(self) -> str:
         # WNOWAIT leaves the process to be reaped by execnet, whose Popen object owns it.

@@ -264,6 +264,7 @@ def test_an_address_leads_nowhere_else(at, site, page):
 
     assert ready(found.page) == "failed"
     assert found.page.get_by_role("alert").inner_text() != ""
+    assert "Reading the history" not in found.page.locator("body").inner_text()
     assert found.elsewhere() == []
     assert all(re.search(r"/(assets|data)/[\w-]+\.js$|\.html|^data:", address) for address in found.asked)
 

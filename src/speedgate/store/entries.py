@@ -15,6 +15,7 @@ from typing import Any
 
 from speedgate import untrusted
 from speedgate.benchmark_json import PUBLISHED, RECORDED, parsed
+from speedgate.measured import NO_COMMIT
 from speedgate.records import Run, positive
 from speedgate.store import schema
 from speedgate.untrusted import Case
@@ -23,7 +24,6 @@ from speedgate.untrusted import Case
 _ADDED = {"case_key", "source", "published"}
 _LONGEST = 200
 _LARGEST_INTEGER = 2**63 - 1
-_NO_COMMIT = (None, "unknown", "unversioned")  # pytest-benchmark's words
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -52,7 +52,7 @@ class Entry:
     def commit_id(self) -> str | None:
         """The full hash, None where the code was in no repository."""
         found = self.commit.get("id")
-        return None if found in _NO_COMMIT else found
+        return None if found in NO_COMMIT else found
 
     @property
     def versions(self) -> dict[str, str]:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
 GIB = 2**30
+LEAST_PERCENT = 0.5  # to either side of the centre: processes that agree better are not drawn as if they did not
 Measured = Sequence[tuple[Entry, Run]]
 
 
@@ -62,11 +63,18 @@ def processes(report: Report) -> Markup | None:
     return _by_group(
         report,
         title="processes",
-        draw=lambda found: plots.points(_points(found), title="process median, % from the centre"),
+        draw=lambda found: plots.points(_points(found), title="process median, % from the centre", least=LEAST_PERCENT),
         label="Chart of each process median in percent of the case's centre",
         caption="A point is the median of one fresh process. Zero is the geometric mean of this run's processes.",
         table_of=_process_table,
+        is_drawn=_has_spread,
     )
+
+
+def _has_spread(found: Measured) -> bool:
+    """Whether any case has two processes, here or stored: of one each nothing but the rounding of its own centre is drawn."""
+    stored = [len(one.process_medians_s) for entry, _ in found for one in (entry.other, *entry.figures.values()) if one]
+    return max([*stored, *(len(run.processes) for _, run in found)]) > 1
 
 
 def _points(found: Measured) -> list[plots.Point]:
@@ -147,13 +155,14 @@ def _by_group(
     label: str,
     caption: str,
     table_of: Callable[[Measured], Table],
+    is_drawn: Callable[[Measured], bool] = lambda _: True,
 ) -> Markup | None:
-    """A chart and its table for each pipeline and workload of which something was measured."""
+    """A chart, where it `is_drawn`, and its table for each pipeline and workload of which something was measured."""
     return panels(
         [
             Panel(
                 title=group,
-                figure=figure(draw(found), label=f"{label}, {group}", caption=caption),
+                figure=figure(draw(found), label=f"{label}, {group}", caption=caption) if is_drawn(found) else None,
                 summary=f"{title}, {group}",
                 table=table(table_of(found)),
             )

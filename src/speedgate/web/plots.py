@@ -74,11 +74,13 @@ def bars(rows: Sequence[Bar], *, title: str) -> Callable[[int], Any]:
     return draw
 
 
-def points(rows: Sequence[Point], *, title: str) -> Callable[[int], Any]:
-    """A row of points for each label, by source; zero is marked."""
+def points(rows: Sequence[Point], *, title: str, least: float) -> Callable[[int], Any]:
+    """A row of points for each label, by source; zero is marked. The axis reaches from `-least` to `least` at least."""
     import altair as alt
 
     found = [dataclasses.asdict(row) for row in rows]
+    values = [row.value for row in rows]
+    scale = alt.Scale(domain=[min(-least, *values), max(least, *values)], nice=True)
 
     def draw(width_px: int) -> Any:
         zero = (
@@ -90,7 +92,7 @@ def points(rows: Sequence[Point], *, title: str) -> Callable[[int], Any]:
             alt.Chart(alt.InlineData(found))
             .mark_point(size=70, strokeWidth=2, opacity=0.9)
             .encode(
-                x=alt.X("value:Q", title=title, axis=_quantity(width_px)),
+                x=alt.X("value:Q", title=title, scale=scale, axis=_quantity(width_px)),
                 y=_rows(),
                 yOffset=alt.YOffset("source:N", sort=list(POINTS)),
                 **_by_source(found, POINTS),

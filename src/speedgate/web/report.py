@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from speedgate.records import Outcome, Run
+from speedgate.explain import belongs
+from speedgate.records import Outcome, Run, Verdict
 from speedgate.rendering import structure_only
 from speedgate.web import attribution, by_stage, gallery, page, roofline, starts
 from speedgate.web.tables import TONES, Table, badge, table
@@ -39,7 +40,7 @@ def document(report: Report) -> str:
     return page.page(
         f"speedgate on {report.gpu_key}",
         page.render("report.html", parts={_target(title): (title, body) for title, body in found.items()}),
-        subtitle=counts(report),
+        subtitle="; ".join(filter(None, [counts(report), report.measured])),
         nav={title: f"#{_target(title)}" for title in found},
     )
 
@@ -66,12 +67,16 @@ def _verdicts(report: Report) -> Markup:
     quiet = {outcome: [one for one in report.verdicts if one.outcome is outcome] for outcome in reversed(_QUIET)}
     return page.render(
         "verdicts.html",
-        told=[(one, explained.pop(one.case_key, ())) for one in told],
+        told=[(one, explained.pop(one.case_key) if _is_below(one, explained) else ()) for one in told],
         quiet={outcome: [(one, ()) for one in found] for outcome, found in quiet.items()},
         tones=TONES,
         remarks=report.remarks,
         targets=_targets(report),
     )
+
+
+def _is_below(verdict: Verdict, explained: Mapping[str, Sequence[str]]) -> bool:
+    return belongs(explained.get(verdict.case_key, ()), claim=verdict.claim, outcome=verdict.outcome)
 
 
 def _cases(report: Report) -> Markup:

@@ -52,7 +52,8 @@ def write(config: pytest.Config, session: Session) -> str | None:
         _call(command)
     except Exception as error:
         again = shlex.join(["speedgate", *command])
-        return terminal.printable(f"no report: {type(error).__name__}: {error}; the results are kept: {again}")
+        old = f"; {path} is an older report and not of this run" if path.exists() else ""
+        return terminal.printable(f"no report: {type(error).__name__}: {error}{old}; the results are kept: {again}")
     return f"report: {path}"
 
 

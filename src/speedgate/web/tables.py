@@ -32,10 +32,10 @@ class Table:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Panel:
-    """A chart and, behind `summary`, its figures."""
+    """A chart, None where its figures alone are shown, and, behind `summary`, the figures."""
 
     title: str
-    figure: Markup
+    figure: Markup | None
     summary: str
     table: Markup
 

@@ -11,11 +11,13 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import speedgate
-from speedgate import baselines, untrusted
+from speedgate import baselines, measured, untrusted
 from speedgate.gate import worst
 from speedgate.records import Baseline, Outcome, Run, Verdict, run_from_json
 from speedgate.web import kept
 from speedgate.web.pictures import Pictures
+
+_MOST = 5  # times and commits of one run: a merged one has one of each shard
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -62,7 +64,9 @@ class Entry:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Report:
-    """All that stands in the file. `made_by` says by what command, with which gate, where that is known."""
+    """All that stands in the file. `made_by` says by what command, with which gate, where that is known; `measured` when, and
+    of which commit.
+    """
 
     gpu_key: str
     machine: Mapping[str, Any]
@@ -70,6 +74,7 @@ class Report:
     entries: tuple[Entry, ...]
     made_by: Mapping[str, str]
     remarks: tuple[str, ...] = ()
+    measured: str = ""
 
     @property
     def verdicts(self) -> list[Verdict]:
@@ -111,6 +116,7 @@ def of_folder(folder: Path, *, root: Path) -> Report:
         entries=tuple(_entry(case, stored, session) for case in sorted(found, key=_place)),
         made_by={**(session.made_by if session else {}), "results": str(folder), **own_versions()},
         remarks=session.remarks if session else (),
+        measured="; ".join(list(dict.fromkeys(filter(None, (measured.when(case.document) for case in found))))[:_MOST]),
     )
 
 

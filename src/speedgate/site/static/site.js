@@ -144,6 +144,7 @@ const speedgate = (() => {
       () => { if (working === mine) state.ready = "yes"; },
       (error) => {
         byId("trouble").textContent = error.message;
+        byId("about")?.querySelector(".reading")?.remove();
         if (working === mine) state.ready = "failed";
       },
     );
