@@ -84,6 +84,15 @@ def test_a_history_of_short_series_is_an_error(capsys):
     assert status == "sqlite:///x.db: 5 runs with a latency at most; a trend needs 10 at least"
 
 
+def test_the_history_is_that_of_the_other_verbs(capsys):
+    """Where none is named, what a bare `--history` of pytest writes to; and the password of one that is stays unsaid."""
+    assert cli._parse(["trend"]).history == cli._parse(["history", "upgrade"]).history
+
+    status, _ = trend([], capsys, "--history=postgresql://boss:S3cret@h/db")
+
+    assert status == "postgresql://boss@h/db: holds no runs"
+
+
 def test_an_unknown_case_is_an_error(capsys):
     """A history without what was asked for says what was asked for."""
     status, _ = trend([], capsys, "--case", "sdxl/none", "--gpu-key", "t4")

@@ -88,6 +88,53 @@ def test_a_recording_is_the_same_run_as_the_file_that_it_wrote(suite, capsys):
     assert "0 added, 1 there already" in capsys.readouterr().out
 
 
+def test_a_recording_that_goes_on_adds_each_run_once(suite, capsys):
+    """A case is added when it is all there, once; whichever command ends the recording, and so for the file that it writes."""
+    command = (
+        "--gate=record",
+        "--processes=5",
+        "--rounds=4",
+        "--stage=fp32,bf16",
+        "--history=sqlite:///history.sqlite",
+    )
+    suite.misbehave(bf16={"kill": "generate", "from": 4})
+    results = [suite.run(*command)]
+    first = str(suite.path / "results")
+    assert main(["history", "import", first, "--history", history(suite)]) == 0
+    results.append(suite.run(*command))
+    suite.misbehave()
+    results.append(suite.run(*command))
+    obtained = suite.path / "baselines" / suite.machine.key / "obtained.json"
+    capsys.readouterr()
+
+    said = [line for result in results for line in result.outlines if line.startswith("history: ")]
+    assert [line.replace(" to sqlite:///history.sqlite", "") for line in said] == [
+        "history: 1 runs added",
+        "history: 0 runs added, 1 there already",
+        "history: 1 runs added, 1 there already",
+    ]
+    assert red(results[-1]) == []
+    assert main(["history", "import", str(obtained), "--history", history(suite)]) == 0
+    assert "0 added, 2 there already" in capsys.readouterr().out
+    found = {
+        one.case_key.split("/")[1]: [len(point.process_medians_s) for point in one.points]
+        for one in reading.series(history(suite))
+    }
+    assert found == {"fp32": [5], "bf16": [5]}
+
+
+@pytest.mark.parametrize("live", [False, True])
+def test_a_reference_is_no_run(suite, live):
+    """What was only built for others to be compared with, in one arm or in two, is not added."""
+    against = [suite.against()] if live else []
+
+    result = suite.run("--stage=fp32", "--rounds=4", "--history=sqlite:///history.sqlite", *against)
+
+    assert red(result) == []
+    assert "bf16" in suite.results()
+    assert [one.case_key.split("/")[1] for one in reading.series(history(suite))] == ["fp32"]
+
+
 @pytest.mark.parametrize(
     ("wrong", "status", "red_tests"),
     [({}, 10, []), ({"structure": {"unet.linears": 0}}, 11, ["test_recipe[sdxl-tiny-fp32]"])],
@@ -116,6 +163,8 @@ def test_a_failed_upload_is_said_and_hides_no_verdict(suite, monkeypatch, wrong,
             r"--history: history postgresql://me@127\.0\.0\.1:1/db: connection failed: .*",
         ),
         ("sqlite:////proc/history.sqlite", r"--history: .*"),
+        ("sqlite:////proc/x/y", r"--history: history sqlite:////proc/x/y: /proc/x cannot be made: No such file"),
+        ("postgresql://u:secret@secret@127.0.0.1:1/db", r'--history: postgresql://\.\.\.: holds more than one "@"'),
     ],
 )
 def test_a_history_that_cannot_be_reached_stops_before_anything_is_measured(suite, url, said):

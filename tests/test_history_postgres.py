@@ -97,6 +97,22 @@ def test_a_server_that_is_killed_and_comes_back_is_waited_for(postgres, url, poo
     check_complete(url, [upload.get(timeout=300) for upload in uploads])
 
 
+def test_a_reader_sees_one_moment(url, monkeypatch):
+    """A run that is added while it reads, of versions that it has not read, is not in its answer, and in the next one."""
+    database.prepare(url)
+    read = reading._versions
+
+    def meanwhile(connection: Any) -> Any:
+        found = read(connection)
+        writing.add(url, samples(0))
+        return found
+
+    monkeypatch.setattr(reading, "_versions", meanwhile)
+
+    assert reading.series(url) == []
+    assert reading.series(url) != []
+
+
 def test_a_server_that_stays_away_is_one_line_and_nothing_is_lost(postgres, url):
     """Patience ends; what was written before is there, and the same call adds the rest."""
     database.prepare(url)

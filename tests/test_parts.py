@@ -153,6 +153,13 @@ def test_a_damaged_recording_is_refused(packed, tmp_path):
     assert not (tmp_path / "there").exists()
 
 
+def test_a_packed_recording_that_is_not_there_is_told(tmp_path, capsys):
+    """The verb that writes one is named."""
+    assert main(["recording", "unpack", str(tmp_path / "missing")]) == 2
+    said = f"speedgate: {tmp_path / 'missing'}: no folder; name the one that `speedgate recording pack` wrote\n"
+    assert capsys.readouterr().err == said
+
+
 def test_the_verbs_say_what_was_carried(tmp_path, capsys, monkeypatch):
     """Both name their files; a machine without a recording is told how one begins."""
     monkeypatch.chdir(tmp_path)

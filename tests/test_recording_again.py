@@ -15,8 +15,10 @@ import pytest
 from speedgate.baselines import promote
 from speedgate.clock import Plan
 from speedgate.environment import resolve_machine
+from speedgate.ledger import REQUIRED_CLAIMS
 from speedgate.options import LEAST_RECORDED
 from speedgate.policy import Mode, Policy
+from speedgate.records import Outcome, Verdict
 from speedgate.session import Session
 from tests.baseline_samples import make_run
 from tests.suite import Folder, Suite, red
@@ -154,6 +156,46 @@ def session(folder, *, rounds=4, source="0" * 64):
         results=folder / "results",
         source=source,
     )
+
+
+@pytest.mark.parametrize(
+    ("processes", "claims", "unfinished"),
+    [(5, REQUIRED_CLAIMS, False), (4, REQUIRED_CLAIMS, True), (5, REQUIRED_CLAIMS - {"parity"}, True)],
+)
+def test_a_result_says_that_its_recording_goes_on(tmp_path, processes, claims, unfinished):
+    """Until every process is measured and every claim is judged that a baseline needs."""
+    recording, run = session(tmp_path), make_run(medians_s=[2.4] * processes)
+    recording.keep(run)
+    for claim in claims:
+        recording.add(Verdict(case_key=run.case_key, claim=claim, outcome=Outcome.PASS, sentence=""))
+
+    document = json.loads(recording.file_of(run.case_key).read_text())
+    assert document.get("unfinished", False) == unfinished
+
+
+def test_a_claim_that_is_judged_elsewhere_ends_a_recording_too(tmp_path):
+    """The result says so at once."""
+    recording, run = session(tmp_path), make_run(medians_s=[2.4] * 5)
+    recording.keep(run)
+    for claim in REQUIRED_CLAIMS:
+        recording.judged_elsewhere(run.case_key, claim)
+
+    assert "unfinished" not in json.loads(recording.file_of(run.case_key).read_text())
+
+
+def test_a_run_keeps_the_time_of_the_session_that_began_with_it(tmp_path):
+    """And its commit, however many sessions go on with it."""
+    run = make_run(medians_s=[2.4] * 5)
+    first, second, third = (session(tmp_path) for _ in range(3))
+    first.commit, second.commit = {"id": "a" * 40}, {"id": "b" * 40}
+    first.keep(dataclasses.replace(run, processes=run.processes[:4]))
+
+    second.keep(dataclasses.replace(second.resumed(started(run)), processes=run.processes))
+    third.keep(third.finished(third.conditions_of(run)))
+
+    document = json.loads(third.file_of(run.case_key).read_text())
+    assert (document["measured_at"], document["commit"]) == (first.measured_at, {"id": "a" * 40})
+    assert len(document["run"]["processes"]) == 5
 
 
 @pytest.fixture(scope="module")

@@ -61,11 +61,13 @@ def test_a_history_becomes_a_site(tmp_path, url, capsys):
     ("options", "said"),
     [
         ("--history sqlite:///{path}/none.sqlite", "none.sqlite"),
+        ("", "history sqlite:///.speedgate/history.sqlite: there is no such file"),
         ("--history {url} --commit-url javascript:{{commit}}", "--commit-url"),
     ],
 )
-def test_bad_input_is_one_line(tmp_path, url, capsys, options, said):
+def test_bad_input_is_one_line(tmp_path, url, capsys, monkeypatch, options, said):
     """What cannot be read or linked is one line on stderr, exit status 2, and no folder."""
+    monkeypatch.chdir(tmp_path)
     arguments = options.format(path=tmp_path, url=url)
 
     assert cli.main(["site", str(tmp_path / "site"), *shlex.split(arguments)]) == 2

@@ -233,6 +233,18 @@ def test_a_folder_that_is_no_run_is_one_error(tmp_path, capsys, documents, says)
     assert not (tmp_path / "report.html").exists()
 
 
+def test_a_report_is_no_folder(tmp_path, capsys, monkeypatch):
+    """Nor is it nothing: either is told before the work, and leaves nothing."""
+    leave(tmp_path, result())
+    before = sorted(tmp_path.iterdir())
+    monkeypatch.chdir(tmp_path)
+
+    for output in (".", ""):
+        assert main(["report", str(tmp_path), "--output", output]) == 2
+        assert capsys.readouterr().err.startswith("speedgate: --output .: a folder; expected the name of a file")
+    assert sorted(tmp_path.iterdir()) == before
+
+
 def test_results_of_two_runs_are_refused(tmp_path):
     """The folder of all runs is no run: the error names those that it holds."""
     for name in ("20261121T155618Z-1", "20261121T155618Z-2"):

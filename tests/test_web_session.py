@@ -14,6 +14,7 @@ from tests.suite import Folder, Suite
 from tests.test_web_pictures import pixels
 
 STAGES = "--stage=fp32,bf16,sdpa"
+SECRET = ("-o", "junit_suite_name=postgresql://boss:S3cret!pw@h/db")  # as a history's URL may stand there
 BROKEN = """
 import speedgate.web.session_report
 
@@ -26,7 +27,7 @@ def measured(tmp_path_factory):
     """A session of three stages, of which sdpa makes another picture; what it said and its folder."""
     suite = Suite(Folder(tmp_path_factory.mktemp("suite")))
     suite.misbehave(sdpa={"noise": 9})
-    return suite, suite.run(STAGES, "--report=out/report.html")
+    return suite, suite.run(STAGES, "--report=out/report.html", *SECRET)
 
 
 @pytest.fixture
@@ -51,6 +52,17 @@ def test_a_session_leaves_its_report(measured):
     assert re.search(r'outcome bad">DIFFERENT</span>\s*<a href="#case-\d">sdxl-tiny/sdpa/', document)
     assert document.count("data:image/png;base64,") == 1 + 2 * 3
     assert "--report=out/report.html" in document
+
+
+def test_a_password_in_the_command_stays_there(measured):
+    """Neither the report nor anything beside the results holds it."""
+    suite, _ = measured
+    left = [
+        path.read_bytes() for name in ("out", "results") for path in (suite.path / name).rglob("*") if path.is_file()
+    ]
+
+    assert any(b"junit_suite_name=postgresql://boss@h/db" in data for data in left)
+    assert not any(b"S3cret" in data for data in left)
 
 
 def test_the_report_is_made_again_from_the_results(measured):

@@ -107,10 +107,12 @@ def write_obtained(
     machine_info: Mapping[str, Any],
     commit_info: Mapping[str, Any],
     measured_at: str | None = None,
+    earlier: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Path:
     """Replace `obtained.json` by `runs`; `failed` says why a case failed, `benchmarks_meta` which test owns it.
 
-    `measured_at` is the session's time, which its result files carry too; None for now.
+    `measured_at` is the session's time, which its result files carry too; None for now. `earlier` is what another
+    session said of itself that began with a case.
     """
     from pytest_benchmark import __version__
 
@@ -120,7 +122,11 @@ def write_obtained(
     reasons = {**reasons, **failed}
     entries = [
         benchmark_json.recorded(
-            run, gpu_key=gpu_key, meta=benchmarks_meta[run.case_key], reason=reasons.get(run.case_key)
+            run,
+            gpu_key=gpu_key,
+            meta=benchmarks_meta[run.case_key],
+            reason=reasons.get(run.case_key),
+            session=(earlier or {}).get(run.case_key),
         )
         for run in usable
     ]

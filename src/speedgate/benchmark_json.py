@@ -61,8 +61,18 @@ def benchmark(
     }
 
 
-def recorded(run: Run, *, gpu_key: str, meta: Mapping[str, Any], reason: str | None = None) -> dict[str, Any]:
-    """The entry of a measured run; `reason` says why it failed, None that it passed."""
+def recorded(
+    run: Run,
+    *,
+    gpu_key: str,
+    meta: Mapping[str, Any],
+    reason: str | None = None,
+    session: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """The entry of a measured run; `reason` says why it failed, None that it passed.
+
+    `session` is what the one that measured it says of itself, where it is not the one that writes the file.
+    """
     block = {
         "schema": SCHEMA,
         "gpu_key": gpu_key,
@@ -74,6 +84,8 @@ def recorded(run: Run, *, gpu_key: str, meta: Mapping[str, Any], reason: str | N
         "outcome": PASSED if reason is None else FAILED,
         "run": to_json(run),
     }
+    if session:
+        block["session"] = dict(session)
     if reason is not None:
         block["reason"] = reason
     seconds = [value for process in run.processes for value in process.seconds]

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import shlex
 from collections.abc import Generator
 from typing import Any
 
 import pytest
 
-from speedgate import phases
+from speedgate import commandline, phases
 from speedgate.budget import Budget
 from speedgate.phases import PhaseLog
 from speedgate.progress import Progress
@@ -109,7 +108,7 @@ class Campaign:
             run = self._session.runs.get(key)
             count = f"{len(run.processes) if run else 0} of {self._session.plan.processes} processes"
             lines.append(printable(f"  {key}: {count}; {reason}"))
-        arguments = shlex.join(self._config.invocation_params.args)
+        arguments = commandline.shown(self._config.invocation_params.args)
         return [*lines, printable(f"the same command goes on from here: pytest {arguments}")]
 
 

@@ -57,6 +57,8 @@ def unpack(source: Path, *, root: Path, caches: Path) -> tuple[str, list[Path]]:
     All of it is checked before any is written. A file that is there and is another one is renamed to `previous-...`: its
     hours are not ours to delete. Compile caches wait where the next start of their case loads them.
     """
+    if not source.is_dir():
+        raise ValueError(f"{source}: no folder; name the one that `speedgate recording pack` wrote")
     found = [path for path in source.iterdir() if path.name == NAME or path.name.startswith(f"{NAME}.")]
     with parts.joined(found) as files:
         if len(files) != 1:

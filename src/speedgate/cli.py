@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from speedgate import (
     baselines,
@@ -23,6 +23,7 @@ from speedgate import (
     cli_history,
     cli_merge,
     cli_trend,
+    commandline,
     families,
     publication,
     published,
@@ -76,6 +77,14 @@ def printable(text: str) -> str:
     return shown.encode("ascii", "backslashreplace").decode("ascii")
 
 
+class _Parser(argparse.ArgumentParser):
+    """Its subcommands' parsers are of the same class."""
+
+    def error(self, message: str) -> NoReturn:
+        """What argparse says of an argument repeats it, and so may repeat a password."""
+        super().error(" ".join(map(commandline.without_password, message.split(" "))))
+
+
 def _parse(argv: list[str]) -> argparse.Namespace:
     """Of the commands that run pytest, what follows `--` is its own: argparse would split it up among our arguments."""
     end = argv.index("--") if "--" in argv else len(argv)
@@ -92,9 +101,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="speedgate", description="Baselines of each GPU key, and other versions of packages."
-    )
+    parser = _Parser(prog="speedgate", description="Baselines of each GPU key, and other versions of packages.")
     parser.add_argument("--root", type=Path, default=Path("baselines"), metavar="DIR", help="default: ./baselines")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 

@@ -89,7 +89,11 @@ def _source(path: Path) -> Iterable[Entry]:
     from speedgate.store import entries, exchange, parquet
 
     if path.is_dir():
-        return entries.from_results(untrusted.read_folder(path))
+        files = untrusted.read_folder(path)
+        try:
+            return entries.from_results(files)
+        except ValueError as error:  # which names the file alone, and there may be one of that name in each folder
+            raise ValueError(f"{path}: {error}") from error
     return parquet.Rows(path=path) if path.suffix == PARQUET else exchange.read(path)
 
 

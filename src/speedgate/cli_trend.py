@@ -8,6 +8,9 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from speedgate import commandline
+from speedgate.store import urls
+
 if TYPE_CHECKING:
     from speedgate.series import Point, Series
     from speedgate.trend import Change, Trend
@@ -23,7 +26,10 @@ def add_command(commands: Any) -> None:
     """Add `trend` to the subcommands of `speedgate`."""
     command = commands.add_parser("trend", help="find steps, slow drifts and growing noise in a history")
     command.add_argument(
-        "--history", required=True, metavar="URL", help="the history that `--history` of pytest wrote to"
+        "--history",
+        default=urls.of_file(urls.FILE),
+        metavar="URL",
+        help="the history that `--history` of pytest wrote to (default: %(default)s)",
     )
     command.add_argument("--case", metavar="KEY", help="one case; default: all")
     command.add_argument("--gpu-key", metavar="KEY", help="one machine; default: all")
@@ -70,15 +76,16 @@ def judge(found: Sequence[Series], options: argparse.Namespace) -> list[str]:
     """Print what changed; an error where nothing is long enough to tell, `SystemExit(1)` where what `--fail-on` names changed."""
     from speedgate.trend import MIN_RUNS, analyse, measured
 
+    history = commandline.without_password(options.history)
     if not found:
         asked = [f"{name} {key}" for name, key in (("case", options.case), ("GPU key", options.gpu_key)) if key]
-        return [f"{options.history}: holds no runs{' of ' + ' on '.join(asked) if asked else ''}"]
+        return [f"{history}: holds no runs{' of ' + ' on '.join(asked) if asked else ''}"]
     series = [_last(one, options.last) for one in found]
     short = [one for one in series if measured(one.points) < MIN_RUNS]
     trends = [analyse(one) for one in series if measured(one.points) >= MIN_RUNS]
     if not trends:
         longest = max(measured(one.points) for one in series)
-        return [f"{options.history}: {longest} runs with a latency at most; a trend needs {MIN_RUNS} at least"]
+        return [f"{history}: {longest} runs with a latency at most; a trend needs {MIN_RUNS} at least"]
     red = [trend for trend in trends if any(_fails(trend, change, options) for change in trend.changes)]
     _print(_document(trends, short, options) if options.json else _lines(trends, short, options))
     if red:

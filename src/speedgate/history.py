@@ -11,6 +11,7 @@ from typing import Any
 
 from packaging.version import InvalidVersion, Version
 
+from speedgate import commandline
 from speedgate.bisection import EndsError, Found, Step, search, steps
 from speedgate.records import write_json
 from speedgate.wheels import Origin, Wheel
@@ -113,6 +114,7 @@ class History:
     def _write(self) -> None:
         tried = {version: dataclasses.asdict(one) for version, one in self.tried.items()}
         question = dataclasses.asdict(self.question)
+        question["arguments"] = [commandline.without_password(one) for one in self.question.arguments]
         write_json(self.path, {"schema": SCHEMA, "question": question, "candidates": self.candidates, "tried": tried})
 
     def _read(self) -> list[str]:

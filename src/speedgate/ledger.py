@@ -18,6 +18,9 @@ from speedgate.policy import Mode, Policy
 from speedgate.records import Baseline, Comparison, Run, Verdict, to_json, write_json
 from speedgate.web.pictures import Look
 
+# What must have been judged of a case before its figures may become a baseline.
+REQUIRED_CLAIMS = frozenset({"recipe", "compile", "parity"})
+
 
 @dataclasses.dataclass(kw_only=True, repr=False)
 class Ledger:
@@ -50,6 +53,7 @@ class Ledger:
     elsewhere: dict[str, set[str]] = dataclasses.field(default_factory=dict)
     rooflines: dict[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     benchmarks: dict[str, Any] = dataclasses.field(default_factory=dict)
+    earlier: dict[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     written: dict[str, Path] = dataclasses.field(default_factory=dict)
     looks: dict[str, Look] = dataclasses.field(default_factory=dict)
 
@@ -76,7 +80,13 @@ class Ledger:
         self.runs[run.case_key] = run
         self._write(run.case_key)
         if self.recording and run.processes and run != before:
-            recordings.keep(self.baselines_root, self.machine.key, conditions=self.conditions_of(run), run=run)
+            recordings.keep(
+                self.baselines_root,
+                self.machine.key,
+                conditions=self.conditions_of(run),
+                run=run,
+                session=self._when(run.case_key),
+            )
         return run
 
     def resumed(self, run: Run) -> Run:
@@ -88,12 +98,16 @@ class Ledger:
         )
         if found is None:
             return run
+        self._goes_on(run.case_key)
         return dataclasses.replace(found, environment=run.environment, cold_start=run.cold_start)
 
     def finished(self, conditions: recordings.Conditions) -> Run | None:
         """The run that an interrupted recording has left of a case, if no process of it is wanting: it is not built again."""
         found = recordings.kept(self.baselines_root, self.machine.key, conditions=conditions)
-        return None if found is None or len(found.processes) < self.plan.processes else found
+        if found is None or len(found.processes) < self.plan.processes:
+            return None
+        self._goes_on(conditions.case_key)
+        return found
 
     def holds(self, case_key: str) -> bool:
         """Whether an interrupted recording has left anything of the case."""
@@ -132,12 +146,24 @@ class Ledger:
         self._write(verdict.case_key)
         return verdict
 
+    def _goes_on(self, case_key: str) -> None:
+        """The case was measured by an earlier session, and has its time and commit, however many go on with it."""
+        self.earlier[case_key] = recordings.session(self.baselines_root, self.machine.key, case_key=case_key)
+
+    def _when(self, case_key: str) -> dict[str, Any]:
+        return {"measured_at": self.measured_at, "commit": dict(self.commit), **self.earlier.get(case_key, {})}
+
+    def _is_unfinished(self, run: Run) -> bool:
+        """Whether the same command, given again, adds anything to what is recorded of the case."""
+        judged = {verdict.claim for verdict in self.verdicts.get(run.case_key, ())}
+        claims = REQUIRED_CLAIMS - judged - self.elsewhere.get(run.case_key, set())
+        return len(run.processes) < self.plan.processes or bool(claims)
+
     def _write(self, case_key: str) -> None:
         run = self.runs.get(case_key)
         document = {
             "gpu_key": self.machine.key,
-            "measured_at": self.measured_at,
-            "commit": dict(self.commit),
+            **self._when(case_key),
             "machine": to_json(self.machine),
             "health": dict(self.health),
             "run": to_json(run) if run is not None else None,
@@ -145,6 +171,8 @@ class Ledger:
             "verdicts": [to_json(verdict) for verdict in self.verdicts.get(case_key, ())],
             "explanation": self.explanations.get(case_key, []),
         }
+        if self.recording and run is not None and self._is_unfinished(run):
+            document["unfinished"] = True
         if case_key in self.comparisons:
             document["against"] = to_json(self.comparisons[case_key])
         if case_key in self.rooflines:

@@ -7,7 +7,6 @@ import datetime
 import fcntl
 import json
 import os
-import shlex
 import stat
 import sys
 import tempfile
@@ -15,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
+from speedgate import commandline
 from speedgate.baselines import check_key
 
 _LONGEST_FACTS = 10_000  # characters of a lock file that are looked at: it lies where anyone may write
@@ -94,7 +94,7 @@ def _own_facts() -> str:
         "pid": os.getpid(),
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "directory": str(Path.cwd()),
-        "command": shlex.join(sys.orig_argv)[:1000],
+        "command": commandline.shown(sys.orig_argv)[:1000],
     }
     return json.dumps(facts) + "\n"
 

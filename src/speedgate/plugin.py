@@ -17,6 +17,7 @@ from speedgate import baselines, options, recordings, report
 from speedgate.campaign import Campaign
 from speedgate.environment import resolve_machine
 from speedgate.health import open_monitor
+from speedgate.ledger import REQUIRED_CLAIMS
 from speedgate.lock import recording_lock
 from speedgate.policy import Mode
 from speedgate.progress import Progress
@@ -31,8 +32,6 @@ PROGRESS = pytest.StashKey[Progress]()
 OPEN = pytest.StashKey[contextlib.ExitStack]()
 # A test with this mark, or with pytest-benchmark's fixture, measures rounds.
 ROUNDS_MARK = "rounds"
-# What must have been judged of a case before its figures may become a baseline.
-REQUIRED_CLAIMS = frozenset({"recipe", "compile", "parity"})
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -240,6 +239,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         machine_info=machine_info,
         commit_info=state.commit,
         measured_at=state.measured_at,
+        earlier=state.earlier,
     )
     if exitstatus == pytest.ExitCode.OK and not failed:  # what an interrupted recording has left is resumed
         recordings.discard(state.baselines_root, state.machine.key, case_keys=state.runs)

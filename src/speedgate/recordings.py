@@ -20,6 +20,7 @@ from speedgate.baselines import key_folder
 from speedgate.records import SCHEMA, Run, run_from_json, to_json, write_json
 
 FOLDER = "recording"
+_SESSION = "session"
 # What is kept of a case: what is known of it, and beside that what it made.
 SUFFIXES = (".json", ".safetensors", ".precise.safetensors")
 
@@ -38,10 +39,15 @@ class Conditions:
     weights: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
-def keep(root: Path, gpu_key: str, *, conditions: Conditions, run: Run) -> None:
-    """Replace what is kept of the case by `run`: every process so far, and what else is known of it."""
+def keep(
+    root: Path, gpu_key: str, *, conditions: Conditions, run: Run, session: Mapping[str, Any] | None = None
+) -> None:
+    """Replace what is kept of the case by `run`: every process so far, and what else is known of it.
+
+    `session` is what the one that began with it says of when that was: sessions that go on with the case say the same.
+    """
     document = {"schema": SCHEMA, "gpu_key": gpu_key, "conditions": to_json(conditions), "run": to_json(run)}
-    write_json(path_of(root, gpu_key, conditions.case_key), document)
+    write_json(path_of(root, gpu_key, conditions.case_key), document | {_SESSION: dict(session or {})})
 
 
 def holds(root: Path, gpu_key: str, case_key: str) -> bool:
@@ -66,6 +72,12 @@ def kept(root: Path, gpu_key: str, *, conditions: Conditions, fingerprint: str |
         path.replace(_aside(path))
         return None
     return run
+
+
+def session(root: Path, gpu_key: str, *, case_key: str) -> dict[str, Any]:
+    """What was kept with the case of the session that began with it; what `kept` has found to be sound is asked this."""
+    document = benchmark_json.read(path_of(root, gpu_key, case_key))
+    return dict(document.get(_SESSION, {}))
 
 
 def discard(root: Path, gpu_key: str, *, case_keys: Collection[str]) -> None:
@@ -97,6 +109,8 @@ def _read(path: Path, *, gpu_key: str, conditions: Conditions) -> Run:
     document = benchmark_json.read(path)
     if not isinstance(document, dict) or not isinstance(data := document.pop("run", None), dict):
         raise ValueError(f"{path}: expected an object with a run")
+    if not isinstance(document.pop(_SESSION, {}), dict):
+        raise ValueError(f"{path}: {_SESSION}: expected an object")
     expected = {"schema": SCHEMA, "gpu_key": gpu_key, "conditions": to_json(conditions)}
     if _canonical(document) != _canonical(expected):
         raise ValueError(f"{path}: kept under other conditions")

@@ -104,6 +104,8 @@ class Session(Ledger):
     def judged_elsewhere(self, case_key: str, claim: str) -> None:
         """A claim that is not this case's to make: it is judged at another workload of the same stage."""
         self.elsewhere.setdefault(case_key, set()).add(claim)
+        if case_key in self.runs:
+            self._write(case_key)
 
     def latency(self, run: Run) -> Verdict:
         """The latency verdict against the other arm, or this machine's baseline."""

@@ -36,7 +36,7 @@ _FOLDER = re.compile(rf"{_STAMP}|nightly|bump(?:/{_STAMP})?|bisect(?:/[\w.+-]+)?
 _RESULT = re.compile(rf"(?:(?:{_FOLDER.pattern})/)?[^/]+\.(?:json|md)")
 _VERDICT, _MANIFEST = "verdict.json", "manifest.json"
 _REQUIRED = {"gpu_key", "machine", "health", "run", "verdicts"}
-_KNOWN = _REQUIRED | {"against", "commit", "explanation", "iterations_per_s", "measured_at", "roofline"}
+_KNOWN = _REQUIRED | {"against", "commit", "explanation", "iterations_per_s", "measured_at", "roofline", "unfinished"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -10,13 +10,16 @@ from typing import Any
 
 from speedgate.series import Series
 from speedgate.site.model import Change
+from speedgate.store import urls
 
 
 def add_command(commands: Any) -> None:
     """Add `site` to the subcommands of `speedgate`."""
     command = commands.add_parser("site", help="write a history as a static site")
     command.add_argument("folder", type=Path, metavar="DIR", help="new, empty, or an earlier site, which is replaced")
-    command.add_argument("--history", required=True, metavar="URL", help="such as sqlite:///.speedgate/history.sqlite")
+    command.add_argument(
+        "--history", default=urls.of_file(urls.FILE), metavar="URL", help=f"{urls.VALID} (default: %(default)s)"
+    )
     command.add_argument(
         "--commit-url", metavar="URL", help="where commits are shown, with {commit} in place of the hash"
     )

@@ -38,11 +38,13 @@ def opened(url: str, *, write: bool) -> Iterator[Any]:
 
     sqlite = parsed.get_backend_name() == "sqlite"
     if sqlite and write:
-        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-    elif sqlite and not Path(parsed.database).is_file():
-        raise ValueError(f"history {urls.shown(url)}: there is no such file")
+        _make_folder(Path(parsed.database).parent, url)
+    else:
+        _refuse_missing(url)
     connect = {"timeout": _BUSY_TIMEOUT_S} if sqlite else _CONNECT | dict(parsed.query)
-    engine = sa.create_engine(parsed, json_serializer=schema.canonical, pool_size=1, connect_args=connect)
+    # What several queries read is of one moment, while others write; a transaction of SQLite is so by itself.
+    level = {} if sqlite or write else {"isolation_level": "REPEATABLE READ"}
+    engine = sa.create_engine(parsed, json_serializer=schema.canonical, pool_size=1, connect_args=connect, **level)
     if sqlite:
         _prepare_sqlite(engine, write=write)
     try:
@@ -50,6 +52,20 @@ def opened(url: str, *, write: bool) -> Iterator[Any]:
             yield engine
     finally:
         engine.dispose()
+
+
+def _make_folder(folder: Path, url: str) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"history {urls.shown(url)}: {folder} cannot be made: {error.strerror}") from error
+
+
+def _refuse_missing(url: str) -> None:
+    """Of PostgreSQL a connection says as much by itself."""
+    parsed = urls.parsed(url)
+    if parsed.get_backend_name() == "sqlite" and not Path(parsed.database).is_file():
+        raise ValueError(f"history {urls.shown(url)}: there is no such file")
 
 
 @contextlib.contextmanager
@@ -85,7 +101,8 @@ def current(connection: Any, url: str) -> None:
 
 
 def upgrade(url: str) -> tuple[str | None, str]:
-    """Bring an older history to this version's schema: its revision before and after. A newer one is refused."""
+    """Bring an older history to this version's schema: its revision before and after. A newer or a missing one is refused."""
+    _refuse_missing(url)
     with opened(url, write=True) as engine:
         with engine.connect() as connection:
             before, found = _revision(connection), state(connection)

@@ -104,11 +104,26 @@ def from_result(document: Any, *, where: str) -> Entry:
 
 
 def from_results(files: Mapping[str, bytes]) -> list[Entry]:
-    """The entries of a results folder, as `untrusted.read_folder` reads it; all of them are sound or none is taken."""
+    """The entries of a results folder, as `untrusted.read_folder` reads it; all of them are sound or none is taken.
+
+    What is no run of this machine is left out (`is_point`).
+    """
     names = untrusted.case_names(files)
     if not names:
         raise ValueError("no result of a case: name a folder that `pytest bench --results` wrote, such as .speedgate")
-    return [from_result(parsed(files[name], path=Path(name)), where=name) for name in names]
+    found = [from_result(parsed(files[name], path=Path(name)), where=name) for name in names]
+    return [entry for entry in found if is_point(entry)]
+
+
+def is_point(entry: Entry) -> bool:
+    """Whether a result is of a case that this machine measured or lost, and is all that there will be of it.
+
+    It is not where a case was only built for others to be compared with, or only described, or where a recording goes on.
+    """
+    case = entry.case
+    measured = case.run is not None and bool(case.run.processes)
+    told = measured or (bool(case.verdicts) and not case.is_structure_only)
+    return told and not case.document.get("unfinished")
 
 
 def from_document(data: Any, *, where: str) -> Entry:

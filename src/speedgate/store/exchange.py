@@ -13,7 +13,7 @@ from typing import Any
 from speedgate import benchmark_json
 from speedgate.benchmark_json import BLOCK, PUBLISHED
 from speedgate.records import write_json
-from speedgate.store.entries import Entry, from_document, from_result
+from speedgate.store.entries import Entry, from_document, from_result, is_point
 
 FORMAT = "history"
 _LAYOUT_VERSION = "5.3.1"  # fixed, so that an export does not change with the installed pytest-benchmark
@@ -51,7 +51,7 @@ def read(path: Path) -> list[Entry]:
         return list(_exported(document, ours, path=path))
     blocks = list(benchmark_json.blocks(document, where=str(path)))
     if all("verdicts" in block for _, block in blocks):
-        return [from_result(block, where=where) for where, block in blocks]
+        return [entry for where, block in blocks if is_point(entry := from_result(block, where=where))]
     return list(_baselines(document, blocks, path=path))
 
 
@@ -92,12 +92,14 @@ def _baselines(document: Any, blocks: list[tuple[str, dict[str, Any]]], *, path:
         )
     baselines = benchmark_json.baselines(document, path=path, gpu_key=gpu_key)
     for (where, block), baseline in zip(blocks, baselines, strict=True):
+        own = block.get("session", {})
         session = {
             "gpu_key": gpu_key,
             "case_key": baseline.case_key,
             "source": baseline.source,
             "measured_at": document.get("datetime"),
             "commit": document.get("commit_info"),
+            **{name: own[name] for name in ("measured_at", "commit") if isinstance(own, dict) and name in own},
             "machine": machine.get("gpu") or machine.get("host") or {},
             "health": {},
             "verdicts": [],

@@ -21,11 +21,17 @@ def of_file(path: Path) -> str:
 def checked(text: str) -> str:
     """`text` if it may be a history's URL, by its scheme alone; a `ValueError` that never repeats a password."""
     scheme, found, _ = text.partition("://")
-    if not found:
-        said = text if "@" not in text else "that"
+    if not found or not scheme.isprintable() or set(scheme) & {":", "@"}:
+        said = "what is given as a history" if {":", "@"} & set(text) else text  # half a URL may hold a password
         raise ValueError(f"{said}: expected a URL, {VALID}; write --history=URL, or a bare --history at the end")
     if scheme not in _SCHEMES:
         raise ValueError(f"{scheme}://...: expected {VALID}")
+    if scheme != "sqlite" and text.count("@") > 1:
+        # SQLAlchemy takes the first one for the end of the password, and would show the rest of it as the host.
+        raise ValueError(
+            f'{scheme}://...: holds more than one "@": write one that is part of a name or a password as %40, or leave the'
+            " password to PGPASSWORD or ~/.pgpass"
+        )
     return text
 
 

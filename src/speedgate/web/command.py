@@ -18,6 +18,8 @@ def add_command(commands: Any) -> None:
 
 
 def _command(options: argparse.Namespace) -> list[str]:
+    if options.output.is_dir():
+        raise ValueError(f"--output {options.output}: a folder; expected the name of a file, such as report.html")
     needs.report()
     from speedgate.web import page, report, view
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import speedgate
+from speedgate import commandline
 from speedgate import report as terminal
 from speedgate.session import Session
 from speedgate.web import needs
@@ -63,7 +64,7 @@ def _keep(config: pytest.Config, session: Session) -> None:
 
     commit = config.hook.pytest_benchmark_generate_commit_info(config=config)
     made_by = {
-        "command": shlex.join(["pytest", *config.invocation_params.args]),
+        "command": commandline.shown(["pytest", *config.invocation_params.args]),
         "run in": str(config.invocation_params.dir),
         "commit": f"{commit.get('id', 'none')}{' and uncommitted changes' if commit.get('dirty') else ''}",
         "gate": session.policy.mode.value,

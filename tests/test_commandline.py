@@ -1,0 +1,71 @@
+"""Command lines that are shown or stored hold no password."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+
+from speedgate import commandline
+from speedgate.cli import main
+from speedgate.history import History
+from speedgate.lock import recording_lock
+from tests.baseline_samples import KEY
+from tests.test_history import QUESTION, RELEASES
+
+URL = "postgresql://boss:S3cret!pw@h/db"
+
+
+@pytest.mark.parametrize(
+    ("word", "shown"),
+    [
+        (f"--history={URL}", "--history=postgresql://boss@h/db"),
+        (URL, "postgresql://boss@h/db"),
+        ("postgresql://:S3cret@h/db", "postgresql://@h/db"),
+        ("postgresql://u:S3cret@S3cret@h:5432/db", "postgresql://u@h:5432/db"),
+        ("postgresql://u:S3/cr?et#S3cret@h/db", "postgresql://u@h/db"),
+        ("postgresql://a@b:S3cret\nS3cret@h/db", "postgresql://a@b@h/db"),
+        ("postgresql://u@h/db?password=S3cret&sslmode=require", "postgresql://u@h/db?sslmode=require"),
+        ("postgresql://u@h/db?sslmode=require&sslPassword=S3cret", "postgresql://u@h/db?sslmode=require"),
+        ("sqlite:////tmp/history.sqlite", "sqlite:////tmp/history.sqlite"),
+        ("http://host:8080/path", "http://host:8080/path"),
+        ("bench/test_parity.py::test_parity[a@b]", "bench/test_parity.py::test_parity[a@b]"),
+    ],
+)
+def test_a_url_is_shown_without_its_password(word, shown):
+    """Whatever characters stand in it, and wherever it stands; other arguments stay as they are."""
+    assert commandline.without_password(word) == shown
+    assert shlex.split(commandline.shown(["pytest", word])) == ["pytest", shown]
+
+
+def test_a_lock_file_tells_no_password(tmp_path, monkeypatch):
+    """It lies where others may read it."""
+    monkeypatch.setattr(sys, "orig_argv", ["pytest", "bench", f"--history={URL}"])
+
+    with recording_lock(KEY, folder=tmp_path):
+        (path,) = tmp_path.iterdir()
+        assert json.loads(path.read_text())["command"] == "pytest bench --history=postgresql://boss@h/db"
+
+
+@pytest.mark.parametrize("words", [["trend"], ["history", "upgrade"], ["bump", "torch==1"]])
+def test_a_mistyped_option_is_told_without_its_password(capsys, words):
+    """Of every verb."""
+    with pytest.raises(SystemExit):
+        main([*words, f"--histroy={URL}"])
+
+    said = capsys.readouterr().err
+    assert "--histroy=postgresql://boss@h/db" in said
+    assert "S3cret" not in said
+
+
+def test_what_a_bisect_leaves_tells_no_password(tmp_path: Path) -> None:
+    """Its question is stored with the arguments of pytest, among them a history's URL."""
+    question = dataclasses.replace(QUESTION, arguments=("--stage=fp32", f"--history={URL}"))
+    History(tmp_path / "state.json", question, versions=lambda: RELEASES)
+
+    state = (tmp_path / "state.json").read_text()
+    assert json.loads(state)["question"]["arguments"] == ["--stage=fp32", "--history=postgresql://boss@h/db"]

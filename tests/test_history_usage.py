@@ -1,0 +1,84 @@
+"""What `speedgate history` takes, leaves out and refuses."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("sqlalchemy", reason="needs the history extra: pip install 'speedgate[history]'")
+
+from speedgate.cli import main
+from speedgate.records import write_json
+from speedgate.store import database, reading, urls
+from tests.baseline_samples import INT8
+from tests.history_samples import commit, document, session_folder
+
+RECIPE = {"case_key": INT8, "claim": "recipe", "outcome": "PASS", "sentence": "as described"}
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    """An empty history."""
+    url = urls.of_file(tmp_path / "history.sqlite")
+    database.prepare(url)
+    return url
+
+
+@pytest.mark.parametrize(
+    "no_point",
+    [
+        document(run=document()["run"] | {"processes": []}, verdicts=[]),  # others were compared with it
+        document(run=None, verdicts=[RECIPE]),  # it was described
+        document() | {"unfinished": True},  # a recording that goes on
+    ],
+)
+def test_what_was_not_measured_to_its_end_is_no_run(url, tmp_path, capsys, no_point):
+    """Of a results folder only what this machine measured, or lost, goes into the history."""
+    write_json(tmp_path / "results" / "sdxl__bf16__1px.json", no_point)
+    write_json(tmp_path / "results" / "sdxl__int8__1px.json", document(number=1))
+
+    assert main(["history", "import", str(tmp_path / "results"), "--history", url]) == 0
+    assert ": 1 added" in capsys.readouterr().out
+    assert [point.commit for one in reading.series(url) for point in one.points] == [commit(1)["id"]]
+
+
+def test_an_upgrade_makes_no_history(tmp_path, capsys):
+    """A path that was mistyped is told, and left as it is."""
+    url = urls.of_file(tmp_path / "mistyped" / "history.sqlite")
+
+    assert main(["history", "upgrade", "--history", url]) == 2
+    assert capsys.readouterr().err == f"speedgate: history {url}: there is no such file\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
+    """It names the history, and no number of the system's."""
+    (tmp_path / "file").touch()
+    url = urls.of_file(tmp_path / "file" / "history.sqlite")
+
+    with pytest.raises(ValueError, match=rf"^history {url}: {tmp_path}/file cannot be made: File exists$"):
+        database.prepare(url)
+
+
+def test_a_broken_result_is_named_with_its_folder(url, tmp_path, capsys):
+    """Two folders may hold files of one name."""
+    for name in ("a", "b"):
+        session_folder(tmp_path / name)
+    (path,) = (tmp_path / "b").iterdir()
+    path.write_text(path.read_text()[:100])
+
+    assert main(["history", "import", str(tmp_path / "a"), str(tmp_path / "b"), "--history", url]) == 2
+    assert capsys.readouterr().err.startswith(f"speedgate: {tmp_path / 'b'}: {path.name}: not JSON")
+    assert reading.series(url) == []
+
+
+@pytest.mark.parametrize(
+    "text", ["u:S3cret@host", "u:S3cret", "postgresql://u:SEC@RET@127.0.0.1:1/S3cret", "x:S3cret@h://"]
+)
+def test_a_url_that_is_none_is_not_repeated(text):
+    """What is expected is said, and half a password is a password."""
+    with pytest.raises(ValueError, match=r"expected a URL|as %40") as caught:
+        urls.checked(text)
+    assert not re.search("SEC|RET|S3cret", str(caught.value))
