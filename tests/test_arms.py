@@ -100,7 +100,9 @@ def test_what_takes_the_judgement_away_is_refused(arguments: list[str]) -> None:
 
 def test_other_arguments_are_pytests_own_matter() -> None:
     """What narrows, tightens or reports is taken."""
-    arms.check(["--history", "--report", "page.html", "--gate=enforce", "-k", "not int8", "--skip-latency"])
+    assert (
+        arms.check(["--history", "--report", "page.html", "--gate=enforce", "-k", "not int8", "--skip-latency"]) is None
+    )
 
 
 def test_pytest_takes_no_abbreviation(pytester: pytest.Pytester) -> None:

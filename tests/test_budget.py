@@ -97,7 +97,7 @@ def test_without_a_budget_everything_fits(log, clock):
     saw(log, "int8", PROCESS, 1e6)
     clock.now_s = 1e6
 
-    Budget(log=log, clock=clock).afford("int8", PROCESS)
+    assert Budget(log=log, clock=clock).afford("int8", PROCESS) is None
 
 
 def test_phases_inside_phases_count_once(log, clock):
