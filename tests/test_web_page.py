@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from markupsafe import Markup
 
-from speedgate.web import needs, page
+from speedgate import extras
+from speedgate.web import page
 from tests.web_samples import HOSTILE
 
 WEB = Path(page.__file__).parent
@@ -139,7 +140,7 @@ def test_half_a_surrogate_does_not_lose_the_page(tmp_path):
 
 def test_a_missing_package_is_one_line(monkeypatch):
     """Who lacks the extra is told its name."""
-    monkeypatch.setattr(needs, "PACKAGES", ("altair", "no_such_package"))
+    monkeypatch.setitem(extras.PACKAGES, "report", ("altair", "no_such_package"))
 
     with pytest.raises(ValueError, match=r"no_such_package missing\): pip install 'speedgate\[report\]'"):
-        needs.report()
+        extras.need("report", what="a report")

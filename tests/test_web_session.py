@@ -140,7 +140,7 @@ def test_a_file_that_cannot_be_written_is_refused_at_once(suite, option, says):
 def test_a_missing_extra_is_refused_at_once(suite):
     """Who lacks Altair is told the extra before anything is built."""
     with (suite.path / "conftest.py").open("a") as conftest:
-        conftest.write("\nimport speedgate.web.needs\n\nspeedgate.web.needs.PACKAGES = ('no_such_package',)\n")
+        conftest.write("\nimport speedgate.extras\n\nspeedgate.extras.PACKAGES['report'] = ('no_such_package',)\n")
 
     said = suite.run(STAGES, "--report=report.html")
 

@@ -10,7 +10,6 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-import os
 import re
 import struct
 import zipfile
@@ -18,6 +17,8 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+from speedgate.files import replacing
 
 SCHEMA = 1
 SUFFIX = ".zip"
@@ -104,20 +105,17 @@ def file_name(case_key: str) -> str:
 
 def write(path: Path, *, origin: Origin, contents: Iterable[Content]) -> CacheFile:
     """Write a file under a temporary name and rename it; `contents` may be made one after the other."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     entries = []
-    try:
-        with zipfile.ZipFile(temporary, "w", compression=zipfile.ZIP_DEFLATED) as archive:
-            for content in contents:
-                entries.append(entry := _entry(content))
-                archive.writestr(entry.name, content.artifacts)
-            document = {"kind": _KIND, "schema": SCHEMA, "gpu_key": origin.gpu_key, "build": dict(origin.build)}
-            document["cases"] = [dataclasses.asdict(entry) for entry in entries]
-            archive.writestr(_MANIFEST, json.dumps(document, indent=2))
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with (
+        replacing(path) as temporary,
+        zipfile.ZipFile(temporary, "w", compression=zipfile.ZIP_DEFLATED) as archive,
+    ):
+        for content in contents:
+            entries.append(entry := _entry(content))
+            archive.writestr(entry.name, content.artifacts)
+        document = {"kind": _KIND, "schema": SCHEMA, "gpu_key": origin.gpu_key, "build": dict(origin.build)}
+        document["cases"] = [dataclasses.asdict(entry) for entry in entries]
+        archive.writestr(_MANIFEST, json.dumps(document, indent=2))
     return CacheFile(path=path, origin=origin, entries=tuple(entries))
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import zipfile
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from typing import Any
 
 from speedgate import cache_files, compile_cache, parts
 from speedgate.baselines import OBTAINED, check_key, key_folder
+from speedgate.files import replacing
 from speedgate.recordings import FOLDER
 
 NAME = "recording.zip"
@@ -32,22 +32,16 @@ def pack(target: Path, *, root: Path, caches: Path, gpu_key: str | None, most_by
     members = dict(_members(root, caches, check_key(key)))
     if not members:
         raise ValueError(f"{root}: holds no recording of {key}: pytest bench --gate record begins one")
-    target.mkdir(parents=True, exist_ok=True)
     path = target / NAME
-    temporary = path.with_name(f".{NAME}.{os.getpid()}.part")
-    try:
-        with zipfile.ZipFile(temporary, "w") as archive:
-            sums = {}
-            for name, file in sorted(members.items()):
-                content = file.read_bytes()
-                sums[name] = hashlib.sha256(content).hexdigest()
-                packed = file.suffix == cache_files.SUFFIX
-                archive.writestr(name, content, zipfile.ZIP_STORED if packed else zipfile.ZIP_DEFLATED)
-            document = {"kind": _KIND, "schema": _SCHEMA, "gpu_key": key, "files": sums}
-            archive.writestr(_MANIFEST, json.dumps(document, indent=2))
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+        sums = {}
+        for name, file in sorted(members.items()):
+            content = file.read_bytes()
+            sums[name] = hashlib.sha256(content).hexdigest()
+            packed = file.suffix == cache_files.SUFFIX
+            archive.writestr(name, content, zipfile.ZIP_STORED if packed else zipfile.ZIP_DEFLATED)
+        document = {"kind": _KIND, "schema": _SCHEMA, "gpu_key": key, "files": sums}
+        archive.writestr(_MANIFEST, json.dumps(document, indent=2))
     return parts.split(path, most_bytes=most_bytes)
 
 
@@ -60,11 +54,11 @@ def unpack(source: Path, *, root: Path, caches: Path) -> tuple[str, list[Path]]:
     if not source.is_dir():
         raise ValueError(f"{source}: no folder; name the one that `speedgate recording pack` wrote")
     found = [path for path in source.iterdir() if path.name == NAME or path.name.startswith(f"{NAME}.")]
-    with parts.joined(found) as files:
-        if len(files) != 1:
+    with parts.joined(found) as archives:
+        if len(archives) != 1:
             raise ValueError(f"{source}: expected {NAME} or its parts in it")
         try:
-            with zipfile.ZipFile(files[0]) as archive:
+            with zipfile.ZipFile(archives[0]) as archive:
                 key, contents = _checked(archive, path=source / NAME)
         except _BROKEN as error:
             raise ValueError(f"{source / NAME}: not a whole recording ({error})") from error
@@ -73,12 +67,10 @@ def unpack(source: Path, *, root: Path, caches: Path) -> tuple[str, list[Path]]:
         path = _place(name, root=root, caches=caches, key=key)
         if path.exists() and path.read_bytes() == content:
             continue
-        path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists():
             path.replace(path.with_name(f"previous-{path.name}"))
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-        temporary.write_bytes(content)
-        temporary.replace(path)
+        with replacing(path) as temporary:
+            temporary.write_bytes(content)
         written.append(path)
     return key, written
 

@@ -15,6 +15,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from speedgate import extras
+
 Floats = NDArray[np.float64]
 
 SHORTEST = 3  # points: one outlier is no step, and neither are two
@@ -148,10 +150,9 @@ def _trimmed_square(differences: Floats, *, spare: int) -> float:
 
 def _candidates(values: Floats, noise: Noise, shortest: int) -> list[int]:
     """What PELT proposes at a penalty of the BIC's size: rather too much, for what is too much is tested away."""
-    try:
-        from ruptures import KernelCPD
-    except ImportError as error:
-        raise ValueError("change points need the trend extra: pip install 'speedgate[trend]'") from error
+    extras.need("trend", what="a trend")
+    from ruptures import KernelCPD
+
     if len(values) < 2 * shortest:
         return []
     signal = (values - np.median(values)) / (noise.scale * noise.inflation)

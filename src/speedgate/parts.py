@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
 import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+from speedgate.files import replacing
 
 MEGABYTE = 1_000_000
 _PART = re.compile(r"(?P<whole>.+)\.(?P<number>[0-9]{1,4})-of-(?P<count>[0-9]{1,4})")
@@ -27,9 +28,8 @@ def split(path: Path, *, most_bytes: int) -> list[Path]:
         old.unlink()
     with path.open("rb") as stream:
         for part in parts:
-            temporary = part.with_name(f".{part.name}.{os.getpid()}.part")
-            temporary.write_bytes(stream.read(most_bytes))
-            temporary.replace(part)
+            with replacing(part) as temporary:
+                temporary.write_bytes(stream.read(most_bytes))
     if parts:
         path.unlink()
     return parts or [path]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import enum
 import json
-import os
 import statistics
 import sys
 from collections.abc import Mapping
@@ -15,6 +14,7 @@ from typing import Any
 from speedgate import attribution, components, loops
 from speedgate.attribution import Attribution
 from speedgate.components import Component
+from speedgate.files import replacing
 from speedgate.loops import Loop
 
 SCHEMA = 1
@@ -288,12 +288,6 @@ def positive(value: Any, *, where: str) -> float:
 
 def write_json(path: Path, data: Any) -> None:
     """Write `data` as JSON under a temporary name and rename it, so that a reader sees the old file or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with temporary.open("w", encoding="utf-8") as stream:
-            json.dump(data, stream, indent=2, sort_keys=True, allow_nan=False)
-            stream.write("\n")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as stream:
+        json.dump(data, stream, indent=2, sort_keys=True, allow_nan=False)
+        stream.write("\n")

@@ -8,11 +8,11 @@ as the report's are, whose bundle vl-convert carries. It is read when a chart is
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from speedgate import extras
 from speedgate.web import page
 
 ASSETS, DATA = "assets", "data"
@@ -61,10 +61,7 @@ def document(name: str) -> str:
 
 def _check_extra() -> None:
     """A `ValueError` that names the extra where one of the two packages is missing."""
-    if missing := [name for name in ("jinja2", "vl_convert") if importlib.util.find_spec(name) is None]:
-        raise ValueError(
-            f"a site needs the report extra ({', '.join(missing)} missing): pip install 'speedgate[report]'"
-        )
+    extras.need("report", what="a site", packages=("jinja2", "vl_convert"))
 
 
 def _vega() -> str:

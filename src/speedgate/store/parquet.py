@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
-import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from speedgate import extras
 from speedgate.benchmark_json import parsed
+from speedgate.files import replacing
 from speedgate.store import schema
 from speedgate.store.entries import Entry, from_document
 
@@ -20,19 +21,14 @@ _ROWS = 5000  # in a row group: what is in memory at a time
 def write(path: Path, entries: Iterable[Entry]) -> int:
     """Write entries as one file, under a temporary name until it is whole; how many there were. A `ValueError` for none."""
     arrow = _arrow()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     columns, count, left = _columns(arrow), 0, iter(entries)
-    try:
+    with replacing(path) as temporary:
         with arrow.parquet.ParquetWriter(temporary, columns, compression="zstd") as writer:
             while rows := [_row(entry) for entry in itertools.islice(left, _ROWS)]:
                 writer.write_table(arrow.Table.from_pylist(rows, schema=columns))
                 count += len(rows)
         if not count:
             raise ValueError(f"{path}: the history holds no such run; nothing was written")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
     return count
 
 
@@ -94,9 +90,8 @@ def _columns(arrow: Any) -> Any:
 
 
 def _arrow() -> Any:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError as error:
-        raise ValueError("Parquet needs the history extra: pip install 'speedgate[history]'") from error
+    extras.need("history", what="Parquet", packages=("pyarrow",))
+    import pyarrow
+    import pyarrow.parquet
+
     return pyarrow

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import shlex
 from pathlib import Path
 from typing import Any
+
+from speedgate import extras
 
 FILE = Path(".speedgate") / "history.sqlite"
 VALID = "sqlite:///FILE or postgresql://USER@HOST/DATABASE"
@@ -37,9 +38,7 @@ def checked(text: str) -> str:
 
 def available() -> None:
     """A `ValueError` with the command that installs what a history needs, where it is missing."""
-    missing = [name for name in ("sqlalchemy", "alembic", "psycopg") if importlib.util.find_spec(name) is None]
-    if missing:
-        raise ValueError(f"a history needs the history extra ({', '.join(missing)}): pip install 'speedgate[history]'")
+    extras.need("history", what="a history")
 
 
 def parsed(text: str) -> Any:

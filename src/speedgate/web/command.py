@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from speedgate.web import needs
+from speedgate import extras
 
 
 def add_command(commands: Any) -> None:
@@ -20,7 +20,7 @@ def add_command(commands: Any) -> None:
 def _command(options: argparse.Namespace) -> list[str]:
     if options.output.is_dir():
         raise ValueError(f"--output {options.output}: a folder; expected the name of a file, such as report.html")
-    needs.report()
+    extras.need("report", what="a report")
     from speedgate.web import page, report, view
 
     page.write(options.output, report.document(view.of_folder(options.folder, root=options.root)))

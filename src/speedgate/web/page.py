@@ -10,12 +10,12 @@ from __future__ import annotations
 import base64
 import functools
 import hashlib
-import os
 import struct
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from speedgate.files import replacing
 
 if TYPE_CHECKING:  # an extra: `speedgate --help` needs none of it
     import jinja2
@@ -104,16 +104,8 @@ def text_of(name: str) -> str:
 
 def write(path: Path, document: str) -> None:
     """Write a page under a temporary name and rename it, so that a reader sees the old one or the new one, whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    temporary = Path(name)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8", errors="replace") as stream:
-            stream.write(document)
-        temporary.chmod(0o644)  # mkstemp's own is for one user, and a report is there to be served
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as temporary:
+        temporary.write_text(document, encoding="utf-8", errors="replace")
 
 
 @functools.cache

@@ -12,10 +12,9 @@ from pathlib import Path
 import pytest
 
 import speedgate
-from speedgate import commandline
+from speedgate import commandline, extras
 from speedgate import report as terminal
 from speedgate.session import Session
-from speedgate.web import needs
 
 OPTION = "--report"
 TIMEOUT_S = 300.0  # a ladder takes 5 s
@@ -27,7 +26,7 @@ def check(config: pytest.Config) -> None:
     if path is None:
         return
     try:
-        needs.report()
+        extras.need("report", what="a report")
     except ValueError as error:
         raise pytest.UsageError(f"{OPTION}: {error}") from error
     if path.is_dir() or path.suffix not in (".html", ".htm"):
