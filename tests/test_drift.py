@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from speedgate import baselines
+from speedgate import baselines, promotion
 from tests.baseline_samples import BF16, INT8, KEY, make_run, obtain, store
 
 PUBLISHED = Path(__file__).parents[1] / "baselines" / KEY / "0001_published.json"
@@ -24,7 +24,7 @@ def refusal(root: Path, **arguments: str) -> str:
     """The message with which a promotion is refused; nothing was promoted."""
     before = sorted(path.name for path in (root / KEY).iterdir())
     with pytest.raises(ValueError) as caught:
-        baselines.promote(root, KEY, **arguments)
+        promotion.promote(root, KEY, **arguments)
     assert sorted(path.name for path in (root / KEY).iterdir()) == before
     return str(caught.value)
 
@@ -33,7 +33,7 @@ def test_small_steps_are_refused_once_they_add_up(tmp_path: Path) -> None:
     """Two steps of 2 % are each within a tolerance of 3 %, and together they are not."""
     for seconds in (1.0, 1.02):
         obtain(tmp_path, take(seconds))
-        baselines.promote(tmp_path, KEY)
+        promotion.promote(tmp_path, KEY)
     obtained = obtain(tmp_path, take(1.04))
 
     said = refusal(tmp_path)
@@ -63,7 +63,7 @@ def test_the_floor_of_a_recorded_figure(tmp_path: Path, seconds: float, is_promo
     obtain(tmp_path, take(seconds))
 
     if is_promoted:
-        assert baselines.promote(tmp_path, KEY).exists()
+        assert promotion.promote(tmp_path, KEY).exists()
     else:
         assert "floor 3%" in refusal(tmp_path)
 
@@ -76,7 +76,7 @@ def test_the_floor_of_a_published_figure(tmp_path: Path, factor: float, is_promo
     obtain(tmp_path, take(PUBLISHED_INT8_S * factor))
 
     if is_promoted:
-        assert baselines.promote(tmp_path, KEY).exists()
+        assert promotion.promote(tmp_path, KEY).exists()
     else:
         assert "2.429 s in 0001_published.json (+10.1%, floor 10%)" in refusal(tmp_path)
 
@@ -118,7 +118,7 @@ def test_a_case_is_held_to_the_oldest_file_that_holds_it(tmp_path: Path) -> None
     store(tmp_path, "0002_b.json", take(2.0))
     obtain(tmp_path, take(2.0), take(1.0, BF16), take(9.0, "sdxl/fp32/1024px-30steps-b1"))
 
-    assert baselines.promote(tmp_path, KEY).name == "0003_recorded.json"
+    assert promotion.promote(tmp_path, KEY).name == "0003_recorded.json"
 
 
 def test_the_promoted_file_says_why_it_is_slower(tmp_path: Path) -> None:
@@ -126,7 +126,7 @@ def test_the_promoted_file_says_why_it_is_slower(tmp_path: Path) -> None:
     store(tmp_path, "0001_a.json", take(1.0), take(2.0, BF16))
     recorded = json.loads(obtain(tmp_path, take(1.25), take(2.0, BF16)).read_text())
 
-    promoted = json.loads(baselines.promote(tmp_path, KEY, accept_slower="deterministic kernels").read_text())
+    promoted = json.loads(promotion.promote(tmp_path, KEY, accept_slower="deterministic kernels").read_text())
 
     cases = {INT8: {"oldest": "0001_a.json", "ratio": pytest.approx(1.25)}}
     assert promoted.pop("speedgate") == {"accepted_slower": {"reason": "deterministic kernels", "cases": cases}}
@@ -159,7 +159,7 @@ def test_the_longest_reason_is_taken(tmp_path: Path) -> None:
     store(tmp_path, "0001_a.json", take(1.0))
     obtain(tmp_path, take(1.25))
 
-    assert baselines.promote(tmp_path, KEY, accept_slower="\u00e9" * 500).exists()
+    assert promotion.promote(tmp_path, KEY, accept_slower="\u00e9" * 500).exists()
 
 
 def test_a_recording_cannot_bring_its_own_acceptance(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from speedgate import baselines, published
+from speedgate import baselines, promotion, published
 from tests.baseline_samples import BF16, INT8, KEY, copy_source, make_run, obtain
 
 REPO = Path(__file__).parent.parent
@@ -70,7 +70,7 @@ def test_a_recorded_file_replaces_the_published_one(tmp_path: Path) -> None:
     (tmp_path / KEY).mkdir()
     shutil.copy(COMMITTED, tmp_path / KEY)
     obtain(tmp_path, make_run(INT8))
-    baselines.promote(tmp_path, KEY)
+    promotion.promote(tmp_path, KEY)
 
     found = baselines.load(tmp_path, KEY)
 

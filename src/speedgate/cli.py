@@ -25,6 +25,7 @@ from speedgate import (
     cli_trend,
     commandline,
     families,
+    promotion,
     publication,
     published,
     rendering,
@@ -158,7 +159,7 @@ def _list(options: argparse.Namespace) -> list[str]:
 
 
 def _promote(options: argparse.Namespace) -> list[str]:
-    target = baselines.promote(options.root, options.gpu_key, name=options.name, accept_slower=options.accept_slower)
+    target = promotion.promote(options.root, options.gpu_key, name=options.name, accept_slower=options.accept_slower)
     print(printable(f"{target}: review it, then commit it"))
     return []
 

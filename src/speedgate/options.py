@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import pytest
 
-from speedgate import baselines
+from speedgate import promotion
 from speedgate.clock import Plan
 from speedgate.environment import DEVICES
 from speedgate.noise import Looks
@@ -104,7 +104,7 @@ def _add_measuring(group: pytest.OptionGroup) -> None:
         type=_positive_float,
         metavar="SECONDS",
         help="of a recording: stop cleanly before this command has run so long, and go on when it is given again"
-        f" (with it, at least {baselines.MIN_PROCESSES} processes)",
+        f" (with it, at least {promotion.MIN_PROCESSES} processes)",
     )
     group.addoption(
         "--processes",
@@ -152,7 +152,7 @@ def plan(config: pytest.Config) -> Plan:
     recording = config.getoption("gate") == Mode.RECORD
     asked, rounds = config.getoption("processes"), config.getoption("rounds")
     budget = config.getoption("budget")
-    least = LEAST_RECORDED if budget is None else baselines.MIN_PROCESSES  # where time is short, what can be promoted
+    least = LEAST_RECORDED if budget is None else promotion.MIN_PROCESSES  # where time is short, what can be promoted
     if recording and asked is not None and asked < least:
         raise pytest.UsageError(
             f"--processes {asked}: a baseline takes at least {least}, of which later verdicts learn the spread"

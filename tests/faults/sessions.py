@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from fixtures.stages import STAGES
-from speedgate import baselines
+from speedgate import promotion
 from speedgate.records import Outcome, Verdict
 from tests.faults.registry import FAULTS, HARMLESS, Change
 from tests.suite import Folder, Suite, red
@@ -69,7 +69,7 @@ class Sessions:
             self.suite.misbehave(**{name: wrong(None, draw=0) for name in STAGES})
             result = self.command("--gate=record")
             assert red(result) == [], result.outlines
-            baselines.promote(self.suite.path / "baselines", KEY)
+            promotion.promote(self.suite.path / "baselines", KEY)
             self._baselines = self.suite.path / "kept"
             shutil.copytree(self.suite.path / "baselines", self._baselines)
         return self._baselines
