@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from speedgate import benchmark_json, families
+from speedgate import benchmark_json, families, strict_json
 from speedgate.families import FamilyFigure
 from speedgate.records import Baseline, Run, write_json
 
@@ -100,7 +100,7 @@ def load(root: Path, gpu_key: str) -> dict[str, Baseline]:
 
 def read(path: Path, *, gpu_key: str) -> list[Baseline]:
     """The baselines of one file; a `ValueError` names the file and the field that is wrong."""
-    return benchmark_json.baselines(benchmark_json.read(path), path=path, gpu_key=gpu_key)
+    return benchmark_json.baselines(strict_json.read(path), path=path, gpu_key=gpu_key)
 
 
 def write_obtained(

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from speedgate.checks import as_object, equal, expect
 from speedgate.records import SCHEMA, Baseline, Run, positive, run_from_json, to_json
 
 BLOCK = "speedgate"
 PASSED, FAILED = "passed", "failed"
 RECORDED, PUBLISHED = "recorded", "published"
-_LARGEST = sys.float_info.max
-_DEEPEST = 100  # a recorded run is some ten levels deep; Python's parser, from 3.12 on, takes thousands
+_EMPTY = "without_figure"
 
 # The layout's statistics, in seconds unless they are counts: what pytest-benchmark's tables and comparisons read.
 STATS_FIELDS = frozenset(
@@ -119,11 +118,13 @@ def document(
     datetime: str,
     version: str,
     failed: Mapping[str, str] | None = None,
+    without_figure: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """The whole file; `version` is pytest-benchmark's, and `machine_info` comes to hold the GPU key.
 
-    `failed` holds the cases that failed without a usable run. They have no statistics, so they cannot stand among the
-    benchmarks; pytest-benchmark ignores the object that they stand in.
+    `failed` holds the cases that failed without a usable run, `without_figure` the blocks of those that came to an end
+    which is to be expected again. They have no statistics, so they cannot stand among the benchmarks; pytest-benchmark
+    ignores the object that they stand in.
     """
     ours = {**machine_info.get(BLOCK, {}), "gpu_key": gpu_key}
     assert machine_info.get(BLOCK, ours).get("gpu_key", gpu_key) == gpu_key, "machine_info is of another GPU"
@@ -133,32 +134,14 @@ def document(
         "benchmarks": [dict(entry) for entry in benchmarks],
         "datetime": datetime,
         "version": version,
-        **({BLOCK: {"failed": dict(failed)}} if failed else {}),
+        **beside(failed=dict(failed or {}), without_figure=[dict(block) for block in without_figure]),
     }
 
 
-def read(path: Path) -> Any:
-    """The parsed file: every number finite, every key once; a `ValueError` names the file and the place."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error.strerror})") from error
-    return parsed(data, path=path)
-
-
-def parsed(data: bytes, *, path: Path) -> Any:
-    """What `data` says, held to the same as a file; `path` is only what an error names."""
-    twice: list[str] = []
-    try:
-        document = json.loads(data.decode("utf-8"), object_pairs_hook=lambda pairs: _unique(pairs, twice))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}: not JSON (line {error.lineno}, column {error.colno}: {error.msg})") from error
-    except (ValueError, RecursionError) as error:  # not UTF-8, a number of thousands of digits, nested too deeply
-        raise ValueError(f"{path}: not JSON ({error})") from error
-    if twice:
-        raise ValueError(f"{path}: key {twice[0]!r} stands twice in one object; restore the file as it was recorded")
-    _finite(document, path=path, field="document")
-    return document
+def beside(**fields: Any) -> dict[str, Any]:
+    """Our object beside the benchmarks, with those of the fields that hold anything; none without them."""
+    kept = {name: value for name, value in fields.items() if value}
+    return {BLOCK: kept} if kept else {}
 
 
 def baselines(document: Any, *, path: Path, gpu_key: str) -> list[Baseline]:
@@ -170,38 +153,14 @@ def baselines(document: Any, *, path: Path, gpu_key: str) -> list[Baseline]:
         if baseline.case_key in found:
             raise ValueError(f"{where}.case_key: {baseline.case_key!r} stands in this file twice")
         found[baseline.case_key] = baseline
-    stated = _object(_object(document.get("machine_info")).get(BLOCK)).get("gpu_key")
-    _equal(stated, gpu_key, f"{path}: machine_info.{BLOCK}.gpu_key")
+    stated = as_object(as_object(document.get("machine_info")).get(BLOCK)).get("gpu_key")
+    equal(stated, gpu_key, f"{path}: machine_info.{BLOCK}.gpu_key")
     return list(found.values())
-
-
-def _unique(pairs: Sequence[tuple[str, Any]], twice: list[str]) -> dict[str, Any]:
-    """The object of `pairs`, noting the keys that Python's parser would silently let the last one win of."""
-    found: dict[str, Any] = {}
-    for name, value in pairs:
-        if name in found:
-            twice.append(name)
-        found[name] = value
-    return found
-
-
-def _finite(value: Any, *, path: Path, field: str, depth: int = 0) -> None:
-    """Refuse what Python's parser lets through: NaN, Infinity, numbers too large for a float, and bottomless nesting."""
-    if depth > _DEEPEST:
-        raise ValueError(f"{path}: nested more than {_DEEPEST} levels deep; restore the file as it was recorded")
-    if isinstance(value, dict):
-        for name, item in value.items():
-            _finite(item, path=path, field=name if field == "document" else f"{field}.{name}", depth=depth + 1)
-    elif isinstance(value, list):
-        for index, item in enumerate(value):
-            _finite(item, path=path, field=f"{field}[{index}]", depth=depth + 1)
-    elif isinstance(value, int | float) and not -_LARGEST <= value <= _LARGEST:  # false for NaN as well
-        raise ValueError(f"{path}: {field}: expected a finite number")
 
 
 def _none_failed(document: Any, *, path: Path) -> None:
     """Refuse what `--gate record` wrote of failing cases, all of them in one message."""
-    reasons = dict(_object(_object(_object(document).get(BLOCK)).get("failed")))
+    reasons = dict(as_object(as_object(as_object(document).get(BLOCK)).get("failed")))
     if not reasons or document.get("benchmarks"):
         for _, block in blocks(document, where=str(path)):
             if block.get("outcome") == FAILED:
@@ -211,9 +170,19 @@ def _none_failed(document: Any, *, path: Path) -> None:
         raise ValueError(f"{path}: outcome: a failing case is never a baseline: {listed}; record it anew")
 
 
+def without_figure(document: Any, *, where: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The block of each case that has no figure, with the place where it stands."""
+    here = f"{where}: {BLOCK}.{_EMPTY}"
+    cells = as_object(as_object(document).get(BLOCK)).get(_EMPTY, [])
+    expect(isinstance(cells, list), here, "a list", cells)
+    for index, block in enumerate(cells):
+        expect(isinstance(block, dict), f"{here}[{index}]", "an object", block)
+        yield f"{here}[{index}]", block
+
+
 def blocks(document: Any, *, where: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """Our block of each benchmark, with the place where it stands, once pytest-benchmark's own fields are there."""
-    benchmarks = _object(document).get("benchmarks")
+    benchmarks = as_object(document).get("benchmarks")
     if not isinstance(benchmarks, list) or not benchmarks:
         raise ValueError(f"{where}: benchmarks: expected a list with at least one benchmark")
     for index, entry in enumerate(benchmarks):
@@ -223,23 +192,23 @@ def blocks(document: Any, *, where: str) -> Iterator[tuple[str, dict[str, Any]]]
         for field in ("name", "fullname"):
             if not isinstance(entry.get(field), str):
                 raise ValueError(f"{here}.{field}: expected a string, found {entry.get(field)!r}")
-        if missing := STATS_FIELDS - set(_object(entry.get("stats"))):
+        if missing := STATS_FIELDS - set(as_object(entry.get("stats"))):
             raise ValueError(f"{here}.stats: missing field {', '.join(sorted(missing))}")
-        block = _object(entry.get("extra_info")).get(BLOCK)
+        block = as_object(entry.get("extra_info")).get(BLOCK)
         if not isinstance(block, dict):
             raise ValueError(f"{here}.extra_info.{BLOCK}: missing; only what --gate record writes is a baseline")
         yield f"{here}.extra_info.{BLOCK}", block
 
 
 def _baseline(block: Mapping[str, Any], *, path: Path, gpu_key: str, where: str) -> Baseline:
-    _equal(block.get("schema"), SCHEMA, f"{where}.schema")
-    _equal(block.get("gpu_key"), gpu_key, f"{where}.gpu_key")
+    equal(block.get("schema"), SCHEMA, f"{where}.schema")
+    equal(block.get("gpu_key"), gpu_key, f"{where}.gpu_key")
     case_key, source, fingerprint = block.get("case_key"), block.get("source"), block.get("fingerprint")
     if not isinstance(case_key, str) or not case_key:
         raise ValueError(f"{where}.case_key: expected a case key, found {case_key!r}")
     if source not in (RECORDED, PUBLISHED):
         raise ValueError(f"{where}.source: expected {RECORDED!r} or {PUBLISHED!r}, found {source!r}")
-    _equal(block.get("outcome"), PASSED, f"{where}.outcome")
+    equal(block.get("outcome"), PASSED, f"{where}.outcome")
     if not isinstance(fingerprint, str | None):
         raise ValueError(f"{where}.fingerprint: expected a string or null, found {fingerprint!r}")
     baseline = Baseline(
@@ -276,14 +245,4 @@ def _agrees(baseline: Baseline, run: Run, *, where: str) -> None:
     if not run.processes:
         raise ValueError(f"{where}.run.processes: expected at least one process")
     for field in ("case_key", "process_medians_s", "peak_bytes", "fingerprint"):
-        _equal(getattr(baseline, field), getattr(run, field), f"{where}.{field}")
-
-
-def _object(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _equal(found: Any, expected: Any, where: str) -> None:
-    # The types as well, because True == 1 and 1.0 == 1 in Python.
-    if type(found) is not type(expected) or found != expected:
-        raise ValueError(f"{where}: expected {expected!r}, found {found!r}")
+        equal(getattr(baseline, field), getattr(run, field), f"{where}.{field}")

@@ -29,6 +29,7 @@ from speedgate import (
     publication,
     published,
     rendering,
+    strict_json,
     throughput,
 )
 from speedgate.records import write_json
@@ -174,7 +175,7 @@ def _check(options: argparse.Namespace) -> list[str]:
             errors.append(str(error))
     for path in paths:
         try:
-            said = _contents(path.resolve().parent.name, benchmark_json.read(path), path=path)
+            said = _contents(path.resolve().parent.name, strict_json.read(path), path=path)
         except ValueError as error:
             errors.append(str(error))
         else:

@@ -12,7 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from speedgate import benchmark_json
+from speedgate import benchmark_json, strict_json
+from speedgate.checks import as_object, equal, expect
 from speedgate.environment import slug
 from speedgate.records import SCHEMA, positive
 
@@ -88,7 +89,7 @@ def document(
 
 def read(path: Path, *, family: str) -> list[FamilyFigure]:
     """The figures of one file; a `ValueError` names the file and the field that is wrong."""
-    return figures(benchmark_json.read(path), path=path, family=family)
+    return figures(strict_json.read(path), path=path, family=family)
 
 
 def figures(document: Any, *, path: Path, family: str) -> list[FamilyFigure]:
@@ -99,8 +100,8 @@ def figures(document: Any, *, path: Path, family: str) -> list[FamilyFigure]:
         if (figure.case_key, figure.build) in found:
             raise ValueError(f"{where}: {figure.case_key!r} with torch {figure.build!r} stands in this file twice")
         found[figure.case_key, figure.build] = figure
-    stated = _object(_object(document.get("machine_info")).get(_BLOCK)).get("family")
-    _expect(stated == family, f"{path}: machine_info.{_BLOCK}.family", repr(family), stated)
+    stated = as_object(as_object(document.get("machine_info")).get(_BLOCK)).get("family")
+    expect(stated == family, f"{path}: machine_info.{_BLOCK}.family", repr(family), stated)
     return list(found.values())
 
 
@@ -128,35 +129,21 @@ def _placed(document: Any, *, path: Path) -> Iterator[tuple[str, dict[str, Any],
     """Each cell's block with its place, and whether it has to hold a figure."""
     for where, block in benchmark_json.blocks(document, where=str(path)):
         yield where, block, True
-    here = f"{path}: {_BLOCK}.{_EMPTY}"
-    cells = _object(document.get(_BLOCK)).get(_EMPTY, [])
-    _expect(isinstance(cells, list), here, "a list", cells)
-    for index, block in enumerate(cells):
-        _expect(isinstance(block, dict), f"{here}[{index}]", "an object", block)
-        yield f"{here}[{index}]", block, False
+    for where, block in benchmark_json.without_figure(document, where=str(path)):
+        yield where, block, False
 
 
 def _figure(block: Mapping[str, Any], *, family: str, where: str, has_figure: bool) -> FamilyFigure:
     stated = {"schema": SCHEMA, "source": benchmark_json.PUBLISHED, "gates": False, "family": family}
     for name, value in stated.items():
-        same = type(block.get(name)) is type(value) and block.get(name) == value  # True == 1 in Python
-        _expect(same, f"{where}.{name}", repr(value), block.get(name))
+        equal(block.get(name), value, f"{where}.{name}")
     texts = {name: block.get(name) for name in ("case_key", "build", "mode", "outcome")}
     for name, text in texts.items():
-        _expect(isinstance(text, str) and text, f"{where}.{name}", "a text", text)
+        expect(isinstance(text, str) and text, f"{where}.{name}", "a text", text)
     note, rate = block.get("note", ""), block.get("iterations_per_s")
-    _expect(isinstance(note, str), f"{where}.note", "a text", note)
+    expect(isinstance(note, str), f"{where}.note", "a text", note)
     fitting = [outcome for outcome in OUTCOMES if (outcome == OK) is has_figure]
-    _expect(texts["outcome"] in fitting, f"{where}.outcome", " or ".join(fitting), texts["outcome"])
-    _expect(has_figure or rate is None, f"{where}.iterations_per_s", "none, as there is no figure", rate)
+    expect(texts["outcome"] in fitting, f"{where}.outcome", " or ".join(fitting), texts["outcome"])
+    expect(has_figure or rate is None, f"{where}.iterations_per_s", "none, as there is no figure", rate)
     figure = positive(rate, where=f"{where}.iterations_per_s") if has_figure else None
     return FamilyFigure(family=family, note=note, iterations_per_s=figure, **{n: str(t) for n, t in texts.items()})
-
-
-def _object(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _expect(holds: object, where: str, expected: str, found: Any) -> None:
-    if not holds:
-        raise ValueError(f"{where}: expected {expected}, found {found!r}")

@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from speedgate import benchmark_json, manifest, untrusted
+from speedgate import manifest, strict_json, untrusted
 from speedgate.manifest import Manifest
 from speedgate.shards import Shard
 from speedgate.untrusted import Case
@@ -52,7 +52,7 @@ def read(folder: Path) -> Part:
     path = folder / manifest.NAME
     if manifest.NAME not in files:
         raise ValueError(f"{folder}: no {manifest.NAME}; name folders that `pytest bench --results DIR` wrote")
-    own = manifest.from_json(benchmark_json.parsed(files.pop(manifest.NAME), path=path), where=str(path))
+    own = manifest.from_json(strict_json.parsed(files.pop(manifest.NAME), path=path), where=str(path))
     documents, cases = {}, {}
     for name in filter(untrusted.is_case, sorted(files)):
         try:
@@ -61,7 +61,7 @@ def read(folder: Path) -> Part:
             raise ValueError(f"{folder}: {error}") from error
         if name != f"{case.case_key.replace('/', '__')}.json":
             raise ValueError(f"{folder / name}: holds the result of another case, {case.case_key}")
-        documents[case.case_key] = benchmark_json.parsed(files[name], path=folder / name)
+        documents[case.case_key] = strict_json.parsed(files[name], path=folder / name)
         cases[case.case_key] = case
     return Part(folder=folder, manifest=own, documents=documents, cases=cases)
 

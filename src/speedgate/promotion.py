@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from speedgate import baselines, benchmark_json
+from speedgate import baselines, benchmark_json, strict_json
 from speedgate.baselines import OBTAINED
 from speedgate.records import Baseline, write_json
 
@@ -106,7 +106,7 @@ def _recorded(root: Path, obtained: Path) -> tuple[dict[str, Any], list[Baseline
     if not obtained.is_file():
         keys = ", ".join(baselines.keys_with(root, lambda folder: (folder / OBTAINED).is_file())) or "none"
         raise ValueError(f"no {obtained}; keys that hold one: {keys}; record it with --gate record")
-    document = benchmark_json.read(obtained)
+    document = strict_json.read(obtained)
     found = benchmark_json.baselines(document, path=obtained, gpu_key=obtained.parent.name)
     for baseline in found:
         count = len(baseline.process_medians_s)

@@ -15,7 +15,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from speedgate import benchmark_json
+from speedgate import strict_json
 from speedgate.baselines import key_folder
 from speedgate.records import SCHEMA, Run, run_from_json, to_json, write_json
 
@@ -76,7 +76,7 @@ def kept(root: Path, gpu_key: str, *, conditions: Conditions, fingerprint: str |
 
 def session(root: Path, gpu_key: str, *, case_key: str) -> dict[str, Any]:
     """What was kept with the case of the session that began with it; what `kept` has found to be sound is asked this."""
-    document = benchmark_json.read(path_of(root, gpu_key, case_key))
+    document = strict_json.read(path_of(root, gpu_key, case_key))
     return dict(document.get(_SESSION, {}))
 
 
@@ -106,7 +106,7 @@ def _aside(path: Path) -> Path:
 
 
 def _read(path: Path, *, gpu_key: str, conditions: Conditions) -> Run:
-    document = benchmark_json.read(path)
+    document = strict_json.read(path)
     if not isinstance(document, dict) or not isinstance(data := document.pop("run", None), dict):
         raise ValueError(f"{path}: expected an object with a run")
     if not isinstance(document.pop(_SESSION, {}), dict):

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from speedgate import benchmark_json
+from speedgate import benchmark_json, strict_json
 from speedgate.benchmark_json import BLOCK, PUBLISHED
 from speedgate.records import write_json
 from speedgate.store.entries import Entry, from_document, from_result, is_point
@@ -45,7 +45,7 @@ def write(path: Path, entries: Iterable[Entry]) -> int:
 
 def read(path: Path) -> list[Entry]:
     """The entries of a file; a `ValueError` names the file and the place, and then none of it is to be taken."""
-    document = benchmark_json.read(path)
+    document = strict_json.read(path)
     ours = document.get(BLOCK) if isinstance(document, dict) else None
     if isinstance(ours, dict) and ours.get("format") == FORMAT:
         return list(_exported(document, ours, path=path))
