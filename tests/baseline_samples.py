@@ -82,7 +82,9 @@ def store(root: Path, name: str, *runs: Run, gpu_key: str = KEY) -> Path:
     return path
 
 
-def obtain(root: Path, *runs: Run, failed: dict[str, str] | None = None) -> Path:
+def obtain(
+    root: Path, *runs: Run, failed: dict[str, str] | None = None, out_of_memory: dict[str, str] | None = None
+) -> Path:
     """Write `obtained.json` as a recording session would."""
     return baselines.write_obtained(
         root,
@@ -92,6 +94,7 @@ def obtain(root: Path, *runs: Run, failed: dict[str, str] | None = None) -> Path
         benchmarks_meta={run.case_key: make_meta(run.case_key) for run in runs},
         machine_info={"python_version": "3.11"},
         commit_info={"id": "0" * 40},
+        out_of_memory=out_of_memory,
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from speedgate import baselines
-from tests.baseline_samples import BF16, INT8, KEY, make_document, make_run, store
+from tests.baseline_samples import BF16, INT8, KEY, make_document, make_run, obtain, store
 
 IN_BLOCK = "benchmarks[0].extra_info.speedgate"
 
@@ -77,6 +77,39 @@ def test_other_files_are_not_baselines(tmp_path: Path, name: str) -> None:
     assert baselines.load(tmp_path, KEY) == {}
     assert baselines.known_keys(tmp_path) == []
     assert baselines.latest(tmp_path, KEY) is None
+
+
+def test_the_newest_file_says_whether_a_case_fits(tmp_path: Path) -> None:
+    """A figure ends an older out-of-memory and the other way round; a case is never both."""
+    store(tmp_path, "0001_a.json", make_run(INT8), make_run(BF16))
+    obtain(tmp_path, make_run(INT8), out_of_memory={BF16: "full"}).rename(tmp_path / KEY / "0002_b.json")
+    obtain(tmp_path, make_run(BF16), out_of_memory={INT8: "full"}).rename(tmp_path / KEY / "0003_c.json")
+
+    found = baselines.stored(tmp_path, KEY)
+
+    assert (set(found.figures), dict(found.out_of_memory)) == ({BF16}, {INT8: "0003_c"})
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("outcome", "unsupported", "outcome: expected 'oom', found 'unsupported'"),
+        ("schema", True, "schema: expected 1, found True"),
+        ("gpu_key", "another", f"gpu_key: expected {KEY!r}, found 'another'"),
+        ("source", "published", "source: expected 'recorded', found 'published'"),
+        ("case_key", "", "case_key: expected a text, found ''"),
+        ("case_key", INT8, f"case_key: {INT8!r} stands in this file twice"),
+        ("note", None, "note: expected a text, found None"),
+    ],
+)
+def test_a_spoilt_out_of_memory_is_named(tmp_path: Path, field: str, value: Any, said: str) -> None:
+    """It is as strict as a figure: nothing that was edited becomes an expectation."""
+    path = obtain(tmp_path, make_run(INT8), out_of_memory={BF16: "full"})
+    document = json.loads(path.read_text())
+    document["speedgate"]["without_figure"][0][field] = value
+    path.with_name("0001_a.json").write_text(json.dumps(document))
+
+    assert f"0001_a.json: speedgate.without_figure[0].{said}" in refusal(tmp_path)
 
 
 def test_a_machine_without_a_folder_has_no_baselines(tmp_path: Path) -> None:

@@ -44,6 +44,17 @@ def test_baselines_lists_each_case_of_each_file(tmp_path: Path, capsys: pytest.C
     ]
 
 
+def test_a_case_out_of_memory_is_listed_and_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is a line and part of a file like a figure, and is not taken for one."""
+    obtain(tmp_path, make_run(INT8), out_of_memory={BF16: "full"}).rename(tmp_path / KEY / "0001_a.json")
+
+    assert [main(["--root", str(tmp_path), command]) for command in ("baselines", "check")] == [0, 0]
+
+    out = capsys.readouterr().out
+    assert f"0001_a.json  {BF16}  recorded  out of memory\n" in out
+    assert "0001_a.json: 1 case, 1 more out of memory\n" in out
+
+
 @pytest.mark.parametrize("command", ["baselines", "check"])
 def test_a_root_without_baselines_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str) -> None:
     """A mistyped --root is never a green check of nothing."""

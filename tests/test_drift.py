@@ -162,6 +162,30 @@ def test_the_longest_reason_is_taken(tmp_path: Path) -> None:
     assert promotion.promote(tmp_path, KEY, accept_slower="\u00e9" * 500).exists()
 
 
+FULL = {BF16: "out of memory on 80.0 GiB, fitted in 0001_a"}
+
+
+def test_a_case_that_no_longer_fits_is_not_promoted_without_a_word(tmp_path: Path) -> None:
+    """Out of memory is the slowest that a case can get; what has accepted it says so beside the record of it."""
+    store(tmp_path, "0001_a.json", take(1.0), take(2.0, BF16))
+    recorded = json.loads(obtain(tmp_path, take(1.0), out_of_memory=FULL).read_text())
+
+    assert f"{BF16} is out of memory and took 2 s in 0001_a.json; find the cause" in refusal(tmp_path)
+    promoted = json.loads(promotion.promote(tmp_path, KEY, accept_slower="a bigger picture").read_text())
+
+    cases = {BF16: {"oldest": "0001_a.json", "outcome": "oom"}}
+    assert promoted["speedgate"].pop("accepted_slower") == {"reason": "a bigger picture", "cases": cases}
+    assert promoted == recorded
+    assert baselines.stored(tmp_path, KEY).out_of_memory == {BF16: "0002_recorded"}
+
+
+def test_a_case_that_never_fitted_is_promoted_as_it_is(tmp_path: Path) -> None:
+    """There is no figure that it could be worse than, then or in the next recording."""
+    for name in ("0001_recorded.json", "0002_recorded.json"):
+        obtain(tmp_path, take(1.0), out_of_memory=FULL)
+        assert promotion.promote(tmp_path, KEY).name == name
+
+
 def test_a_recording_cannot_bring_its_own_acceptance(tmp_path: Path) -> None:
     """What promotion writes is not taken over from obtained.json."""
     obtained = obtain(tmp_path, take(1.0))

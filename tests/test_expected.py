@@ -11,7 +11,7 @@ from speedgate.records import Outcome, Verdict
 from tests.baseline_samples import INT8
 
 
-def judge(expected: str, *, fits: bool, alone: bool = True) -> Verdict:
+def judge(expected: str | None, *, fits: bool, alone: bool = True) -> Verdict:
     """The verdict on a device of 15.8 GiB."""
     device_bytes = round(15.8 * 2**30)
     return judge_fit(
@@ -67,6 +67,13 @@ def test_each_published_outcome_leads_to_an_expectation() -> None:
     assert {outcome: str(expected).partition("_")[0] for outcome, expected in found.items()} == {
         outcome: outcome.partition("_")[0] for outcome in found
     }
+
+
+@pytest.mark.parametrize("fits", [True, False])
+def test_what_nothing_is_known_of_has_no_baseline(fits: bool) -> None:
+    """It is neither better nor worse than anything, and beside other processes still proves nothing."""
+    assert judge(None, fits=fits).outcome is Outcome.NO_BASELINE
+    assert judge(None, fits=False, alone=False).outcome is Outcome.INVALID
 
 
 @pytest.mark.parametrize("text", ["", "OOM", "oom_after_warmup", "passed"])

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 import pytest
 
-from speedgate import families
+from speedgate import baselines, families, promotion
 from speedgate.expected import Expected, known
 from speedgate.families import FamilyFigure
 from speedgate.policy import Mode, Policy
 from speedgate.records import Outcome, Verdict, write_json
-from tests.baseline_samples import IMPRINT, ORIGIN, make_baseline
+from tests.baseline_samples import IMPRINT, KEY, ORIGIN, make_baseline
 from tests.suite import Suite, red
 
 FP32 = "sdxl/fp32/1024px-30steps-b1"
 BF16 = "sdxl/bf16/1024px-30steps-b1"
+SDPA = "sdxl/sdpa/1024px-30steps-b1"
 PUBLISHED = "what was published for a100 (torch 2.0, torch nightly)"
 NOBODY = {"nvmlDeviceGetComputeRunningProcesses_v3": [[]]}
 NEIGHBOUR = {"pid": 815, "usedGpuMemory": 2**33, "gpuInstanceId": 2**32 - 1, "computeInstanceId": 2**32 - 1}
@@ -37,6 +39,11 @@ def a100(pytester: pytest.Pytester) -> Suite:
     suite.pretend_a100()
     suite.answer(**NOBODY)
     return suite
+
+
+def obtained(suite: Suite) -> Path:
+    """What a recording has left."""
+    return suite.path / "baselines" / KEY / "obtained.json"
 
 
 def publish(suite: Suite, *outcomes: str) -> None:
@@ -98,14 +105,52 @@ def test_a_case_that_was_lost_otherwise_is_not_judged(a100: Suite, way: str, sai
     result.stdout.re_match_lines([f"INVALID {FP32} worker: .*{said}"])
 
 
-def test_a_recording_loses_a_case_that_no_longer_fits(a100: Suite) -> None:
-    """It has no place for that yet, so it is red and nothing is promoted without the case."""
-    a100.misbehave(fp32={"raise": "generate"})
+RECORD = ("--gate=record", "--weights=synthetic", "--processes=5", "--rounds=4", "--stage=fp32,bf16,sdpa")
 
-    result = a100.run(*ONE, "--gate=record", "--processes=5")
 
-    assert red(result) == ["test_latency[sdxl-fp32]"]
-    result.stdout.re_match_lines([f"INVALID {FP32} worker: .* MemoryError"])
+@pytest.mark.parametrize("published", [True, False])
+def test_a_recording_keeps_that_a_case_is_out_of_memory(a100: Suite, published: bool) -> None:
+    """Nothing is red, what fitted before is told of, and the case stands in the record beside those with a figure."""
+    if not published:
+        shutil.rmtree(a100.path / "baselines")
+    a100.misbehave(sdpa={"raise": "generate"})
+
+    result = a100.run(*RECORD)
+
+    assert red(result) == []
+    found = baselines.load_file(obtained(a100), gpu_key=KEY)
+    assert (set(found.figures), set(found.out_of_memory)) == ({FP32, BF16}, {SDPA})
+    told = (
+        f"BIGGER {SDPA} fit: .*, fitted in 0001"
+        if published
+        else f"NO_BASELINE {SDPA} fit: out of memory on 80.0 GiB; "
+    )
+    result.stdout.re_match_lines([told])
+
+
+@pytest.mark.parametrize(("behaviour", "outcome"), [({"raise": "load"}, "PASS"), ({}, "FASTER")])
+def test_what_was_recorded_out_of_memory_is_expected(a100: Suite, behaviour: dict[str, str], outcome: str) -> None:
+    """record, promote, judge: as recorded it passes under enforce, and a case that has come to fit is told of."""
+    shutil.rmtree(a100.path / "baselines")
+    a100.misbehave(sdpa={"raise": "generate"})
+    a100.run(*RECORD)
+    promotion.promote(a100.path / "baselines", KEY)
+    a100.misbehave(sdpa=behaviour)
+
+    result = a100.run("--weights=synthetic", "--stage=sdpa", "-k", "test_fit", "--gate=enforce")
+
+    assert red(result) == []
+    assert [one["outcome"] for one in a100.result("sdpa")["verdicts"] if one["claim"] == "fit"] == [outcome]
+
+
+def test_a_recording_loses_a_case_that_fitted_in_it(a100: Suite) -> None:
+    """Out of memory after a process that was measured is no end to expect again: red, and nothing is promoted."""
+    a100.misbehave(sdpa={"raise": "generate", "from": 2})
+
+    result = a100.run(*RECORD)
+
+    assert red(result) == ["test_latency[sdxl-sdpa]"]
+    result.stdout.re_match_lines([f"INVALID {SDPA} worker: .* MemoryError"])
 
 
 def test_out_of_memory_beside_others_proves_nothing(a100: Suite) -> None:

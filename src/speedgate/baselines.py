@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import itertools
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from speedgate import benchmark_json, families, strict_json
+from speedgate.checks import equal, expect
 from speedgate.families import FamilyFigure
-from speedgate.records import Baseline, Run, write_json
+from speedgate.records import SCHEMA, Baseline, Run, write_json
 
 OBTAINED = "obtained.json"
 _NUMBERED = re.compile(r"([0-9]{4})_.+\.json")
@@ -93,14 +95,67 @@ def next_file(folder: Path, name: str) -> Path:
     return target
 
 
-def load(root: Path, gpu_key: str) -> dict[str, Baseline]:
-    """The baseline of each case on `gpu_key`: the one in the file with the highest number."""
-    return {baseline.case_key: baseline for path in files(root, gpu_key) for baseline in read(path, gpu_key=gpu_key)}
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Stored:
+    """What is stored of the cases of a GPU key: of each its baseline, or in `out_of_memory` the name of what says that it is."""
+
+    figures: Mapping[str, Baseline]
+    out_of_memory: Mapping[str, str]
+
+
+def stored(root: Path, gpu_key: str) -> Stored:
+    """What is stored of each case on `gpu_key`, in the file with the highest number that holds it."""
+    figures: dict[str, Baseline] = {}
+    out_of_memory: dict[str, str] = {}
+    for path in files(root, gpu_key):
+        found = load_file(path, gpu_key=gpu_key)
+        for case_key in (*found.figures, *found.out_of_memory):
+            figures.pop(case_key, None)
+            out_of_memory.pop(case_key, None)
+        figures |= found.figures
+        out_of_memory |= found.out_of_memory
+    return Stored(figures=figures, out_of_memory=out_of_memory)
+
+
+def load(root: Path, gpu_key: str) -> Mapping[str, Baseline]:
+    """The baseline of each case on `gpu_key` that has one."""
+    return stored(root, gpu_key).figures
 
 
 def read(path: Path, *, gpu_key: str) -> list[Baseline]:
     """The baselines of one file; a `ValueError` names the file and the field that is wrong."""
-    return benchmark_json.baselines(strict_json.read(path), path=path, gpu_key=gpu_key)
+    return list(load_file(path, gpu_key=gpu_key).figures.values())
+
+
+def load_file(path: Path, *, gpu_key: str) -> Stored:
+    """What one file says, errors as of `read`."""
+    return contents(strict_json.read(path), path=path, gpu_key=gpu_key)
+
+
+def contents(document: Any, *, path: Path, gpu_key: str) -> Stored:
+    """What a document says that is, or is to become, the file `path`."""
+    figures = {one.case_key: one for one in benchmark_json.baselines(document, path=path, gpu_key=gpu_key)}
+    out_of_memory: dict[str, str] = {}
+    for where, case_key in _out_of_memory(document, path=path, gpu_key=gpu_key):
+        if case_key in figures or case_key in out_of_memory:
+            raise ValueError(f"{where}.case_key: {case_key!r} stands in this file twice")
+        out_of_memory[case_key] = path.stem
+    return Stored(figures=figures, out_of_memory=out_of_memory)
+
+
+def _out_of_memory(document: Any, *, path: Path, gpu_key: str) -> Iterator[tuple[str, str]]:
+    """The case keys of what a recording could not fit into this GPU's memory, each with its place."""
+    for where, block in benchmark_json.without_figure(document, where=str(path)):
+        for name, value in _oom(gpu_key).items():
+            equal(block.get(name), value, f"{where}.{name}")
+        for name in ("case_key", "note"):
+            expect(isinstance(block.get(name), str) and block[name], f"{where}.{name}", "a text", block.get(name))
+        yield where, block["case_key"]
+
+
+def _oom(gpu_key: str) -> dict[str, Any]:
+    """What is the same of every case that a recording on `gpu_key` found to be out of memory."""
+    return {"schema": SCHEMA, "gpu_key": gpu_key, "source": benchmark_json.RECORDED, "outcome": "oom"}
 
 
 def write_obtained(
@@ -114,11 +169,12 @@ def write_obtained(
     commit_info: Mapping[str, Any],
     measured_at: str | None = None,
     earlier: Mapping[str, Mapping[str, Any]] | None = None,
+    out_of_memory: Mapping[str, str] | None = None,
 ) -> Path:
     """Replace `obtained.json` by `runs`; `failed` says why a case failed, `benchmarks_meta` which test owns it.
 
     `measured_at` is the session's time, which its result files carry too; None for now. `earlier` is what another
-    session said of itself that began with a case.
+    session said of itself that began with a case. `out_of_memory` has a sentence for each case that did not fit.
     """
     from pytest_benchmark import __version__
 
@@ -145,6 +201,10 @@ def write_obtained(
         commit_info=commit_info,
         datetime=measured_at or datetime.datetime.now(datetime.UTC).isoformat(),
         version=__version__,
+        without_figure=[
+            {**_oom(gpu_key), "case_key": case_key, "note": note}
+            for case_key, note in sorted((out_of_memory or {}).items())
+        ],
     )
     path = key_folder(root, gpu_key) / OBTAINED
     write_json(path, document)

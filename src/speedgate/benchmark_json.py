@@ -14,7 +14,7 @@ from speedgate.records import SCHEMA, Baseline, Run, positive, run_from_json, to
 BLOCK = "speedgate"
 PASSED, FAILED = "passed", "failed"
 RECORDED, PUBLISHED = "recorded", "published"
-_EMPTY = "without_figure"
+EMPTY = "without_figure"
 
 # The layout's statistics, in seconds unless they are counts: what pytest-benchmark's tables and comparisons read.
 STATS_FIELDS = frozenset(
@@ -172,8 +172,8 @@ def _none_failed(document: Any, *, path: Path) -> None:
 
 def without_figure(document: Any, *, where: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """The block of each case that has no figure, with the place where it stands."""
-    here = f"{where}: {BLOCK}.{_EMPTY}"
-    cells = as_object(as_object(document).get(BLOCK)).get(_EMPTY, [])
+    here = f"{where}: {BLOCK}.{EMPTY}"
+    cells = as_object(as_object(document).get(BLOCK)).get(EMPTY, [])
     expect(isinstance(cells, list), here, "a list", cells)
     for index, block in enumerate(cells):
         expect(isinstance(block, dict), f"{here}[{index}]", "an object", block)

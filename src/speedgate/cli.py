@@ -149,9 +149,11 @@ def _list(options: argparse.Namespace) -> list[str]:
     rows = [("GPU KEY", "FILE", "CASE", "SOURCE", "MEDIAN", "PROCESSES")]
     for gpu_key in _keys(options.root):
         for path in baselines.files(options.root, gpu_key):
-            for found in baselines.read(path, gpu_key=gpu_key):
-                count = str(len(found.process_medians_s))
-                rows.append((gpu_key, path.name, found.case_key, found.source, f"{found.latency_s:.4g} s", count))
+            found = baselines.load_file(path, gpu_key=gpu_key)
+            for one in found.figures.values():
+                count = str(len(one.process_medians_s))
+                rows.append((gpu_key, path.name, one.case_key, one.source, f"{one.latency_s:.4g} s", count))
+            rows += [(gpu_key, path.name, key, "recorded", "out of memory", "") for key in found.out_of_memory]
     shown = [[printable(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
     for row in shown:
@@ -194,7 +196,9 @@ def _contents(folder: str, document: Any, *, path: Path) -> str:
     family = families.family_of(folder)
     if family is not None:
         return f"{_count(len(families.figures(document, path=path, family=family)), 'figure')}, not gated"
-    return _count(len(benchmark_json.baselines(document, path=path, gpu_key=folder)), "case")
+    found = baselines.contents(document, path=path, gpu_key=folder)
+    count = len(found.out_of_memory)
+    return _count(len(found.figures), "case") + (f", {count} more out of memory" if count else "")
 
 
 def _import(options: argparse.Namespace) -> list[str]:

@@ -39,13 +39,18 @@ class Known:
     gates: bool = True
 
 
-def known(baseline: Baseline | None, figures: Sequence[FamilyFigure]) -> Known | None:
+def known(
+    baseline: Baseline | None, figures: Sequence[FamilyFigure], *, out_of_memory: str | None = None
+) -> Known | None:
     """What this machine's baseline, or else the figures of its family, say became of a case; None where they do not.
 
-    A family's figures do where each build of torch, and there are two, came to the same end, and that was no figure.
+    `out_of_memory` names the file of this machine that says so of the case. A family's figures count where each build of
+    torch, and there are two, came to the same end, and that was no figure.
     """
     if baseline is not None:
         return Known(expected=Expected.OK, baseline=baseline.name)
+    if out_of_memory is not None:
+        return Known(expected=Expected.OOM, baseline=out_of_memory)
     ends = {expectation(figure.outcome) for figure in figures}
     if len(figures) < 2 or len(ends) > 1:
         return None
@@ -64,21 +69,24 @@ def expectation(outcome: str) -> Expected | None:
 
 
 def judge_fit(
-    case_key: str, *, expected: str, fits: bool, baseline: str, device_bytes: int, alone: bool = True
+    case_key: str, *, expected: str | None, fits: bool, baseline: str, device_bytes: int, alone: bool = True
 ) -> Verdict:
     """FASTER where a case that did not run now does, BIGGER where one that fitted runs out of memory.
 
+    `expected` is None where nothing is known of the case, as before its first recording: that is NO_BASELINE.
     `fits` is False where it ran out of memory; any other failure is the worker's and not judged here. `alone` says
     whether the device's memory was the case's own: on a shared one an out-of-memory says nothing of the case.
     """
-    if expected not in list(Expected):
+    if expected is not None and expected not in list(Expected):
         raise ValueError(f"expected {expected!r}: choose from {', '.join(Expected)}")
-    before = Expected(expected)
     device = f"{device_bytes / 2**30:.1f} GiB"
     now = f"fits into {device}" if fits else f"out of memory on {device}"
     if not fits and not alone:
         sentence = f"{now} that other processes hold a part of: run it on a device of its own"
         return _verdict(case_key, Outcome.INVALID, sentence)
+    if expected is None:
+        return _verdict(case_key, Outcome.NO_BASELINE, f"{now}; nothing is stored of whether it does")
+    before = Expected(expected)
     sentence = f"{now}, {_SAID[before]} in {baseline}"
     if fits is (before is Expected.OK):
         return _verdict(case_key, Outcome.PASS, sentence)

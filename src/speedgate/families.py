@@ -30,7 +30,7 @@ OUTCOMES = {
 # Maker, brand, bus and memory tell members of one family apart. Whatever else stands in a name (Ti, D, Laptop, MIG, a
 # vGPU's profile) makes it another GPU.
 _NEUTRAL = re.compile(r"nvidia|tesla|geforce|rtx|sxm[0-9]?|pcie|[0-9]+gb")
-_BLOCK, _EMPTY = benchmark_json.BLOCK, "without_figure"
+_BLOCK, _EMPTY = benchmark_json.BLOCK, benchmark_json.EMPTY
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -24,7 +24,11 @@ REQUIRED_CLAIMS = frozenset({"recipe", "compile", "parity"})
 
 @dataclasses.dataclass(kw_only=True, repr=False)
 class Ledger:
-    """Everything that is kept of a session. Each run is in its case's file in `results` as soon as it is kept."""
+    """Everything that is kept of a session. Each run is in its case's file in `results` as soon as it is kept.
+
+    `oom_before` names of each case that is stored as out of memory what says so; `oom_now` has the sentence of each that a
+    recording found to be.
+    """
 
     policy: Policy
     machine: Machine
@@ -43,12 +47,14 @@ class Ledger:
     monitor: Monitor = dataclasses.field(default_factory=HostMonitor)
     health: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     baselines: Mapping[str, Baseline] = dataclasses.field(default_factory=dict)
+    oom_before: Mapping[str, str] = dataclasses.field(default_factory=dict)
     family: Mapping[str, tuple[FamilyFigure, ...]] = dataclasses.field(default_factory=dict)
     runs: dict[str, Run] = dataclasses.field(default_factory=dict)
     comparisons: dict[str, Comparison] = dataclasses.field(default_factory=dict)
     verdicts: dict[str, list[Verdict]] = dataclasses.field(default_factory=dict)
     explanations: dict[str, list[str]] = dataclasses.field(default_factory=dict)
     failed: dict[str, str] = dataclasses.field(default_factory=dict)
+    oom_now: dict[str, str] = dataclasses.field(default_factory=dict)
     broken: dict[str, str] = dataclasses.field(default_factory=dict)
     elsewhere: dict[str, set[str]] = dataclasses.field(default_factory=dict)
     rooflines: dict[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)

@@ -190,7 +190,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         if session.config.pluginmanager.hasplugin("benchmark"):
             state.commit = session.config.hook.pytest_benchmark_generate_commit_info(config=session.config)
         if not options.live(session.config):
-            state.baselines = baselines.load(state.baselines_root, state.machine.key)
+            stored = baselines.stored(state.baselines_root, state.machine.key)
+            state.baselines, state.oom_before = stored.figures, stored.out_of_memory
         if state.machine.device == "cuda":
             state.family = baselines.family(state.baselines_root, state.machine.name)
     except ValueError as error:
@@ -220,7 +221,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """With `--gate record`, write what was measured as pytest-benchmark JSON beside the kept baselines."""
     config = session.config
     state = config.stash.get(SESSION, None)
-    if state is None or state.policy.mode is not Mode.RECORD or not (state.runs or state.failed):
+    if state is None or state.policy.mode is not Mode.RECORD or not (state.runs or state.failed or state.oom_now):
         return
     machine_info = config.hook.pytest_benchmark_generate_machine_info(config=config)
     config.hook.pytest_benchmark_update_machine_info(config=config, machine_info=machine_info)
@@ -240,6 +241,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         commit_info=state.commit,
         measured_at=state.measured_at,
         earlier=state.earlier,
+        out_of_memory=state.oom_now,
     )
     if exitstatus == pytest.ExitCode.OK and not failed:  # what an interrupted recording has left is resumed
         recordings.discard(state.baselines_root, state.machine.key, case_keys=state.runs)

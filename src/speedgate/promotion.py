@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from speedgate import baselines, benchmark_json, strict_json
-from speedgate.baselines import OBTAINED
+from speedgate.baselines import OBTAINED, Stored
+from speedgate.checks import as_object
 from speedgate.records import Baseline, write_json
 
 MIN_PROCESSES = 3  # the interval of two has one degree of freedom: it is so wide that it decides nothing
@@ -18,23 +19,25 @@ MIN_PROCESSES = 3  # the interval of two has one degree of freedom: it is so wid
 # so that steps within its tolerance would add up unseen. A published figure is one run of another machine: more room.
 DRIFT_FLOORS = {benchmark_json.RECORDED: 0.03, benchmark_json.PUBLISHED: 0.10}
 _LONGEST_REASON = 500
+_ACCEPTED = "accepted_slower"
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
 
 def promote(root: Path, gpu_key: str, *, name: str = "recorded", accept_slower: str | None = None) -> Path:
     """Make `obtained.json` the next numbered baseline of `gpu_key`; nothing is ever overwritten.
 
-    A case that is slower than its oldest kept figure is refused unless `accept_slower` says why; the file then tells.
+    A case that is slower than its oldest kept figure, or no longer fits, is refused unless `accept_slower` says why; the
+    file then tells.
     """
     if not _NAME.fullmatch(name):
         raise ValueError(f"name {name!r}: expected lower-case letters, digits, '-' and '_', as in 'recorded'")
     obtained = baselines.key_folder(root, gpu_key) / OBTAINED
     document, found = _recorded(root, obtained)
-    slower = _slower(
-        found, [kept for path in baselines.files(root, gpu_key) for kept in baselines.read(path, gpu_key=gpu_key)]
-    )
+    kept = [one for path in baselines.files(root, gpu_key) for one in baselines.read(path, gpu_key=gpu_key)]
+    slower = _slower(found, kept)
     if accept_slower is not None:
-        document[benchmark_json.BLOCK] = {"accepted_slower": _accepted(slower, accept_slower, where=obtained)}
+        accepted = {_ACCEPTED: _accepted(slower, accept_slower, where=obtained)}
+        document[benchmark_json.BLOCK] = as_object(document.get(benchmark_json.BLOCK)) | accepted
     elif slower:
         raise ValueError(
             f"{obtained}: slower than the oldest baseline, which steps too small for a gate add up to:"
@@ -48,43 +51,55 @@ def promote(root: Path, gpu_key: str, *, name: str = "recorded", accept_slower: 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
 class _Drift:
-    """A case's new figure beside an old one; `floor` is how much slower it may be without a word."""
+    """A case's new figure beside an old one; None where it ran out of memory. `floor` is what may be slower without a word."""
 
-    found: Baseline
+    case_key: str
+    found: Baseline | None
     oldest: Baseline
 
     @property
-    def ratio(self) -> float:
-        return self.found.latency_s / self.oldest.latency_s
+    def ratio(self) -> float | None:
+        return self.found.latency_s / self.oldest.latency_s if self.found else None
 
     @property
     def floor(self) -> float:
         return DRIFT_FLOORS[self.oldest.source]
 
     @property
+    def is_too_much(self) -> bool:
+        return self.ratio is None or self.ratio > 1 + self.floor
+
+    @property
+    def entry(self) -> dict[str, Any]:
+        """What the promoted file says of it."""
+        return {"oldest": self.file} | ({"outcome": "oom"} if self.ratio is None else {"ratio": self.ratio})
+
+    @property
     def file(self) -> str:
         return Path(self.oldest.path).name
 
     def __str__(self) -> str:
-        return (
-            f"{self.found.case_key} takes {self.found.latency_s:.4g} s against {self.oldest.latency_s:.4g} s in {self.file}"
-            f" ({self.ratio - 1:+.1%}, floor {self.floor:.0%})"
-        )
+        before = f"{self.oldest.latency_s:.4g} s in {self.file}"
+        if self.found is None or self.ratio is None:
+            return f"{self.case_key} is out of memory and took {before}"
+        took = f"{self.case_key} takes {self.found.latency_s:.4g} s against {before}"
+        return f"{took} ({self.ratio - 1:+.1%}, floor {self.floor:.0%})"
 
 
-def _slower(found: Sequence[Baseline], kept: Sequence[Baseline]) -> list[_Drift]:
-    """The cases of `found` that drifted; `kept` is all that the numbered files hold, oldest first.
+def _slower(found: Stored, kept: Sequence[Baseline]) -> list[_Drift]:
+    """The cases of `found` that drifted or no longer fit; `kept` is all that the numbered files hold, oldest first.
 
     The oldest figure of each source counts: beside a published one, a recorded one would otherwise never be looked at.
     """
     slower = []
-    for new in found:
+    for case_key in (*found.figures, *found.out_of_memory):
         oldest: dict[str, Baseline] = {}
         for old in kept:
-            if old.case_key == new.case_key:
+            if old.case_key == case_key:
                 oldest.setdefault(old.source, old)
-        drifts = [_Drift(found=new, oldest=old) for old in oldest.values()]
-        slower += [drift for drift in drifts if drift.ratio > 1 + drift.floor][:1]  # one is enough, the oldest
+        new = found.figures.get(case_key)
+        drifts = [_Drift(case_key=case_key, found=new, oldest=old) for old in oldest.values()]
+        slower += [drift for drift in drifts if drift.is_too_much][:1]  # one is enough, the oldest
     return slower
 
 
@@ -97,25 +112,24 @@ def _accepted(slower: Sequence[_Drift], reason: str, *, where: Path) -> dict[str
         )
     if not slower:
         raise ValueError(f"{where}: no case is slower than its oldest baseline; promote it without --accept-slower")
-    cases = {drift.found.case_key: {"oldest": drift.file, "ratio": drift.ratio} for drift in slower}
-    return {"reason": reason, "cases": cases}
+    return {"reason": reason, "cases": {drift.case_key: drift.entry for drift in slower}}
 
 
-def _recorded(root: Path, obtained: Path) -> tuple[dict[str, Any], list[Baseline]]:
+def _recorded(root: Path, obtained: Path) -> tuple[dict[str, Any], Stored]:
     """What a recording wrote, and the baselines that it would make."""
     if not obtained.is_file():
         keys = ", ".join(baselines.keys_with(root, lambda folder: (folder / OBTAINED).is_file())) or "none"
         raise ValueError(f"no {obtained}; keys that hold one: {keys}; record it with --gate record")
     document = strict_json.read(obtained)
-    found = benchmark_json.baselines(document, path=obtained, gpu_key=obtained.parent.name)
-    for baseline in found:
+    found = baselines.contents(document, path=obtained, gpu_key=obtained.parent.name)
+    for baseline in found.figures.values():
         count = len(baseline.process_medians_s)
         if count < MIN_PROCESSES:
             raise ValueError(
                 f"{obtained}: {baseline.case_key}: process_medians_s: holds {count} of at least {MIN_PROCESSES} processes,"
                 f" and the process is the unit of replication: record it anew with --processes {MIN_PROCESSES} or more"
             )
-    if benchmark_json.BLOCK in document:
+    if set(as_object(document.get(benchmark_json.BLOCK))) - {benchmark_json.EMPTY}:
         raise ValueError(f"{obtained}: {benchmark_json.BLOCK}: nothing but promotion writes this; record it anew")
     return document, found
 

@@ -72,23 +72,28 @@ class Session(Ledger):
     def fit(self, case_key: str, *, fits: bool) -> Verdict | None:
         """The verdict on a case that ran, or that ran out of memory and is over; None where nothing is known of that.
 
-        A recording has no place yet for a case that no longer fits: there it is a lost worker, and nothing is promoted.
+        A recording keeps that a case is out of memory, whatever was known of it; not of one that has fitted in the same
+        recording: that is a lost worker, and nothing is promoted.
         """
         known = self._known(case_key)
-        if known is None or (known.gates and not fits and self.recording):
+        keeps = self.recording and not fits
+        measured = case_key in self.runs and bool(self.runs[case_key].processes)
+        if (keeps and measured) or (known is None and not keeps):
             return None
         verdict = expected.judge_fit(
             case_key,
-            expected=known.expected,
+            expected=known.expected if known else None,
             fits=fits,
-            baseline=known.baseline,
+            baseline=known.baseline if known else "",
             device_bytes=self.machine.memory_bytes,
             alone=fits or self.monitor.alone(),
         )
         if not fits:
             self.broken[case_key] = verdict.sentence
+        if keeps and verdict.outcome is not Outcome.INVALID:
+            self.oom_now[case_key] = verdict.sentence
         # Out of memory beside other processes is red for its own sake; whatever else a family's figure leads to is not.
-        gates = known.gates or verdict.outcome is Outcome.INVALID
+        gates = known is None or known.gates or verdict.outcome is Outcome.INVALID
         return self.add(dataclasses.replace(verdict, gates=gates))
 
     def unjudged(self, claims: frozenset[str]) -> dict[str, str]:
@@ -183,7 +188,11 @@ class Session(Ledger):
     def _known(self, case_key: str) -> expected.Known | None:
         if self.against is not None:  # what was stored is not compared with, and which arm ran out is not told
             return None
-        return expected.known(self.baselines.get(case_key), self.family.get(case_key, ()))
+        return expected.known(
+            self.baselines.get(case_key),
+            self.family.get(case_key, ()),
+            out_of_memory=self.oom_before.get(case_key),
+        )
 
     @property
     def _memory_tolerance(self) -> float:

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from speedgate import untrusted
-from speedgate.benchmark_json import PUBLISHED, RECORDED, parsed
+from speedgate.benchmark_json import PUBLISHED, RECORDED
 from speedgate.measured import NO_COMMIT
 from speedgate.records import Run, positive
 from speedgate.store import schema
+from speedgate.strict_json import parsed
 from speedgate.untrusted import Case
 
 # Beside what a result file holds; `published` are the figures of a publication, which has no run.

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from speedgate import extras
-from speedgate.benchmark_json import parsed
 from speedgate.files import replacing
 from speedgate.store import schema
 from speedgate.store.entries import Entry, from_document
+from speedgate.strict_json import parsed
 
 _ROWS = 5000  # in a row group: what is in memory at a time
 

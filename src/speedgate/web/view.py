@@ -161,10 +161,13 @@ def numbers(value: Any) -> dict[str, float]:
 def _figures(root: Path, gpu_key: str) -> dict[str, dict[str, Baseline]]:
     found: dict[str, dict[str, Baseline]] = {}
     for path in baselines.files(root, gpu_key):
-        for baseline in baselines.read(path, gpu_key=gpu_key):
+        stored = baselines.load_file(path, gpu_key=gpu_key)
+        for baseline in stored.figures.values():
             of_case = found.setdefault(baseline.case_key, {})
             of_case.pop(baseline.source, None)  # the last is the newest, by which the case is judged
             of_case[baseline.source] = baseline
+        for case_key in stored.out_of_memory:
+            found.pop(case_key, None)
     return found
 
 
