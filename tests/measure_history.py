@@ -1,16 +1,20 @@
-"""`python -m tests.measure_history series|writers [URL]`: the figures that README states of a history.
+"""`python -m tests.measure_history series|writers|trends [URL]`: the figures that docs/history.md states of a history.
 
-`URL` has to be of an empty database; without it, one of a PostgreSQL server started for this. Needs an idle machine.
+`URL` has to be of an empty database; without it, one of a PostgreSQL server started for this. `trends` needs none. Needs an
+idle machine.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import multiprocessing
 import time
 from collections.abc import Sequence
 
 from speedgate.store import database, reading, writing
+from speedgate.trend import analyse
+from tests.histories import flat, make_series, stepped
 from tests.history_samples import case_keys, entry, fill
 from tests.postgres import running
 
@@ -18,13 +22,15 @@ from tests.postgres import running
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(prog="python -m tests.measure_history")
-    parser.add_argument("what", choices=("series", "writers"))
+    parser.add_argument("what", choices=("series", "writers", "trends"))
     parser.add_argument("url", nargs="?")
     parser.add_argument("--cases", type=int, default=500)
     parser.add_argument("--runs", type=int, default=1000)
     parser.add_argument("--writers", type=int, default=16)
     options = parser.parse_args(argv)
-    if options.url is None:
+    if options.what == "trends":
+        measure_trends(cases=options.cases, runs=options.runs)
+    elif options.url is None:
         with running() as server:
             options.url = server.create("measure")
             measure(options)
@@ -52,6 +58,17 @@ def measure_series(url: str, *, cases: int, runs: int) -> None:
     started_s = time.perf_counter()
     (one,) = reading.series(url, case_key=found[len(found) // 2].case_key)
     print(f"one: {time.perf_counter() - started_s:.3f} s for {len(one.points)} points")
+
+
+def measure_trends(*, cases: int, runs: int) -> None:
+    """Judge made-up series, half of them without a change and half with two steps, each whole and by its last 200 runs."""
+    stable, moved = flat(runs), stepped(runs, (runs // 3, 1.05), (2 * runs // 3, 0.97))
+    found = [make_series((stable, moved)[number % 2], seed=number) for number in range(cases)]
+    for name, last in (("whole", runs), ("the last 200", 200)):
+        series = [dataclasses.replace(one, points=one.points[-last:]) for one in found]
+        started_s = time.perf_counter()
+        changed = sum(bool(analyse(one).changes) for one in series)
+        print(f"{name}: {time.perf_counter() - started_s:.2f} s for {len(series)} series, {changed} of them changed")
 
 
 def measure_writers(url: str, *, writers: int, runs: int) -> None:
