@@ -3,7 +3,7 @@
 import pytest
 
 from speedgate import rendering
-from speedgate.baselines import promote
+from speedgate.promotion import promote
 from speedgate.untrusted import read_folder
 from tests.suite import Folder, Suite, red
 

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from speedgate.baselines import promote
 from speedgate.clock import Plan
 from speedgate.environment import resolve_machine
 from speedgate.ledger import REQUIRED_CLAIMS
 from speedgate.options import LEAST_RECORDED
 from speedgate.policy import Mode, Policy
+from speedgate.promotion import promote
 from speedgate.records import Outcome, Verdict
 from speedgate.session import Session
 from tests.baseline_samples import make_run

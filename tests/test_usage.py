@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from fixtures.pipelines import pipelines
-from speedgate.baselines import promote
+from speedgate.promotion import promote
 from tests.suite import Suite, red
 
 

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from speedgate.baselines import promote
+from speedgate.promotion import promote
 from tests.suite import Suite, red
 
 QUICK = ("--processes=2", "--rounds=4")
