@@ -83,7 +83,11 @@ def store(root: Path, name: str, *runs: Run, gpu_key: str = KEY) -> Path:
 
 
 def obtain(
-    root: Path, *runs: Run, failed: dict[str, str] | None = None, out_of_memory: dict[str, str] | None = None
+    root: Path,
+    *runs: Run,
+    failed: dict[str, str] | None = None,
+    out_of_memory: dict[str, str] | None = None,
+    rooflines: dict[str, dict[str, Any]] | None = None,
 ) -> Path:
     """Write `obtained.json` as a recording session would."""
     return baselines.write_obtained(
@@ -95,6 +99,7 @@ def obtain(
         machine_info={"python_version": "3.11"},
         commit_info={"id": "0" * 40},
         out_of_memory=out_of_memory,
+        rooflines=rooflines,
     )
 
 

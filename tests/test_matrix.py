@@ -6,6 +6,7 @@ import pytest
 
 from fixtures import matrix
 from fixtures.pipelines import pipelines
+from speedgate import marks
 
 KEY = "sdxl-tiny/int8/64px-4steps-b1"
 ALL_PASSED = dict.fromkeys(matrix.CLAIMS, "PASS")
@@ -74,16 +75,7 @@ def test_the_readme_holds_the_table_of_what_is_known():
     """The committed table is the one that the committed results make."""
     known = json.loads((matrix.ROOT / "docs" / "matrix.json").read_text())
 
-    section = (matrix.ROOT / "README.md").read_text().partition(matrix.BEGIN)[2].partition(matrix.END)[0]
+    begin, end = marks.of(matrix.COMMAND)
+    section = (matrix.ROOT / "README.md").read_text().partition(begin)[2].partition(end)[0]
 
     assert section == matrix.table(known)
-
-
-def test_everything_above_and_below_the_table_is_kept(tmp_path):
-    """Writing replaces what stands between the marks and nothing else."""
-    readme = tmp_path / "README.md"
-    readme.write_text(f"above\n{matrix.BEGIN}old\n{matrix.END}below\n")
-
-    matrix.write(readme, "new\n")
-
-    assert readme.read_text() == f"above\n{matrix.BEGIN}new\n{matrix.END}below\n"

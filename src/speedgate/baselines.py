@@ -170,11 +170,13 @@ def write_obtained(
     measured_at: str | None = None,
     earlier: Mapping[str, Mapping[str, Any]] | None = None,
     out_of_memory: Mapping[str, str] | None = None,
+    rooflines: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Path:
     """Replace `obtained.json` by `runs`; `failed` says why a case failed, `benchmarks_meta` which test owns it.
 
     `measured_at` is the session's time, which its result files carry too; None for now. `earlier` is what another
-    session said of itself that began with a case. `out_of_memory` has a sentence for each case that did not fit.
+    session said of itself that began with a case. `out_of_memory` has a sentence for each case that did not fit, `rooflines`
+    what `speedgate.roofline` found of a case.
     """
     from pytest_benchmark import __version__
 
@@ -189,6 +191,7 @@ def write_obtained(
             meta=benchmarks_meta[run.case_key],
             reason=reasons.get(run.case_key),
             session=(earlier or {}).get(run.case_key),
+            roofline=(rooflines or {}).get(run.case_key),
         )
         for run in usable
     ]

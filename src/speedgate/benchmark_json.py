@@ -67,10 +67,12 @@ def recorded(
     meta: Mapping[str, Any],
     reason: str | None = None,
     session: Mapping[str, Any] | None = None,
+    roofline: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The entry of a measured run; `reason` says why it failed, None that it passed.
 
-    `session` is what the one that measured it says of itself, where it is not the one that writes the file.
+    `session` is what the one that measured it says of itself, where it is not the one that writes the file; `roofline` a
+    `speedgate.roofline.Roofline` of it as builtin types, where one was made.
     """
     block = {
         "schema": SCHEMA,
@@ -85,6 +87,8 @@ def recorded(
     }
     if session:
         block["session"] = dict(session)
+    if roofline is not None:
+        block["roofline"] = dict(roofline)
     if reason is not None:
         block["reason"] = reason
     seconds = [value for process in run.processes for value in process.seconds]
@@ -224,13 +228,18 @@ def _baseline(block: Mapping[str, Any], *, path: Path, gpu_key: str, where: str)
         return baseline
     run = run_from_json(block.get("run", {}), where=f"{where}.run")
     _agrees(baseline, run, where=where)
-    return dataclasses.replace(baseline, cold_starts=run.cold_starts, run=run)
+    return dataclasses.replace(baseline, cold_starts=run.cold_starts, run=run, share=_share(block, where=where))
 
 
 def _medians(values: Any, *, where: str) -> tuple[float, ...]:
     if not isinstance(values, list) or not values:
         raise ValueError(f"{where}: expected the seconds of at least one process, found {values!r}")
     return tuple(positive(value, where=f"{where}[{index}]") for index, value in enumerate(values))
+
+
+def _share(block: Mapping[str, Any], *, where: str) -> float | None:
+    found = block.get("roofline")
+    return None if found is None else positive(as_object(found).get("share"), where=f"{where}.roofline.share")
 
 
 def _bytes(value: Any, *, where: str) -> int:

@@ -24,6 +24,7 @@ from speedgate import (
     cli_merge,
     cli_trend,
     commandline,
+    describe,
     families,
     promotion,
     publication,
@@ -134,6 +135,7 @@ def _parser() -> argparse.ArgumentParser:
 
     cache_verbs.add(commands, command=_say)
     carrying_verbs.add(commands, command=_say)
+    describe.add_command(commands)
     rendering.add_command(commands)
     cli_merge.add_command(commands)
     report_command.add_command(commands)

@@ -5,11 +5,10 @@ from __future__ import annotations
 import dataclasses
 import os
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from speedgate import baselines, rendering, report, summary, untrusted
+from speedgate import baselines, rendering, report, siblings, summary, untrusted
 from speedgate.clock import Plan
 from speedgate.environment import Machine
 from speedgate.merging import Merged
@@ -69,8 +68,5 @@ def _fill(folder: Path, merged: Merged) -> None:
 
 def _shown(run: Run) -> Run:
     """The run with no more in it than the table may ask of it."""
-    stages = run.recipe.get("stages") if isinstance(run.recipe, Mapping) else None
-    if not isinstance(stages, list) or not stages or not all(isinstance(stage, str) for stage in stages):
-        stages = [run.stage]
     parity: dict[str, Any] | None = None if run.parity is None else {"ssim": run.parity.get("ssim")}
-    return dataclasses.replace(run, recipe={"stages": stages}, parity=parity)
+    return dataclasses.replace(run, recipe={"stages": siblings.stages(run)}, parity=parity)

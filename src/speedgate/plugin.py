@@ -242,6 +242,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         measured_at=state.measured_at,
         earlier=state.earlier,
         out_of_memory=state.oom_now,
+        rooflines={key: found for key, found in state.rooflines.items() if "share" in found},
     )
     if exitstatus == pytest.ExitCode.OK and not failed:  # what an interrupted recording has left is resumed
         recordings.discard(state.baselines_root, state.machine.key, case_keys=state.runs)

@@ -162,7 +162,10 @@ class Run:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Baseline:
-    """A stored figure for one case on one GPU key; `source` is "recorded", with its `run`, or "published"."""
+    """A stored figure for one case on one GPU key; `source` is "recorded", with its `run`, or "published".
+
+    `share` is what share of the GPU's ceilings the run reached (`speedgate.roofline`), where that was measured.
+    """
 
     path: str
     gpu_key: str
@@ -173,6 +176,7 @@ class Baseline:
     fingerprint: str | None
     cold_starts: tuple[ColdStart, ...] = ()
     run: Run | None = None
+    share: float | None = None
 
     @property
     def latency_s(self) -> float:

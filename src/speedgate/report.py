@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from speedgate import siblings
 from speedgate.explain import belongs
 from speedgate.families import FamilyFigure
 from speedgate.gate import worst
@@ -141,8 +142,8 @@ def _row(session: Session, run: Run) -> tuple[str, ...]:
         f"{run.latency_s:.4g} s" if measured else "-",
         _rates(run) or "-",
         _spread(run.process_medians_s),
-        _speedup(session, run, _parent_key(run)),
-        _speedup(session, run, _first_key(run)),
+        _speedup(session, run, siblings.parent_key(run)),
+        _speedup(session, run, siblings.first_key(run)),
         _ssim(run),
         f"{run.peak_bytes / 2**30:.3f} GiB" if measured else "-",
         f"{run.cold_start.total_s:.1f} s ({run.cold_start.cache})",
@@ -177,20 +178,6 @@ def _spread(medians_s: Sequence[float]) -> str:
     if len(medians_s) < 2:
         return f"{len(medians_s)} proc." if medians_s else "-"
     return f"{max(medians_s) / min(medians_s) - 1:.1%} of {len(medians_s)}"
-
-
-def _parent_key(run: Run) -> str | None:
-    stages = run.recipe["stages"]
-    return _sibling(run, stages[-2]) if len(stages) > 1 else None
-
-
-def _first_key(run: Run) -> str | None:
-    return _sibling(run, run.recipe["stages"][0])
-
-
-def _sibling(run: Run, stage: str) -> str:
-    pipeline, _, workload = run.case_key.split("/")
-    return f"{pipeline}/{stage}/{workload}"
 
 
 def _speedup(session: Session, run: Run, other_key: str | None) -> str:

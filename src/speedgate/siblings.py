@@ -1,0 +1,29 @@
+"""Which other cases a run stands beside: the same pipeline and workload at the stages that it was built from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from speedgate.records import Run
+
+
+def stages(run: Run) -> list[str]:
+    """The stages that were applied, the first one first and the run's own last; that alone where a stored recipe has none."""
+    found = run.recipe.get("stages") if isinstance(run.recipe, Mapping) else None
+    is_told = isinstance(found, list) and found and all(isinstance(stage, str) for stage in found)
+    return list(found) if is_told and isinstance(found, list) else [run.stage]
+
+
+def parent_key(run: Run) -> str | None:
+    """The case of the stage before; None of the first."""
+    return _sibling(run, stages(run)[-2]) if len(stages(run)) > 1 else None
+
+
+def first_key(run: Run) -> str:
+    """The case of the first stage."""
+    return _sibling(run, stages(run)[0])
+
+
+def _sibling(run: Run, stage: str) -> str:
+    pipeline, _, workload = run.case_key.split("/")
+    return f"{pipeline}/{stage}/{workload}"

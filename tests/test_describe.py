@@ -1,0 +1,175 @@
+"""What is recorded of a GPU key as Markdown: the figures, what stands beside them, and what a name in them cannot do."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from speedgate import baselines, describe, marks, promotion
+from speedgate.attribution import Attribution, Kernel
+from speedgate.cli import main
+from speedgate.records import Run
+from tests.baseline_samples import BF16, COLD, KEY, make_run, obtain, store
+
+FP32 = "sdxl/fp32/1024px-30steps-b1"
+PUBLISHED = Path(__file__).parents[1] / "baselines" / KEY / "0001_published.json"
+WARM = dataclasses.replace(COLD, first_image_s=0.5, cache_hits=5, cache_misses=0)
+
+
+def run(case_key: str, latency_s: float, *stages: str, **fields: Any) -> Run:
+    """A run of five processes around a latency, half a percent apart, the first of them with a cold cache."""
+    medians_s = [latency_s * math.exp(0.005 * step) for step in (-2, -1, 0, 1, 2)]
+    made = make_run(case_key, medians_s=medians_s, peak_bytes=(2**31,) * 3)
+    processes = [
+        dataclasses.replace(one, cold_start=WARM if number else COLD) for number, one in enumerate(made.processes)
+    ]
+    return dataclasses.replace(made, processes=tuple(processes), recipe={"stages": [*stages]}, **fields)
+
+
+def described(root: Path) -> list[list[list[str]]]:
+    """The cells of each table of the page, as they are shown, without the line below the header."""
+    blocks = describe.page(root, KEY).split("\n\n")
+    tables = [block.splitlines() for block in blocks if block.startswith("|")]
+    return [[[cell.strip() for cell in line.strip("|").split("|")] for line in (t[0], *t[2:])] for t in tables]
+
+
+def column(table: list[list[str]], name: str) -> list[str]:
+    """What a table says in a column."""
+    return [row[table[0].index(name)] for row in table[1:]]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """bf16 recorded before fp32, beside the published ladder."""
+    store(tmp_path, "0002_recorded.json", run(BF16, 2.0, "fp32", "bf16"), run(FP32, 5.0, "fp32"))
+    shutil.copy(PUBLISHED, tmp_path / KEY)
+    return tmp_path
+
+
+def test_each_step_stands_beside_the_published_one(root: Path) -> None:
+    """In the order in which stages stand on each other, with seconds and gains of both machines."""
+    (table, *_) = described(root)
+    published = {one.case_key: one.latency_s for one in baselines.read(root / KEY / PUBLISHED.name, gpu_key=KEY)}
+    named = "published, <code>nvidia-a100-sxm4-80gb-400w</code>"
+
+    assert column(table, "stage") == ["<code>fp32</code>", "<code>bf16</code>"]
+    assert (column(table, "s"), column(table, "to its parent")) == (["5", "2"], ["-", "2.50x"])
+    assert column(table, f"{named}, s") == [f"{published[key]:.4g}" for key in (FP32, BF16)]
+    assert column(table, f"{named}, to its parent") == ["-", f"{published[FP32] / published[BF16]:.2f}x"]
+
+
+def test_spread_is_told_within_and_between_processes(root: Path) -> None:
+    """Standard deviations of logarithms: 0.5 % steps from -2 to 2 have 0.79 %, rounds 10 ms apart 0.2 % of 5 s."""
+    (table, *_) = described(root)
+
+    assert column(table, "sd of processes") == ["0.79% of 5", "0.79% of 5"]
+    assert column(table, "sd of rounds") == ["0.20%", "0.50%"]
+
+
+def test_starts_are_apart_by_the_state_of_the_cache(root: Path) -> None:
+    """Applying a stage and its first image: 3 s and 4 s cold, 3 s and half a second warm."""
+    (_, starts, *_) = described(root)
+
+    assert column(starts, "first image, cold cache, s") == ["7", "7"]
+    assert column(starts, "first image, warm cache, s") == ["3.5", "3.5"]
+
+
+def test_a_column_without_a_figure_is_left_out(root: Path) -> None:
+    """None of these runs was judged or compared with a ceiling, and their machine told nothing."""
+    names = {name for table in described(root) for name in table[0]}
+
+    assert {"SSIM", "of the ceilings", "hottest, C", "it/s"}.isdisjoint(names)
+    assert "rounds measured again" in names
+
+
+def test_what_was_learned_of_a_run_is_shown(tmp_path: Path) -> None:
+    """Parity, counts, the share of components and kernels, and of the ceilings that the recording has measured."""
+    kernels = (Kernel(name="gemm", count=3, seconds=0.75), Kernel(name="copy", count=1, seconds=0.25))
+    found = run(
+        BF16,
+        2.0,
+        "fp32",
+        "bf16",
+        components_s={"denoiser": 1.5, "vae_decode": 0.5},
+        parity={"ssim": 0.99876},
+        counts={"graphs": 2, "syncs_per_step": 0.0, "attention_kernels": {"flash": 70}},
+        attribution=Attribution(kernels=kernels, attention_kernels={"flash": 70}),
+    )
+    obtain(tmp_path, found, rooflines={BF16: {"share": 0.421}})
+    promotion.promote(tmp_path, KEY)
+
+    row = {name: cell for header, cells in described(tmp_path) for name, cell in zip(header, cells, strict=True)}
+
+    assert (row["SSIM"], row["of the ceilings"], row["peak GiB"]) == ("0.9988", "42%", "2.00")
+    assert (row["<code>graphs</code>"], row["<code>syncs&#95;per&#95;step</code>"]) == ("2", "0")
+    assert row["<code>denoiser</code>, s"] == "1.5 (75%)"
+    assert row["attention"] == "<code>flash</code> x 70"
+    assert row["most of the kernels' time"] == "<code>gemm</code> 75%, <code>copy</code> 25%"
+
+
+def test_a_name_makes_no_markup(tmp_path: Path) -> None:
+    """What a kernel or a component is called is shown and never obeyed, and breaks no table."""
+    evil = "<img src=x>|[a](b)@someone"
+    kernels = (Kernel(name=evil, count=1, seconds=1.0),)
+    store(
+        tmp_path,
+        "0001_a.json",
+        run(BF16, 2.0, "bf16", components_s={evil: 1.0}, attribution=Attribution(kernels=kernels)),
+    )
+
+    text = describe.page(tmp_path, KEY)
+
+    assert not any(part in text for part in ("<img", "[a]", "@someone"))
+    assert all(len(row) == len(table[0]) for table in described(tmp_path) for row in table)
+
+
+def test_the_head_says_when_and_with_what(root: Path) -> None:
+    """A line for the recorded file; the published one has nothing of its own to say."""
+    head = describe.page(root, KEY).splitlines()[0]
+
+    assert head.startswith("<code>0002&#95;recorded.json</code>: <code>measured 2026-01-01")
+    assert "torch 2.13.0" in head
+
+
+@pytest.mark.parametrize("is_recorded", [True, False])
+def test_a_key_of_which_nothing_is_recorded_is_refused(
+    root: Path, capsys: pytest.CaptureFixture[str], is_recorded: bool
+) -> None:
+    """With the keys of which something is, or with none."""
+    if not is_recorded:
+        (root / KEY / "0002_recorded.json").unlink()
+
+    assert main(["--root", str(root), "describe", "nvidia-h200" if is_recorded else KEY]) == 2
+
+    assert (
+        f"keys of which something is: {KEY if is_recorded else 'none'}; see speedgate promote" in capsys.readouterr().err
+    )
+
+
+def test_it_goes_into_a_page(root: Path) -> None:
+    """What is printed is what stands between the marks afterwards."""
+    begin, end = marks.of(f"speedgate describe {KEY}")
+    page = root / "gpu.md"
+    page.write_text(f"# On a GPU\n{begin}{end}")
+
+    assert main(["--root", str(root), "describe", KEY, "--into", str(page)]) == 0
+
+    assert page.read_text() == f"# On a GPU\n{begin}{describe.page(root, KEY)}{end}"
+
+
+@pytest.mark.parametrize("roofline", [3, {}, {"share": 0}, {"share": "all"}])
+def test_a_share_that_is_none_is_refused(tmp_path: Path, roofline: Any) -> None:
+    """A baseline that says something of a ceiling has to say it in a number."""
+    path = store(tmp_path, "0001_a.json", run(BF16, 2.0, "bf16"))
+    document = json.loads(path.read_text())
+    document["benchmarks"][0]["extra_info"]["speedgate"]["roofline"] = roofline
+    path.write_text(json.dumps(document))
+
+    with pytest.raises(ValueError, match=r"speedgate\.roofline\.share: expected a finite number above zero"):
+        baselines.load(tmp_path, KEY)
