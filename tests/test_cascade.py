@@ -56,20 +56,6 @@ def test_a_fault_that_bf16_has_too_is_caught(build, look, references, part):
     assert verdict.outcome is Outcome.DIFFERENT, verdict.sentence
 
 
-@pytest.mark.parametrize("shape", [(1, 3, 16, 16), (1, 3, 32, 32), (1, 4, 16, 16), (4, 3, 64, 64), (1, 3, 256, 256)])
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-def test_noise_is_the_same_in_every_dtype(shape, dtype):
-    """What torch draws on the CPU in half precision is the float32 noise, rounded: IF's class takes no noise of ours."""
-    import torch
-
-    generators = [torch.Generator("cpu").manual_seed(3) for _ in range(2)]
-    whole = torch.randn(shape, generator=generators[0])
-    half = torch.randn(shape, generator=generators[1], dtype=getattr(torch, dtype))
-
-    assert torch.equal(whole.to(half.dtype), half)
-    assert torch.equal(*(generator.get_state() for generator in generators))
-
-
 def test_the_later_parts_enlarge_the_image_of_the_first(build):
     """Both are given what the first made, the third not what the second made, as in the published script."""
     import torch

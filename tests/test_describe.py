@@ -148,7 +148,8 @@ def test_a_key_of_which_nothing_is_recorded_is_refused(
     assert main(["--root", str(root), "describe", "nvidia-h200" if is_recorded else KEY]) == 2
 
     assert (
-        f"keys of which something is: {KEY if is_recorded else 'none'}; see speedgate promote" in capsys.readouterr().err
+        f"keys of which something is: {KEY if is_recorded else 'none'}; see speedgate promote"
+        in capsys.readouterr().err
     )
 
 

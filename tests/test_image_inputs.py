@@ -90,19 +90,6 @@ def test_a_fault_of_the_input_is_caught(judge, pipeline, stage, fault):
     assert verdict.outcome is Outcome.DIFFERENT, verdict.sentence
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-def test_noise_that_a_class_draws_itself_is_that_of_float32(dtype):
-    """On a CPU the numbers that a seed gives in a short dtype are float32's, rounded: every stage starts from one noise."""
-    import torch
-
-    short = getattr(torch, dtype)
-    wide, narrow = (torch.Generator("cpu").manual_seed(3) for _ in range(2))
-
-    for shape in ((1, 4, 8, 8), (16, 4, 64, 64)):  # encoder's noise first, then that of the latents
-        drawn = torch.randn(shape, generator=narrow, dtype=short)
-        assert torch.equal(drawn, torch.randn(shape, generator=wide).to(short))
-
-
 def test_a_picture_is_the_same_at_every_resolution():
     """A pixel of the small picture is the mean of those that it stands for, and both have outlines and a mask."""
     wide, small = picture(512), picture(64)
