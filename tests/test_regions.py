@@ -1,6 +1,7 @@
 """Regional compilation of every pipeline: how many modules are compiled, and how many graphs a step makes of them.
 
-Traced on the meta device with the shapes that a pipeline calls its denoisers with, so that full sizes cost no memory.
+Traced on the meta device with the shapes that a pipeline calls its denoisers with, so that full sizes cost no memory. What
+comes out of it has the strides that it has on CUDA: fake CUDA tensors made as many graphs (torch 2.11). On a CPU it has others.
 """
 
 from __future__ import annotations
@@ -104,7 +105,7 @@ def test_regions_and_graphs_are_those_that_are_expected(region, monkeypatch):
     }
     assert expected
     assert {name: found.get(name) for name in expected} == expected
-    assert graphs == region.spec.graphs[region.stage]
+    assert graphs == region.spec.graphs[region.stage]["cuda"]
 
 
 def test_every_pipeline_has_both_or_says_why():
