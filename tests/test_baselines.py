@@ -97,7 +97,8 @@ def test_the_newest_file_says_whether_a_case_fits(tmp_path: Path) -> None:
         ("schema", True, "schema: expected 1, found True"),
         ("gpu_key", "another", f"gpu_key: expected {KEY!r}, found 'another'"),
         ("source", "published", "source: expected 'recorded', found 'published'"),
-        ("case_key", "", "case_key: expected a text, found ''"),
+        ("case_key", "", "case_key: expected a case key, PIPELINE/STAGE/WORKLOAD, found ''"),
+        ("case_key", "sdxl/int8", "case_key: expected a case key, PIPELINE/STAGE/WORKLOAD, found 'sdxl/int8'"),
         ("case_key", INT8, f"case_key: {INT8!r} stands in this file twice"),
         ("note", None, "note: expected a text, found None"),
     ],
@@ -110,6 +111,15 @@ def test_a_spoilt_out_of_memory_is_named(tmp_path: Path, field: str, value: Any,
     path.with_name("0001_a.json").write_text(json.dumps(document))
 
     assert f"0001_a.json: speedgate.without_figure[0].{said}" in refusal(tmp_path)
+
+
+def test_a_misspelt_field_beside_the_benchmarks_is_refused(tmp_path: Path) -> None:
+    """What it says would otherwise be lost in silence."""
+    path = obtain(tmp_path, make_run(INT8), out_of_memory={BF16: "full"})
+    text = path.read_text().replace('"without_figure"', '"without_figures"')
+    path.with_name("0001_a.json").write_text(text)
+
+    assert "0001_a.json: speedgate: expected no more than accepted_slower, without_figure" in refusal(tmp_path)
 
 
 def test_a_machine_without_a_folder_has_no_baselines(tmp_path: Path) -> None:

@@ -137,6 +137,20 @@ def test_the_head_says_when_and_with_what(root: Path) -> None:
     assert "torch 2.13.0" in head
 
 
+def test_what_is_out_of_memory_and_what_was_accepted_stands_above(root: Path) -> None:
+    """A reviewer is not shown the rest alone."""
+    obtain(root, run(FP32, 9.0, "fp32"), out_of_memory={BF16: "full"})
+    promotion.promote(root, KEY, accept_slower="a bigger picture")
+
+    _, full, *accepted = describe.page(root, KEY).split("\n\n")[0].splitlines()
+
+    assert full.startswith(
+        "<code>sdxl/bf16/1024px-30steps-b1</code>: **out of memory**, says <code>0003&#95;recorded</code>"
+    )
+    assert len(accepted) == 2
+    assert all("a bigger picture" in line for line in accepted)
+
+
 @pytest.mark.parametrize("is_recorded", [True, False])
 def test_a_key_of_which_nothing_is_recorded_is_refused(
     root: Path, capsys: pytest.CaptureFixture[str], is_recorded: bool

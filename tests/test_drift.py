@@ -179,6 +179,28 @@ def test_a_case_that_no_longer_fits_is_not_promoted_without_a_word(tmp_path: Pat
     assert baselines.stored(tmp_path, KEY).out_of_memory == {BF16: "0002_recorded"}
 
 
+def test_what_was_promoted_is_told(tmp_path: Path) -> None:
+    """Each case that was accepted as worse, with the reason, which is one for all, and each that is out of memory from now on."""
+    store(tmp_path, "0001_a.json", take(1.0), take(2.0, BF16))
+    obtain(tmp_path, take(1.25), out_of_memory=FULL)
+
+    promoted = promotion.promote(tmp_path, KEY, accept_slower="a bigger picture")
+
+    why = "accepted in 0002_recorded.json (a bigger picture)"
+    assert promotion.told(promoted) == [
+        f"{BF16}: out of memory, which it was not in 0001_a.json, {why}",
+        f"{INT8}: +25.0% to 0001_a.json, {why}",
+        f"{BF16}: out of memory from now on",
+    ]
+
+
+def test_a_recording_in_which_nothing_fitted_is_refused(tmp_path: Path) -> None:
+    """A file holds a figure at least, and the refusal says what to do."""
+    obtain(tmp_path, out_of_memory=FULL)
+
+    assert "no case of it fitted: record it anew with one that does" in refusal(tmp_path)
+
+
 def test_a_case_that_never_fitted_is_promoted_as_it_is(tmp_path: Path) -> None:
     """There is no figure that it could be worse than, then or in the next recording."""
     for name in ("0001_recorded.json", "0002_recorded.json"):

@@ -12,7 +12,7 @@ from speedgate.expected import Expected, known
 from speedgate.families import FamilyFigure
 from speedgate.policy import Mode, Policy
 from speedgate.records import Outcome, Verdict, write_json
-from tests.baseline_samples import IMPRINT, KEY, ORIGIN, make_baseline
+from tests.baseline_samples import IMPRINT, KEY, ORIGIN, make_baseline, make_run, obtain
 from tests.suite import Suite, red
 
 FP32 = "sdxl/fp32/1024px-30steps-b1"
@@ -123,7 +123,7 @@ def test_a_recording_keeps_that_a_case_is_out_of_memory(a100: Suite, published: 
     told = (
         f"BIGGER {SDPA} fit: .*, fitted in 0001"
         if published
-        else f"NO_BASELINE {SDPA} fit: out of memory on 80.0 GiB; "
+        else f"NO_BASELINE {SDPA} fit: out of memory on 80.0 GiB; nothing was stored"
     )
     result.stdout.re_match_lines([told])
 
@@ -151,6 +151,60 @@ def test_a_recording_loses_a_case_that_fitted_in_it(a100: Suite) -> None:
 
     assert red(result) == ["test_latency[sdxl-sdpa]"]
     result.stdout.re_match_lines([f"INVALID {SDPA} worker: .* MemoryError"])
+
+
+def test_a_recording_that_goes_on_loses_a_case_that_fitted_before(a100: Suite) -> None:
+    """What an earlier session measured counts as well: the same command, given again, makes no out-of-memory of it."""
+    a100.misbehave(sdpa={"raise": "generate", "from": 2})
+    a100.run(*RECORD)
+    a100.misbehave(sdpa={"raise": "load"})
+
+    result = a100.run(*RECORD)
+
+    assert len(red(result)) == 1
+    result.stdout.re_match_lines(
+        [rf"INVALID {SDPA} worker: .* MemoryError.*; processes of it that did not fail are kept in {KEY}/recording/"]
+    )
+    with pytest.raises(ValueError, match="a failing case is never a baseline"):
+        promotion.promote(a100.path / "baselines", KEY)
+
+
+def test_a_case_that_fits_and_then_does_not_is_no_pass(a100: Suite) -> None:
+    """Where it was expected to be out of memory, one process that fitted shows that this is not how things stand."""
+    publish(a100, "oom", "oom")
+    a100.misbehave(fp32={"raise": "generate", "from": 2})
+
+    result = a100.run(*ONE, "--processes=3")
+
+    assert len(red(result)) == 1
+    result.stdout.re_match_lines([f"INVALID {FP32} worker: .* MemoryError"])
+
+
+def test_a_cpu_records_no_out_of_memory(pytester: pytest.Pytester) -> None:
+    """How much memory the host has is no part of a CPU's key: there it is a lost worker."""
+    suite = Suite(pytester)
+    suite.misbehave(sdpa={"raise": "generate"})
+
+    result = suite.run(*RECORD)
+
+    assert red(result) == ["test_latency[sdxl-tiny-sdpa]"]
+    result.stdout.re_match_lines([r"INVALID sdxl-tiny/sdpa/.* worker: .* MemoryError"])
+
+
+def test_a_case_out_of_memory_that_the_suite_lacks_is_missing(a100: Suite) -> None:
+    """That a case was out of memory does not let it go unnoticed."""
+    folder = a100.path / "baselines"
+    shutil.rmtree(folder)
+    obtain(folder, make_run(BF16), out_of_memory={"sdxl/gone/1024px-30steps-b1": "full"}).rename(
+        folder / KEY / "0001_a.json"
+    )
+
+    result = a100.run("--weights=synthetic", "--stage=bf16", "-k", "baseline", "--gate=enforce")
+
+    assert red(result) == ["test_baseline"]
+    result.stdout.re_match_lines(
+        ["MISSING sdxl/gone/.* baseline: 0001_a holds it, out of memory, and the suite does not"]
+    )
 
 
 def test_out_of_memory_beside_others_proves_nothing(a100: Suite) -> None:

@@ -6,7 +6,8 @@ import math
 
 import pytest
 
-from speedgate.records import Process, positive, run_from_json, to_json, write_json
+from speedgate.checks import positive
+from speedgate.records import Process, run_from_json, to_json, write_json
 from tests.baseline_samples import COLD, make_run
 
 FILE = "0002_recorded.json"

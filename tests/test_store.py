@@ -179,7 +179,7 @@ def test_a_key_that_no_database_takes_is_refused(bad):
         ({"measured_at": "0001-01-01T00:00:00+14:00"}, "measured_at: expected a time in ISO 8601"),
         ({"commit": None}, "commit: expected what pytest-benchmark says"),
         ({"commit": {"id": ""}}, "commit.id: expected a text"),
-        ({"run": document()["run"] | {"environment": []}}, "run.environment: expected an object"),
+        ({"run": document()["run"] | {"environment": []}}, "run: environment: expected an object"),
         ({"more": 1}, "unknown field more"),
     ],
 )

@@ -237,8 +237,11 @@ def test_a_damaged_archive_is_one_clear_error() -> None:
         (encoded(result(explanation=[3])), "explanation: expected texts of at most 2000 characters"),
         (encoded(result(verdicts=result("other/case/key")["verdicts"])), "expected the result of one case, found 2"),
         (spoiled(run=None, verdicts=[]), "expected the result of one case, found 0"),
-        (encoded(result(run=result()["run"] | {"parity": 1})), "run.parity: expected figures"),
-        (encoded(result(run=result()["run"] | {"parity": {"ssim": "1"}})), "run.parity: expected figures"),
+        (encoded(result(run=result()["run"] | {"parity": 1})), "run: parity: expected an object"),
+        (
+            encoded(result(run=result()["run"] | {"parity": {"ssim": "1"}})),
+            "run: parity.ssim: expected a finite number",
+        ),
         (encoded(result(run=result()["run"] | {"case_key": 7})), "run.case_key: expected a text|of one case"),
     ],
 )

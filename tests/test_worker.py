@@ -155,20 +155,30 @@ def test_an_abort_is_told_with_the_last_words(doomed):
 
 
 @pytest.mark.parametrize(
-    ("reason", "raised", "guessed"),
+    ("reason", "of_gpu", "of_host", "guessed"),
     [
-        ("'load' of the worker raised OutOfMemoryError: CUDA out of memory. Tried to allocate 20.00 GiB", True, True),
-        ("'load' of the worker raised MemoryError: ", True, True),
-        ("'load' of the worker raised RuntimeError: CUBLAS_STATUS_ALLOC_FAILED", True, True),
-        ("the worker died during 'load' (SIGKILL, often the out-of-memory killer); its last lines:", False, True),
-        ("the worker died during 'load' (SIGABRT); its last lines:", False, False),
+        (
+            "'load' of the worker raised OutOfMemoryError: CUDA out of memory. Tried to allocate 20 GiB",
+            True,
+            True,
+            True,
+        ),
+        ("'load' of the worker raised MemoryError: Unable to allocate 9.9 GiB for an array", False, True, True),
+        ("'load' of the worker raised RuntimeError: CUBLAS_STATUS_ALLOC_FAILED", True, True, True),
+        (
+            "the worker died during 'load' (SIGKILL, often the out-of-memory killer); its last lines:",
+            False,
+            False,
+            True,
+        ),
+        ("the worker died during 'load' (SIGABRT); its last lines:", False, False, False),
     ],
 )
-def test_running_out_of_memory_is_told_from_dying(reason, raised, guessed):
-    """What the worker said itself is a fact; a killed one may have been killed for anything."""
+def test_running_out_of_memory_is_told_from_dying(reason, of_gpu, of_host, guessed):
+    """What the worker said itself is a fact, Python's own error one of the host; a killed one may have died of anything."""
     failure = WorkerFailure(f"{reason}\n  out of memory in another line")
 
-    assert (failure.raised_out_of_memory, failure.out_of_memory) == (raised, guessed)
+    assert (failure.filled("cuda"), failure.filled("cpu"), failure.out_of_memory) == (of_gpu, of_host, guessed)
 
 
 def test_the_reason_alone_promises_no_lines(doomed):

@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from speedgate import benchmark_json, families, strict_json
-from speedgate.checks import equal, expect
+from speedgate.checks import as_object, equal, expect
 from speedgate.families import FamilyFigure
 from speedgate.records import SCHEMA, Baseline, Run, write_json
 
 OBTAINED = "obtained.json"
+ACCEPTED = "accepted_slower"
+_BESIDE = frozenset({benchmark_json.EMPTY, ACCEPTED})  # of what stands beside the benchmarks
 _NUMBERED = re.compile(r"([0-9]{4})_.+\.json")
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")  # one folder name: a key must not lead out of the baselines
 
@@ -37,6 +39,13 @@ def key_folder(root: Path, gpu_key: str) -> Path:
 def known_keys(root: Path) -> list[str]:
     """The GPU keys that have a baseline file under `root`."""
     return keys_with(root, _numbered)
+
+
+def existing_keys(root: Path) -> list[str]:
+    """The same; a `ValueError` where there are none, as below a mistyped folder."""
+    if not (keys := known_keys(root)):
+        raise ValueError(f"{root}: no baseline files; name the folder that holds the GPU keys with --root")
+    return keys
 
 
 def keys_with(root: Path, holds: Callable[[Path], object]) -> list[str]:
@@ -135,6 +144,10 @@ def load_file(path: Path, *, gpu_key: str) -> Stored:
 def contents(document: Any, *, path: Path, gpu_key: str) -> Stored:
     """What a document says that is, or is to become, the file `path`."""
     figures = {one.case_key: one for one in benchmark_json.baselines(document, path=path, gpu_key=gpu_key)}
+    unknown = set(as_object(document.get(benchmark_json.BLOCK))) - _BESIDE
+    expect(
+        not unknown, f"{path}: {benchmark_json.BLOCK}", f"no more than {', '.join(sorted(_BESIDE))}", sorted(unknown)
+    )
     out_of_memory: dict[str, str] = {}
     for where, case_key in _out_of_memory(document, path=path, gpu_key=gpu_key):
         if case_key in figures or case_key in out_of_memory:
@@ -148,8 +161,8 @@ def _out_of_memory(document: Any, *, path: Path, gpu_key: str) -> Iterator[tuple
     for where, block in benchmark_json.without_figure(document, where=str(path)):
         for name, value in _oom(gpu_key).items():
             equal(block.get(name), value, f"{where}.{name}")
-        for name in ("case_key", "note"):
-            expect(isinstance(block.get(name), str) and block[name], f"{where}.{name}", "a text", block.get(name))
+        benchmark_json.check_case_key(block.get("case_key"), where=f"{where}.case_key")
+        expect(isinstance(block.get("note"), str) and block["note"], f"{where}.note", "a text", block.get("note"))
         yield where, block["case_key"]
 
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from speedgate.checks import as_object, equal, expect
-from speedgate.records import SCHEMA, Baseline, Run, positive, run_from_json, to_json
+from speedgate.checks import as_object, equal, expect, positive
+from speedgate.records import SCHEMA, Baseline, Run, run_from_json, to_json
 
 BLOCK = "speedgate"
 PASSED, FAILED = "passed", "failed"
@@ -208,8 +208,7 @@ def _baseline(block: Mapping[str, Any], *, path: Path, gpu_key: str, where: str)
     equal(block.get("schema"), SCHEMA, f"{where}.schema")
     equal(block.get("gpu_key"), gpu_key, f"{where}.gpu_key")
     case_key, source, fingerprint = block.get("case_key"), block.get("source"), block.get("fingerprint")
-    if not isinstance(case_key, str) or not case_key:
-        raise ValueError(f"{where}.case_key: expected a case key, found {case_key!r}")
+    case_key = check_case_key(case_key, where=f"{where}.case_key")
     if source not in (RECORDED, PUBLISHED):
         raise ValueError(f"{where}.source: expected {RECORDED!r} or {PUBLISHED!r}, found {source!r}")
     equal(block.get("outcome"), PASSED, f"{where}.outcome")
@@ -229,6 +228,13 @@ def _baseline(block: Mapping[str, Any], *, path: Path, gpu_key: str, where: str)
     run = run_from_json(block.get("run", {}), where=f"{where}.run")
     _agrees(baseline, run, where=where)
     return dataclasses.replace(baseline, cold_starts=run.cold_starts, run=run, share=_share(block, where=where))
+
+
+def check_case_key(value: Any, *, where: str) -> str:
+    """`value` where it is a pipeline, a stage and a workload; a `ValueError` that names `where` else."""
+    is_key = isinstance(value, str) and all(value.split("/")) and value.count("/") == 2
+    expect(is_key, where, "a case key, PIPELINE/STAGE/WORKLOAD", value)
+    return str(value)
 
 
 def _medians(values: Any, *, where: str) -> tuple[float, ...]:

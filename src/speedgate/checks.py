@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 
@@ -16,6 +17,18 @@ def expect(holds: object, where: str, expected: str, found: Any) -> None:
         raise ValueError(f"{where}: expected {expected}, found {found!r}")
 
 
+def is_finite(value: Any) -> bool:
+    """Whether it is a number, of those that a float holds."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+
+
 def equal(found: Any, expected: Any, where: str) -> None:
     """A `ValueError` unless both are the same, type included: True == 1 and 1.0 == 1 in Python."""
     expect(type(found) is type(expected) and found == expected, where, repr(expected), found)
+
+
+def positive(value: Any, *, where: str) -> float:
+    """`value` as a float; a `ValueError` naming `where` unless it is a finite number above zero."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= sys.float_info.max:
+        raise ValueError(f"{where}: expected a finite number above zero, found {value!r}")
+    return float(value)

@@ -149,7 +149,7 @@ def _parser() -> argparse.ArgumentParser:
 def _list(options: argparse.Namespace) -> list[str]:
     """Print one line per case and file, because the earlier figures are kept; the last one is the comparison."""
     rows = [("GPU KEY", "FILE", "CASE", "SOURCE", "MEDIAN", "PROCESSES")]
-    for gpu_key in _keys(options.root):
+    for gpu_key in baselines.existing_keys(options.root):
         for path in baselines.files(options.root, gpu_key):
             found = baselines.load_file(path, gpu_key=gpu_key)
             for one in found.figures.values():
@@ -165,6 +165,8 @@ def _list(options: argparse.Namespace) -> list[str]:
 
 def _promote(options: argparse.Namespace) -> list[str]:
     target = promotion.promote(options.root, options.gpu_key, name=options.name, accept_slower=options.accept_slower)
+    for line in promotion.told(target):
+        print(printable(line))
     print(printable(f"{target}: review it, then commit it"))
     return []
 
@@ -189,7 +191,7 @@ def _check(options: argparse.Namespace) -> list[str]:
 
 def _listings(root: Path) -> list[Callable[[], list[Path]]]:
     """What lists the files of each GPU key and of each family."""
-    keys = [functools.partial(baselines.files, root, key) for key in _keys(root)]
+    keys = [functools.partial(baselines.files, root, key) for key in baselines.existing_keys(root)]
     return [*keys, *(functools.partial(baselines.family_files, root, name) for name in baselines.known_families(root))]
 
 
@@ -236,12 +238,6 @@ def _imported(options: argparse.Namespace) -> dict[Path, dict[str, Any]]:
 
 def _count(number: int, what: str) -> str:
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
-
-
-def _keys(root: Path) -> list[str]:
-    if not (keys := baselines.known_keys(root)):
-        raise ValueError(f"{root}: no baseline files; name the folder that holds the GPU keys with --root")
-    return keys
 
 
 if __name__ == "__main__":

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from speedgate import baselines, benchmark_json, measured, siblings, strict_json
+from speedgate import baselines, benchmark_json, measured, promotion, siblings, strict_json
+from speedgate.checks import as_object
 from speedgate.markdown import escaped
 from speedgate.marks import put
 from speedgate.records import Baseline, Process, Run
@@ -43,14 +44,21 @@ def _command(options: argparse.Namespace) -> list[str]:
 
 
 def page(root: Path, gpu_key: str) -> str:
-    """The newest recorded figures of each case, beside published ones; a `ValueError` where nothing is recorded."""
-    recorded = [one for one in baselines.load(root, gpu_key).values() if one.run is not None]
+    """The newest recorded figures of each case, beside published ones, and what is out of memory or was accepted as slower; a
+    `ValueError` where nothing is recorded.
+    """
+    stored = baselines.stored(root, gpu_key)
+    recorded = [one for one in stored.figures.values() if one.run is not None]
     if not recorded:
-        keys = ", ".join(key for key in baselines.known_keys(root) if _holds_runs(root, key)) or "none"
+        keys = ", ".join(key for key in baselines.existing_keys(root) if _holds_runs(root, key)) or "none"
         raise ValueError(
             f"{gpu_key}: nothing is recorded; keys of which something is: {keys}; see speedgate promote --help"
         )
     lines = [f"{line}  " for line in _origins({one.path for one in recorded})]
+    lines += [
+        f"{escaped(key)}: **out of memory**, says {escaped(name)}  " for key, name in stored.out_of_memory.items()
+    ]
+    lines += [f"{escaped(line)}  " for path in baselines.files(root, gpu_key) for line in promotion.reasons(path)]
     for (pipeline, workload), found in _ladders(recorded).items():
         lines += ["", f"### {escaped(pipeline)} at {escaped(workload)}"]
         for columns in (_figures(found, _published(root)), _starts(found), _components(found), _health(), _kernels()):
@@ -69,7 +77,7 @@ def _origins(paths: set[str]) -> list[str]:
         document = strict_json.read(Path(path))
         own = {"measured_at": document.get("datetime"), "commit": document.get("commit_info")}
         said = {
-            measured.line(own | block.get("session", {}) | {"run": block.get("run")}): None
+            measured.line(own | as_object(block.get("session")) | {"run": block.get("run")}): None
             for _, block in benchmark_json.blocks(document, where=path)
         }
         lines += [f"{escaped(Path(path).name)}: {escaped(line)}" for line in said]
@@ -136,7 +144,8 @@ def _components(found: Sequence[Baseline]) -> list[Column]:
     def cell(name: str) -> Callable[[Baseline], str]:
         def of(one: Baseline) -> str:
             spent = _run(one).components_s
-            return f"{spent[name]:.3g} ({spent[name] / math.fsum(spent.values()):.0%})" if name in spent else _NONE
+            whole = math.fsum(spent.values())
+            return f"{spent[name]:.3g} ({spent[name] / whole if whole else 0:.0%})" if name in spent else _NONE
 
         return of
 

@@ -85,7 +85,7 @@ def judge_fit(
         sentence = f"{now} that other processes hold a part of: run it on a device of its own"
         return _verdict(case_key, Outcome.INVALID, sentence)
     if expected is None:
-        return _verdict(case_key, Outcome.NO_BASELINE, f"{now}; nothing is stored of whether it does")
+        return _verdict(case_key, Outcome.NO_BASELINE, f"{now}; nothing was stored of it before")
     before = Expected(expected)
     sentence = f"{now}, {_SAID[before]} in {baseline}"
     if fits is (before is Expected.OK):

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from speedgate import benchmark_json, strict_json
-from speedgate.checks import as_object, equal, expect
+from speedgate.checks import as_object, equal, expect, positive
 from speedgate.environment import slug
-from speedgate.records import SCHEMA, positive
+from speedgate.records import SCHEMA
 
 PREFIX = "family-"  # of a folder's name: no GPU key begins with it
 OK = "ok"

@@ -163,7 +163,7 @@ class Ledger:
         """Whether the same command, given again, adds anything to what is recorded of the case."""
         judged = {verdict.claim for verdict in self.verdicts.get(run.case_key, ())}
         claims = REQUIRED_CLAIMS - judged - self.elsewhere.get(run.case_key, set())
-        return len(run.processes) < self.plan.processes or bool(claims)
+        return run.case_key not in self.oom_now and (len(run.processes) < self.plan.processes or bool(claims))
 
     def _write(self, case_key: str) -> None:
         run = self.runs.get(case_key)

@@ -245,10 +245,16 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         rooflines={key: found for key, found in state.rooflines.items() if "share" in found},
     )
     if exitstatus == pytest.ExitCode.OK and not failed:  # what an interrupted recording has left is resumed
-        recordings.discard(state.baselines_root, state.machine.key, case_keys=state.runs)
+        recordings.discard(state.baselines_root, state.machine.key, case_keys={*state.runs, *state.oom_now})
     over = exitstatus != pytest.ExitCode.INTERRUPTED and not state.unfinished  # else `Campaign` says what goes on
     if over and any(run.processes for run in state.runs.values()):
-        config.stash[PROGRESS].note(f"recorded {path.relative_to(state.root)}: see speedgate promote --help")
+        count = len(failed)
+        then = (
+            f"no baseline, because of {count} of its cases: {next(iter(failed.values()))}"
+            if failed
+            else "see speedgate promote --help"
+        )
+        config.stash[PROGRESS].note(f"recorded {path.relative_to(state.root)}: {then}")
 
 
 @pytest.hookimpl(trylast=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from speedgate import baselines, benchmark_json, strict_json
-from speedgate.baselines import OBTAINED, Stored
+from speedgate.baselines import ACCEPTED, OBTAINED, Stored
 from speedgate.checks import as_object
 from speedgate.records import Baseline, write_json
 
@@ -19,7 +19,6 @@ MIN_PROCESSES = 3  # the interval of two has one degree of freedom: it is so wid
 # so that steps within its tolerance would add up unseen. A published figure is one run of another machine: more room.
 DRIFT_FLOORS = {benchmark_json.RECORDED: 0.03, benchmark_json.PUBLISHED: 0.10}
 _LONGEST_REASON = 500
-_ACCEPTED = "accepted_slower"
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
 
@@ -36,7 +35,7 @@ def promote(root: Path, gpu_key: str, *, name: str = "recorded", accept_slower: 
     kept = [one for path in baselines.files(root, gpu_key) for one in baselines.read(path, gpu_key=gpu_key)]
     slower = _slower(found, kept)
     if accept_slower is not None:
-        accepted = {_ACCEPTED: _accepted(slower, accept_slower, where=obtained)}
+        accepted = {ACCEPTED: _accepted(slower, accept_slower, where=obtained)}
         document[benchmark_json.BLOCK] = as_object(document.get(benchmark_json.BLOCK)) | accepted
     elif slower:
         raise ValueError(
@@ -47,6 +46,22 @@ def promote(root: Path, gpu_key: str, *, name: str = "recorded", accept_slower: 
     _add(target, document)
     obtained.unlink()
     return target
+
+
+def told(promoted: Path) -> list[str]:
+    """What a reviewer has to know of a promoted file: `reasons`, and a line for each case that is out of memory from now on."""
+    full = baselines.load_file(promoted, gpu_key=promoted.parent.name).out_of_memory
+    return [*reasons(promoted), *(f"{key}: out of memory from now on" for key in full)]
+
+
+def reasons(path: Path) -> list[str]:
+    """A line for each case that a file says was accepted as worse, with why."""
+    accepted = as_object(as_object(as_object(strict_json.read(path)).get(benchmark_json.BLOCK)).get(ACCEPTED))
+    why = f"accepted in {path.name} ({accepted.get('reason')})"
+    cases = {key: as_object(one) for key, one in as_object(accepted.get("cases")).items()}
+    moved = {key: one["ratio"] for key, one in cases.items() if isinstance(one.get("ratio"), float)}
+    said = {key: f"{moved[key] - 1:+.1%} to" if key in moved else "out of memory, which it was not in" for key in cases}
+    return [f"{key}: {said[key]} {one.get('oldest')}, {why}" for key, one in cases.items()]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
@@ -121,6 +136,12 @@ def _recorded(root: Path, obtained: Path) -> tuple[dict[str, Any], Stored]:
         keys = ", ".join(baselines.keys_with(root, lambda folder: (folder / OBTAINED).is_file())) or "none"
         raise ValueError(f"no {obtained}; keys that hold one: {keys}; record it with --gate record")
     document = strict_json.read(obtained)
+    if as_object(document).get("benchmarks") == [] and as_object(document.get(benchmark_json.BLOCK)).get(
+        benchmark_json.EMPTY
+    ):
+        raise ValueError(
+            f"{obtained}: no case of it fitted: record it anew with one that does, for a file holds a figure at least"
+        )
     found = baselines.contents(document, path=obtained, gpu_key=obtained.parent.name)
     for baseline in found.figures.values():
         count = len(baseline.process_medians_s)

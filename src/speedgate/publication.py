@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from speedgate.records import positive
+from speedgate.checks import positive
 
 LADDER, THROUGHPUT = "ladder", "throughput"
 _LAYOUT_VERSION = "5.3.1"  # fixed, so that the committed files do not change with the installed pytest-benchmark

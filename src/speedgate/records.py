@@ -13,6 +13,7 @@ from typing import Any
 
 from speedgate import attribution, components, loops
 from speedgate.attribution import Attribution
+from speedgate.checks import expect, is_finite, positive
 from speedgate.components import Component
 from speedgate.files import replacing
 from speedgate.loops import Loop
@@ -225,6 +226,14 @@ def to_json(record: Any) -> dict[str, Any]:
 def run_from_json(data: Mapping[str, Any], *, where: str) -> Run:
     """A `Run` from what `to_json` wrote; a `ValueError` names `where` and the field that is wrong."""
     fields = _fields(Run, data, where=where)
+    for name in ("environment", "recipe", "structure", "counts", "components_s", "parity"):
+        found = fields.get(name)
+        may_lack = name in ("counts", "parity") or name not in fields
+        expect(isinstance(found, Mapping) or (found is None and may_lack), f"{where}: {name}", "an object", found)
+    for name in ("components_s", "parity"):
+        for key, value in (fields.get(name) or {}).items():
+            is_told = (name == "parity" and value is None) or is_finite(value)
+            expect(is_told, f"{where}: {name}.{key}", "a finite number", value)
     fields["cold_start"] = _cold_start(fields["cold_start"], where=f"{where}: cold_start")
     processes = fields.get("processes", ())
     if not isinstance(processes, list | tuple):
@@ -281,13 +290,6 @@ def _fields(cls: type, data: Any, *, where: str) -> dict[str, Any]:
         if names:
             raise ValueError(f"{where}: {problem} field {', '.join(sorted(names))}")
     return dict(data)
-
-
-def positive(value: Any, *, where: str) -> float:
-    """`value` as a float; a `ValueError` naming `where` unless it is a finite number above zero."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= sys.float_info.max:
-        raise ValueError(f"{where}: expected a finite number above zero, found {value!r}")
-    return float(value)
 
 
 def write_json(path: Path, data: Any) -> None:

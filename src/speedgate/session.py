@@ -7,7 +7,8 @@ import math
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from speedgate import benchmark_json, expected, explain, gate, roofline
+from speedgate import benchmark_json, expected, explain, gate, recordings, roofline
+from speedgate.expected import Expected
 from speedgate.ledger import Ledger
 from speedgate.records import Baseline, Outcome, Run, Verdict, to_json
 from speedgate.roofline import Operations, Roofline
@@ -27,6 +28,10 @@ class Session(Ledger):
         A publication holds what its authors chose to measure: the suite need not have all of it.
         """
         found = []
+        for key, name in self.oom_before.items():
+            if key not in known:
+                sentence = f"{name} holds it, out of memory, and the suite does not: restore the case, or record one without it"
+                found.append(Verdict(case_key=key, claim="baseline", outcome=Outcome.MISSING, sentence=sentence))
         for key, baseline in self.baselines.items():
             measured = key in self.runs and bool(self.runs[key].processes)
             if key not in known and baseline.source == benchmark_json.PUBLISHED:
@@ -62,6 +67,8 @@ class Session(Ledger):
 
     def lose(self, case_key: str, reason: str) -> None:
         """A case's worker is gone: what it left is INVALID, and the case stays in the report and on disk."""
+        if self.holds(case_key):
+            reason = f"{reason}; processes of it that did not fail are kept in {self.machine.key}/{recordings.FOLDER}/"
         self.broken[case_key] = reason
         self.add(Verdict(case_key=case_key, claim="worker", outcome=Outcome.INVALID, sentence=reason))
 
@@ -72,13 +79,13 @@ class Session(Ledger):
     def fit(self, case_key: str, *, fits: bool) -> Verdict | None:
         """The verdict on a case that ran, or that ran out of memory and is over; None where nothing is known of that.
 
-        A recording keeps that a case is out of memory, whatever was known of it; not of one that has fitted in the same
-        recording: that is a lost worker, and nothing is promoted.
+        A recording on a GPU keeps that a case is out of memory, whatever was known of it; not of one that has fitted in the
+        same recording, be it in an earlier session. That is a lost worker, and so is one that fitted a moment ago where it is
+        expected not to. A host's memory is no part of its key: on a CPU nothing is kept.
         """
         known = self._known(case_key)
         keeps = self.recording and not fits
-        measured = case_key in self.runs and bool(self.runs[case_key].processes)
-        if (keeps and measured) or (known is None and not keeps):
+        if (known is None and not keeps) or (not fits and self._is_lost(case_key, known)):
             return None
         verdict = expected.judge_fit(
             case_key,
@@ -95,6 +102,14 @@ class Session(Ledger):
         # Out of memory beside other processes is red for its own sake; whatever else a family's figure leads to is not.
         gates = known is None or known.gates or verdict.outcome is Outcome.INVALID
         return self.add(dataclasses.replace(verdict, gates=gates))
+
+    def _is_lost(self, case_key: str, known: expected.Known | None) -> bool:
+        """Whether that the case ran out of memory says nothing of whether it fits: see `fit`."""
+        run = self.runs.get(case_key)
+        has_fitted = (run is not None and bool(run.processes)) or self.holds(case_key)
+        if self.recording:
+            return has_fitted or self.machine.device == "cpu"
+        return has_fitted and (known is None or known.expected is not Expected.OK)
 
     def unjudged(self, claims: frozenset[str]) -> dict[str, str]:
         """The measured cases of which some of these claims were never judged (deselected, interrupted), and which."""

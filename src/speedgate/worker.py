@@ -33,7 +33,7 @@ class WorkerFailure(Exception):
     """A worker that raised, died or did not answer in time. The message is one case's failure, with its last words.
 
     `reason` is one line. `out_of_memory` says that the memory of the device or the host ran out, as far as can be told;
-    `raised_out_of_memory` that the worker said so itself, where a killed one leaves it to be guessed.
+    `filled` that the worker said so itself, where a killed one leaves it to be guessed.
     """
 
     @property
@@ -42,11 +42,11 @@ class WorkerFailure(Exception):
 
     @property
     def out_of_memory(self) -> bool:
-        return self.raised_out_of_memory or "out-of-memory" in self.reason
+        return self.filled("cpu") or "out-of-memory" in self.reason
 
-    @property
-    def raised_out_of_memory(self) -> bool:
-        signs = ("out of memory", "OutOfMemoryError", "MemoryError", "ALLOC_FAILED")
+    def filled(self, device: str) -> bool:
+        """Whether the worker said that the memory of "cuda" or "cpu" ran out: Python's own `MemoryError` is the host's."""
+        signs = ("out of memory", "OutOfMemoryError", "ALLOC_FAILED", *(("MemoryError",) if device == "cpu" else ()))
         return any(sign in self.reason for sign in signs)
 
 

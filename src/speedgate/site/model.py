@@ -13,7 +13,7 @@ import statistics
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from speedgate.records import positive
+from speedgate.checks import positive
 from speedgate.series import Point, Series
 
 MOST_BINS = 250  # of a line in a ladder over time: more than the pixels between two points that an eye tells apart

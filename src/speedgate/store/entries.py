@@ -15,8 +15,9 @@ from typing import Any
 
 from speedgate import untrusted
 from speedgate.benchmark_json import PUBLISHED, RECORDED
+from speedgate.checks import positive
 from speedgate.measured import NO_COMMIT
-from speedgate.records import Run, positive
+from speedgate.records import Run
 from speedgate.store import schema
 from speedgate.strict_json import parsed
 from speedgate.untrusted import Case
@@ -192,8 +193,6 @@ def _check_run(run: Run | None, *, where: str) -> None:
     if run is None:
         return
     _plain(run.fingerprint, where=f"{where}.fingerprint")
-    if not isinstance(run.environment, Mapping):
-        raise ValueError(f"{where}.environment: expected an object, found {type(run.environment).__name__}")
     if run.processes and run.peak_bytes > _LARGEST_INTEGER:
         raise ValueError(f"{where}.peak_bytes: expected at most 2**63 - 1")
 
