@@ -169,6 +169,17 @@ def test_a_recording_that_goes_on_loses_a_case_that_fitted_before(a100: Suite) -
         promotion.promote(a100.path / "baselines", KEY)
 
 
+def test_a_recording_that_makes_no_baseline_says_so(a100: Suite) -> None:
+    """Without the reference nothing has been judged by its picture: it does not send anybody to promote that."""
+    a100.misbehave(bf16={"raise": "load"})
+
+    result = a100.run(*RECORD)
+
+    result.stdout.re_match_lines(
+        [r"\s*recorded baselines/.*obtained\.json: no baseline, because of 2 of its cases: never judged: parity"]
+    )
+
+
 def test_a_case_that_fits_and_then_does_not_is_no_pass(a100: Suite) -> None:
     """Where it was expected to be out of memory, one process that fitted shows that this is not how things stand."""
     publish(a100, "oom", "oom")

@@ -59,9 +59,10 @@ def page(root: Path, gpu_key: str) -> str:
         f"{escaped(key)}: **out of memory**, says {escaped(name)}  " for key, name in stored.out_of_memory.items()
     ]
     lines += [f"{escaped(line)}  " for path in baselines.files(root, gpu_key) for line in promotion.reasons(path)]
+    published = _published(root)
     for (pipeline, workload), found in _ladders(recorded).items():
         lines += ["", f"### {escaped(pipeline)} at {escaped(workload)}"]
-        for columns in (_figures(found, _published(root)), _starts(found), _components(found), _health(), _kernels()):
+        for columns in (_figures(found, published), _starts(found), _components(found), _health(), _kernels()):
             lines += ["", *_table(columns, found)]
     return "\n".join([*lines, ""])
 
