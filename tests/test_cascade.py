@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 
 from fixtures import parity
@@ -54,6 +55,17 @@ def test_a_fault_that_bf16_has_too_is_caught(build, look, references, part):
     )
 
     assert verdict.outcome is Outcome.DIFFERENT, verdict.sentence
+
+
+def test_the_last_part_is_looked_at_in_the_dtype_that_it_decodes_in(build):
+    """Its class decodes in float32 what it has denoised in float16; the VAE is left as it was."""
+    case = build("fp16", pipeline=NAME)
+    (_, last) = case.parts[-1]
+
+    made = case.inspect()
+
+    assert np.isfinite(np.frombuffer(made["decoded"], dtype=np.float32)).all()
+    assert str(last.vae.dtype) == "torch.float16"
 
 
 def test_the_later_parts_enlarge_the_image_of_the_first(build):
