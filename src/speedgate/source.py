@@ -12,7 +12,7 @@ from pathlib import Path
 # The modules of ours that a round passes through, here and in the worker. What judges and reports is left out: claims are
 # judged anew, by the code of the day, from what is kept. `tests/test_source.py` holds the list to what these import.
 MEASURING = (
-    "artifacts", "attribution", "clock", "components", "environment", "files", "health", "host", "loops",
+    "artifacts", "attribution", "checks", "clock", "components", "environment", "files", "health", "host", "loops",
     "nvml", "records", "worker",
 )  # fmt: skip
 
