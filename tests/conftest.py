@@ -13,6 +13,7 @@ from fixtures.lab import output_of
 from fixtures.pipelines import pipelines
 from fixtures.stages import STAGES, Phase
 from tests.postgres import running
+from tests.suite import Suite
 
 
 def pytest_addoption(parser):
@@ -126,3 +127,12 @@ def postgres():
     """A PostgreSQL server of this session's own; a skip with the reason where none is installed, in CI a failure."""
     with running() as server:
         yield server
+
+
+@pytest.fixture
+def a100(pytester):
+    """The pretended A100 with its published ladder, and nobody else on it."""
+    suite = Suite(pytester)
+    suite.pretend_a100()
+    suite.answer(nvmlDeviceGetComputeRunningProcesses_v3=[[]])
+    return suite

@@ -138,11 +138,11 @@ def document(
         "benchmarks": [dict(entry) for entry in benchmarks],
         "datetime": datetime,
         "version": version,
-        **beside(failed=dict(failed or {}), without_figure=[dict(block) for block in without_figure]),
+        **_beside(failed=dict(failed or {}), without_figure=[dict(block) for block in without_figure]),
     }
 
 
-def beside(**fields: Any) -> dict[str, Any]:
+def _beside(**fields: Any) -> dict[str, Any]:
     """Our object beside the benchmarks, with those of the fields that hold anything; none without them."""
     kept = {name: value for name, value in fields.items() if value}
     return {BLOCK: kept} if kept else {}

@@ -54,11 +54,12 @@ def page(root: Path, gpu_key: str) -> str:
         raise ValueError(
             f"{gpu_key}: nothing is recorded; keys of which something is: {keys}; see speedgate promote --help"
         )
-    lines = [f"{line}  " for line in _origins({one.path for one in recorded})]
-    lines += [
-        f"{escaped(key)}: **out of memory**, says {escaped(name)}  " for key, name in stored.out_of_memory.items()
-    ]
-    lines += [f"{escaped(line)}  " for path in baselines.files(root, gpu_key) for line in promotion.reasons(path)]
+    documents = {path: strict_json.read(path) for path in baselines.files(root, gpu_key)}
+    told = {one.path for one in recorded}
+    lines = [f"{line}  " for path, one in documents.items() if str(path) in told for line in _origins(path, one)]
+    full = stored.out_of_memory.items()
+    lines += [f"{escaped(key)}: **out of memory**, says {escaped(name)}  " for key, name in full]
+    lines += [f"{escaped(line)}  " for path, one in documents.items() for line in promotion.reasons(one, path=path)]
     published = _published(root)
     for (pipeline, workload), found in _ladders(recorded).items():
         lines += ["", f"### {escaped(pipeline)} at {escaped(workload)}"]
@@ -71,18 +72,14 @@ def _holds_runs(root: Path, gpu_key: str) -> bool:
     return any(one.run is not None for one in baselines.load(root, gpu_key).values())
 
 
-def _origins(paths: set[str]) -> list[str]:
-    """A line for each file: when, at which commit and with which versions it was measured."""
-    lines = []
-    for path in sorted(paths):
-        document = strict_json.read(Path(path))
-        own = {"measured_at": document.get("datetime"), "commit": document.get("commit_info")}
-        said = {
-            measured.line(own | as_object(block.get("session")) | {"run": block.get("run")}): None
-            for _, block in benchmark_json.blocks(document, where=path)
-        }
-        lines += [f"{escaped(Path(path).name)}: {escaped(line)}" for line in said]
-    return lines
+def _origins(path: Path, document: Any) -> list[str]:
+    """When, at which commit and with which versions the runs of a file were measured, each once."""
+    own = {"measured_at": document.get("datetime"), "commit": document.get("commit_info")}
+    said = [
+        measured.line(own | as_object(block.get("session")) | {"run": block.get("run")})
+        for _, block in benchmark_json.blocks(document, where=str(path))
+    ]
+    return [f"{escaped(path.name)}: {escaped(line)}" for line in dict.fromkeys(said)]
 
 
 def _ladders(recorded: Sequence[Baseline]) -> dict[tuple[str, str], list[Baseline]]:

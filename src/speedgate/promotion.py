@@ -50,13 +50,14 @@ def promote(root: Path, gpu_key: str, *, name: str = "recorded", accept_slower: 
 
 def told(promoted: Path) -> list[str]:
     """What a reviewer has to know of a promoted file: `reasons`, and a line for each case that is out of memory from now on."""
-    full = baselines.load_file(promoted, gpu_key=promoted.parent.name).out_of_memory
-    return [*reasons(promoted), *(f"{key}: out of memory from now on" for key in full)]
+    document = strict_json.read(promoted)
+    full = baselines.contents(document, path=promoted, gpu_key=promoted.parent.name).out_of_memory
+    return [*reasons(document, path=promoted), *(f"{key}: out of memory from now on" for key in full)]
 
 
-def reasons(path: Path) -> list[str]:
-    """A line for each case that a file says was accepted as worse, with why."""
-    accepted = as_object(as_object(as_object(strict_json.read(path)).get(benchmark_json.BLOCK)).get(ACCEPTED))
+def reasons(document: Any, *, path: Path) -> list[str]:
+    """A line for each case of which the document of a file says that it was accepted as worse, with why."""
+    accepted = as_object(as_object(as_object(document).get(benchmark_json.BLOCK)).get(ACCEPTED))
     why = f"accepted in {path.name} ({accepted.get('reason')})"
     cases = {key: as_object(one) for key, one in as_object(accepted.get("cases")).items()}
     moved = {key: one["ratio"] for key, one in cases.items() if isinstance(one.get("ratio"), float)}

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from speedgate.records import Run
 
 
 def stages(run: Run) -> list[str]:
     """The stages that were applied, the first one first and the run's own last; that alone where a stored recipe has none."""
-    found = run.recipe.get("stages") if isinstance(run.recipe, Mapping) else None
-    is_told = isinstance(found, list) and found and all(isinstance(stage, str) for stage in found)
-    return list(found) if is_told and isinstance(found, list) else [run.stage]
+    found = run.recipe.get("stages")
+    told = found if isinstance(found, list) and all(isinstance(stage, str) for stage in found) else []
+    return list(told) or [run.stage]
 
 
 def parent_key(run: Run) -> str | None:
