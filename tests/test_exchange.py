@@ -22,7 +22,6 @@ from tests.history_samples import document, entry, session_folder
 ROOT = Path(__file__).parents[1]
 PUBLISHED = ROOT / "baselines" / KEY / "0001_published.json"
 FAMILY = ROOT / "baselines" / "family-a100" / "0001_published_throughput.json"
-FORMATS = ("parquet", "json")
 
 
 def new(tmp_path: Path, name: str) -> str:
@@ -52,10 +51,9 @@ def history(*arguments: Any) -> int:
     return main(["history", *map(str, arguments)])
 
 
-@pytest.mark.parametrize("suffix", FORMATS)
-def test_a_round_trip_changes_nothing(url, tmp_path, suffix):
+def test_a_round_trip_changes_nothing(url, tmp_path):
     """Exported, imported into an empty history and exported again: the same bytes."""
-    first, second, other = tmp_path / f"1.{suffix}", tmp_path / f"2.{suffix}", new(tmp_path, "other")
+    first, second, other = tmp_path / "1.json", tmp_path / "2.json", new(tmp_path, "other")
 
     assert history("export", first, "--history", url) == 0
     assert history("import", first, "--history", other) == 0
@@ -65,12 +63,11 @@ def test_a_round_trip_changes_nothing(url, tmp_path, suffix):
     assert reading.series(url, source=None) == reading.series(other, source=None)
 
 
-@pytest.mark.parametrize("suffix", FORMATS)
-def test_an_import_of_what_is_there_adds_nothing(url, tmp_path, suffix, capsys):
+def test_an_import_of_what_is_there_adds_nothing(url, tmp_path, capsys):
     """A history's own export holds nothing new to it."""
-    history("export", tmp_path / f"1.{suffix}", "--history", url)
+    history("export", tmp_path / "1.json", "--history", url)
 
-    assert history("import", tmp_path / f"1.{suffix}", "--history", url) == 0
+    assert history("import", tmp_path / "1.json", "--history", url) == 0
     assert "0 added, 29 there already" in capsys.readouterr().out
 
 
@@ -98,11 +95,10 @@ def test_pytest_benchmark_compares_an_export(url, tmp_path):
     assert f"benchmark '{INT8} on {KEY}': 4 tests" in done.stdout  # three of ours and the published one
 
 
-@pytest.mark.parametrize("suffix", FORMATS)
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.99])
-def test_a_file_that_was_cut_short_is_refused_as_a_whole(url, tmp_path, suffix, share, capsys):
+def test_a_file_that_was_cut_short_is_refused_as_a_whole(url, tmp_path, share, capsys):
     """One line names it, and nothing of it is in the history."""
-    path, other = tmp_path / f"1.{suffix}", new(tmp_path, "other")
+    path, other = tmp_path / "1.json", new(tmp_path, "other")
     history("export", path, "--history", url)
     path.write_bytes(path.read_bytes()[: round(share * path.stat().st_size)])
 
@@ -123,32 +119,6 @@ def test_a_result_that_was_cut_short_lets_none_of_its_folder_in(tmp_path, capsys
     assert history("import", folder, "--history", new(tmp_path, "other")) == 2
     assert f"{path.name}: not JSON" in capsys.readouterr().err
     assert not (tmp_path / "other.sqlite").exists()
-
-
-def test_an_edited_parquet_file_is_refused(url, tmp_path, capsys):
-    """A run whose key is not the digest of what stands beside it."""
-    from pyarrow import parquet
-
-    path = tmp_path / "1.parquet"
-    history("export", path, "--history", url)
-    table = parquet.read_table(path)
-    rows = [row | {"run_id": "0" * 64} for row in table.to_pylist()]
-    parquet.write_table(table.from_pylist(rows, schema=table.schema), path)
-
-    assert history("import", path, "--history", new(tmp_path, "other")) == 2
-    assert "row 0: run_id is not the digest of its document" in capsys.readouterr().err
-
-
-def test_a_parquet_file_of_something_else_is_refused(tmp_path, capsys):
-    """One line names the file."""
-    import pyarrow
-    from pyarrow import parquet
-
-    path = tmp_path / "other.parquet"
-    parquet.write_table(pyarrow.table({"document": ["{}"], "more": [1]}), path)
-
-    assert history("import", path, "--history", new(tmp_path, "other")) == 2
-    assert "not a whole Parquet file of a history" in capsys.readouterr().err
 
 
 def test_what_pytest_benchmark_saved_is_imported(tmp_path):
@@ -182,17 +152,16 @@ def test_a_recording_that_failed_is_refused(tmp_path, capsys):
     assert "a failing case is never a baseline" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["figures.csv", "figures"])
-def test_an_export_has_one_of_two_formats(url, tmp_path, name, capsys):
-    """The choices are named."""
+@pytest.mark.parametrize("name", ["figures.parquet", "figures"])
+def test_an_export_is_json(url, tmp_path, name, capsys):
+    """Another suffix is refused, and the message names the right one."""
     assert history("export", tmp_path / name, "--history", url) == 2
-    assert "expected a name that ends in .parquet or .json" in capsys.readouterr().err
+    assert "expected a name that ends in .json" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("suffix", FORMATS)
-def test_an_empty_export_is_an_error(url, tmp_path, suffix, capsys):
+def test_an_empty_export_is_an_error(url, tmp_path, capsys):
     """A case that was misspelt leaves no file that looks like an answer."""
-    assert history("export", tmp_path / f"1.{suffix}", "--history", url, "--case", "sdxl/int9") == 2
+    assert history("export", tmp_path / "1.json", "--history", url, "--case", "sdxl/int9") == 2
     assert "holds no such run" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["history.sqlite"]
 

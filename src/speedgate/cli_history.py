@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import collections
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +11,7 @@ from speedgate.store import urls
 if TYPE_CHECKING:
     from speedgate.store.entries import Entry
 
-PARQUET, JSON = ".parquet", ".json"
+EXPORT_SUFFIX = ".json"
 
 
 def add_commands(commands: Any) -> None:
@@ -24,14 +22,14 @@ def add_commands(commands: Any) -> None:
     importing = verbs.add_parser("import", help="add runs; what is there already is not added again")
     importing.add_argument(
         "paths", nargs="+", type=Path, metavar="PATH",
-        help="a results folder, a pytest-benchmark file of ours (a baseline too), or an exported .parquet",
+        help="a results folder, an export, a baseline, or what pytest bench --benchmark-json saved",
     )  # fmt: skip
     _add_url(importing)
     importing.set_defaults(command=_import)
 
     exporting = verbs.add_parser("export", help="write all runs, or some, to one file")
     exporting.add_argument(
-        "file", type=Path, metavar="FILE", help="FILE.parquet, or FILE.json for pytest-benchmark compare"
+        "file", type=Path, metavar="FILE", help="a name that ends in .json; pytest-benchmark compare reads the file too"
     )
     exporting.add_argument("--gpu-key", metavar="KEY", help="of this machine only")
     exporting.add_argument("--case", metavar="KEY", help="of this case only")
@@ -50,28 +48,25 @@ def _add_url(parser: argparse.ArgumentParser) -> None:
 
 
 def _import(options: argparse.Namespace) -> list[str]:
-    """Look at everything before anything is written: of a file that is cut short nothing is taken."""
+    """Read every source before writing, so that nothing of a file that was cut short is imported."""
     from speedgate.store import database, writing
 
     urls.parsed(options.history)
-    sources = {path: _source(path) for path in options.paths}
-    for source in sources.values():
-        collections.deque(source, maxlen=0)
+    entries_by_path = {path: _entries(path) for path in options.paths}
     database.prepare(options.history)
-    for path, source in sources.items():
-        done = writing.add(options.history, source)
+    for path, entries in entries_by_path.items():
+        done = writing.add(options.history, entries)
         _say(f"{path}: {done.added} added, {done.known} there already")
     return []
 
 
 def _export(options: argparse.Namespace) -> list[str]:
-    from speedgate.store import exchange, parquet, reading
+    from speedgate.store import exchange, reading
 
-    writers = {PARQUET: parquet.write, JSON: exchange.write}
-    if options.file.suffix not in writers:
-        raise ValueError(f"{options.file}: expected a name that ends in {' or '.join(writers)}")
-    found = reading.entries(options.history, gpu_key=options.gpu_key, case_key=options.case)
-    count = writers[options.file.suffix](options.file, found)
+    if options.file.suffix != EXPORT_SUFFIX:
+        raise ValueError(f"{options.file}: expected a name that ends in {EXPORT_SUFFIX}")
+    entries = reading.entries(options.history, gpu_key=options.gpu_key, case_key=options.case)
+    count = exchange.write(options.file, entries)
     _say(f"{options.file}: {count} runs")
     return []
 
@@ -84,9 +79,9 @@ def _upgrade(options: argparse.Namespace) -> list[str]:
     return []
 
 
-def _source(path: Path) -> Iterable[Entry]:
+def _entries(path: Path) -> list[Entry]:
     from speedgate import untrusted
-    from speedgate.store import entries, exchange, parquet
+    from speedgate.store import entries, exchange
 
     if path.is_dir():
         files = untrusted.read_folder(path)
@@ -94,7 +89,7 @@ def _source(path: Path) -> Iterable[Entry]:
             return entries.from_results(files)
         except ValueError as error:  # which names the file alone, and there may be one of that name in each folder
             raise ValueError(f"{path}: {error}") from error
-    return parquet.Rows(path=path) if path.suffix == PARQUET else exchange.read(path)
+    return exchange.read(path)
 
 
 def _say(line: str) -> None:
