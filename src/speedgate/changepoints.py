@@ -62,13 +62,12 @@ def _inflation(correlation: float) -> float:
 class Step:
     """A change of level: `index` is the first value after it, likely within `earliest` to `latest` (95 %).
 
-    `shift` is by how much the level lies above `level`, the one before, with its standard error at so many degrees of freedom.
+    `shift` is the level after it minus the level before, with its standard error at so many degrees of freedom.
     """
 
     index: int
     earliest: int
     latest: int
-    level: float
     shift: float
     error: float
     freedom: int
@@ -108,10 +107,10 @@ def _middle_of_three(values: Floats) -> Floats:
     return np.asarray(middle, dtype=np.float64)
 
 
-def steps(values: Floats, weights: Floats, *, noise: Noise, shortest: int = SHORTEST) -> list[Step]:
+def steps(values: Floats, weights: Floats, *, noise: Noise) -> list[Step]:
     """The changes of level in values (shape `(n,)`) whose variances are one over `weights`, in order."""
-    cuts = _candidates(values, noise, shortest)
-    search = _Search(values=values, weights=weights, noise=noise, shortest=shortest)
+    cuts = _candidates(values, noise)
+    search = _Search(values=values, weights=weights, noise=noise)
     seen = {tuple(cuts)}  # moving every cut to where it is best between its neighbours may go round in circles
     while cuts:
         p_values = [search.p_value(*around) for around in _around(cuts, len(values))]
@@ -148,16 +147,16 @@ def _trimmed_square(differences: Floats, *, spare: int) -> float:
     return float(squares[:kept].mean()) / expected
 
 
-def _candidates(values: Floats, noise: Noise, shortest: int) -> list[int]:
+def _candidates(values: Floats, noise: Noise) -> list[int]:
     """What PELT proposes at a penalty of the BIC's size: rather too much, for what is too much is tested away."""
     extras.need("trend", what="a trend")
     from ruptures import KernelCPD
 
-    if len(values) < 2 * shortest:
+    if len(values) < 2 * SHORTEST:
         return []
     signal = (values - np.median(values)) / (noise.scale * noise.inflation)
     # The linear kernel is the mean in C; the same search over `Pelt` takes seconds a series.
-    found = KernelCPD(kernel="linear", min_size=shortest).fit(signal[:, None]).predict(pen=2 * math.log(len(values)))
+    found = KernelCPD(kernel="linear", min_size=SHORTEST).fit(signal[:, None]).predict(pen=2 * math.log(len(values)))
     return [int(cut) for cut in found[:-1]]
 
 
@@ -168,7 +167,6 @@ class _Search:
     values: Floats
     weights: Floats
     noise: Noise
-    shortest: int
     _known: dict[tuple[int, int], float] = dataclasses.field(default_factory=dict)
 
     def p_value(self, low: int, high: int) -> float:
@@ -187,15 +185,14 @@ class _Search:
 
     def step(self, low: int, high: int) -> Step:
         cut, curve = self._best(low, high), self._curve(low, high)
-        likely = np.flatnonzero(curve.max() ** 2 - curve**2 <= _HANSEN) + low + self.shortest
-        level, shift, error, freedom = self._levels(low, cut, high)
+        likely = np.flatnonzero(curve.max() ** 2 - curve**2 <= _HANSEN) + low + SHORTEST
+        shift, error, freedom = self._shift(low, cut, high)
         p_value = self.p_value(low, high)
         earliest, latest = (int(likely[end]) for end in (0, -1))
         return Step(
             index=cut,
             earliest=earliest,
             latest=latest,
-            level=level,
             shift=shift,
             error=error,
             freedom=freedom,
@@ -203,11 +200,11 @@ class _Search:
         )
 
     def _best(self, low: int, high: int) -> int:
-        return low + self.shortest + int(np.argmax(self._curve(low, high)))
+        return low + SHORTEST + int(np.argmax(self._curve(low, high)))
 
     def _curve(self, low: int, high: int) -> Floats:
         """Of each possible cut, the difference of the levels in standard errors."""
-        curve = _differences(self.values[None, low:high], self.weights[None, low:high], self.shortest)[0]
+        curve = _differences(self.values[None, low:high], self.weights[None, low:high])[0]
         return np.asarray(curve / self.noise.inflation, dtype=np.float64)
 
     def _by_permutation(self, low: int, high: int) -> float:
@@ -217,7 +214,7 @@ class _Search:
         above = made = 0
         for part in (slice(_FIRST), slice(_FIRST, None)):
             order = _orders(high - low)[part]
-            drawn = _differences(values[order], weights[None] if alike else weights[order], self.shortest)
+            drawn = _differences(values[order], weights[None] if alike else weights[order])
             above += int((drawn.max(axis=1) >= reached).sum())
             made += len(order)
             if above > _GIVE_UP:
@@ -228,11 +225,11 @@ class _Search:
         """Guards against a stretch whose later part merely scatters more, which permuting takes to scatter alike."""
         from scipy import special
 
-        _, shift, error, freedom = self._levels(low, self._best(low, high), high)
+        shift, error, freedom = self._shift(low, self._best(low, high), high)
         return 2 * float(special.stdtr(freedom, -abs(shift) / error))
 
-    def _levels(self, low: int, cut: int, high: int) -> tuple[float, float, float, int]:
-        """The first level, what the second differs by, and the standard error of that by the larger spread of the two sides."""
+    def _shift(self, low: int, cut: int, high: int) -> tuple[float, float, int]:
+        """Return how much the second level differs, its standard error by the larger spread of the two sides, and its freedom."""
         means, spreads, sums = [], [], []
         for start, end in ((low, cut), (cut, high)):
             values, weights = self.values[start:end], self.weights[start:end]
@@ -242,7 +239,7 @@ class _Search:
         least = (1e-3 * self.noise.scale) ** 2 * max(float(self.weights[low:high].max()), 1e-300)
         spread = max(*spreads, least)
         error = math.sqrt(spread * (1 / sums[0] + 1 / sums[1])) * self.noise.inflation
-        return means[0], means[1] - means[0], error, high - low - 2
+        return means[1] - means[0], error, high - low - 2
 
 
 @functools.lru_cache(maxsize=32)
@@ -252,14 +249,14 @@ def _orders(count: int) -> NDArray[np.int16]:
     return rng.permuted(np.tile(np.arange(count, dtype=np.int16), (_PERMUTATIONS, 1)), axis=1)
 
 
-def _differences(values: Floats, weights: Floats, shortest: int) -> Floats:
+def _differences(values: Floats, weights: Floats) -> Floats:
     """How far apart the weighted means of both sides are at each cut, in standard errors; a row a series.
 
     A single row of weights is that of every series.
     """
     total = weights.sum(axis=1, keepdims=True)
     middle = (weights * values).sum(axis=1, keepdims=True) / total
-    cut = slice(shortest - 1, values.shape[1] - shortest)
+    cut = slice(SHORTEST - 1, values.shape[1] - SHORTEST)
     left = np.cumsum(weights * (values - middle), axis=1)[:, cut]
     left_sum = np.cumsum(weights, axis=1)[:, cut]
     return np.asarray(np.abs(left) * np.sqrt(total / (left_sum * (total - left_sum))), dtype=np.float64)

@@ -15,8 +15,7 @@ if TYPE_CHECKING:
     from speedgate.series import Point, Series
     from speedgate.trend import Change, Trend
 
-KINDS = ("step", "drift", "noise")
-FAIL_ON = ("step", "drift")
+KINDS = ("step", "drift")
 RECENT = 14
 _COMMIT = 12  # characters
 _VERSIONS = 6  # named in a line; the JSON has them all
@@ -24,7 +23,7 @@ _VERSIONS = 6  # named in a line; the JSON has them all
 
 def add_command(commands: Any) -> None:
     """Add `trend` to the subcommands of `speedgate`."""
-    command = commands.add_parser("trend", help="find steps, slow drifts and growing noise in a history")
+    command = commands.add_parser("trend", help="find steps and slow drifts in a history")
     command.add_argument(
         "--history",
         default=urls.of_file(urls.FILE),
@@ -37,9 +36,9 @@ def add_command(commands: Any) -> None:
     command.add_argument(
         "--fail-on",
         type=_kinds,
-        default=FAIL_ON,
+        default=KINDS,
         metavar="KINDS",
-        help=f"what ends with exit status 1: of {','.join(KINDS)}, or none (default: {','.join(FAIL_ON)})",
+        help=f"what ends with exit status 1: of {','.join(KINDS)}, or none (default: {','.join(KINDS)})",
     )
     command.add_argument(
         "--recent",
@@ -131,7 +130,7 @@ def _sentence(trend: Trend, change: Change, options: argparse.Namespace) -> str:
     moved = [f"{name} {old or '-'} -> {new or '-'}" for name, (old, new) in trend.versions(change).items()]
     more = f" and {len(moved) - _VERSIONS} more" if len(moved) > _VERSIONS else ""
     return (
-        f"{red}{change.kind.upper()} {change.metric}{' spread' * (change.kind == 'noise')} {change.ratio - 1:+.1%}{rate}"
+        f"{red}{change.kind.upper()} {change.metric} {change.ratio - 1:+.1%}{rate}"
         f" (99% interval {change.low - 1:+.1%} to {change.high - 1:+.1%}, p {change.p_value:.4f})"
         f" between {_named(points[change.before])} and {_named(points[change.after])},"
         f" {len(points) - change.run} runs ago: {', '.join(moved[:_VERSIONS]) or 'no version changed'}{more}"

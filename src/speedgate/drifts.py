@@ -37,18 +37,6 @@ def tell_apart(values: Floats, weights: Floats, steps: Sequence[Step], noise: No
     return sorted([*found, *search.straight(found)], key=_first)
 
 
-def fitted(values: Floats, weights: Floats, changes: Sequence[Step | Drift]) -> Floats:
-    """The level at each value, given what changes it."""
-    count = len(values)
-    columns = [np.ones(count)]
-    for change in changes:
-        ends = (change.index - 1, change.index) if isinstance(change, Step) else (change.first, change.last)
-        columns.append(_ramp(count, *ends))
-    design, root = np.stack(columns, axis=1), np.sqrt(weights)
-    found = np.linalg.lstsq(design * root[:, None], values * root, rcond=None)[0]
-    return np.asarray(design @ found, dtype=np.float64)
-
-
 def _first(change: Step | Drift) -> int:
     return change.index if isinstance(change, Step) else change.first
 

@@ -1,4 +1,4 @@
-"""What changed in a series of runs, and between which two of them: a step, a slow drift, or a spread that grew."""
+"""Find the changes of a series of runs: steps and slow drifts, and between which two runs each lies."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from speedgate import changepoints, drifts, spread
-from speedgate.changepoints import Step
+from speedgate import changepoints, drifts
+from speedgate.changepoints import Floats, Noise, Step
 from speedgate.drifts import Drift
 from speedgate.series import Point, Series
-from speedgate.spread import Runs, Widening
 
 MIN_RUNS = 10  # with a figure; two levels of so many points cannot be told apart from fewer
 LEAST = 0.005  # the smallest change of level worth a word
@@ -30,14 +29,13 @@ class Kind(enum.StrEnum):
 
     STEP = "step"
     DRIFT = "drift"
-    NOISE = "noise"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Change:
-    """One change: of `metric`, by `ratio` (after over before; of a drift, end over beginning; of noise, of the spreads).
+    """One change: of `metric`, by `ratio` (after over before; of a drift, end over beginning).
 
-    It came after the run `before` and no later than `after`, which are places in the series' points: for a step and for noise
+    It came after the run `before` and no later than `after`, which are places in the series' points: for a step
     the closest two between which it lies at 95 %; for a drift its beginning and its end. `run` is the likeliest first run after
     it. The interval from `low` to `high` holds the ratio at 99 %, and `p_value` is the chance of so large a change in a
     series without one.
@@ -56,7 +54,7 @@ class Change:
 
     @property
     def worse(self) -> bool:
-        """Slower, bigger or noisier."""
+        """Slower or bigger."""
         return self.ratio > 1
 
 
@@ -94,29 +92,64 @@ def analyse(series: Series) -> Trend:
         raise ValueError(
             f"{series.case_key} on {series.gpu_key}: {len(places)} runs with a latency; a trend needs {MIN_RUNS} at least"
         )
-    runs = Runs.of([series.points[place].process_medians_s for place in places])
-    means = runs.mean(runs.logs)
+    runs = _Runs.of([series.points[place].process_medians_s for place in places])
+    means = runs.means()
     alone = changepoints.outliers(means, changepoints.noise(means, least=_LEAST_SCALE[LATENCY]).scale)
     latency = _Metric(name=LATENCY, points=series.points, places=np.array(places)[~alone])
-    run_spread, found = _of_latency(latency, runs.only(~alone))
+    run_spread, latency_changes = _of_latency(latency, runs.only(~alone))
     changes = sorted(
-        [*found, *_of_memory(series.points)], key=lambda change: (change.run, change.before, change.metric)
+        [*latency_changes, *_of_memory(series.points)], key=lambda change: (change.run, change.before, change.metric)
     )
     left_out = tuple(int(place) for place in np.array(places)[alone])
     return Trend(series=series, changes=tuple(changes), outliers=left_out, measured=len(places), run_spread=run_spread)
 
 
-def _of_latency(metric: _Metric, runs: Runs) -> tuple[float, list[Change]]:
-    """The spread of a run, and what changed."""
-    means = runs.mean(runs.logs)
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Runs:
+    """Logarithms of process medians, one run's after the other's (shape `(processes,)`), and how many each run has."""
+
+    logs: Floats
+    counts: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, medians_s: Sequence[Sequence[float]]) -> _Runs:
+        """Collect at least one run of at least one process each."""
+        counts = np.array([len(processes) for processes in medians_s], dtype=np.int64)
+        return cls(logs=np.log(np.array([seconds for processes in medians_s for seconds in processes])), counts=counts)
+
+    def means(self) -> Floats:
+        """Average the processes of each run."""
+        sums = np.add.reduceat(self.logs, np.cumsum(self.counts) - self.counts)
+        return np.asarray(sums / self.counts, dtype=np.float64)
+
+    def only(self, chosen: NDArray[np.bool_]) -> _Runs:
+        """Select some of the runs."""
+        return _Runs(logs=self.logs[np.repeat(chosen, self.counts)], counts=self.counts[chosen])
+
+    def variances(self, noise: Noise) -> Floats:
+        """Estimate the variance of each run's mean, so that a run of more processes weighs more.
+
+        It is what runs differ by, beyond what their processes explain, and the variance of a process over their number.
+        """
+        freedom = int((self.counts - 1).sum())
+        if not freedom:
+            return np.full(len(self.counts), noise.scale**2)
+        squares = (self.logs - np.repeat(self.means(), self.counts)) ** 2
+        of_process = float(squares.sum()) / freedom
+        of_run = noise.scale**2 - of_process * float((1 / self.counts).mean())
+        if of_run <= 0:  # runs differ less than their processes explain, by chance: all of it is the processes'
+            of_run, of_process = 0.0, noise.scale**2 / float((1 / self.counts).mean())
+        return np.asarray(of_run + of_process / self.counts, dtype=np.float64)
+
+
+def _of_latency(metric: _Metric, runs: _Runs) -> tuple[float, list[Change]]:
+    """Return the standard deviation of a run, and the changes of the latency."""
+    means = runs.means()
     noise = changepoints.noise(means, least=_LEAST_SCALE[LATENCY])
-    parts = spread.split(runs, noise)
-    weights = 1 / parts.variances(runs.counts)
+    weights = 1 / runs.variances(noise)
     steps = changepoints.steps(means, weights, noise=noise)
     levels = drifts.tell_apart(means, weights, steps, noise)
-    widenings = spread.widenings(runs, drifts.fitted(means, weights, levels), parts)
-    changes = [metric.of_level(change) for change in levels if _is_worth_a_word(change)]
-    return noise.scale, changes + [metric.of_spread(widening) for widening in widenings]
+    return noise.scale, [metric.of_level(change) for change in levels if _is_worth_a_word(change)]
 
 
 def _of_memory(points: Sequence[Point]) -> list[Change]:
@@ -145,36 +178,27 @@ class _Metric:
 
     def of_level(self, change: Step | Drift) -> Change:
         if isinstance(change, Step):
-            return self._change(Kind.STEP, change.shift, change.error, change, _around(change))
-        return self._change(Kind.DRIFT, change.shift, change.error, change, (change.first, change.first, change.last))
+            return self._change(Kind.STEP, change, (change.earliest - 1, change.index, change.latest))
+        return self._change(Kind.DRIFT, change, (change.first, change.first, change.last))
 
-    def of_spread(self, widening: Widening) -> Change:
-        return self._change(Kind.NOISE, widening.log_ratio, widening.error, widening.step, _around(widening.step))
-
-    def _change(
-        self, kind: Kind, shift: float, error: float, change: Step | Drift, around: tuple[int, int, int]
-    ) -> Change:
+    def _change(self, kind: Kind, change: Step | Drift, around: tuple[int, int, int]) -> Change:
         from scipy import special
 
-        half = float(special.stdtrit(change.freedom, (1 + CONFIDENCE) / 2)) * error
+        half = float(special.stdtrit(change.freedom, (1 + CONFIDENCE) / 2)) * change.error
         before, run, after = (int(self.places[place]) for place in around)
         days = _days(self.points[before], self.points[after]) if kind is Kind.DRIFT else 0.0
         return Change(
             metric=self.name,
             kind=kind,
-            ratio=math.exp(shift),
-            low=math.exp(shift - half),
-            high=math.exp(shift + half),
+            ratio=math.exp(change.shift),
+            low=math.exp(change.shift - half),
+            high=math.exp(change.shift + half),
             p_value=change.p_value,
             before=before,
             run=run,
             after=after,
-            per_month=math.exp(shift / days * _MONTH_DAYS) if days >= 1 else None,
+            per_month=math.exp(change.shift / days * _MONTH_DAYS) if days >= 1 else None,
         )
-
-
-def _around(step: Step) -> tuple[int, int, int]:
-    return step.earliest - 1, step.index, step.latest
 
 
 def _days(before: Point, after: Point) -> float:

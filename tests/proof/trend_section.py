@@ -16,17 +16,17 @@ TEXT = """\
 {heading}
 
 `speedgate trend` on simulated histories: a run a day of {processes} processes each, which spread as above; a run of the
-measured machine is {processes} consecutive ones of the real processes. A change is tested at {alpha:.1%}; of levels, changes from
-{least:.1%} on are told.
+measured machine is {processes} consecutive ones of the real processes. A change is tested at {alpha:.1%}; changes from
+{least:.1%} on are reported.
 
 False alarms in a thousand runs without a change: `nightly` judges the last {last} runs after each of {runs},
 as CI does, and counts what turns red; `whole` judges {whole} histories of {history} runs, each once. (All of this section
 took {took_s:.0f} s.)
 """
 POWER = """\
-Changes after {before} runs without one, judged after each further run (a drift and noise after every {every}th),
+Changes after {before} runs without one, judged after each further run (a drift after every {every}th),
 {repetitions} times. A cell: the share found / after how many runs, in the middle case / the share that was called another
-kind of change before. A step is waited for during {step_runs} runs, a drift {drift_runs}, noise {noise_runs}.
+kind of change before. A step is waited for during {step_runs} runs, a drift {drift_runs}.
 `placed`: of the steps found, those whose range of commits holds the right one.
 """
 
@@ -47,7 +47,7 @@ def lines(
 ) -> list[str]:
     """The section."""
     facts = {"processes": trends.PROCESSES, "alpha": ALPHA, "least": LEAST, "last": trends.LAST, "took_s": took_s}
-    waits = {"step_runs": trends.STEP_RUNS, "drift_runs": trends.DRIFT_RUNS, "noise_runs": trends.NOISE_RUNS}
+    waits = {"step_runs": trends.STEP_RUNS, "drift_runs": trends.DRIFT_RUNS}
     return [
         TEXT.format(heading=HEADING, runs=runs, whole=whole, history=trends.HISTORY, **facts),
         *_alarms(alarms),

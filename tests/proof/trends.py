@@ -27,10 +27,9 @@ WHOLE = 100  # histories of a thousand runs without a change, each judged once
 HISTORY = 1000
 REPETITIONS = 20
 STEPS = (0.01, 0.02, 0.03, 0.05)
-STEP_RUNS, DRIFT_RUNS, NOISE_RUNS = 30, 120, 60  # how long a change is waited for
-EVERY = 4  # of a drift and of noise only every so many runs are judged
+STEP_RUNS, DRIFT_RUNS = 30, 120  # how long a change is waited for
+EVERY = 4  # of a drift only every so many runs are judged
 MONTHLY = 0.01
-NOISIER = 2.0
 _START = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
 
 
@@ -137,7 +136,6 @@ def power(machine: Machine, *, repetitions: int = REPETITIONS) -> list[Found]:
     changes = [
         *((f"step +{step:.0%}", Kind.STEP, functools.partial(_stepped, step), STEP_RUNS, 1) for step in STEPS),
         (f"drift +{MONTHLY:.0%} a month", Kind.DRIFT, _drifting, DRIFT_RUNS, EVERY),
-        (f"noise x{NOISIER:.0f}", Kind.NOISE, _noisier, NOISE_RUNS, EVERY),
     ]
     found = []
     for name, kind, change, wait, every in changes:
@@ -188,11 +186,6 @@ def _stepped(step: float, logs: np.ndarray) -> np.ndarray:
 
 def _drifting(logs: np.ndarray) -> np.ndarray:
     return np.asarray(logs + math.log1p(MONTHLY) / 30 * _after(len(logs)))
-
-
-def _noisier(logs: np.ndarray) -> np.ndarray:
-    middle = float(np.mean(logs))
-    return np.asarray(np.where(_after(len(logs)) > 0, middle + NOISIER * (logs - middle), logs))
 
 
 def judged(points: Sequence[Point]) -> Trend:

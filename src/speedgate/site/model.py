@@ -24,7 +24,7 @@ _DIGITS = 6  # significant: a process median repeats within a few thousandths at
 class Change:
     """A change of a series as `speedgate.trend` finds it, here so that the site needs neither it nor numpy to be written.
 
-    `metric` is "latency" or "peak memory", `kind` "step", "drift" or "noise", `ratio` after to before and within `low` to `high`.
+    `metric` is "latency" or "peak memory", `kind` "step" or "drift", `ratio` after to before and within `low` to `high`.
     It came after the run `before` and no later than `after`, most likely with `run`: places in the series' points.
     """
 

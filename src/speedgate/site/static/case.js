@@ -32,7 +32,7 @@ speedgate.page(async () => {
 
   function sentence(one) {
     const before = at(one.before), after = at(one.after);
-    const range = one.kind === "noise" ? `${one.low.toFixed(2)}x to ${one.high.toFixed(2)}x` : `${speedgate.percent(one.low)} to ${speedgate.percent(one.high)}`;
+    const range = `${speedgate.percent(one.low)} to ${speedgate.percent(one.high)}`;
     const when = one.kind === "drift" ? [" from ", ...named(before), " to ", ...named(after)] : [" after ", ...named(before), ", no later than ", ...named(after)];
     const moved = Object.keys(after.versions).filter((name) => before.versions[name] !== after.versions[name]);
     const brief = (name, text) => (text === null || text === undefined ? "-" : commitLink(text, settings.sources[name], short(text)));

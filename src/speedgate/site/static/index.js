@@ -17,7 +17,7 @@ speedgate.page(async () => {
   let shown = PAGE;
 
   function magnitude(one) {
-    return one.change && one.change.kind !== "noise" ? Math.abs(Math.log(one.change.ratio)) : -1;
+    return one.change ? Math.abs(Math.log(one.change.ratio)) : -1;
   }
 
   function row(one) {

@@ -80,13 +80,10 @@ const speedgate = (() => {
     return text === null ? "-" : element("span", { class: `outcome ${outcomeClass(text)}` }, text);
   }
 
-  // Greater is worse in all that a change is told of: seconds, bytes, spread.
+  // Greater is worse in all that a change is told of: seconds, bytes.
   function changeLabel(change) {
-    const amounts = {
-      noise: () => `${change.ratio.toFixed(1)}x`,
-      drift: () => (change.per_month === null ? percent(change.ratio) : `${percent(1 + change.per_month)} a month`),
-    };
-    const amount = (amounts[change.kind] ?? (() => percent(change.ratio)))();
+    const monthly = change.kind === "drift" && change.per_month !== null;
+    const amount = monthly ? `${percent(1 + change.per_month)} a month` : percent(change.ratio);
     const metric = change.metric === "latency" ? "" : `${change.metric} `;
     return element("span", { class: `outcome ${change.ratio > 1 ? "bad" : "good"}` }, `${metric}${change.kind} ${amount}`);
   }
