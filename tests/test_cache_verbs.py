@@ -128,16 +128,14 @@ def test_nothing_to_carry_is_one_line(capsys, options, arguments):
 
 
 def test_a_file_of_somebody_else_is_not_replaced(tmp_path, capsys, options):
-    """What no export has made stays as it is, whole or in parts; an earlier export is replaced."""
+    """A file that no export wrote stays as it is; an earlier export is replaced."""
     leave(tmp_path / "caches" / KEY, CASE)
-    notes, part = tmp_path / "notes.txt", tmp_path / "c.zip.1-of-1"
-    for path in (notes, part):
-        path.write_text("mine")
+    notes = tmp_path / "notes.txt"
+    notes.write_text("mine")
 
-    for target in (notes, tmp_path / "c.zip"):
-        assert main(["cache", "export", str(target), "--max-file-mb", "1", *options]) == 2
-        assert "not replaced; name another file" in capsys.readouterr().err
-    assert notes.read_text() == part.read_text() == "mine"
+    assert main(["cache", "export", str(notes), *options]) == 2
+    assert "not replaced; name another file" in capsys.readouterr().err
+    assert notes.read_text() == "mine"
     assert [main(["cache", "export", str(tmp_path / "d.zip"), *options]) for _ in range(2)] == [0, 0]
 
 
@@ -159,12 +157,12 @@ def test_a_system_error_names_its_file(tmp_path, capsys, options):
 
 
 def test_a_folder_is_imported_by_its_exports(tmp_path, capsys, options):
-    """What an export into a folder made is taken, parts included, and nothing else; a folder without any is one line."""
+    """An import takes the files that an export into the folder wrote and no others; a folder without any is one line."""
     for key in (CASE, OTHER):
         leave(tmp_path / "caches" / KEY, key)
     out = tmp_path / "out"
     out.mkdir()
-    assert main(["cache", "export", str(out), "--max-file-mb", "0.001", *options]) == 0
+    assert main(["cache", "export", str(out), *options]) == 0
     (out / "photos.zip").write_text("mine")
     capsys.readouterr()
 

@@ -56,6 +56,16 @@ def test_what_was_kept_is_read_back(tmp_path: Path) -> None:
     assert list(folder(tmp_path).iterdir()) == [kept_file(tmp_path)]
 
 
+def test_a_copied_recording_counts_on_the_next_machine(tmp_path: Path) -> None:
+    """Copying the folder of a recording is enough to continue it elsewhere."""
+    keep(tmp_path / "first", KEY, conditions=CONDITIONS, run=RUN)
+
+    shutil.copytree(tmp_path / "first", tmp_path / "second")
+    shutil.rmtree(tmp_path / "first")
+
+    assert kept(tmp_path / "second", KEY, conditions=CONDITIONS) == RUN
+
+
 def test_nothing_is_kept_before_the_first_process(tmp_path: Path) -> None:
     """Asking makes no file."""
     assert kept(tmp_path, KEY, conditions=CONDITIONS) is None

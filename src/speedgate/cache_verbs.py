@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from speedgate import cache_files, compile_cache, environment, parts
+from speedgate import cache_files, compile_cache, environment
 from speedgate.cache_files import CacheFile, Origin
 
 TRUST = (
@@ -22,9 +22,6 @@ def add(commands: Any, *, command: Callable[[argparse.Namespace], list[str]]) ->
     verbs = cache.add_subparsers(required=True, metavar="VERB")
     exporting = verbs.add_parser("export", help="pack what the last runs have compiled here", epilog=TRUST)
     exporting.add_argument("target", type=Path, metavar="FILE", help="an existing folder gets a file for each case")
-    exporting.add_argument(
-        "--max-file-mb", type=most_bytes, metavar="MB", help="split what is larger into parts; import takes all of them"
-    )
     exporting.set_defaults(act=_export)
     importing = verbs.add_parser("import", help="let the next start of each case load it", epilog=TRUST)
     importing.add_argument(
@@ -45,31 +42,17 @@ def add(commands: Any, *, command: Callable[[argparse.Namespace], list[str]]) ->
 
 def _export(options: argparse.Namespace) -> list[str]:
     files, left_out = compile_cache.export_to(options.target, folder=options.folder, here=_here(options.device))
-    said = [line for file in files for line in _says(file)]
-    if options.max_file_mb is not None:
-        split = [parts.split(file.path, most_bytes=options.max_file_mb) for file in files]
-        said += [f"part: {path}" for paths in split if len(paths) > 1 for path in paths]
-    return [*said, *(f"left out: {line}" for line in left_out)]
+    return [*(line for file in files for line in _says(file)), *(f"left out: {line}" for line in left_out)]
 
 
 def _import(options: argparse.Namespace) -> list[str]:
     here = _here(options.device)
-    named = [file for path in options.files for file in (compile_cache.exported(path) if path.is_dir() else [path])]
-    with parts.joined(named) as paths:
-        files = [compile_cache.import_from(path, folder=options.folder, here=here) for path in paths]
-        said = [line for file in files for line in _says(file)]
-    return [*said, "the next start of each case loads it, before it compiles"]
-
-
-def most_bytes(text: str) -> int:
-    """An option's megabytes, of a million bytes each, as bytes."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0.001 <= value <= 1e6:
-        raise argparse.ArgumentTypeError(f"{text}: expected a number of megabytes, such as 16")
-    return int(value * parts.MEGABYTE)
+    paths = [file for path in options.files for file in (compile_cache.exported(path) if path.is_dir() else [path])]
+    files = [compile_cache.import_from(path, folder=options.folder, here=here) for path in paths]
+    return [
+        *(line for file in files for line in _says(file)),
+        "the next start of each case loads it, before it compiles",
+    ]
 
 
 def _says(file: CacheFile) -> list[str]:

@@ -18,7 +18,6 @@ from speedgate import (
     baselines,
     benchmark_json,
     cache_verbs,
-    carrying_verbs,
     cli_bumps,
     cli_history,
     cli_merge,
@@ -134,7 +133,6 @@ def _parser() -> argparse.ArgumentParser:
     importing.set_defaults(command=_import)
 
     cache_verbs.add(commands, command=_say)
-    carrying_verbs.add(commands, command=_say)
     describe.add_command(commands)
     rendering.add_command(commands)
     cli_merge.add_command(commands)

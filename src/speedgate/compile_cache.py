@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from speedgate import cache_files, parts
+from speedgate import cache_files
 from speedgate.baselines import check_key
 from speedgate.cache_files import SUFFIX, CacheFile, Content, Origin
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 FOLDER = Path(".speedgate") / "compile-cache"
 IMPORTED = "imported"
-_EXPORTED = re.compile(rf"[a-z0-9][a-z0-9._-]*(__[a-z0-9][a-z0-9._-]*){{2}}{re.escape(SUFFIX)}(\.[0-9]+-of-[0-9]+)?")
+_EXPORTED = re.compile(rf"[a-z0-9][a-z0-9._-]*(__[a-z0-9][a-z0-9._-]*){{2}}{re.escape(SUFFIX)}")
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -121,7 +121,7 @@ def export_to(target: Path, *, folder: Path, here: Origin) -> tuple[list[CacheFi
 
 
 def exported(folder: Path) -> list[Path]:
-    """The files and parts that an export into the folder has made, by their names; a `ValueError` where there is none."""
+    """List the files that an export into the folder wrote, recognised by their names; a `ValueError` where there is none."""
     found = [path for path in sorted(folder.iterdir()) if _EXPORTED.fullmatch(path.name)]
     if not found:
         raise ValueError(
@@ -131,19 +131,13 @@ def exported(folder: Path) -> list[Path]:
 
 
 def _check_ours(path: Path) -> None:
-    """A `ValueError` where a file would be replaced, or parts of one, that no export has made."""
-    for old in [path] if path.exists() else []:
-        try:
-            cache_files.read(old)
-        except ValueError as error:
-            raise ValueError(f"{error}: it is not replaced; name another file, or remove it") from error
+    """Raise a `ValueError` where the export would replace a file that is no compile cache of speedgate."""
+    if not path.exists():
+        return
     try:
-        with parts.joined(siblings := parts.siblings(path)) as files:
-            for file in files:
-                cache_files.read(file)
+        cache_files.read(path)
     except ValueError as error:
-        said = "not with its siblings a compile cache of speedgate: they are not replaced; name another file, or remove them"
-        raise ValueError(f"{siblings[0]}: {said}") from error
+        raise ValueError(f"{error}: it is not replaced; name another file, or remove it") from error
 
 
 def import_from(path: Path, *, folder: Path, here: Origin) -> CacheFile:
