@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from speedgate import baselines, describe, marks, promotion
+from speedgate import baselines, describe, promotion
 from speedgate.attribution import Attribution, Kernel
 from speedgate.cli import main
 from speedgate.records import Run
@@ -167,15 +167,11 @@ def test_a_key_of_which_nothing_is_recorded_is_refused(
     )
 
 
-def test_it_goes_into_a_page(root: Path) -> None:
-    """What is printed is what stands between the marks afterwards."""
-    begin, end = marks.of(f"speedgate describe {KEY}")
-    page = root / "gpu.md"
-    page.write_text(f"# On a GPU\n{begin}{end}")
+def test_the_command_prints_the_page(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The command prints the whole page and nothing else."""
+    assert main(["--root", str(root), "describe", KEY]) == 0
 
-    assert main(["--root", str(root), "describe", KEY, "--into", str(page)]) == 0
-
-    assert page.read_text() == f"# On a GPU\n{begin}{describe.page(root, KEY)}{end}"
+    assert capsys.readouterr().out == describe.page(root, KEY)
 
 
 @pytest.mark.parametrize("roofline", [3, {}, {"share": 0}, {"share": "all"}])

@@ -6,7 +6,6 @@ import pytest
 
 from fixtures import matrix
 from fixtures.pipelines import pipelines
-from speedgate import marks
 
 KEY = "sdxl-tiny/int8/64px-4steps-b1"
 ALL_PASSED = dict.fromkeys(matrix.CLAIMS, "PASS")
@@ -73,9 +72,21 @@ def test_a_folder_of_something_else_is_refused(tmp_path):
 
 def test_the_readme_holds_the_table_of_what_is_known():
     """The committed table is the one that the committed results make."""
-    known = json.loads((matrix.ROOT / "docs" / "matrix.json").read_text())
+    cells = json.loads(matrix.RECORD.read_text())
 
-    begin, end = marks.of(matrix.COMMAND)
-    section = (matrix.ROOT / "README.md").read_text().partition(begin)[2].partition(end)[0]
+    assert f"\n\n{matrix.table(cells)}\n" in (matrix.ROOT / "README.md").read_text()
 
-    assert section == matrix.table(known)
+
+def test_the_command_prints_the_table_with_the_new_results(tmp_path, monkeypatch, capsys):
+    """A folder replaces the cells of its own cases alone, and the record holds them from then on."""
+    record = tmp_path / "matrix.json"
+    record.write_bytes(matrix.RECORD.read_bytes())
+    monkeypatch.setattr(matrix, "RECORD", record)
+    cells = json.loads(record.read_text())
+    folder = kept(tmp_path / "results", outcomes=ALL_PASSED, ssim=0.5)
+
+    matrix.main([str(folder)])
+
+    cells |= matrix.read(folder)
+    assert capsys.readouterr().out == matrix.table(cells)
+    assert json.loads(record.read_text()) == cells

@@ -12,7 +12,6 @@ from typing import Any, TypeGuard
 from speedgate import baselines, benchmark_json, measured, promotion, siblings, strict_json
 from speedgate.checks import as_object
 from speedgate.markdown import escaped
-from speedgate.marks import put
 from speedgate.records import Baseline, Process, Run
 
 GIB = 2**30
@@ -24,22 +23,13 @@ Column = tuple[str, Callable[[Baseline], str]]
 
 def add_command(commands: Any) -> None:
     """Add `describe` to the subcommands of `speedgate`."""
-    command = commands.add_parser(
-        "describe", help="write what is recorded of a GPU key as Markdown, to review or to publish it"
-    )
+    command = commands.add_parser("describe", help="print what is recorded of a GPU key as Markdown")
     command.add_argument("gpu_key", metavar="GPU_KEY")
-    command.add_argument(
-        "--into", type=Path, metavar="FILE", help="replace what stands between that file's marks; default: print it"
-    )
     command.set_defaults(command=_command)
 
 
 def _command(options: argparse.Namespace) -> list[str]:
-    text = page(options.root, options.gpu_key)
-    if options.into is None:
-        print(text, end="")
-    else:
-        put(options.into, f"speedgate describe {options.gpu_key}", text)
+    print(page(options.root, options.gpu_key), end="")
     return []
 
 
