@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import copy
+import csv
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from speedgate import baselines, benchmark_json
+from speedgate.published import FamilyFigure
 from speedgate.records import Baseline, ColdStart, Process, Run, write_json
 
 KEY = "nvidia-a100-sxm4-80gb-400w"
 INT8 = "sdxl/int8/1024px-30steps-b1"
 BF16 = "sdxl/bf16/1024px-30steps-b1"
-# Of a publication about a family of GPUs.
-ORIGIN = {"test": "guide.md::iteration", "timer": "tqdm", "citation": {}, "software": {}}
-IMPRINT = {"commit_info": {}, "datetime": "2024-01-31T00:00:00+00:00", "version": "5.3.1"}
 COLD = ColdStart(import_s=1.0, load_s=2.0, apply_s=3.0, first_image_s=4.0, cache_hits=0, cache_misses=5)
 
 
@@ -103,9 +103,47 @@ def obtain(
     )
 
 
-def copy_source(csv: Path, folder: Path) -> Path:
-    """A publication's CSV and the TOML beside it, copied to be spoilt; the copy of the CSV."""
+def copy_source(csv_path: Path, folder: Path) -> Path:
+    """Copy a CSV of published figures and its TOML, for a test to spoil; return the copy of the CSV."""
+    folder.mkdir(parents=True, exist_ok=True)
     for suffix in (".csv", ".toml"):
-        source = csv.with_suffix(suffix)
+        source = csv_path.with_suffix(suffix)
         (folder / source.name).write_text(source.read_text(encoding="utf-8"), encoding="utf-8")
-    return folder / csv.name
+    return folder / csv_path.name
+
+
+def publish_throughput(root: Path, *figures: FamilyFigure, name: str = "guide") -> Path:
+    """Write figures of a GPU family as a throughput table below `root`, a folder `baselines`; return the CSV."""
+    tables: dict[str, dict[str, str]] = {name: {} for name in ("builds", "stages", "pipelines", "workloads")}
+    rows = [["gpu", "batch", "pipeline", "torch_build", "mode", "value", "unit", "outcome", "note"]]
+    for figure in figures:
+        pipeline, stage, workload = figure.case_key.split("/")
+        workload, _, batch = workload.rpartition("-b")
+        tables["builds"][figure.build] = figure.build
+        tables["stages"][figure.mode] = stage
+        tables["pipelines"][pipeline] = pipeline
+        tables["workloads"][pipeline] = workload
+        value, unit = ("", "") if figure.iterations_per_s is None else (str(figure.iterations_per_s), "it/s")
+        rows.append(
+            [
+                figure.family.upper(),
+                batch,
+                pipeline,
+                figure.build,
+                figure.mode,
+                value,
+                unit,
+                figure.outcome,
+                figure.note,
+            ]
+        )
+    path = root / "published" / f"{name}.csv"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8", newline="") as stream:
+        csv.writer(stream).writerows(rows)
+    lines = ['format = "throughput"', 'timer = "tqdm"', "[software]", "[citation]", "date = 2024-01-31"]
+    lines.append('repository = "https://example.org"')
+    for table, names in tables.items():
+        lines += [f"[{table}]", *(f"{json.dumps(key)} = {json.dumps(value)}" for key, value in names.items())]
+    path.with_suffix(".toml").write_text("\n".join(lines), encoding="utf-8")
+    return path

@@ -21,7 +21,6 @@ from tests.history_samples import document, entry, session_folder
 
 ROOT = Path(__file__).parents[1]
 PUBLISHED = ROOT / "baselines" / KEY / "0001_published.json"
-FAMILY = ROOT / "baselines" / "family-a100" / "0001_published_throughput.json"
 
 
 def new(tmp_path: Path, name: str) -> str:
@@ -138,10 +137,14 @@ def test_published_figures_are_kept_apart(url):
     assert sum(len(one.points) for one in reading.series(url, source="published")) == 24
 
 
-def test_a_family_is_no_machine(tmp_path, capsys):
-    """What was published for all A100 has no GPU key that a series could stand under."""
-    assert history("import", FAMILY, "--history", new(tmp_path, "other")) == 2
-    assert "figures of a family are of no machine's history" in capsys.readouterr().err
+def test_a_baseline_file_without_a_gpu_key_is_refused(tmp_path, capsys):
+    """A series belongs to one GPU key, so figures without one cannot be imported."""
+    path, baseline = tmp_path / "0001_a.json", make_document()
+    del baseline["machine_info"]["speedgate"]["gpu_key"]
+    write_json(path, baseline)
+
+    assert history("import", path, "--history", new(tmp_path, "other")) == 2
+    assert f"{path}: machine_info.speedgate.gpu_key: missing" in capsys.readouterr().err
 
 
 def test_a_recording_that_failed_is_refused(tmp_path, capsys):

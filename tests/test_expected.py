@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from speedgate.expected import Expected, expectation, judge_fit
-from speedgate.families import OUTCOMES
 from speedgate.policy import Mode, Policy
+from speedgate.published import OUTCOMES
 from speedgate.records import Outcome, Verdict
 from tests.baseline_samples import INT8
 

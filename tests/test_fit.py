@@ -6,12 +6,11 @@ import shutil
 
 import pytest
 
-from speedgate import families
 from speedgate.expected import Expected, known
-from speedgate.families import FamilyFigure
 from speedgate.policy import Mode, Policy
-from speedgate.records import Outcome, Verdict, write_json
-from tests.baseline_samples import IMPRINT, ORIGIN, make_baseline
+from speedgate.published import FamilyFigure
+from speedgate.records import Outcome, Verdict
+from tests.baseline_samples import make_baseline, publish_throughput
 from tests.suite import Suite, red
 
 FP32 = "sdxl/fp32/1024px-30steps-b1"
@@ -23,9 +22,9 @@ ONE = ("--weights=synthetic", "--stage=fp32", "-k", "not parity and not full_rec
 
 def cell(outcome: str, build: str = "2.0", *, case_key: str = FP32) -> FamilyFigure:
     """What was published of a case with one build of torch."""
-    rate = 20.0 if outcome == "ok" else None
+    rate, stage = 20.0 if outcome == "ok" else None, case_key.split("/")[1]
     return FamilyFigure(
-        family="a100", case_key=case_key, build=build, mode="eager", outcome=outcome, iterations_per_s=rate
+        family="a100", case_key=case_key, build=build, mode=stage, outcome=outcome, iterations_per_s=rate
     )
 
 
@@ -33,10 +32,7 @@ def publish(suite: Suite, *outcomes: str) -> None:
     """Leave the machine without a baseline, and let its family's figures of fp32 say this of each build of torch."""
     shutil.rmtree(suite.path / "baselines")
     figures = [cell(outcome, build) for outcome, build in zip(outcomes, ("2.0", "nightly"), strict=True)]
-    document = families.document(
-        [*figures, cell("ok", case_key=BF16)], family="a100", source_file="a.csv", origin=ORIGIN, imprint=IMPRINT
-    )
-    write_json(suite.path / "baselines" / "family-a100" / "0001_published.json", document)
+    publish_throughput(suite.path / "baselines", *figures, cell("ok", case_key=BF16))
 
 
 @pytest.mark.parametrize("operation", ["load", "first_image", "generate"])

@@ -1,31 +1,59 @@
-"""The published ladder: the committed file is what its CSV says, and a spoilt CSV is refused."""
+"""Published figures: what is read from the CSVs, for which GPU it is shown, and which mistakes in a CSV are refused."""
 
 from __future__ import annotations
 
 import csv
 import json
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from speedgate import baselines, promotion, published
-from tests.baseline_samples import BF16, INT8, KEY, copy_source, make_run, obtain
+from speedgate.cli import main
+from speedgate.published import FamilyFigure
+from tests.baseline_samples import BF16, INT8, KEY, copy_source, make_run, obtain, publish_throughput, store
+from tests.suite import Suite, red
 
-REPO = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent / "baselines"
+LADDER = ROOT / "published" / "ladder_a100.csv"
+THROUGHPUT = ROOT / "published" / "torch2_throughput.csv"
+COMMITTED = ROOT / KEY / published.NAME
 WORKLOADS = {
     "sdxl": "1024px-30steps-b1",
     "ssd-1b": "1024px-30steps-b1",
     "sd15": "512px-30steps-b1",
     "pixart-alpha": "1024px-30steps-b1",
 }
-CSV = REPO / "baselines" / "published" / "ladder_a100.csv"
-COMMITTED = REPO / "baselines" / KEY / published.NAME
+FP32 = "sdxl/fp32/1024px-30steps-b1"
+# The names of the throughput table: of a GPU in the column `gpu`, and as its driver writes it.
+GPUS = {
+    "A100": "NVIDIA A100-SXM4-80GB",
+    "V100": "Tesla V100-SXM2-16GB",
+    "T4": "Tesla T4",
+    "RTX 3090": "NVIDIA GeForce RTX 3090",
+    "RTX 4090": "NVIDIA GeForce RTX 4090",
+}
+FAMILIES = {"A100": "a100", "V100": "v100", "T4": "t4", "RTX 3090": "3090", "RTX 4090": "4090"}
+BUILDS = {"torch2.0": "2.0", "nightly": "nightly"}
+STAGES = {"eager": "fp16", "compile": "compile_reduce_overhead"}
+CASES = {
+    "sd15-txt2img": ("sd15", "512px-50steps"),
+    "sd15-img2img": ("sd15-img2img", "512px-50steps"),
+    "sd15-inpaint": ("sd15-inpaint", "512px-50steps"),
+    "sd15-controlnet": ("sd15-controlnet", "512px-50steps"),
+    "sdxl-txt2img": ("sdxl", "1024px-50steps"),
+    "deepfloyd-if": ("deepfloyd-if", "64px-100steps"),
+    "deepfloyd-if-stage1": ("deepfloyd-if-stage1", "64px-100steps"),
+    "deepfloyd-if-stage2": ("deepfloyd-if-stage2", "256px-50steps"),
+    "deepfloyd-if-stage3": ("deepfloyd-if-stage3", "256px-75steps"),
+}
 
 
 def test_the_committed_file_is_what_its_csv_says() -> None:
     """The published baseline can be made anew and is not edited by hand."""
-    built = published.published_document(CSV, gpu_key=KEY)
+    built = published.published_document(LADDER, gpu_key=KEY)
 
     assert json.loads(COMMITTED.read_text(encoding="utf-8")) == built
 
@@ -33,7 +61,7 @@ def test_the_committed_file_is_what_its_csv_says() -> None:
 def test_the_published_ladder() -> None:
     """All 24 rows, four pipelines of six stages, each with the printed seconds and a peak in bytes."""
     found = {baseline.case_key: baseline for baseline in baselines.read(COMMITTED, gpu_key=KEY)}
-    with CSV.open(encoding="utf-8", newline="") as stream:
+    with LADDER.open(encoding="utf-8", newline="") as stream:
         rows = {f"{row['pipeline']}/{row['stage']}/{WORKLOADS[row['pipeline']]}": row for row in csv.DictReader(stream)}
 
     assert len(rows) == 24
@@ -48,7 +76,7 @@ def test_nothing_of_the_ladder_is_lost() -> None:
     """The repeats and the remark of each row stand beside its figure."""
     benchmarks = json.loads(COMMITTED.read_text(encoding="utf-8"))["benchmarks"]
     blocks = [entry["extra_info"]["speedgate"] for entry in benchmarks]
-    with CSV.open(encoding="utf-8", newline="") as stream:
+    with LADDER.open(encoding="utf-8", newline="") as stream:
         rows = list(csv.DictReader(stream))
 
     repeats = [[float(value) for value in row["repeat_latencies_s"].split(";") if value] for row in rows]
@@ -58,7 +86,7 @@ def test_nothing_of_the_ladder_is_lost() -> None:
 
 def test_pipelines_can_be_chosen() -> None:
     """A ladder may be imported in part, in the order in which its rows stand."""
-    document = published.published_document(CSV, gpu_key=KEY, pipelines=["sd15", "ssd-1b"])
+    document = published.published_document(LADDER, gpu_key=KEY, pipelines=["sd15", "ssd-1b"])
 
     groups = [entry["group"] for entry in document["benchmarks"]]
 
@@ -91,7 +119,7 @@ def test_a_recorded_file_replaces_the_published_one(tmp_path: Path) -> None:
 )
 def test_a_spoilt_figure_in_the_csv_is_named(tmp_path: Path, old: str, new: str, said: str) -> None:
     """A published figure is checked where it enters, with its row and column."""
-    path = copy_source(CSV, tmp_path)
+    path = copy_source(LADDER, tmp_path)
     path.write_text(path.read_text().replace(old, new, 1))
 
     with pytest.raises(ValueError, match=f"{path.name}: {said}"):
@@ -109,21 +137,21 @@ def test_a_spoilt_figure_in_the_csv_is_named(tmp_path: Path, old: str, new: str,
 def test_published_figures_stay_with_their_gpu_and_pipelines(gpu_key: str, pipelines: list[str], said: str) -> None:
     """Figures cannot be filed under another GPU, nor for a pipeline whose workload is not stated."""
     with pytest.raises(ValueError, match=said):
-        published.published_document(CSV, gpu_key=gpu_key, pipelines=pipelines)
+        published.published_document(LADDER, gpu_key=gpu_key, pipelines=pipelines)
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
         ("[gpu]", "format: expected 'ladder' or 'throughput', found None"),
-        ("format = 'ladder'", "no test"),
+        ("format = 'ladder'", "no timer"),
         ("= 3", "not TOML"),
         (None, "no such file"),
     ],
 )
-def test_figures_without_their_origin_are_refused(tmp_path: Path, text: str | None, said: str) -> None:
+def test_a_ladder_without_its_origin_is_refused(tmp_path: Path, text: str | None, said: str) -> None:
     """A CSV whose machine is not stated is not a baseline."""
-    path = copy_source(CSV, tmp_path)
+    path = copy_source(LADDER, tmp_path)
     path.with_suffix(".toml").unlink()
     if text is not None:
         path.with_suffix(".toml").write_text(text)
@@ -147,7 +175,7 @@ def test_figures_without_their_origin_are_refused(tmp_path: Path, text: str | No
 )
 def test_a_field_of_the_origin_has_its_kind(tmp_path: Path, old: str, new: str, said: str | None) -> None:
     """A wrong kind is named in one line; a further date is kept as text, because JSON has none."""
-    path = copy_source(CSV, tmp_path)
+    path = copy_source(LADDER, tmp_path)
     toml = path.with_suffix(".toml")
     toml.write_text(toml.read_text().replace(old, new, 1))
 
@@ -156,3 +184,282 @@ def test_a_field_of_the_origin_has_its_kind(tmp_path: Path, old: str, new: str, 
         return
     with pytest.raises(ValueError, match=said):
         published.published_document(path)
+
+
+def family_figures(gpu: str) -> list[FamilyFigure]:
+    """Look up all committed figures for a GPU of the column `gpu`."""
+    return [figure for figures in published.family_figures(ROOT, GPUS[gpu]).values() for figure in figures]
+
+
+def rows() -> list[dict[str, str]]:
+    """Read the throughput table without any of the code under test."""
+    with THROUGHPUT.open(encoding="utf-8", newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def expected(row: dict[str, str]) -> FamilyFigure:
+    """Derive the figure of a row without any of the code under test."""
+    pipeline, workload = CASES[row["pipeline"]]
+    rate = {"it/s": float, "s/it": lambda text: 1 / float(text), "": lambda text: None}[row["unit"]](row["value"])
+    return FamilyFigure(
+        family=FAMILIES[row["gpu"]],
+        case_key=f"{pipeline}/{STAGES[row['mode']]}/{workload}-b{row['batch']}",
+        build=BUILDS[row["torch_build"]],
+        mode=row["mode"],
+        outcome=row["outcome"],
+        iterations_per_s=rate,
+        note=f"printed as {row['value']} s/it" if row["unit"] == "s/it" else row["note"],
+    )
+
+
+def test_all_366_cells_are_found() -> None:
+    """Each row of the CSV is found once through the lookup by GPU name: value in one unit, outcome, torch build, case."""
+    figures_by_gpu = {gpu: family_figures(gpu) for gpu in GPUS}
+    figures = [figure for group in figures_by_gpu.values() for figure in group]
+
+    assert len(figures) == 366
+    assert {gpu: len(group) for gpu, group in figures_by_gpu.items()} == Counter(row["gpu"] for row in rows())
+    assert Counter(figures) == Counter(map(expected, rows()))
+
+
+@pytest.mark.parametrize(
+    ("line", "case_key", "text"),
+    [
+        ("A100,1,sd15-txt2img,torch2.0,eager,21.66,it/s,ok,", "sd15/fp16/512px-50steps-b1", "21.66 it/s (torch 2.0)"),
+        (
+            "A100,1,deepfloyd-if-stage3,nightly,compile,111.66,it/s,ok,",
+            "deepfloyd-if-stage3/compile_reduce_overhead/256px-75steps-b1",
+            "111.7 it/s (torch nightly)",
+        ),
+        (
+            "A100,1,sdxl-txt2img,torch2.0,compile,,,not_published,",
+            "sdxl/compile_reduce_overhead/1024px-50steps-b1",
+            "not published (torch 2.0)",
+        ),
+        (
+            "A100,1,deepfloyd-if,torch2.0,compile,,,unsupported,",
+            "deepfloyd-if/compile_reduce_overhead/64px-100steps-b1",
+            "unsupported (torch 2.0)",
+        ),
+    ],
+)
+def test_a_cell_of_the_csv_is_shown(line: str, case_key: str, text: str) -> None:
+    """A line of the CSV, word by word, is found under its case key and shown with its build of torch."""
+    assert line in THROUGHPUT.read_text(encoding="utf-8").splitlines()
+
+    figures = published.family_figures(ROOT, "NVIDIA A100-SXM4-80GB")[case_key]
+
+    assert text in [figure.says for figure in figures]
+
+
+def test_a_cell_without_a_figure_is_kept() -> None:
+    """10 times out of memory, in three ways, 15 times unsupported, 18 dashes: each is found with its outcome."""
+    figures = [figure for gpu in GPUS for figure in family_figures(gpu)]
+
+    counts = Counter(figure.outcome for figure in figures)
+
+    without = {"oom": 2, "oom_after_warmup": 4, "oom_after_2nd_iteration": 4, "unsupported": 15, "not_published": 18}
+    assert counts == {"ok": 323, **without}
+    assert all((figure.iterations_per_s is None) is (figure.outcome != "ok") for figure in figures)
+
+
+def test_seconds_per_iteration_are_converted() -> None:
+    """The T4's rows at batch 16 are printed in s/it, IF beside them in it/s; both are returned in it/s."""
+    figures = {(figure.case_key, figure.build): figure for figure in family_figures("T4")}
+
+    slow = figures["sd15/fp16/512px-50steps-b16", "2.0"]
+    assert slow.iterations_per_s == pytest.approx(0.42735, rel=1e-4)
+    assert slow.note == "printed as 2.34 s/it"
+    assert figures["deepfloyd-if/fp16/64px-100steps-b16", "2.0"].iterations_per_s == 1.44
+
+
+@pytest.mark.parametrize(
+    ("machine_name", "family"),
+    [
+        ("NVIDIA A100-SXM4-80GB", "a100"),
+        ("NVIDIA A100-PCIE-40GB", "a100"),
+        ("NVIDIA A100 80GB PCIe", "a100"),
+        ("A100-SXM4-40GB", "a100"),
+        ("Tesla V100-SXM2-16GB", "v100"),
+        ("Tesla T4", "t4"),
+        ("NVIDIA GeForce RTX 3090", "3090"),
+        ("NVIDIA GeForce RTX 4090", "4090"),
+    ],
+)
+def test_a_gpu_belongs_to_its_family(machine_name: str, family: str) -> None:
+    """Maker, brand, bus and memory make no difference, and the committed figures are found by the driver's name."""
+    figures_by_case = published.family_figures(ROOT, machine_name)
+
+    assert published.family_of_gpu(machine_name) == family
+    assert {figure.family for figures in figures_by_case.values() for figure in figures} == {family}
+
+
+@pytest.mark.parametrize(
+    "machine_name",
+    [
+        "NVIDIA RTX A4090",
+        "NVIDIA RTX A4000",
+        "NVIDIA GeForce RTX 3090 Ti",
+        "NVIDIA GeForce RTX 4090 D",
+        "NVIDIA GeForce RTX 4090 Laptop GPU",
+        "NVIDIA GeForce RTX 4080",
+        "NVIDIA A100X",
+        "NVIDIA A100-SXM4-80GB MIG 1g.10gb",
+        "GRID A100-10C",
+        "NVIDIA A10G",
+        "Tesla V100S-PCIE-32GB",
+        "Tesla V100-FHHL-16GB",
+        "NVIDIA T400",
+        "NVIDIA T4G",
+        "NVIDIA H100 80GB HBM3",
+        "AMD Instinct MI300X",
+        "NVIDIA",
+        "",
+    ],
+)
+def test_a_gpu_with_a_similar_name_does_not(machine_name: str) -> None:
+    """A suffix, a slice or another number is another GPU, for which nothing is shown."""
+    assert published.family_figures(ROOT, machine_name) == {}
+
+
+def test_nothing_is_shown_where_nothing_was_published(tmp_path: Path) -> None:
+    """A folder without CSVs, and a missing folder, hold nothing rather than fail."""
+    (tmp_path / "published").mkdir()
+
+    assert published.family_figures(tmp_path, "Tesla T4") == {}
+    assert published.family_figures(tmp_path / "absent", "Tesla T4") == {}
+
+
+def figure(build: str = "2.0", *, rate: float | None = 21.66, outcome: str = "ok") -> FamilyFigure:
+    """A published figure of one case with one build of torch."""
+    return FamilyFigure(family="a100", case_key=FP32, build=build, mode="eager", outcome=outcome, iterations_per_s=rate)
+
+
+def test_the_builds_of_a_case_stand_side_by_side(tmp_path: Path) -> None:
+    """One case, several builds of torch: each keeps its figure, or the reason why it has none."""
+    publish_throughput(tmp_path, figure(), figure("nightly", rate=None, outcome="oom"))
+
+    figures_by_case = published.family_figures(tmp_path, "NVIDIA A100-SXM4-80GB")
+
+    assert figures_by_case == {FP32: (figure(), figure("nightly", rate=None, outcome="oom"))}
+
+
+def test_a_later_file_replaces_the_same_build(tmp_path: Path) -> None:
+    """The last file by name wins, build by build; the other builds stay, and a ladder beside them changes nothing."""
+    publish_throughput(tmp_path, figure(), figure("nightly", rate=None, outcome="oom"), name="2023_guide")
+    publish_throughput(tmp_path, figure(rate=30.0), name="2024_guide")
+    copy_source(LADDER, tmp_path / "published")
+
+    (figures,) = published.family_figures(tmp_path, "NVIDIA A100-SXM4-80GB").values()
+
+    assert [(figure.build, figure.iterations_per_s) for figure in figures] == [("2.0", 30.0), ("nightly", None)]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("eager,21.66,it/s,ok", "eager,nan,it/s,ok", "row 2: value: expected a finite number above zero"),
+        ("eager,21.66,it/s,ok", 'eager,"21,.66",it/s,ok', "row 2: value: expected a finite number above zero"),
+        ("eager,21.66,it/s,ok", "eager,21.66,img/s,ok", "row 2: unit: expected it/s or s/it, found 'img/s'"),
+        ("eager,21.66,it/s,ok", "eager,21.66,it/s,OOM", "row 2: outcome: expected ok, oom, oom_after_warmup"),
+        ("eager,21.66,it/s,ok", "eager,21.66,it/s,oom", "row 2: value: expected none with outcome oom"),
+        ("eager,21.66,it/s,ok", "eager,,,ok", "row 2: value: expected a finite number above zero"),
+        ("A100,1,sd15-txt2img,torch2.0", "A100,0,sd15-txt2img,torch2.0", "row 2: batch: expected a whole number"),
+        ("A100,1,sd15-txt2img,torch2.0", "A100,1,sd99,torch2.0", "row 2: pipeline: 'sd99' is not listed"),
+        ("A100,1,sd15-txt2img,torch2.0", "A100,1,sd15-txt2img,2.9", "row 2: torch_build: '2.9' is not listed"),
+        ("A100,1,sd15-txt2img,torch2.0", "RTX 3090 Ti,1,sd15-txt2img,torch2.0", "row 2: gpu: expected the name"),
+        ("A100,1,sd15-txt2img,nightly", "A100,1,sd15-txt2img,torch2.0", "row 3: 'sd15/fp16/512px-50steps-b1' on a100"),
+        ("gpu,batch", "card,batch", "expected the columns gpu, batch"),
+        ("eager,21.66,it/s,ok", 'eager,"21.66,it/s,ok', "not CSV"),
+    ],
+)
+def test_a_spoilt_cell_of_the_throughput_table_is_named(tmp_path: Path, old: str, new: str, message: str) -> None:
+    """Every cell is checked when the table is read, and the error names its row and column."""
+    path = copy_source(THROUGHPUT, tmp_path / "published")
+    path.write_text(path.read_text().replace(old, new, 1))
+
+    with pytest.raises(ValueError, match=f"{path.name}: {message}"):
+        published.family_figures(tmp_path, "NVIDIA A100-SXM4-80GB")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('format = "throughput"', 'format = "prose"', "format: expected 'ladder' or 'throughput', found 'prose'"),
+        ("date = 2024-01-31", 'date = "lately"', "citation.date: expected a date"),
+        ('timer = "tqdm"', "timer = 3", "timer: expected a text, found 3"),
+        ("[builds]", "[bilds]", "no builds"),
+    ],
+)
+def test_a_throughput_table_without_its_origin_is_refused(tmp_path: Path, old: str, new: str, message: str) -> None:
+    """A table that does not say when, with what and how it was measured is not shown."""
+    path = copy_source(THROUGHPUT, tmp_path / "published").with_suffix(".toml")
+    path.write_text(path.read_text().replace(old, new, 1))
+
+    with pytest.raises(ValueError, match=f"{path.name}: {message}"):
+        published.family_figures(tmp_path, "NVIDIA A100-SXM4-80GB")
+
+
+def test_a_csv_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    """Bytes that are no UTF-8 are one error with the file's name."""
+    path = copy_source(THROUGHPUT, tmp_path)
+    path.write_bytes(b"\xff")
+
+    with pytest.raises(ValueError, match=f"{path.name}: not UTF-8"):
+        published.throughput_figures(path)
+
+
+def test_a_throughput_table_cannot_be_imported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It names no SKU and no power limit, so it cannot become the baseline of a GPU key."""
+    assert main(["--root", str(tmp_path), "import-published", str(THROUGHPUT)]) == 2
+
+    assert "torch2_throughput.toml: format: expected 'ladder', found 'throughput'" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_check_reads_the_csvs_as_well(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One call validates the baselines of every key and all published figures."""
+    store(tmp_path, "0001_recorded.json")
+    publish_throughput(tmp_path, figure(), figure("nightly", rate=None, outcome="oom"))
+    broken = publish_throughput(tmp_path, figure(), figure(), name="broken")
+
+    assert main(["--root", str(tmp_path), "check"]) == 2
+
+    out, err = capsys.readouterr()
+    assert "0001_recorded.json: 1 case" in out
+    assert "guide.csv: 2 figures of GPU families, not gated" in out
+    assert err.startswith(f"speedgate: {broken}: row 3: ")
+
+
+def test_the_committed_files_are_in_order(capsys: pytest.CaptureFixture[str]) -> None:
+    """Every committed baseline and figure passes the check that a contributor runs."""
+    assert main(["--root", str(ROOT), "check"]) == 0
+
+    out = capsys.readouterr().out
+    assert f"ladder_a100.csv: 24 figures of {KEY}" in out
+    assert "torch2_throughput.csv: 366 figures of GPU families, not gated" in out
+
+
+def test_a_family_figure_is_shown_and_judges_nothing(a100: Suite) -> None:
+    """A figure that no machine reaches stands beside the run, and every test of the case is green under enforce."""
+    publish_throughput(a100.path / "baselines", figure(rate=1e9), figure("nightly", rate=None, outcome="oom"))
+
+    result = a100.run("--weights=synthetic", "--stage=fp32", "--gate=enforce")
+
+    assert red(result) == []
+    figures, stored = "1e+09 it/s (torch 2.0), out of memory (torch nightly)", a100.result("fp32")
+    line = f"published for this family (a100), not gated: {FP32}: {figures}; measured here: 5.094 it/s"
+    result.stdout.fnmatch_lines([line])
+    assert "1e+09" not in json.dumps(stored)
+    assert stored["iterations_per_s"] == {"": pytest.approx(30 / (0.8 * 7.362))}
+
+
+def test_a_broken_csv_is_a_usage_error(a100: Suite) -> None:
+    """It is named before anything is built, as a broken baseline is."""
+    path = publish_throughput(a100.path / "baselines", figure())
+    path.write_text("figures")
+
+    result = a100.run("--weights=synthetic", "--stage=fp32")
+
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"ERROR: {path}: expected the columns gpu, batch, *"])

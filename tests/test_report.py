@@ -10,9 +10,9 @@ import pytest
 from speedgate import report
 from speedgate.clock import Plan
 from speedgate.environment import Machine
-from speedgate.families import FamilyFigure
 from speedgate.loops import Loop
 from speedgate.policy import Policy
+from speedgate.published import FamilyFigure
 from speedgate.records import Outcome, Verdict
 from speedgate.session import Session
 from tests.baseline_samples import BF16, INT8, KEY, make_baseline, make_run

@@ -10,9 +10,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from speedgate import benchmark_json, families, strict_json
+from speedgate import benchmark_json, strict_json
 from speedgate.checks import as_object, equal, expect
-from speedgate.families import FamilyFigure
 from speedgate.records import SCHEMA, Baseline, Run, write_json
 
 OBTAINED = "obtained.json"
@@ -26,8 +25,6 @@ def check_key(gpu_key: str) -> str:
     """`gpu_key`, which becomes part of a path; a `ValueError` unless it is a plain name."""
     if not _KEY.fullmatch(gpu_key):
         raise ValueError(f"GPU key {gpu_key!r}: expected letters, digits, '.', '_', '+' and '-'")
-    if _of_a_family(gpu_key):
-        raise ValueError(f"GPU key {gpu_key!r}: a family's published figures are shown and never gate; name a GPU key")
     return gpu_key
 
 
@@ -50,39 +47,12 @@ def existing_keys(root: Path) -> list[str]:
 
 def keys_with(root: Path, holds: Callable[[Path], object]) -> list[str]:
     """The GPU keys under `root` whose folder `holds` something."""
-    return [folder.name for folder in _folders(root) if holds(folder) and not _of_a_family(folder.name)]
+    return [folder.name for folder in _folders(root) if holds(folder)]
 
 
 def files(root: Path, gpu_key: str) -> list[Path]:
     """The baseline files of `gpu_key`, oldest first; a number that is given twice leaves no order and is refused."""
-    return _in_order(key_folder(root, gpu_key))
-
-
-def known_families(root: Path) -> list[str]:
-    """The GPU families of which something is published under `root`."""
-    folders = [folder for folder in _folders(root) if _numbered(folder)]
-    return [family for folder in folders if (family := families.family_of(folder.name)) is not None]
-
-
-def family_files(root: Path, name: str) -> list[Path]:
-    """The files of a GPU family's published figures, oldest first."""
-    return _in_order(root / f"{families.PREFIX}{name}")
-
-
-def family(root: Path, machine_name: str) -> dict[str, tuple[FamilyFigure, ...]]:
-    """What was published for the family of a GPU, each case with its builds of torch side by side. No gate reads it."""
-    name = families.of(machine_name)
-    if name is None:
-        return {}
-    found: dict[str, dict[str, FamilyFigure]] = {}
-    for path in family_files(root, name):
-        for figure in families.read(path, family=name):
-            found.setdefault(figure.case_key, {})[figure.build] = figure
-    return {case_key: tuple(builds.values()) for case_key, builds in found.items()}
-
-
-def _in_order(folder: Path) -> list[Path]:
-    found = _numbered(folder)
+    found = _numbered(key_folder(root, gpu_key))
     for earlier, later in itertools.pairwise(found):
         number = later.name[:4]
         if earlier.name[:4] == number:
@@ -236,10 +206,6 @@ def set_aside(root: Path, gpu_key: str) -> None:
 
 def _folders(root: Path) -> list[Path]:
     return sorted(folder for folder in root.iterdir() if folder.is_dir()) if root.is_dir() else []
-
-
-def _of_a_family(folder: str) -> bool:
-    return folder.casefold().startswith(families.PREFIX)  # whatever the case, as some file systems make no difference
 
 
 def _numbered(folder: Path) -> list[Path]:

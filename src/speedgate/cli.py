@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import argparse
 import errno
-import functools
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -24,13 +23,10 @@ from speedgate import (
     cli_trend,
     commandline,
     describe,
-    families,
     promotion,
-    publication,
     published,
     rendering,
     strict_json,
-    throughput,
 )
 from speedgate.records import write_json
 from speedgate.site import verbs as site_verbs
@@ -120,16 +116,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     promote.set_defaults(command=_promote)
 
-    check = commands.add_parser("check", help="validate baseline files; without FILE, all of them")
+    check = commands.add_parser("check", help="validate baseline files and published CSVs; without FILE, all of them")
     check.add_argument("files", nargs="*", type=Path, metavar="FILE")
     check.set_defaults(command=_check)
 
-    importing = commands.add_parser("import-published", help="write published figures to their folders")
-    importing.add_argument("csv", type=Path, metavar="CSV", help="figures; a .toml beside it says what they are of")
-    importing.add_argument("--gpu-key", metavar="KEY", help="refuse a ladder that was measured on another")
-    importing.add_argument(
-        "--pipeline", action="append", dest="pipelines", metavar="NAME", help="of a ladder; default: all of them"
+    importing = commands.add_parser(
+        "import-published", help="write a published ladder as the baseline file of its GPU key"
     )
+    importing.add_argument("csv", type=Path, metavar="CSV", help="figures; a .toml beside it says what was measured")
+    importing.add_argument("--gpu-key", metavar="KEY", help="refuse a ladder that was measured on another GPU key")
+    importing.add_argument("--pipeline", action="append", dest="pipelines", metavar="NAME", help="default: all of them")
     importing.set_defaults(command=_import)
 
     cache_verbs.add(commands, command=_say)
@@ -172,47 +168,42 @@ def _promote(options: argparse.Namespace) -> list[str]:
 def _check(options: argparse.Namespace) -> list[str]:
     """Check every file even where one is broken, so that one call shows all that is wrong."""
     errors, paths = [], list(options.files)
-    for listing in [] if paths else _listings(options.root):
-        try:
-            paths += listing()
-        except ValueError as error:
-            errors.append(str(error))
+    if not paths:
+        for gpu_key in baselines.existing_keys(options.root):
+            try:
+                paths += baselines.files(options.root, gpu_key)
+            except ValueError as error:
+                errors.append(str(error))
+        paths += published.source_files(options.root)
     for path in paths:
         try:
-            said = _contents(path.resolve().parent.name, strict_json.read(path), path=path)
+            contents = (
+                published.summary(path) if path.suffix == ".csv" else _contents(strict_json.read(path), path=path)
+            )
         except ValueError as error:
             errors.append(str(error))
         else:
-            print(printable(f"{path}: {said}"))
+            print(printable(f"{path}: {contents}"))
     return errors
 
 
-def _listings(root: Path) -> list[Callable[[], list[Path]]]:
-    """What lists the files of each GPU key and of each family."""
-    keys = [functools.partial(baselines.files, root, key) for key in baselines.existing_keys(root)]
-    return [*keys, *(functools.partial(baselines.family_files, root, name) for name in baselines.known_families(root))]
-
-
-def _contents(folder: str, document: Any, *, path: Path) -> str:
-    """What a document that is, or is to become, `path` holds, once it is what a file in this folder has to be."""
-    family = families.family_of(folder)
-    if family is not None:
-        return f"{_count(len(families.figures(document, path=path, family=family)), 'figure')}, not gated"
-    found = baselines.contents(document, path=path, gpu_key=folder)
-    count = len(found.out_of_memory)
-    return _count(len(found.figures), "case") + (f", {count} more out of memory" if count else "")
+def _contents(document: Any, *, path: Path) -> str:
+    """Check a document that is, or is to become, the baseline file `path`, and say how many cases it holds."""
+    stored = baselines.contents(document, path=path, gpu_key=path.resolve().parent.name)
+    count = len(stored.out_of_memory)
+    return _count(len(stored.figures), "case") + (f", {count} more out of memory" if count else "")
 
 
 def _import(options: argparse.Namespace) -> list[str]:
-    documents = _imported(options)
-    said = {target: _contents(target.parent.name, document, path=target) for target, document in documents.items()}
-    for target in documents:
-        for path in sorted(target.parent.glob(f"{target.name[:4]}_*.json")):
-            if path.name != target.name:
-                raise ValueError(f"{path}: holds the number of {target.name}; rename it first")
-    for target, document in documents.items():
-        write_json(target, document)
-        print(printable(f"{target}: {said[target]}"))
+    document = published.published_document(options.csv, gpu_key=options.gpu_key, pipelines=options.pipelines)
+    gpu_key = document["machine_info"][benchmark_json.BLOCK]["gpu_key"]
+    target = baselines.key_folder(options.root, gpu_key) / published.NAME
+    contents = _contents(document, path=target)
+    for path in sorted(target.parent.glob(f"{target.name[:4]}_*.json")):
+        if path.name != target.name:
+            raise ValueError(f"{path}: holds the number of {target.name}; rename it first")
+    write_json(target, document)
+    print(printable(f"{target}: {contents}"))
     return []
 
 
@@ -220,18 +211,6 @@ def _say(options: argparse.Namespace) -> list[str]:
     for line in options.act(options):
         print(printable(line))
     return []
-
-
-def _imported(options: argparse.Namespace) -> dict[Path, dict[str, Any]]:
-    """The files that a publication becomes: one of the GPU key that it names, or one of each GPU family."""
-    if publication.format_of(options.csv) == publication.LADDER:
-        document = published.published_document(options.csv, gpu_key=options.gpu_key, pipelines=options.pipelines)
-        gpu_key = document["machine_info"][benchmark_json.BLOCK]["gpu_key"]
-        return {baselines.key_folder(options.root, gpu_key) / published.NAME: document}
-    if options.gpu_key or options.pipelines:
-        raise ValueError(f"{options.csv}: of whole GPU families: leave out --gpu-key and --pipeline")
-    found = throughput.family_documents(options.csv)
-    return {options.root / f"{families.PREFIX}{name}" / throughput.NAME: found[name] for name in found}
 
 
 def _count(number: int, what: str) -> str:

@@ -6,7 +6,7 @@ import dataclasses
 import enum
 from collections.abc import Sequence
 
-from speedgate.families import FamilyFigure
+from speedgate.published import FamilyFigure
 from speedgate.records import Baseline, Outcome, Verdict
 
 

@@ -12,9 +12,9 @@ from speedgate import components, recordings
 from speedgate.budget import Budget
 from speedgate.clock import Plan
 from speedgate.environment import Machine
-from speedgate.families import FamilyFigure
 from speedgate.health import HostMonitor, Monitor
 from speedgate.policy import Mode, Policy
+from speedgate.published import FamilyFigure
 from speedgate.records import Baseline, Comparison, Run, Verdict, to_json, write_json
 from speedgate.web.pictures import Look
 

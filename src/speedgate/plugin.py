@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from speedgate import baselines, options, recordings, report
+from speedgate import baselines, options, published, recordings, report
 from speedgate.campaign import Campaign
 from speedgate.environment import resolve_machine
 from speedgate.health import open_monitor
@@ -193,7 +193,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
             stored = baselines.stored(state.baselines_root, state.machine.key)
             state.baselines, state.oom_before = stored.figures, stored.out_of_memory
         if state.machine.device == "cuda":
-            state.family = baselines.family(state.baselines_root, state.machine.name)
+            state.family = published.family_figures(state.baselines_root, state.machine.name)
     except ValueError as error:
         raise pytest.UsageError(str(error)) from error
     state.monitor = open_monitor(state.machine.device, own_processes=2 if options.live(session.config) else 1)

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from speedgate import siblings
 from speedgate.explain import belongs
-from speedgate.families import FamilyFigure
 from speedgate.gate import worst
 from speedgate.policy import Mode
+from speedgate.published import FamilyFigure
 from speedgate.records import Outcome, Run
 from speedgate.session import Session
 

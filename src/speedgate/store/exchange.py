@@ -87,9 +87,7 @@ def _baselines(document: Any, blocks: list[tuple[str, dict[str, Any]]], *, path:
     ours = machine.get(BLOCK)
     gpu_key = ours.get("gpu_key") if isinstance(ours, dict) else None
     if not isinstance(gpu_key, str):
-        raise ValueError(
-            f"{path}: machine_info.{BLOCK}.gpu_key: missing; figures of a family are of no machine's history"
-        )
+        raise ValueError(f"{path}: machine_info.{BLOCK}.gpu_key: missing; every run in a history has a GPU key")
     baselines = benchmark_json.baselines(document, path=path, gpu_key=gpu_key)
     for (where, block), baseline in zip(blocks, baselines, strict=True):
         own = block.get("session", {})
