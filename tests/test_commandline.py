@@ -42,12 +42,12 @@ def test_a_url_is_shown_without_its_password(word, shown):
     assert shlex.split(commandline.shown(["pytest", word])) == ["pytest", shown]
 
 
-def test_a_lock_file_tells_no_password(tmp_path, monkeypatch):
+def test_the_facts_beside_a_lock_hold_no_password(tmp_path, monkeypatch):
     """It lies where others may read it."""
     monkeypatch.setattr(sys, "orig_argv", ["pytest", "bench", f"--history={URL}"])
 
     with recording_lock(KEY, folder=tmp_path):
-        (path,) = tmp_path.iterdir()
+        (path,) = tmp_path.glob("*.json")
         assert json.loads(path.read_text())["command"] == "pytest bench --history=postgresql://boss@h/db"
 
 
