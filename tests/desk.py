@@ -44,6 +44,7 @@ class Desk:
                 patch.delenv(name)
             patch.setenv("PIP_CONFIG_FILE", os.devnull)
             patch.setenv("GITHUB_STEP_SUMMARY", "job.md")
+            patch.setenv("GITHUB_OUTPUT", "outputs")
             with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
                 try:
                     status = main([*arguments, f"--index-url={self.index.url}", "--", *pytest_arguments])

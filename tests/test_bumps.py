@@ -94,7 +94,7 @@ def test_an_end_that_cannot_be_judged_ends_a_bisect(desk: Desk) -> None:
 
 
 def test_a_slower_bump_is_red(desk: Desk) -> None:
-    """Exit status 1; the verdict and its figures are in a JSON file and on a page, and on the page of the job."""
+    """Exit status 1; the verdict and its figures are in a JSON file and on a page, also the job's, and its outputs say red."""
     status, _, _ = desk.run("bump", "stubkernel==1.8", "--results=slow", pytest_arguments=LATENCY)
 
     verdict = json.loads((desk.path / "slow" / "verdict.json").read_text())
@@ -105,6 +105,7 @@ def test_a_slower_bump_is_red(desk: Desk) -> None:
     assert page.startswith("## stubkernel 1.8 against the stable pins: red (SLOWER)\n")
     assert "| sdxl-tiny/fp32/64px-4steps-b1 | 0.742 s | 0.7 s | 1.060 | 1.000 |" in page
     assert page in (desk.path / "job.md").read_text()
+    assert (desk.path / "outputs").read_text().endswith("red=true\n")
 
 
 def test_a_nightly_is_judged_by_its_pin(desk: Desk) -> None:
@@ -116,6 +117,7 @@ def test_a_nightly_is_judged_by_its_pin(desk: Desk) -> None:
 
     assert status == 0
     assert json.loads((desk.path / "nightly" / "verdict.json").read_text())["green"]
+    assert (desk.path / "outputs").read_text().endswith("red=false\n")
 
 
 def test_ctrl_c_says_how_to_go_on(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -72,6 +72,7 @@ def test_a_bump_that_measured_nothing_is_not_judged(desk: Desk) -> None:
     verdict = json.loads((desk.path / "none" / "verdict.json").read_text())
     assert (status, verdict["green"], verdict["judged"], verdict["verdicts"]) == (2, False, False, [])
     assert err == f"speedgate: {desk.path / 'none'}: not judged, pytest ended with exit status 0 and no verdict\n"
+    assert (desk.path / "outputs").read_text().endswith("red=false\n")
 
 
 def test_a_bump_goes_into_a_history_and_a_report(desk: Desk) -> None:

@@ -61,13 +61,19 @@ def bump(
 
 
 def _report(folder: Path, verdict: Mapping[str, Any]) -> None:
-    """Leave the verdict beside the cases, for machines and as a page, and the page with a GitHub job as well."""
+    """Write the verdict beside the cases; in a GitHub job also to its summary, and `red` to the outputs of its step.
+
+    The step's exit status cannot tell red: tox ends with 1 too where it cannot install.
+    """
     write_json(folder / summary.VERDICT, verdict)
     page = summary.markdown(verdict)
     (folder / summary.SUMMARY).write_text(page, encoding="utf-8")
     if job := os.environ.get("GITHUB_STEP_SUMMARY"):
         with Path(job).open("a", encoding="utf-8") as stream:
             stream.write(page)
+    if outputs := os.environ.get("GITHUB_OUTPUT"):
+        with Path(outputs).open("a", encoding="utf-8") as stream:
+            stream.write(f"red={str(summary.is_red(verdict)).lower()}\n")
 
 
 def bisect(question: Question, *, cache: Path, say: Callable[[str], None]) -> None:
