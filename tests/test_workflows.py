@@ -13,10 +13,15 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from speedgate import post
 from tests.workflow_rules import (
     INSTALL,
+    INSTALL_POST,
+    POST,
     ROOT,
     RULES,
+    SHELL,
+    VENV,
     VERBS,
     Rule,
     actions_are_pinned,
@@ -30,6 +35,7 @@ from tests.workflow_rules import (
     red_alone_is_followed_up,
     scripts_are_ours,
     scripts_hold_no_expression,
+    steps,
     tokens_meet_our_code_only,
     verbs_exist,
 )
@@ -38,6 +44,7 @@ WORKFLOWS = sorted((ROOT / ".github" / "workflows").iterdir())
 PINS = ROOT / ".github" / "pins"
 PIN_FILES = ("stable.txt", "tools.txt")
 REF = "          ref: ${{ needs.vet.outputs.commit }}\n"
+TOKEN = "${{ github.token }}"
 SELF_HOSTED = "runs-on: [self-hosted, gpu, a100]"
 
 # (rule, workflow, what stands there, what someone might write instead)
@@ -46,8 +53,12 @@ FAULTS: list[tuple[Rule, str, str, str]] = [
     (scripts_are_ours, "ci", 'tox -e "$VERB"', "pytest bench"),
     (scripts_are_ours, "gpu", "run: tox -e bench", "run: |\n          make\n          tox -e bench"),
     (scripts_are_ours, "gpu", '"$PROCESSES"', "$PROCESSES"),
-    (scripts_are_ours, "gpu", "speedgate.posting show", "speedgate.no_such_module show"),
-    (scripts_are_ours, "gpu", "speedgate.posting show", "speedgate.posting show; env"),
+    (scripts_are_ours, "gpu", "speedgate.post show", "speedgate.report show"),
+    (scripts_are_ours, "gpu", "speedgate.post show", "speedgate.post show; env"),
+    (scripts_are_ours, "gpu", "== refs/heads/main", "!= refs/heads/main"),
+    (scripts_are_ours, "gpu", "        id: vet\n", ""),
+    (scripts_are_ours, "nightly", "base64 --wrap=0", "cat"),
+    (scripts_are_ours, "nightly", "pip install --no-deps", "pip install"),
     (scripts_are_ours, "nightly", "-- speedgate bisect", "-- bash bisect"),
     (verbs_exist, "ci", "[lint, type,", "[lint, types,"),
     (verbs_exist, "gpu", "tox -e bench", "tox -e benchmark"),
@@ -71,7 +82,9 @@ FAULTS: list[tuple[Rule, str, str, str]] = [
     (gpus_take_vetted_commits, "gpu", REF, ""),
     (gpus_take_vetted_commits, "gpu", REF, REF.replace("needs.vet.outputs", "inputs")),
     (gpus_take_vetted_commits, "gpu", "needs.vet.outputs", "needs.summary.outputs"),
-    (gpus_take_vetted_commits, "gpu", "run: python3 -m speedgate.vet", "run: tox -e lint"),
+    (gpus_take_vetted_commits, "gpu", '"$COMMIT" HEAD ||', '"$COMMIT" origin ||'),
+    (gpus_take_vetted_commits, "gpu", '[[ "$COMMIT" =~ ^[0-9a-f]{40}$ ]]', "true"),
+    (gpus_take_vetted_commits, "nightly", '[[ "$GITHUB_REF" == refs/heads/main ]]', "true"),
     (gpus_take_vetted_commits, "gpu", "commit: ${{ steps.vet.outputs.commit }}", "commit: ${{ inputs.commit }}"),
     (gpus_take_vetted_commits, "gpu", "fetch-depth: 0 #", "ref: ${{ inputs.commit }} #"),
     (gpus_take_vetted_commits, "gpu", "runs-on: ubuntu-24.04", SELF_HOSTED),
@@ -88,8 +101,13 @@ FAULTS: list[tuple[Rule, str, str, str]] = [
         "    permissions: write-all\n    env:\n      actions",
     ),
     (tokens_meet_our_code_only, "gpu", "PROCESSES: ${{ inputs.processes || 3 }}", "TOKEN: ${{ github.token }}"),
-    (tokens_meet_our_code_only, "comment", "      - run: python3", f"      - run: {INSTALL}\n      - run: python3"),
-    (tokens_meet_our_code_only, "comment", "      - run: python3", "      - uses: a/b@c\n      - run: python3"),
+    (tokens_meet_our_code_only, "comment", f"- run: {VENV}", f"- run: {INSTALL}\n      - run: {VENV}"),
+    (tokens_meet_our_code_only, "comment", f"- run: {VENV}", f"- uses: a/b@c\n      - run: {VENV}"),
+    (tokens_meet_our_code_only, "comment", "-c .github/pins/stable.txt msgspec", "msgspec"),
+    (tokens_meet_our_code_only, "comment", f"- run: {INSTALL_POST}\n", f"- run: {INSTALL_POST} .\n"),
+    (tokens_meet_our_code_only, "comment", f"- run: {VENV}\n", f"- run: {VENV}\n        env: {{T: '{TOKEN}'}}\n"),
+    (tokens_meet_our_code_only, "comment", f"GH_TOKEN: {TOKEN}", f"OTHER: {TOKEN}"),
+    (tokens_meet_our_code_only, "comment", "    timeout-minutes", f"    env: {{T: '{TOKEN}'}}\n    timeout-minutes"),
     (
         tokens_meet_our_code_only,
         "comment",
@@ -110,10 +128,17 @@ FAULTS: list[tuple[Rule, str, str, str]] = [
     (
         red_alone_is_followed_up,
         "nightly",
-        "steps.verdict.outputs.red == 'true'",
+        "steps.compare.outputs.red == 'true'",
         "steps.compare.conclusion == 'failure'",
     ),
-    (red_alone_is_followed_up, "nightly", " && needs.compare.outputs.red == 'true'", ""),
+    (red_alone_is_followed_up, "nightly", "        if: ${{ needs.compare.outputs.red == 'true' }}\n", ""),
+    (red_alone_is_followed_up, "nightly", "        if: ${{ needs.compare.outputs.red != 'true' }}\n", ""),
+    (
+        red_alone_is_followed_up,
+        "nightly",
+        "{{ needs.compare.outputs.red ==",
+        "{{ always() || needs.compare.outputs.red ==",
+    ),
     (gpus_are_not_shared, "nightly", "concurrency:\n  group: nightly\n  cancel-in-progress: false\n", ""),
 ]
 
@@ -170,6 +195,16 @@ def test_a_rule_sees_the_fault(rule: Rule, workflow: str, old: str, new: str) ->
 def test_every_rule_has_been_seen_to_fail() -> None:
     """A rule without a fault might hold for everything."""
     assert {rule.__name__ for rule, *_ in FAULTS} == {rule.__name__ for rule in RULES}
+
+
+def test_every_allowed_script_is_used() -> None:
+    """The workflows use each of the scripts and each verb of `speedgate.post`, and no other verb."""
+    scripts = [
+        step for path in WORKFLOWS for step in steps(yaml.safe_load(path.read_text(encoding="utf-8"))) if "run" in step
+    ]
+
+    assert {step["id"] for step in scripts if "id" in step} == {*SHELL, "compare"}
+    assert {match[1] for step in scripts if (match := POST.fullmatch(step["run"]))} == set(post.VERBS)
 
 
 def test_all_workflows_are_there() -> None:

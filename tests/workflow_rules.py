@@ -13,8 +13,31 @@ VERBS = {"lint", "type", "tests", "bench", "record", "nightly", "proof"}
 INSTALL = "python -m pip install -c .github/pins/tools.txt tox"
 ARGUMENTS = r'(?: (?:[\w./=-]+|"\$\w+"))*'
 TOX = re.compile(rf'tox -e (\w+|"\$VERB")(?: --{ARGUMENTS})?')
-TOX_EXEC = re.compile(rf"tox exec -e (\w+) -- speedgate (?:pin update|bisect){ARGUMENTS}")
-MODULE = re.compile(rf"python3 -m speedgate\.(\w+){ARGUMENTS}")
+TOX_EXEC = re.compile(rf"tox exec -e (\w+) -- speedgate (?:pin update|bisect|summary){ARGUMENTS}")
+# What a job with a token may run. The one package that `speedgate.post` needs comes as a wheel, so that installing runs no code.
+VENV = "python3 -m venv .venv"
+INSTALL_POST = ".venv/bin/python -m pip install --no-deps --only-binary msgspec -c .github/pins/stable.txt msgspec"
+POST = re.compile(r"\.venv/bin/python -m speedgate\.post ([a-z-]+)")
+# The scripts of more than one command, by the `id` of their step. tests/test_workflow_scripts.py runs them.
+_DATE = """\
+sed -nE 's/^# date: ([0-9]{8})$/date=\\1/p' .github/pins/nightly.txt >> "$GITHUB_OUTPUT"
+"""
+SHELL = {
+    "vet": """\
+[[ "$GITHUB_REF" == refs/heads/main ]] || { echo "Start the workflow from main, whose own text was reviewed."; exit 2; }
+[[ "$COMMIT" =~ ^[0-9a-f]{40}$ ]] || { echo "Give the full hash of a commit: 40 lower-case hexadecimal digits."; exit 2; }
+git merge-base --is-ancestor "$COMMIT" HEAD || { echo "This commit is not in main's history. Merge it first."; exit 2; }
+echo "commit=$COMMIT" >> "$GITHUB_OUTPUT"
+""",
+    "old": _DATE,
+    "new": _DATE,
+    "give": """\
+pin=$(base64 --wrap=0 .github/pins/nightly.txt)
+[[ -n "$pin" ]]
+echo "pin=$pin" >> "$GITHUB_OUTPUT"
+""",
+    "take": 'printf %s "$PIN" | base64 --decode > .github/pins/nightly.txt',
+}
 USES = re.compile(r"\s*(- )?uses: [\w.-]+/[\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+")
 HOSTED = re.compile(r"(ubuntu|macos|windows)-[\w.-]+")
 OURS = {"push", "schedule", "workflow_dispatch"}  # the events that only somebody who may write here can cause
@@ -66,14 +89,15 @@ def events(workflow: Workflow) -> dict[str, Any]:
 
 
 def scripts_are_ours(workflow: Workflow, _: str) -> list[str]:
-    """Whatever CI does can be done at a desk: a script is a verb of tox, its installation, or a module with tests."""
-    return [script for job in jobs(workflow).values() for script in scripts(job) if not _is_ours(script)]
+    """A script is a verb of tox, its installation, a verb of `speedgate.post`, or one of a few that the tests run."""
+    return [step["run"] for step in steps(workflow) if "run" in step and not _is_ours(step)]
 
 
-def _is_ours(script: str) -> bool:
-    if module := MODULE.fullmatch(script):
-        return (ROOT / "src/speedgate" / f"{module[1]}.py").exists() and (ROOT / f"tests/test_{module[1]}.py").exists()
-    return script == INSTALL or bool(TOX.fullmatch(script) or TOX_EXEC.fullmatch(script))
+def _is_ours(step: dict[str, Any]) -> bool:
+    script = step["run"]
+    if script == SHELL.get(step.get("id", "")) or script in (INSTALL, VENV, INSTALL_POST):
+        return True
+    return bool(TOX.fullmatch(script) or TOX_EXEC.fullmatch(script) or POST.fullmatch(script))
 
 
 def verbs_exist(workflow: Workflow, _: str) -> list[str]:
@@ -116,7 +140,7 @@ def gpus_take_vetted_commits(workflow: Workflow, _: str) -> list[str]:
 
 
 def _vets(job: dict[str, Any]) -> bool:
-    vet = [step for step in job.get("steps", []) if step.get("run") == "python3 -m speedgate.vet"]
+    vet = [step for step in job.get("steps", []) if step.get("run") == SHELL["vet"]]
     handed_on = job.get("outputs", {}).get("commit") == "${{ steps.vet.outputs.commit }}"
     # Nothing of the commit may have run before: what is asked for is checked with main's own text.
     bare = all("ref" not in settings for settings in checkouts(job))
@@ -137,16 +161,29 @@ def permissions_are_listed(workflow: Workflow, _: str) -> list[str]:
 
 
 def tokens_meet_our_code_only(workflow: Workflow, _: str) -> list[str]:
-    """A job with a token in hand is hosted, installs nothing, uses no action but the checkout, of main, and runs our modules."""
+    """A job with a token in hand is hosted, uses no action but the checkout, of main, and runs `speedgate.post` alone.
+
+    Main's pins say what is installed for that, and no step but the last kind gets the token.
+    """
     wrong = []
     for name, job in jobs(workflow).items():
         if "github.token" not in json.dumps(job) and "write" not in job.get("permissions", {}).values():
             continue
         used = [step["uses"] for step in job.get("steps", []) if "uses" in step]
         bare = all(use.startswith("actions/checkout@") for use in used) and all("ref" not in s for s in checkouts(job))
-        if name in gpu_jobs(workflow) or not bare or not all(map(MODULE.fullmatch, scripts(job))):
+        posts = [script for script in scripts(job) if POST.fullmatch(script)]
+        ordered = scripts(job) == [VENV, INSTALL_POST, *posts]
+        if name in gpu_jobs(workflow) or not bare or not ordered or not _token_is_narrow(job):
             wrong.append(name)
     return wrong
+
+
+def _token_is_narrow(job: dict[str, Any]) -> bool:
+    """Whether the token is in the environment of the posting steps only, and is `GH_TOKEN` there, which no argument shows."""
+    tokens = [name for step in job["steps"] for name, value in step.get("env", {}).items() if "github.token" in value]
+    posts = [step for step in job["steps"] if POST.fullmatch(step.get("run", ""))]
+    named = [step for step in posts if step.get("env", {}).get("GH_TOKEN") == "${{ github.token }}"]
+    return len(named) == len(tokens) == json.dumps(job).count("github.token")
 
 
 def no_secret_is_named(workflow: Workflow, _: str) -> list[str]:
@@ -179,15 +216,15 @@ def gpus_are_not_shared(workflow: Workflow, _: str) -> list[str]:
 def red_alone_is_followed_up(workflow: Workflow, _: str) -> list[str]:
     """A bisection and an issue answer a verdict, not a GPU that is missing or a wheel that cannot be installed."""
     wrong = []
-    for name, job in jobs(workflow).items():
-        if any("posting issue" in script for script in scripts(job)) and not _asks(job, "needs.compare"):
-            wrong.append(name)
-        wrong += [s["run"] for s in job["steps"] if "bisect" in s.get("run", "") and not _asks(s, "steps.verdict")]
+    for step in steps(workflow):
+        script, condition = step.get("run", ""), step.get("if", "")
+        if "bisect" in script and ("&& steps.compare.outputs.red == 'true'" not in condition or "||" in condition):
+            wrong.append(script)
+        if "open-issue" in script and condition != "${{ needs.compare.outputs.red == 'true' }}":
+            wrong.append(script)
+        if "close-issue" in script and condition != "${{ needs.compare.outputs.red != 'true' }}":
+            wrong.append(script)
     return wrong
-
-
-def _asks(node: dict[str, Any], where: str) -> bool:
-    return f"&& {where}.outputs.red == 'true'" in node.get("if", "") and "||" not in node["if"]
 
 
 RULES: list[Rule] = [

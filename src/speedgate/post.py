@@ -1,0 +1,403 @@
+"""`python -m speedgate.post VERB`: post the results of a run on GitHub, from the run's artifact, with `gh`.
+
+The artifact is untrusted: the run may be of a stranger's commit, or of a machine that a stranger controls. Which run it was and
+how it ended comes from the event, and which pull request it belongs to is asked of GitHub. The token stays in the environment.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import dataclasses
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from speedgate import rendering, untrusted
+from speedgate.markdown import escaped, log_line, preformatted
+
+ARTIFACT = "speedgate-"  # how the names of the workflows' artifacts begin
+BOT = "github-actions[bot]"  # the author of what a workflow's token writes
+BRANCH = "automated/nightly-pin"
+PIN_PATH = ".github/pins/nightly.txt"
+NIGHTLY = "nightly"  # the marker of the issue about it
+# Characters and files. The results, four files and our own lines stay below the 65,536 that GitHub takes.
+_RESULTS_LIMIT, _FILE_LIMIT, _NIGHTLY_FILES = 30_000, 7_000, 4
+_PAGE, _MAX_PAGES = 100, 20
+_MAX_ANSWER_BYTES = 20 * 2**20
+_MAX_MESSAGE_BYTES = 500  # of what gh writes to stderr
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+Files = Mapping[str, bytes] | str | None  # of an artifact, or why it was refused, or None where there is none
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Job:
+    """The running job: its repository, its event and where its summary goes."""
+
+    repository: str
+    event: Mapping[str, Any]
+    run_id: int
+    run_url: str
+    summary_path: Path
+    environment: Mapping[str, str] = dataclasses.field(repr=False)
+
+
+def main(argv: Sequence[str] | None = None, environment: Mapping[str, str] = os.environ) -> int:
+    """Run one verb; return 0, or 2 with one line on stderr."""
+    parser = argparse.ArgumentParser(prog="python -m speedgate.post")
+    parser.add_argument("verb", choices=sorted(VERBS))
+    options = parser.parse_args(argv)
+    try:
+        message = VERBS[options.verb](read_job(environment))
+    except (ValueError, OSError) as error:
+        print("speedgate:", log_line(str(error)), file=sys.stderr)
+        return 2
+    print(log_line(message))
+    return 0
+
+
+def read_job(environment: Mapping[str, str]) -> Job:
+    """Read the job from GitHub's variables; a `ValueError` names a variable that is missing."""
+    names = ("GITHUB_REPOSITORY", "GITHUB_EVENT_PATH", "GITHUB_RUN_ID", "GITHUB_SERVER_URL", "GITHUB_STEP_SUMMARY")
+    if missing := [name for name in (*names, "GH_TOKEN") if not environment.get(name)]:
+        raise ValueError(f"{missing[0]} is not set: this runs in a job of GitHub Actions, with GH_TOKEN in `env`")
+    repository, event_path, run_id, server_url, summary_path = (environment[name] for name in names)
+    return Job(
+        repository=repository,
+        event=json.loads(Path(event_path).read_text(encoding="utf-8")),
+        run_id=int(run_id),
+        run_url=f"{server_url}/{repository}/actions/runs/{int(run_id)}",
+        summary_path=Path(summary_path),
+        environment=environment,
+    )
+
+
+# The verbs, one for each posting step of the workflows
+
+
+def show(job: Job) -> str:
+    """Write the results of this run, which another job of it has uploaded, to the job summary."""
+    rendering.append(job.summary_path, render_results(_download_files(job, job.run_id)))
+    return "the results stand in the job summary"
+
+
+def comment(job: Job) -> str:
+    """Write the results of the run that has ended to its pull request, over the comment of its previous run."""
+    run = _field(job.event, "workflow_run")
+    kind, sha = run_kind(run), _field(run, "head_sha")
+    if not _COMMIT.fullmatch(str(sha)):
+        raise ValueError(f"workflow_run.head_sha: expected a commit hash, found {sha!r}")
+    body = render_comment(run, _download_files(job, int(_field(run, "id"))))
+    rendering.append(job.summary_path, body)
+    urls = [_put_comment(job, number, marker=f"results {kind}", body=body) for number in _pull_numbers(job, run)]
+    return ", ".join(urls) or f"no pull request has {sha} as its head; the results stand in the job summary alone"
+
+
+def open_issue(job: Job) -> str:
+    """Write a red comparison to the open issue about the nightly, or open that issue."""
+    head = f"The comparison of the new nightly with the pinned one ended red: {job.run_url}\n"
+    body = f"{head}\n{render_nightly(_download_files(job, job.run_id))}"
+    rendering.append(job.summary_path, body)
+    fields = {"title": "PyTorch nightly: the comparison is red", "body": mark(body, NIGHTLY)}
+    number = _nightly_issue(job)
+    if number is None:
+        return str(_field(_send(job, "POST", "issues", fields), "html_url"))
+    return str(_field(_send(job, "PATCH", f"issues/{number}", fields), "html_url"))
+
+
+def close_issue(job: Job) -> str:
+    """Close the issue about the nightly after a green comparison, with a comment that names the run."""
+    _green_files(job)
+    number = _nightly_issue(job)
+    if number is None:
+        return "no issue about the nightly is open"
+    _send(job, "POST", f"issues/{number}/comments", {"body": f"{_green_line(job)}\n"})
+    return str(_field(_send(job, "PATCH", f"issues/{number}", {"state": "closed"}), "html_url"))
+
+
+def open_pull(job: Job) -> str:
+    """Open the pull request that moves the nightly pin, or bring it up to date, with the pin that a hosted job gave.
+
+    Raises `ValueError` unless the artifact holds a green verdict of measured cases.
+    """
+    pin = base64.b64decode(job.environment.get("PIN", ""), validate=True).decode("utf-8")
+    if not pin:
+        raise ValueError("PIN is empty: the job `pin` gave no pin to this one")
+    body = f"{_green_line(job)}\n\n{render_nightly(_green_files(job))}"
+    rendering.append(job.summary_path, body)
+    title = "Move the pin of the PyTorch nightly"
+    commit = _commit_on_main(job, path=PIN_PATH, text=pin, message=title)
+    if commit is None:
+        return "main has this pin already"
+    _point_branch(job, commit)
+    owner = job.repository.split("/")[0]
+    pulls = _items(_get(job, "pulls", state="open", head=f"{owner}:{BRANCH}", base="main"))
+    if pulls:
+        number = int(_field(pulls[0], "number"))
+        answer = _send(job, "PATCH", f"pulls/{number}", {"title": title, "body": body})
+    else:
+        answer = _send(job, "POST", "pulls", {"title": title, "body": body, "head": BRANCH, "base": "main"})
+    return str(_field(answer, "html_url"))
+
+
+VERBS: dict[str, Callable[[Job], str]] = {
+    "show": show,
+    "comment": comment,
+    "open-issue": open_issue,
+    "close-issue": close_issue,
+    "open-pull": open_pull,
+}
+
+
+# Decisions: nothing below calls GitHub, until the next heading
+
+
+def run_kind(run: Mapping[str, Any]) -> str:
+    """Return "pull_request" or "main"; raise `ValueError` for another run, which may have measured another commit."""
+    event, owner = _field(run, "event"), _field(run, "head_repository", "full_name")
+    if event == "pull_request":
+        return "pull_request"
+    if event == "push" and owner == _field(run, "repository", "full_name"):
+        return "main"
+    raise ValueError(f"workflow_run.event: {event!r} of {owner!r}: nothing is posted")
+
+
+def open_pulls_at(sha: str, pulls: Iterable[Mapping[str, Any]]) -> list[int]:
+    """Return the numbers of the pull requests whose head is still this commit, so that no other gets its results."""
+    return [int(_field(pull, "number")) for pull in pulls if _field(pull, "head", "sha") == sha]
+
+
+def pulls_merged_to_main(pulls: Iterable[Mapping[str, Any]]) -> list[int]:
+    """Return the numbers of the pull requests that were merged into main."""
+    merged = (pull for pull in pulls if pull.get("merged_at") and _field(pull, "base", "ref") == "main")
+    return [int(_field(pull, "number")) for pull in merged]
+
+
+def mark(body: str, marker: str) -> str:
+    """Put a hidden marker before the body, by which a later run finds it."""
+    return f"{_hidden(marker)}\n{body}"
+
+
+def is_ours(item: Mapping[str, Any], marker: str) -> bool:
+    """Tell our comment or issue by author and marker, because a stranger can write the marker, too."""
+    author = item.get("user") or {}
+    return author.get("login") == BOT and str(item.get("body") or "").startswith(_hidden(marker))
+
+
+def render_comment(run: Mapping[str, Any], files: Files) -> str:
+    """Render how a run ended, and its results."""
+    sha, name, conclusion = (str(_field(run, field)) for field in ("head_sha", "name", "conclusion"))
+    head = f"`{sha[:12]}`: {escaped(name)} ended with **{escaped(conclusion)}** ({_field(run, 'html_url')}).\n"
+    note = "The figures were written by that commit's own run: they are worth what the commit is worth.\n"
+    return f"{head}{note}\n{render_results(files)}"
+
+
+def render_results(files: Files) -> str:
+    """Render the results as Markdown, or the reason why there are none to show."""
+    if files is None:
+        return "The run left no results.\n"
+    if isinstance(files, str):
+        return f"The results are not shown: {escaped(files)}\n"
+    try:
+        return rendering.render(files, limit=_RESULTS_LIMIT)
+    except ValueError as error:
+        return f"The results are not shown: {escaped(str(error))}\n"
+
+
+def render_nightly(files: Files) -> str:
+    """Render the texts of the bump and the bisection letter by letter, then the results of the cases."""
+    if not isinstance(files, Mapping):
+        return render_results(files)
+    names = sorted(filter(untrusted.is_word, files), key=lambda name: (not name.endswith(".md"), name))
+    texts = [
+        f"{escaped(name)}\n\n{preformatted(files[name].decode('utf-8', 'replace'), limit=_FILE_LIMIT)}\n\n"
+        for name in names[:_NIGHTLY_FILES]
+    ]
+    return "".join(texts) + render_results(files)
+
+
+def _hidden(marker: str) -> str:
+    return f"<!-- speedgate: {marker} -->"
+
+
+def _green_line(job: Job) -> str:
+    return f"No case was slower, bigger or different with the new nightly: {job.run_url}"
+
+
+# Calls of GitHub: https://docs.github.com/rest
+
+
+def _download_files(job: Job, run_id: int) -> Files:
+    """Download the run's newest artifact into memory and unpack it there; return the reason where it is refused.
+
+    Endpoint: https://docs.github.com/rest/actions/artifacts#list-workflow-run-artifacts
+    """
+    limit = untrusted.MAX_ARCHIVE_BYTES
+    try:
+        listed = _items(_field(_get(job, f"actions/runs/{run_id}/artifacts", per_page=str(_PAGE)), "artifacts"))
+        usable = [item for item in listed if _field(item, "name").startswith(ARTIFACT) and not _field(item, "expired")]
+        if not usable:
+            return None
+        newest = max(usable, key=lambda item: int(_field(item, "id")))
+        size = int(_field(newest, "size_in_bytes"))
+        if size > limit:
+            return f"the artifact: {size} bytes, more than {limit}"
+        data = _call(job, "GET", f"actions/artifacts/{int(newest['id'])}/zip", limit_bytes=limit)
+        return untrusted.read_archive(data)
+    except ValueError as error:
+        return str(error)
+
+
+def _green_files(job: Job) -> Mapping[str, bytes]:
+    """Download the files of this run; raise `ValueError` unless they hold a green verdict of measured cases."""
+    files = _download_files(job, job.run_id)
+    if not isinstance(files, Mapping) or not untrusted.cases(files, built=True) or not untrusted.is_green(files):
+        raise ValueError("the artifact holds no green verdict of measured cases: nothing is posted")
+    return files
+
+
+def _pull_numbers(job: Job, run: Mapping[str, Any]) -> list[int]:
+    """List the pull requests that the run belongs to.
+
+    `workflow_run.pull_requests` is empty for a fork, so GitHub is asked for the open ones of its branch. Source, and the same
+    workaround: https://ismaelmartinez.github.io/teams-for-linux/development/adr/017-workflow-run-pr-comments
+    """
+    sha = _field(run, "head_sha")
+    if run_kind(run) == "main":
+        return pulls_merged_to_main(_items(_get(job, f"commits/{sha}/pulls")))
+    head = f"{_field(run, 'head_repository', 'owner', 'login')}:{_field(run, 'head_branch')}"
+    return open_pulls_at(sha, _items(_get(job, "pulls", state="open", head=head)))
+
+
+def _put_comment(job: Job, number: int, *, marker: str, body: str) -> str:
+    """Replace our comment of a pull request, or add it; return its address."""
+    fields = {"body": mark(body, marker)}
+    for item in _pages(job, f"issues/{number}/comments"):
+        if is_ours(item, marker):
+            answer = _send(job, "PATCH", f"issues/comments/{int(_field(item, 'id'))}", fields)
+            return str(_field(answer, "html_url"))
+    return str(_field(_send(job, "POST", f"issues/{number}/comments", fields), "html_url"))
+
+
+def _nightly_issue(job: Job) -> int | None:
+    """Return the number of our open issue about the nightly; GitHub lists pull requests among the issues."""
+    for item in _pages(job, "issues", state="open", creator=BOT):
+        if "pull_request" not in item and is_ours(item, NIGHTLY):
+            return int(_field(item, "number"))
+    return None
+
+
+def _commit_on_main(job: Job, *, path: str, text: str, message: str) -> str | None:
+    """Make a commit of one file on top of main; return its hash, or None where main has this file already."""
+    parent = _field(_get(job, "git/ref/heads/main"), "object", "sha")
+    old_tree = _field(_get(job, f"git/commits/{parent}"), "tree", "sha")
+    entry = {"path": path, "mode": "100644", "type": "blob", "content": text}
+    tree = _field(_send(job, "POST", "git/trees", {"base_tree": old_tree, "tree": [entry]}), "sha")
+    if tree == old_tree:
+        return None
+    commit = _send(job, "POST", "git/commits", {"message": message, "tree": tree, "parents": [parent]})
+    return str(_field(commit, "sha"))
+
+
+def _point_branch(job: Job, commit: str) -> None:
+    """Point the bump's branch to the commit; an older bump on it is replaced."""
+    refs = [_field(ref, "ref") for ref in _items(_get(job, f"git/matching-refs/heads/{BRANCH}"))]
+    if f"refs/heads/{BRANCH}" in refs:
+        _send(job, "PATCH", f"git/refs/heads/{BRANCH}", {"sha": commit, "force": True})
+    else:
+        _send(job, "POST", "git/refs", {"ref": f"refs/heads/{BRANCH}", "sha": commit})
+
+
+# gh: https://cli.github.com/manual/gh_api
+
+
+def _pages(job: Job, path: str, **query: str) -> Iterator[Mapping[str, Any]]:
+    """Yield the items of a listing, page after page; raise `ValueError` where it does not end."""
+    for page in range(1, _MAX_PAGES + 1):
+        items = _items(_get(job, path, per_page=str(_PAGE), page=str(page), **query))
+        yield from items
+        if len(items) < _PAGE:
+            return
+    raise ValueError(f"{path}: more than {_PAGE * _MAX_PAGES} items; close or delete old ones")
+
+
+def _get(job: Job, path: str, **query: str) -> Any:
+    return _decode(_call(job, "GET", path, query=query), where=f"GET {path}")
+
+
+def _send(job: Job, method: str, path: str, fields: Mapping[str, Any]) -> Any:
+    return _decode(_call(job, method, path, fields=fields), where=f"{method} {path}")
+
+
+def _call(
+    job: Job,
+    method: str,
+    path: str,
+    *,
+    query: Mapping[str, str] | None = None,
+    fields: Mapping[str, Any] | None = None,
+    limit_bytes: int = _MAX_ANSWER_BYTES,
+) -> bytes:
+    """Call `gh api` and return the answer; a `ValueError` holds the request and gh's own message.
+
+    The fields go through stdin. gh encodes the query, and does not give the token to the host that an artifact lies on.
+    """
+    command = ["gh", "api", "--method", method, f"repos/{job.repository}/{path}"]
+    for name, value in (query or {}).items():
+        command += ["--raw-field", f"{name}={value}"]
+    if fields is not None:
+        command += ["--input", "-"]
+    environment = {**job.environment, "GH_PROMPT_DISABLED": "1", "NO_COLOR": "1"}
+    with tempfile.TemporaryFile() as stdin, tempfile.TemporaryFile() as stderr:
+        stdin.write(b"" if fields is None else json.dumps(fields).encode())
+        stdin.seek(0)
+        try:
+            process = subprocess.Popen(  # noqa: S603 - a list, never a shell
+                command, stdin=stdin, stdout=subprocess.PIPE, stderr=stderr, env=environment
+            )
+        except FileNotFoundError as error:
+            raise ValueError("gh is not on the PATH; GitHub's hosted runners have it") from error
+        with process:
+            assert process.stdout is not None, "it is a pipe"
+            data = process.stdout.read(limit_bytes + 1)
+            if len(data) > limit_bytes:
+                process.kill()
+        stderr.seek(0)
+        message = stderr.read(_MAX_MESSAGE_BYTES).decode("utf-8", "replace").strip()
+    if len(data) > limit_bytes:
+        raise ValueError(f"{path}: more than {limit_bytes} bytes")
+    if process.returncode:
+        raise ValueError(f"{method} {path}: gh ended with exit status {process.returncode}: {message}")
+    return data
+
+
+def _decode(data: bytes, *, where: str) -> Any:
+    try:
+        return json.loads(data)
+    except ValueError as error:
+        raise ValueError(f"{where}: the answer is not JSON ({error})") from error
+
+
+def _items(answer: Any) -> list[Mapping[str, Any]]:
+    if not isinstance(answer, list) or not all(isinstance(item, dict) for item in answer):
+        raise ValueError("GitHub's answer: expected a list of objects")
+    return answer
+
+
+def _field(answer: Any, *names: str) -> Any:
+    """Return a nested field of GitHub's answer; a `ValueError` names the field that is missing."""
+    for name in names:
+        if not isinstance(answer, Mapping) or answer.get(name) is None:
+            raise ValueError(f"GitHub's answer: expected a field {'.'.join(names)}")
+        answer = answer[name]
+    return answer
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,543 @@
+"""What is posted about a run, and where: GitHub says whose run it is, and the artifact is a stranger's data."""
+
+from __future__ import annotations
+
+import base64
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from speedgate import pins, post
+from tests.artifacts import HOSTILE, NAME, SESSION, archive, encoded, result
+from tests.fake_gh import REPOSITORY, TOKEN, FakeGh
+from tests.workflow_rules import INSTALL_POST, ROOT
+
+SHA = "a" * 40
+OTHER_SHA = "b" * 40
+OWNER = {"full_name": REPOSITORY, "owner": {"login": "owner"}}
+BOT = {"login": post.BOT}
+STRANGER = {"login": "stranger"}
+COMMENTS = "issues/7/comments"
+POSTED = {"html_url": "https://github.example/posted"}
+MARKER = "<!-- speedgate: results pull_request -->\n"
+NIGHTLY_MARKER = "<!-- speedgate: nightly -->\n"
+PIN = "torch @ https://example.org/torch.whl\n"
+PIN_OUTPUT = base64.b64encode(PIN.encode()).decode()
+BUMP = f"bump/{SESSION}"
+DESCRIBED = result(run=None, verdicts=[result()["verdicts"][0] | {"claim": "recipe"}])
+
+
+@pytest.fixture
+def gh(tmp_path: Path) -> FakeGh:
+    """A GitHub with an open pull request of a fork, nothing posted yet, and an artifact with a SLOWER case."""
+    fake = FakeGh(tmp_path / "gh")
+    fake.set("GET", "pulls", [pull(7)])
+    fake.set("GET", COMMENTS, [])
+    fake.set("POST", COMMENTS, POSTED)
+    fake.set("PATCH", "issues/comments/3", POSTED)
+    fake.set("GET", "issues", [])
+    fake.set("POST", "issues", POSTED)
+    fake.set("PATCH", "issues/3", POSTED)
+    fake.set("POST", "issues/3/comments", POSTED)
+    fake.artifact(9, archive({NAME: encoded(result(outcome="SLOWER"))}))
+    return fake
+
+
+def run_verb(verb: str, gh: FakeGh, *, run: dict[str, Any] | None = None, **environment: str) -> int:
+    """Run a verb as a job would; return its exit status."""
+    folder = gh.folder
+    (folder / "event.json").write_text(json.dumps({"workflow_run": run}))
+    job = {
+        "PATH": str(gh.bin),
+        "GH_TOKEN": TOKEN,
+        "GITHUB_REPOSITORY": REPOSITORY,
+        "GITHUB_EVENT_PATH": str(folder / "event.json"),
+        "GITHUB_RUN_ID": "9",
+        "GITHUB_SERVER_URL": "https://github.example",
+        "GITHUB_STEP_SUMMARY": str(folder / "summary.md"),
+    }
+    return post.main([verb], {**job, **environment})
+
+
+def summary(gh: FakeGh) -> str:
+    """Read the job summary."""
+    return (gh.folder / "summary.md").read_text()
+
+
+def posted(gh: FakeGh, path: str = COMMENTS, method: str = "POST") -> str:
+    """Return the one text that was posted."""
+    (fields,) = gh.sent(method, path)
+    return str(fields["body"])
+
+
+def run_of(event: str = "pull_request", **changes: Any) -> dict[str, Any]:
+    """The run of a `workflow_run` event, here of a fork's pull request."""
+    return {
+        "id": 9,
+        "name": "ci",
+        "event": event,
+        "conclusion": "failure",
+        "head_sha": SHA,
+        "head_branch": "patch&state=closed",
+        "head_repository": {"full_name": "fork/name", "owner": {"login": "fork"}},
+        "repository": {"full_name": REPOSITORY},
+        "html_url": "https://github.example/run",
+        **changes,
+    }
+
+
+def pull(number: int = 7, sha: str = SHA, **changes: Any) -> dict[str, Any]:
+    """A pull request as GitHub lists it."""
+    return {"number": number, "head": {"sha": sha}, "base": {"ref": "main"}, "merged_at": "2026-11-21", **changes}
+
+
+def nightly_artifact(*, green: Any, outcome: str = "PASS") -> bytes:
+    """The artifact of a night."""
+    texts = {f"{BUMP}/summary.md": b"# <b>red</b>\n\n@octocat\n", "bisect/torch-1/state.json": b'{"torch": [1]}'}
+    verdict = {f"{BUMP}/verdict.json": encoded({"schema": 1, "green": green})}
+    return archive({f"{BUMP}/case.json": encoded(result(outcome=outcome)), **texts, **verdict})
+
+
+# A comment on a pull request
+
+
+def test_a_fork_gets_its_comment(gh: FakeGh) -> None:
+    """The pull request is the open one of that branch at that commit; the branch's name is one query value."""
+    gh.set("GET", "pulls", [pull(6, OTHER_SHA), pull(7)])
+
+    assert run_verb("comment", gh, run=run_of()) == 0
+
+    text = posted(gh)
+    assert text.startswith(f"{MARKER}`aaaaaaaaaaaa`: ")
+    assert "ended with **<code>failure</code>**" in text
+    assert "**1 SLOWER**" in text
+    (query,) = [call["query"] for call in gh.calls if call["path"] == "pulls"]
+    assert query == {"state": "open", "head": "fork:patch&state=closed"}
+
+
+def test_a_commit_that_was_replaced_gets_no_comment(gh: FakeGh, capsys: pytest.CaptureFixture[str]) -> None:
+    """Results of a commit that is no longer the head would stand there as those of the head."""
+    gh.set("GET", "pulls", [pull(7, OTHER_SHA)])
+
+    assert run_verb("comment", gh, run=run_of()) == 0
+
+    assert gh.written == []
+    assert "no pull request has" in capsys.readouterr().out
+    assert "**1 SLOWER**" in summary(gh)
+
+
+def test_a_merged_commit_is_commented_where_it_was_reviewed(gh: FakeGh) -> None:
+    """The GPU's verdict on main goes to the pull request that the commit came by, and to no open one that holds it."""
+    gh.set("GET", f"commits/{SHA}/pulls", [pull(5, merged_at=None), pull(6, base={"ref": "old"}), pull(7)])
+
+    assert run_verb("comment", gh, run=run_of("push", head_repository=OWNER)) == 0
+
+    assert gh.written == [("POST", COMMENTS)]
+
+
+@pytest.mark.parametrize(
+    ("event", "changes"),
+    [
+        ("push", {}),
+        ("workflow_dispatch", {}),
+        ("workflow_dispatch", {"head_repository": OWNER}),
+        ("schedule", {"head_repository": OWNER}),
+        ("issue_comment", {"head_repository": OWNER}),
+        ("pull_request", {"head_sha": "main"}),
+        ("pull_request", {"head_repository": None}),
+    ],
+)
+def test_a_run_of_another_kind_is_refused(gh: FakeGh, event: str, changes: dict[str, Any]) -> None:
+    """The event's commit need not be the measured one where a run was started by hand; others are not ours."""
+    gh.set("GET", f"commits/{SHA}/pulls", [pull()])
+
+    assert run_verb("comment", gh, run=run_of(event, **changes)) == 2
+
+    assert gh.written == []
+
+
+def test_our_comment_is_replaced(gh: FakeGh) -> None:
+    """A second result changes the comment of the first instead of adding one."""
+    gh.set("GET", COMMENTS, [{"id": 2, "user": BOT, "body": "else"}, {"id": 3, "user": BOT, "body": f"{MARKER}old"}])
+
+    assert run_verb("comment", gh, run=run_of()) == 0
+
+    assert gh.written == [("PATCH", "issues/comments/3")]
+    assert posted(gh, "issues/comments/3", "PATCH").startswith(f"{MARKER}`aaaaaaaaaaaa`")
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        {"user": STRANGER, "body": f"{MARKER}old"},
+        {"user": None, "body": f"{MARKER}old"},
+        {"user": BOT, "body": f"quoted: {MARKER}"},
+        {"user": BOT, "body": "<!-- speedgate: results main -->"},
+        {"user": BOT, "body": None},
+    ],
+)
+def test_a_marker_that_is_not_ours_counts_for_nothing(gh: FakeGh, item: dict[str, Any]) -> None:
+    """A stranger who writes the marker neither gets their text replaced nor keeps ours from being posted."""
+    gh.set("GET", COMMENTS, [{"id": 3, **item}])
+
+    assert run_verb("comment", gh, run=run_of()) == 0
+
+    assert gh.written == [("POST", COMMENTS)]
+
+
+@pytest.mark.parametrize(("behind", "method"), [(100, "PATCH"), (99, "PATCH"), (None, "POST")])
+def test_a_listing_is_read_to_its_end(gh: FakeGh, behind: int | None, method: str) -> None:
+    """Our comment is found on the second page of a listing, too."""
+    others = [{"id": 2, "user": BOT, "body": "x"}] * (100 if behind is None else behind)
+    ours = [] if behind is None else [{"id": 3, "user": BOT, "body": MARKER}]
+    gh.set("GET", COMMENTS, [*others, *ours])
+
+    assert run_verb("comment", gh, run=run_of()) == 0
+
+    assert [verb for verb, _ in gh.written] == [method]
+    pages = [call["query"]["page"] for call in gh.calls if call["path"] == COMMENTS and call["method"] == "GET"]
+    assert pages == (["1"] if behind == 99 else ["1", "2"])
+
+
+def test_a_listing_without_an_end_is_an_error(gh: FakeGh, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is posted a second time because the first was not looked for far enough."""
+    monkeypatch.setattr(post, "_MAX_PAGES", 1)
+    gh.set("GET", COMMENTS, [{"id": 2, "user": BOT, "body": "x"}] * 100)
+
+    assert run_verb("comment", gh, run=run_of()) == 2
+
+    assert gh.written == []
+
+
+# The artifact
+
+
+@pytest.mark.parametrize(
+    ("artifact", "reason"),
+    [
+        (b"no zip", "not a readable zip file"),
+        (archive({"../x.json": b"{}"}), "leads out of the archive"),
+        (archive({NAME: b"<html>"}), "not JSON"),
+        (archive({NAME: bytes(100 * 2**20)}), "more than 4 MiB"),
+        (bytes(65 * 2**20), "more than 67108864"),
+        (None, "The run left no results."),
+    ],
+)
+def test_a_bad_artifact_is_named_and_not_shown(gh: FakeGh, artifact: bytes | None, reason: str) -> None:
+    """The comment still says how the run ended, and why there are no figures."""
+    gh.artifact(9, artifact)
+
+    assert run_verb("comment", gh, run=run_of()) == 0
+
+    assert "ended with **<code>failure</code>**" in posted(gh)
+    assert reason in posted(gh).replace("&#58;", ":")
+
+
+def test_a_hostile_artifact_reaches_neither_the_comment_nor_the_log(
+    gh: FakeGh, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A case key of HTML, Markdown and workflow commands is text in the comment, and is not printed."""
+    verdict = {"case_key": HOSTILE[:200], "claim": HOSTILE, "outcome": "SLOWER", "sentence": HOSTILE}
+    gh.artifact(9, archive({NAME: encoded(result(run=None, verdicts=[verdict]))}))
+
+    assert run_verb("comment", gh, run=run_of(name=HOSTILE)) == 0
+
+    for bad in ("<img", "::set-output", "##[", "@octocat", "](", "https://evil"):
+        assert bad not in posted(gh)
+    assert "::" not in capfd.readouterr().out
+
+
+def test_the_newest_artifact_of_the_name_is_taken(gh: FakeGh) -> None:
+    """A run that was started again has one for each attempt; others, and expired ones, are not ours."""
+    artifacts = [
+        {"id": 4, "name": "speedgate-2", "expired": False, "size_in_bytes": 3},
+        {"id": 5, "name": "speedgate-1", "expired": False, "size_in_bytes": 3},
+        {"id": 6, "name": "other", "expired": False, "size_in_bytes": 3},
+        {"id": 7, "name": "speedgate-3", "expired": True, "size_in_bytes": 3},
+    ]
+    gh.set("GET", "actions/runs/9/artifacts", {"artifacts": artifacts})
+
+    assert run_verb("show", gh) == 0
+
+    assert summary(gh).startswith("**1 SLOWER** on ")
+
+
+@pytest.mark.parametrize("stated_bytes", [11, 1])
+def test_a_large_artifact_is_not_downloaded(gh: FakeGh, monkeypatch: pytest.MonkeyPatch, stated_bytes: int) -> None:
+    """Neither by the size that GitHub states nor, where that is wrong, by the bytes that come."""
+    monkeypatch.setattr(post.untrusted, "MAX_ARCHIVE_BYTES", 10)
+    artifact = {"id": 5, "name": "speedgate-1", "expired": False, "size_in_bytes": stated_bytes}
+    gh.set("GET", "actions/runs/9/artifacts", {"artifacts": [artifact]})
+
+    assert run_verb("show", gh) == 0
+
+    assert "more than 10" in summary(gh)
+    assert ("actions/artifacts/5/zip" in [call["path"] for call in gh.calls]) == (stated_bytes == 1)
+
+
+def test_the_summary_shows_this_run(gh: FakeGh) -> None:
+    """`show` posts nothing: it writes the results of the run's other job to the job summary."""
+    assert run_verb("show", gh) == 0
+
+    assert summary(gh).startswith("**1 SLOWER** on ")
+    assert gh.written == []
+
+
+# The nightly
+
+
+def test_a_red_night_is_one_issue(gh: FakeGh) -> None:
+    """The issue holds the address of the run, the texts of the bump and the bisection as plain text, and the cases."""
+    gh.artifact(9, nightly_artifact(green=False, outcome="SLOWER"))
+
+    assert run_verb("open-issue", gh) == 0
+
+    text = posted(gh, "issues")
+    assert text.startswith(NIGHTLY_MARKER)
+    assert f"https://github.example/{REPOSITORY}/actions/runs/9" in text
+    assert "<pre>&#35;" in text
+    assert "<pre>&#123;&#34;torch&#34;&#58; &#91;1&#93;&#125;</pre>" in text
+    assert "@octocat" not in text
+    assert "**1 SLOWER**" in text
+
+
+def test_the_next_red_night_changes_the_issue(gh: FakeGh) -> None:
+    """A second red night changes the issue of the first; only open ones of the bot are asked for."""
+    gh.set("GET", "issues", [{"number": 3, "user": BOT, "body": f"{NIGHTLY_MARKER}old"}])
+
+    assert run_verb("open-issue", gh) == 0
+
+    assert gh.written == [("PATCH", "issues/3")]
+    assert "**1 SLOWER**" in posted(gh, "issues/3", "PATCH")
+    (query,) = [call["query"] for call in gh.calls if call["path"] == "issues" and call["method"] == "GET"]
+    assert query == {"per_page": "100", "page": "1", "state": "open", "creator": post.BOT}
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        {"user": STRANGER, "body": NIGHTLY_MARKER},
+        {"user": None, "body": NIGHTLY_MARKER},
+        {"user": BOT, "body": f"quoted: {NIGHTLY_MARKER}"},
+        {"user": BOT, "body": "<!-- speedgate: other -->"},
+        {"user": BOT, "body": None},
+        {"user": BOT, "body": NIGHTLY_MARKER, "pull_request": {}},
+    ],
+)
+def test_an_issue_that_is_not_ours_is_left_alone(gh: FakeGh, item: dict[str, Any]) -> None:
+    """A stranger's issue, and a pull request, which GitHub lists among the issues, are neither changed nor closed."""
+    gh.set("GET", "issues", [{"number": 3, **item}])
+    gh.artifact(9, nightly_artifact(green=True))
+
+    assert run_verb("close-issue", gh) == 0
+    assert gh.written == []
+    assert run_verb("open-issue", gh) == 0
+    assert gh.written == [("POST", "issues")]
+
+
+def test_a_long_night_fits_into_an_issue(gh: FakeGh) -> None:
+    """All files and cases together stay below the size that GitHub takes."""
+    verdicts = [{"case_key": "k", "claim": str(i), "outcome": "SLOWER", "sentence": "\u4e2d" * 600} for i in range(200)]
+    files = {f"nightly/{i}.md": ("\u4e2d" * 20 + "\n").encode() * 20_000 for i in range(6)}
+    gh.artifact(9, archive({NAME: encoded(result(run=None, verdicts=verdicts)), **files}))
+
+    assert run_verb("open-issue", gh) == 0
+
+    assert 40_000 < len(posted(gh, "issues")) < 65_536
+
+
+def test_a_green_night_closes_the_issue(gh: FakeGh) -> None:
+    """The issue of the red night gets a comment with the run's address, and is closed."""
+    gh.set("GET", "issues", [{"number": 3, "user": BOT, "body": f"{NIGHTLY_MARKER}old"}])
+    gh.artifact(9, nightly_artifact(green=True))
+
+    assert run_verb("close-issue", gh) == 0
+
+    assert gh.written == [("POST", "issues/3/comments"), ("PATCH", "issues/3")]
+    assert f"https://github.example/{REPOSITORY}/actions/runs/9" in posted(gh, "issues/3/comments")
+    assert gh.sent("PATCH", "issues/3") == [{"state": "closed"}]
+
+
+def pull_answers(
+    gh: FakeGh, *, tree: str = "new-tree", refs: tuple[str, ...] = (), pulls: tuple[int, ...] = ()
+) -> None:
+    """Set the answers of a repository whose main is at `base`, and of a green night."""
+    gh.artifact(9, nightly_artifact(green=True))
+    gh.set("GET", "git/ref/heads/main", {"object": {"sha": "base"}})
+    gh.set("GET", "git/commits/base", {"tree": {"sha": "old-tree"}})
+    gh.set("POST", "git/trees", {"sha": tree})
+    gh.set("POST", "git/commits", {"sha": "commit"})
+    gh.set("GET", f"git/matching-refs/heads/{post.BRANCH}", [{"ref": f"refs/heads/{ref}"} for ref in refs])
+    gh.set("POST", "git/refs", {})
+    gh.set("PATCH", f"git/refs/heads/{post.BRANCH}", {})
+    gh.set("GET", "pulls", [{"number": number} for number in pulls])
+    gh.set("POST", "pulls", POSTED)
+    gh.set("PATCH", "pulls/4", POSTED)
+
+
+def test_a_green_night_moves_the_pin_that_a_hosted_job_gave(gh: FakeGh) -> None:
+    """The pull request is one commit on main, of the hosted job's pin: the GPU machine's artifact cannot change it."""
+    pull_answers(gh, refs=(f"{post.BRANCH}-2",))
+
+    assert run_verb("open-pull", gh, PIN=PIN_OUTPUT) == 0
+
+    entry = {"path": ".github/pins/nightly.txt", "mode": "100644", "type": "blob", "content": PIN}
+    title = "Move the pin of the PyTorch nightly"
+    assert gh.sent("POST", "git/trees") == [{"base_tree": "old-tree", "tree": [entry]}]
+    assert gh.sent("POST", "git/commits") == [{"message": title, "tree": "new-tree", "parents": ["base"]}]
+    assert gh.sent("POST", "git/refs") == [{"ref": f"refs/heads/{post.BRANCH}", "sha": "commit"}]
+    (fields,) = gh.sent("POST", "pulls")
+    assert "**1 PASS**" in fields.pop("body")
+    assert fields == {"title": title, "head": post.BRANCH, "base": "main"}
+
+
+def test_the_next_bump_takes_the_same_pull_request(gh: FakeGh) -> None:
+    """One pull request at a time: its branch and text are brought up to date."""
+    pull_answers(gh, refs=(post.BRANCH,), pulls=(4,))
+
+    assert run_verb("open-pull", gh, PIN=PIN_OUTPUT) == 0
+
+    assert gh.sent("PATCH", f"git/refs/heads/{post.BRANCH}") == [{"sha": "commit", "force": True}]
+    assert ("POST", "pulls") not in gh.written
+    assert gh.calls[-2]["query"] == {"state": "open", "head": f"owner:{post.BRANCH}", "base": "main"}
+
+
+def test_no_change_is_no_pull_request(gh: FakeGh) -> None:
+    """Where main holds the pin already, no branch is touched."""
+    pull_answers(gh, tree="old-tree")
+
+    assert run_verb("open-pull", gh, PIN=PIN_OUTPUT) == 0
+
+    assert gh.written == [("POST", "git/trees")]
+
+
+@pytest.mark.parametrize("verb", ["open-pull", "close-issue"])
+@pytest.mark.parametrize(
+    "artifact",
+    [
+        None,
+        b"no zip",
+        nightly_artifact(green=False),
+        nightly_artifact(green="true"),
+        archive({NAME: encoded(result())}),
+        archive({f"{BUMP}/verdict.json": b'{"green": true}'}),
+        archive({NAME: encoded(result()), f"{BUMP}/verdict.json": b"[]"}),
+        archive({f"{BUMP}/case.json": encoded(DESCRIBED), f"{BUMP}/verdict.json": b'{"green": true}'}),
+    ],
+)
+def test_without_a_green_verdict_nothing_changes(gh: FakeGh, verb: str, artifact: bytes | None) -> None:
+    """A job that ended well and left no green verdict of a measured case neither moves the pin nor closes the issue."""
+    pull_answers(gh)
+    gh.set("GET", "issues", [{"number": 3, "user": BOT, "body": NIGHTLY_MARKER}])
+    gh.artifact(9, artifact)
+
+    assert run_verb(verb, gh, PIN=PIN_OUTPUT) == 2
+
+    assert gh.written == []
+
+
+@pytest.mark.parametrize("pin", ["", "*", "YQ", "/w=="])
+def test_a_pin_that_was_not_given_is_an_error(gh: FakeGh, pin: str) -> None:
+    """An empty job output, or one that is no base64 of a text, is no empty pin."""
+    pull_answers(gh)
+
+    assert run_verb("open-pull", gh, PIN=pin) == 2
+
+    assert gh.written == []
+
+
+def test_the_pin_that_is_moved_is_the_one_that_is_read() -> None:
+    """The path of the pull request is the file that `tox -e nightly` judges."""
+    assert Path(post.PIN_PATH) == pins.FOLDER / pins.NIGHTLY
+
+
+# gh
+
+
+def test_the_token_is_in_the_environment_alone(gh: FakeGh) -> None:
+    """No argument of gh and no representation of the job holds the token, and a body goes through stdin."""
+    assert run_verb("comment", gh, run=run_of()) == 0
+
+    assert {call["token"] for call in gh.calls} == {TOKEN}
+    assert TOKEN not in json.dumps([call["arguments"] for call in gh.calls])
+    assert gh.calls[-1]["arguments"] == ["api", "--method", "POST", f"repos/{REPOSITORY}/{COMMENTS}", "--input", "-"]
+
+
+def test_a_refusal_is_one_clear_error(gh: FakeGh, capsys: pytest.CaptureFixture[str]) -> None:
+    """gh's status and message reach whoever reads the log, on one line that is no workflow command."""
+    gh.fail("POST", COMMENTS, status=4, message="gh: Resource not accessible by integration (HTTP 403)\n::error::x")
+
+    assert run_verb("comment", gh, run=run_of()) == 2
+
+    message = capsys.readouterr().err
+    assert message.startswith(f"speedgate: POST {COMMENTS}: gh ended with exit status 4: gh: Resource not accessible")
+    assert message.count("\n") == 1
+    assert "::" not in message
+
+
+def test_a_machine_without_gh_says_so(gh: FakeGh, capsys: pytest.CaptureFixture[str]) -> None:
+    """A missing gh is one line and not a traceback."""
+    (gh.bin / "gh").unlink()
+
+    assert run_verb("comment", gh, run=run_of()) == 2
+
+    assert capsys.readouterr().err == "speedgate: gh is not on the PATH; GitHub's hosted runners have it\n"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "answer", "message"),
+    [
+        ("GET", "pulls", b"<html>", "GET pulls: the answer is not JSON"),
+        ("GET", "pulls", b"\xff", "GET pulls: the answer is not JSON"),
+        ("GET", "pulls", b'{"message": "x"}', "expected a list of objects"),
+        ("GET", "pulls", b"[1]", "expected a list of objects"),
+        ("GET", "pulls", b'[{"number": 7}]', "expected a field head.sha"),
+        ("POST", COMMENTS, b"", f"POST {COMMENTS}: the answer is not JSON"),
+        ("POST", COMMENTS, b"[]", "expected a field html_url"),
+    ],
+)
+def test_an_answer_of_another_form_is_an_error(
+    gh: FakeGh, capsys: pytest.CaptureFixture[str], method: str, path: str, answer: bytes, message: str
+) -> None:
+    """An answer that is no JSON, or lacks a field that we need, is named and not guessed."""
+    gh.set_bytes(method, path, answer)
+
+    assert run_verb("comment", gh, run=run_of()) == 2
+
+    assert message in capsys.readouterr().err
+
+
+def test_an_answer_that_is_too_long_is_an_error(gh: FakeGh, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer is read up to a limit, and gh is stopped then."""
+    monkeypatch.setattr(post._call, "__kwdefaults__", {**post._call.__kwdefaults__, "limit_bytes": 100})
+    gh.set("GET", "pulls", [pull()] * 20)
+
+    assert run_verb("comment", gh, run=run_of()) == 2
+
+    assert gh.written == []
+
+
+@pytest.mark.parametrize("name", ["GH_TOKEN", "GITHUB_EVENT_PATH", "GITHUB_STEP_SUMMARY"])
+def test_outside_a_job_it_says_so(gh: FakeGh, capsys: pytest.CaptureFixture[str], name: str) -> None:
+    """A variable that is missing is named."""
+    assert run_verb("show", gh, **{name: ""}) == 2
+
+    assert f"{name} is not set" in capsys.readouterr().err
+
+
+def test_posting_needs_only_what_its_jobs_install() -> None:
+    """The jobs with a token install one pinned package; `speedgate.post` imports nothing else from outside."""
+    installed = INSTALL_POST.split()[-1]
+    script = "import sys; before = set(sys.modules); import speedgate.post; print(*set(sys.modules) - before)"
+    completed = subprocess.run(
+        [sys.executable, "-c", script], env={"PYTHONPATH": str(ROOT / "src")}, capture_output=True, text=True
+    )
+    loaded = {name.partition(".")[0] for name in completed.stdout.split()} - sys.stdlib_module_names
+
+    assert "speedgate" in loaded
+    assert {name.lstrip("_") for name in loaded} <= {"speedgate", installed}
+    assert f"\n{installed}==" in (ROOT / ".github/pins/stable.txt").read_text()
