@@ -513,7 +513,7 @@ def test_an_answer_of_another_form_is_an_error(
 
 def test_an_answer_that_is_too_long_is_an_error(gh: FakeGh, monkeypatch: pytest.MonkeyPatch) -> None:
     """An answer is read up to a limit, and gh is stopped then."""
-    monkeypatch.setattr(post._call, "__kwdefaults__", {**post._call.__kwdefaults__, "limit_bytes": 100})
+    monkeypatch.setattr(post, "_MAX_ANSWER_BYTES", 1000)
     gh.set("GET", "pulls", [pull()] * 20)
 
     assert run_verb("comment", gh, run=run_of()) == 2

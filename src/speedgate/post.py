@@ -181,13 +181,13 @@ def pulls_merged_to_main(pulls: Iterable[Mapping[str, Any]]) -> list[int]:
 
 def mark(body: str, marker: str) -> str:
     """Put a hidden marker before the body, by which a later run finds it."""
-    return f"{_hidden(marker)}\n{body}"
+    return f"{_marker_comment(marker)}\n{body}"
 
 
 def is_ours(item: Mapping[str, Any], marker: str) -> bool:
     """Tell our comment or issue by author and marker, because a stranger can write the marker, too."""
     author = item.get("user") or {}
-    return author.get("login") == BOT and str(item.get("body") or "").startswith(_hidden(marker))
+    return author.get("login") == BOT and str(item.get("body") or "").startswith(_marker_comment(marker))
 
 
 def render_comment(run: Mapping[str, Any], files: Files) -> str:
@@ -222,7 +222,7 @@ def render_nightly(files: Files) -> str:
     return "".join(texts) + render_results(files)
 
 
-def _hidden(marker: str) -> str:
+def _marker_comment(marker: str) -> str:
     return f"<!-- speedgate: {marker} -->"
 
 
@@ -342,7 +342,7 @@ def _call(
     *,
     query: Mapping[str, str] | None = None,
     fields: Mapping[str, Any] | None = None,
-    limit_bytes: int = _MAX_ANSWER_BYTES,
+    limit_bytes: int | None = None,
 ) -> bytes:
     """Call `gh api` and return the answer; a `ValueError` holds the request and gh's own message.
 
@@ -353,6 +353,7 @@ def _call(
         command += ["--raw-field", f"{name}={value}"]
     if fields is not None:
         command += ["--input", "-"]
+    limit = _MAX_ANSWER_BYTES if limit_bytes is None else limit_bytes
     environment = {**job.environment, "GH_PROMPT_DISABLED": "1", "NO_COLOR": "1"}
     with tempfile.TemporaryFile() as stdin, tempfile.TemporaryFile() as stderr:
         stdin.write(b"" if fields is None else json.dumps(fields).encode())
@@ -365,13 +366,13 @@ def _call(
             raise ValueError("gh is not on the PATH; GitHub's hosted runners have it") from error
         with process:
             assert process.stdout is not None, "it is a pipe"
-            data = process.stdout.read(limit_bytes + 1)
-            if len(data) > limit_bytes:
+            data = process.stdout.read(limit + 1)
+            if len(data) > limit:
                 process.kill()
         stderr.seek(0)
         message = stderr.read(_MAX_MESSAGE_BYTES).decode("utf-8", "replace").strip()
-    if len(data) > limit_bytes:
-        raise ValueError(f"{path}: more than {limit_bytes} bytes")
+    if len(data) > limit:
+        raise ValueError(f"{path}: more than {limit} bytes")
     if process.returncode:
         raise ValueError(f"{method} {path}: gh ended with exit status {process.returncode}: {message}")
     return data
