@@ -440,7 +440,7 @@ def test_without_a_green_verdict_nothing_changes(gh: FakeGh, verb: str, artifact
     assert gh.written == []
 
 
-@pytest.mark.parametrize("pin", ["", "*", "YQ", "/w=="])
+@pytest.mark.parametrize("pin", ["", "*", "YQ", "/w==", f"{PIN_OUTPUT}!"])
 def test_a_pin_that_was_not_given_is_an_error(gh: FakeGh, pin: str) -> None:
     """An empty job output, or one that is no base64 of a text, is no empty pin."""
     pull_answers(gh)
