@@ -1,3 +1,3 @@
 """Table of contents: the plugins that the suite is made of."""
 
-pytest_plugins = ["speedgate.plugin", "fixtures.case", "pytester"]
+pytest_plugins = ["speedgate.plugin.hooks", "fixtures.plugin", "pytester"]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from speedgate.clock import worker_clock
+from speedgate.measure.rounds import worker_clock
 
 
 @pytest.mark.benchmark(timer=worker_clock)

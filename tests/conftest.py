@@ -10,10 +10,10 @@ import pytest
 
 from fixtures import parity
 from fixtures.lab import output_of
-from fixtures.pipelines import pipelines
-from fixtures.stages import STAGES, Phase
-from tests.postgres import running
-from tests.suite import Suite
+from fixtures.pipelines.registry import pipelines
+from fixtures.stages.ladder import STAGES, Phase
+from tests.support.postgres import running
+from tests.support.suite import Suite
 
 
 def pytest_addoption(parser):
@@ -45,7 +45,7 @@ def pytest_collection_modifyitems(config, items):
 @pytest.fixture(scope="session")
 def build():
     """Build a tiny stage in this process, without compiling: `build("int8")` is SDXL's eager int8 stage."""
-    from fixtures.built import BuiltCase
+    from fixtures.worker.built_case import BuiltCase
 
     eager = {
         name: dataclasses.replace(stage, steps=tuple(step for step in stage.steps if step[0] is not Phase.COMPILE))

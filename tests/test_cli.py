@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 import speedgate
-from speedgate import published
+from speedgate.baselines import published
 from speedgate.cli import main, printable
-from speedgate.records import write_json
-from tests.artifacts import SESSION, encoded, result
-from tests.baseline_samples import BF16, INT8, KEY, make_document, make_run, obtain, store
+from speedgate.results.run import write_json
+from tests.support.artifacts import SESSION, encoded, result
+from tests.support.baseline_samples import BF16, INT8, KEY, make_document, make_run, obtain, store
 
 CSV = Path(__file__).parent.parent / "baselines" / "published" / "ladder_a100.csv"
 

@@ -13,24 +13,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from speedgate import (
-    baselines,
-    benchmark_json,
-    cache_verbs,
-    cli_bumps,
-    cli_history,
-    cli_merge,
-    cli_trend,
-    commandline,
-    describe,
-    promotion,
-    published,
-    rendering,
-    strict_json,
-)
-from speedgate.records import write_json
-from speedgate.site import verbs as site_verbs
-from speedgate.web import command as report_command
+from speedgate.baselines import benchmark_json, describe, published, store
+from speedgate.baselines import promote as promotion
+from speedgate.fleet import cli_merge
+from speedgate.fleet import commands as cache_verbs
+from speedgate.history import cli_trend
+from speedgate.history import commands as cli_history
+from speedgate.history import site_commands as site_verbs
+from speedgate.report import commands as report_command
+from speedgate.report import markdown
+from speedgate.results import commandline, json_io
+from speedgate.results.run import write_json
+from speedgate.versions import commands as cli_bumps
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -130,7 +124,7 @@ def _parser() -> argparse.ArgumentParser:
 
     cache_verbs.add(commands, command=_say)
     describe.add_command(commands)
-    rendering.add_command(commands)
+    markdown.add_command(commands)
     cli_merge.add_command(commands)
     report_command.add_command(commands)
     cli_bumps.add_commands(commands)
@@ -143,9 +137,9 @@ def _parser() -> argparse.ArgumentParser:
 def _list(options: argparse.Namespace) -> list[str]:
     """Print one line per case and file, because the earlier figures are kept; the last one is the comparison."""
     rows = [("GPU KEY", "FILE", "CASE", "SOURCE", "MEDIAN", "PROCESSES")]
-    for gpu_key in baselines.existing_keys(options.root):
-        for path in baselines.files(options.root, gpu_key):
-            found = baselines.load_file(path, gpu_key=gpu_key)
+    for gpu_key in store.existing_keys(options.root):
+        for path in store.files(options.root, gpu_key):
+            found = store.load_file(path, gpu_key=gpu_key)
             for one in found.figures.values():
                 count = str(len(one.process_medians_s))
                 rows.append((gpu_key, path.name, one.case_key, one.source, f"{one.latency_s:.4g} s", count))
@@ -169,17 +163,15 @@ def _check(options: argparse.Namespace) -> list[str]:
     """Check every file even where one is broken, so that one call shows all that is wrong."""
     errors, paths = [], list(options.files)
     if not paths:
-        for gpu_key in baselines.existing_keys(options.root):
+        for gpu_key in store.existing_keys(options.root):
             try:
-                paths += baselines.files(options.root, gpu_key)
+                paths += store.files(options.root, gpu_key)
             except ValueError as error:
                 errors.append(str(error))
         paths += published.source_files(options.root)
     for path in paths:
         try:
-            contents = (
-                published.summary(path) if path.suffix == ".csv" else _contents(strict_json.read(path), path=path)
-            )
+            contents = published.summary(path) if path.suffix == ".csv" else _contents(json_io.read(path), path=path)
         except ValueError as error:
             errors.append(str(error))
         else:
@@ -189,7 +181,7 @@ def _check(options: argparse.Namespace) -> list[str]:
 
 def _contents(document: Any, *, path: Path) -> str:
     """Check a document that is, or is to become, the baseline file `path`, and say how many cases it holds."""
-    stored = baselines.contents(document, path=path, gpu_key=path.resolve().parent.name)
+    stored = store.contents(document, path=path, gpu_key=path.resolve().parent.name)
     count = len(stored.out_of_memory)
     return _count(len(stored.figures), "case") + (f", {count} more out of memory" if count else "")
 
@@ -197,7 +189,7 @@ def _contents(document: Any, *, path: Path) -> str:
 def _import(options: argparse.Namespace) -> list[str]:
     document = published.published_document(options.csv, gpu_key=options.gpu_key, pipelines=options.pipelines)
     gpu_key = document["machine_info"][benchmark_json.BLOCK]["gpu_key"]
-    target = baselines.key_folder(options.root, gpu_key) / published.NAME
+    target = store.key_folder(options.root, gpu_key) / published.NAME
     contents = _contents(document, path=target)
     for path in sorted(target.parent.glob(f"{target.name[:4]}_*.json")):
         if path.name != target.name:

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from speedgate import baselines, recordings
-from speedgate.recordings import Conditions, discard, keep, kept
-from speedgate.records import Process, Run
-from tests.baseline_samples import BF16, COLD, INT8, KEY, make_run, obtain
+from speedgate.baselines import checkpoint, store
+from speedgate.baselines.checkpoint import Conditions, discard, keep, kept
+from speedgate.results.run import Process, Run
+from tests.support.baseline_samples import BF16, COLD, INT8, KEY, make_run, obtain
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 CONDITIONS = Conditions(
     case_key=INT8,
     rounds=2,
@@ -216,7 +216,7 @@ def test_a_finished_recording_leaves_nothing(tmp_path: Path) -> None:
     obtained = obtain(tmp_path)
     keep(tmp_path, KEY, conditions=CONDITIONS, run=RUN)
     for suffix in (".safetensors", ".precise.safetensors"):
-        recordings.path_of(tmp_path, KEY, INT8, suffix=suffix).touch()
+        checkpoint.path_of(tmp_path, KEY, INT8, suffix=suffix).touch()
 
     discard(tmp_path, KEY, case_keys=[INT8])
     discard(tmp_path, KEY, case_keys=[INT8])
@@ -243,14 +243,14 @@ def test_what_is_kept_is_no_baseline(tmp_path: Path) -> None:
     """Half a recording is compared with nothing and cannot be promoted."""
     keep(tmp_path, KEY, conditions=CONDITIONS, run=RUN)
 
-    assert (baselines.known_keys(tmp_path), baselines.load(tmp_path, KEY)) == ([], {})
+    assert (store.known_keys(tmp_path), store.load(tmp_path, KEY)) == ([], {})
 
 
 def test_git_does_not_see_what_is_kept() -> None:
     """An interrupted recording is nobody's commit."""
     ignored = (ROOT / "baselines" / ".gitignore").read_text().splitlines()
 
-    assert f"{recordings.FOLDER}/" in ignored
+    assert f"{checkpoint.FOLDER}/" in ignored
 
 
 def test_a_key_cannot_lead_elsewhere(tmp_path: Path) -> None:

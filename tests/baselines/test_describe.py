@@ -11,14 +11,15 @@ from typing import Any
 
 import pytest
 
-from speedgate import baselines, describe, promotion
-from speedgate.attribution import Attribution, Kernel
+from speedgate.baselines import describe, promote
+from speedgate.baselines import store as baselines
 from speedgate.cli import main
-from speedgate.records import Run
-from tests.baseline_samples import BF16, COLD, KEY, make_run, obtain, store
+from speedgate.results.profile import Attribution, Kernel
+from speedgate.results.run import Run
+from tests.support.baseline_samples import BF16, COLD, KEY, make_run, obtain, store
 
 FP32 = "sdxl/fp32/1024px-30steps-b1"
-PUBLISHED = Path(__file__).parents[1] / "baselines" / KEY / "0001_published.json"
+PUBLISHED = Path(__file__).parents[2] / "baselines" / KEY / "0001_published.json"
 WARM = dataclasses.replace(COLD, first_image_s=0.5, cache_hits=5, cache_misses=0)
 
 
@@ -102,7 +103,7 @@ def test_what_was_learned_of_a_run_is_shown(tmp_path: Path) -> None:
         attribution=Attribution(kernels=kernels, attention_kernels={"flash": 70}),
     )
     obtain(tmp_path, found, rooflines={BF16: {"share": 0.421}})
-    promotion.promote(tmp_path, KEY)
+    promote.promote(tmp_path, KEY)
 
     row = {name: cell for header, cells in described(tmp_path) for name, cell in zip(header, cells, strict=True)}
 
@@ -140,7 +141,7 @@ def test_the_head_says_when_and_with_what(root: Path) -> None:
 def test_what_is_out_of_memory_and_what_was_accepted_stands_above(root: Path) -> None:
     """A reviewer is not shown the rest alone."""
     obtain(root, run(FP32, 9.0, "fp32"), out_of_memory={BF16: "full"})
-    promotion.promote(root, KEY, accept_slower="a bigger picture")
+    promote.promote(root, KEY, accept_slower="a bigger picture")
 
     _, full, *accepted = describe.page(root, KEY).split("\n\n")[0].splitlines()
 

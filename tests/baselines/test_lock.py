@@ -14,13 +14,13 @@ from pathlib import Path
 import pytest
 
 import speedgate
-from speedgate.lock import recording_lock
-from tests.baseline_samples import KEY
+from speedgate.baselines.lock import recording_lock
+from tests.support.baseline_samples import KEY
 
 HOLDER = """
 import sys
 from pathlib import Path
-from speedgate.lock import recording_lock
+from speedgate.baselines.lock import recording_lock
 
 with recording_lock(sys.argv[1], folder=Path(sys.argv[2])):
     print("held", flush=True)

@@ -14,16 +14,17 @@ from typing import Any
 
 import pytest
 
-from speedgate import baselines, benchmark_json, promotion
-from tests.baseline_samples import BF16, INT8, KEY, make_meta, make_run, obtain, store
+from speedgate.baselines import benchmark_json, promote
+from speedgate.baselines import store as baselines
+from tests.support.baseline_samples import BF16, INT8, KEY, make_meta, make_run, obtain, store
 
-PUBLISHED = Path(__file__).parents[1] / "baselines" / KEY / "0001_published.json"
+PUBLISHED = Path(__file__).parents[2] / "baselines" / KEY / "0001_published.json"
 
 
 def refusal(root: Path) -> str:
     """The message with which a promotion is refused; it is one line."""
     with pytest.raises(ValueError) as caught:
-        promotion.promote(root, KEY)
+        promote.promote(root, KEY)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -33,7 +34,7 @@ def test_recording_writes_what_promotion_accepts(tmp_path: Path) -> None:
     obtained = obtain(tmp_path, make_run(INT8), make_run(BF16))
     recorded = obtained.read_bytes()
 
-    promoted = promotion.promote(tmp_path, KEY)
+    promoted = promote.promote(tmp_path, KEY)
 
     assert promoted == tmp_path / KEY / "0001_recorded.json"
     assert promoted.read_bytes() == recorded
@@ -67,7 +68,7 @@ def test_promotion_takes_the_number_after_the_highest(tmp_path: Path) -> None:
     before = old.read_bytes()
     obtain(tmp_path, make_run())
 
-    assert promotion.promote(tmp_path, KEY, name="torch-2_14").name == "0008_torch-2_14.json"
+    assert promote.promote(tmp_path, KEY, name="torch-2_14").name == "0008_torch-2_14.json"
     assert old.read_bytes() == before
 
 
@@ -79,7 +80,7 @@ def test_promotion_never_overwrites(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(Path, "iterdir", lambda _: iter(()))
 
     with pytest.raises(FileExistsError):
-        promotion.promote(tmp_path, KEY)
+        promote.promote(tmp_path, KEY)
 
     monkeypatch.undo()
     assert taken.read_bytes() == before
@@ -92,7 +93,7 @@ def test_the_last_number_is_the_last(tmp_path: Path) -> None:
     obtained = obtain(tmp_path, make_run())
 
     with pytest.raises(ValueError, match="number 9999 is taken"):
-        promotion.promote(tmp_path, KEY)
+        promote.promote(tmp_path, KEY)
 
     assert obtained.exists()
 
@@ -104,7 +105,7 @@ def test_every_failing_case_is_listed_and_nothing_is_promoted(tmp_path: Path) ->
     obtained = obtain(tmp_path, make_run(fp32), make_run(INT8), failed=failed)
 
     with pytest.raises(ValueError) as caught:
-        promotion.promote(tmp_path, KEY)
+        promote.promote(tmp_path, KEY)
 
     assert f"{INT8} (SLOWER by 9 %)" in str(caught.value)
     assert f"{BF16} (the worker died)" in str(caught.value)
@@ -117,7 +118,7 @@ def test_a_session_in_which_everything_crashed_cannot_be_promoted(tmp_path: Path
     obtain(tmp_path, failed={BF16: "the worker died"})
 
     with pytest.raises(ValueError, match="the worker died"):
-        promotion.promote(tmp_path, KEY)
+        promote.promote(tmp_path, KEY)
 
 
 @pytest.mark.parametrize(
@@ -136,7 +137,7 @@ def test_one_unusable_run_does_not_lose_the_others(tmp_path: Path, bad: Any, sai
     entries = json.loads(path.read_text())["benchmarks"]
     assert [entry["extra_info"]["speedgate"]["case_key"] for entry in entries] == [INT8]
     with pytest.raises(ValueError, match=said):
-        promotion.promote(tmp_path, KEY)
+        promote.promote(tmp_path, KEY)
 
 
 def test_a_run_that_no_benchmark_owns_does_not_lose_the_others(tmp_path: Path) -> None:
@@ -207,7 +208,7 @@ def test_promoting_an_unknown_key_names_those_that_can_be(tmp_path: Path) -> Non
     store(tmp_path, "0001_a.json", gpu_key="nvidia-h100")
 
     with pytest.raises(ValueError, match=f"keys that hold one: {KEY}; record it with --gate record"):
-        promotion.promote(tmp_path, "nvidia-h100")
+        promote.promote(tmp_path, "nvidia-h100")
 
 
 @pytest.mark.parametrize("name", ["", "Recorded", "a b", "../up", "-x", "_x", "a.b", "a\n", "é"])
@@ -216,7 +217,7 @@ def test_a_baseline_name_is_checked(tmp_path: Path, name: str) -> None:
     obtained = obtain(tmp_path, make_run())
 
     with pytest.raises(ValueError, match="name"):
-        promotion.promote(tmp_path, KEY, name=name)
+        promote.promote(tmp_path, KEY, name=name)
 
     assert obtained.exists()
 
@@ -242,7 +243,7 @@ def accepted(root: Path) -> Path:
     """A promoted file that says why it is slower."""
     store(root, "0001_recorded.json", make_run(medians_s=(2.0, 2.0, 2.0)))
     obtain(root, make_run())
-    return promotion.promote(root, KEY, accept_slower="deterministic kernels")
+    return promote.promote(root, KEY, accept_slower="deterministic kernels")
 
 
 @pytest.mark.parametrize(

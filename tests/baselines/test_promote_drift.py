@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from speedgate import baselines, promotion
-from tests.baseline_samples import BF16, INT8, KEY, make_run, obtain, store
+from speedgate.baselines import promote
+from speedgate.baselines import store as baselines
+from tests.support.baseline_samples import BF16, INT8, KEY, make_run, obtain, store
 
-PUBLISHED = Path(__file__).parents[1] / "baselines" / KEY / "0001_published.json"
+PUBLISHED = Path(__file__).parents[2] / "baselines" / KEY / "0001_published.json"
 PUBLISHED_INT8_S = 2.429
 
 
@@ -24,7 +25,7 @@ def refusal(root: Path, **arguments: str) -> str:
     """The message with which a promotion is refused; nothing was promoted."""
     before = sorted(path.name for path in (root / KEY).iterdir())
     with pytest.raises(ValueError) as caught:
-        promotion.promote(root, KEY, **arguments)
+        promote.promote(root, KEY, **arguments)
     assert sorted(path.name for path in (root / KEY).iterdir()) == before
     return str(caught.value)
 
@@ -33,7 +34,7 @@ def test_small_steps_are_refused_once_they_add_up(tmp_path: Path) -> None:
     """Two steps of 2 % are each within a tolerance of 3 %, and together they are not."""
     for seconds in (1.0, 1.02):
         obtain(tmp_path, take(seconds))
-        promotion.promote(tmp_path, KEY)
+        promote.promote(tmp_path, KEY)
     obtained = obtain(tmp_path, take(1.04))
 
     said = refusal(tmp_path)
@@ -63,7 +64,7 @@ def test_the_floor_of_a_recorded_figure(tmp_path: Path, seconds: float, is_promo
     obtain(tmp_path, take(seconds))
 
     if is_promoted:
-        assert promotion.promote(tmp_path, KEY).exists()
+        assert promote.promote(tmp_path, KEY).exists()
     else:
         assert "floor 3%" in refusal(tmp_path)
 
@@ -76,7 +77,7 @@ def test_the_floor_of_a_published_figure(tmp_path: Path, factor: float, is_promo
     obtain(tmp_path, take(PUBLISHED_INT8_S * factor))
 
     if is_promoted:
-        assert promotion.promote(tmp_path, KEY).exists()
+        assert promote.promote(tmp_path, KEY).exists()
     else:
         assert "2.429 s in 0001_published.json (+10.1%, floor 10%)" in refusal(tmp_path)
 
@@ -118,7 +119,7 @@ def test_a_case_is_held_to_the_oldest_file_that_holds_it(tmp_path: Path) -> None
     store(tmp_path, "0002_b.json", take(2.0))
     obtain(tmp_path, take(2.0), take(1.0, BF16), take(9.0, "sdxl/fp32/1024px-30steps-b1"))
 
-    assert promotion.promote(tmp_path, KEY).name == "0003_recorded.json"
+    assert promote.promote(tmp_path, KEY).name == "0003_recorded.json"
 
 
 def test_the_promoted_file_says_why_it_is_slower(tmp_path: Path) -> None:
@@ -126,7 +127,7 @@ def test_the_promoted_file_says_why_it_is_slower(tmp_path: Path) -> None:
     store(tmp_path, "0001_a.json", take(1.0), take(2.0, BF16))
     recorded = json.loads(obtain(tmp_path, take(1.25), take(2.0, BF16)).read_text())
 
-    promoted = json.loads(promotion.promote(tmp_path, KEY, accept_slower="deterministic kernels").read_text())
+    promoted = json.loads(promote.promote(tmp_path, KEY, accept_slower="deterministic kernels").read_text())
 
     cases = {INT8: {"oldest": "0001_a.json", "ratio": pytest.approx(1.25)}}
     assert promoted.pop("speedgate") == {"accepted_slower": {"reason": "deterministic kernels", "cases": cases}}
@@ -159,7 +160,7 @@ def test_the_longest_reason_is_taken(tmp_path: Path) -> None:
     store(tmp_path, "0001_a.json", take(1.0))
     obtain(tmp_path, take(1.25))
 
-    assert promotion.promote(tmp_path, KEY, accept_slower="\u00e9" * 500).exists()
+    assert promote.promote(tmp_path, KEY, accept_slower="\u00e9" * 500).exists()
 
 
 FULL = {BF16: "out of memory on 80.0 GiB, fitted in 0001_a"}
@@ -171,7 +172,7 @@ def test_a_case_that_no_longer_fits_is_not_promoted_without_a_word(tmp_path: Pat
     recorded = json.loads(obtain(tmp_path, take(1.0), out_of_memory=FULL).read_text())
 
     assert f"{BF16} is out of memory and took 2 s in 0001_a.json; find the cause" in refusal(tmp_path)
-    promoted = json.loads(promotion.promote(tmp_path, KEY, accept_slower="a bigger picture").read_text())
+    promoted = json.loads(promote.promote(tmp_path, KEY, accept_slower="a bigger picture").read_text())
 
     cases = {BF16: {"oldest": "0001_a.json", "outcome": "oom"}}
     assert promoted["speedgate"].pop("accepted_slower") == {"reason": "a bigger picture", "cases": cases}
@@ -184,10 +185,10 @@ def test_what_was_promoted_is_told(tmp_path: Path) -> None:
     store(tmp_path, "0001_a.json", take(1.0), take(2.0, BF16))
     obtain(tmp_path, take(1.25), out_of_memory=FULL)
 
-    promoted = promotion.promote(tmp_path, KEY, accept_slower="a bigger picture")
+    promoted = promote.promote(tmp_path, KEY, accept_slower="a bigger picture")
 
     why = "accepted in 0002_recorded.json (a bigger picture)"
-    assert promotion.told(promoted) == [
+    assert promote.told(promoted) == [
         f"{BF16}: out of memory, which it was not in 0001_a.json, {why}",
         f"{INT8}: +25.0% to 0001_a.json, {why}",
         f"{BF16}: out of memory from now on",
@@ -205,7 +206,7 @@ def test_a_case_that_never_fitted_is_promoted_as_it_is(tmp_path: Path) -> None:
     """There is no figure that it could be worse than, then or in the next recording."""
     for name in ("0001_recorded.json", "0002_recorded.json"):
         obtain(tmp_path, take(1.0), out_of_memory=FULL)
-        assert promotion.promote(tmp_path, KEY).name == name
+        assert promote.promote(tmp_path, KEY).name == name
 
 
 def test_a_recording_cannot_bring_its_own_acceptance(tmp_path: Path) -> None:

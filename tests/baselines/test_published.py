@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from speedgate import baselines, promotion, published
+from speedgate.baselines import promote, published
+from speedgate.baselines import store as baselines
+from speedgate.baselines.published import FamilyFigure
 from speedgate.cli import main
-from speedgate.published import FamilyFigure
-from tests.baseline_samples import BF16, INT8, KEY, copy_source, make_run, obtain, publish_throughput, store
-from tests.suite import Suite, red
+from tests.support.baseline_samples import BF16, INT8, KEY, copy_source, make_run, obtain, publish_throughput, store
+from tests.support.suite import Suite, red
 
-ROOT = Path(__file__).parent.parent / "baselines"
+ROOT = Path(__file__).parents[2] / "baselines"
 LADDER = ROOT / "published" / "ladder_a100.csv"
 THROUGHPUT = ROOT / "published" / "torch2_throughput.csv"
 COMMITTED = ROOT / KEY / published.NAME
@@ -98,7 +99,7 @@ def test_a_recorded_file_replaces_the_published_one(tmp_path: Path) -> None:
     (tmp_path / KEY).mkdir()
     shutil.copy(COMMITTED, tmp_path / KEY)
     obtain(tmp_path, make_run(INT8))
-    promotion.promote(tmp_path, KEY)
+    promote.promote(tmp_path, KEY)
 
     found = baselines.load(tmp_path, KEY)
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from speedgate import baselines
-from tests.baseline_samples import BF16, INT8, KEY, make_document, make_run, obtain, store
+from speedgate.baselines import store as baselines
+from tests.support.baseline_samples import BF16, INT8, KEY, make_document, make_run, obtain, store
 
 IN_BLOCK = "benchmarks[0].extra_info.speedgate"
 

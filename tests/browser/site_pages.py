@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from speedgate.site import folder, generate, model
-from tests import site_history as histories
+from speedgate.history.site import folder, model, write
+from tests.support import site_history as histories
 
 GPU = model.digest(histories.GPUS[0])
 INT8 = model.case_id(histories.GPUS[0], "sdxl/int8/1024px-30steps-b1")
@@ -16,7 +16,7 @@ def make(target, series):
     """The site of these series."""
     with folder.replacing(target) as made:
         options = {"generated_at": "2026-11-21T19:00:00+00:00", "commit_url": COMMIT_URL, "stages": histories.STAGES}
-        generate.write(made, series, changes=histories.changes, **options)
+        write.write(made, series, changes=histories.changes, **options)
     return target
 
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from speedgate.web import page, report
+from speedgate.report.html import document, page
 from tests.browser.conftest import VIEWS
-from tests.web_samples import HOSTILE, case_key, hostile_report, make_report, shown
+from tests.support.web_samples import HOSTILE, case_key, hostile_report, make_report, shown
 
 
 @pytest.fixture(scope="module")
 def file(tmp_path_factory):
     """A report with everything in it."""
     path = tmp_path_factory.mktemp("report") / "report.html"
-    page.write(path, report.document(make_report()))
+    page.write(path, document.document(make_report()))
     return path
 
 
@@ -21,7 +21,7 @@ def file(tmp_path_factory):
 def hostile(tmp_path_factory):
     """A report whose every text would rather be something else."""
     path = tmp_path_factory.mktemp("hostile") / "report.html"
-    page.write(path, report.document(hostile_report()))
+    page.write(path, document.document(hostile_report()))
     return path
 
 

@@ -10,11 +10,11 @@ import threading
 
 import pytest
 
-from speedgate.site import model
-from tests import site_history as histories
+from speedgate.history.site import model
 from tests.browser import site_pages
 from tests.browser.conftest import VIEWS
 from tests.browser.site_pages import COMMIT_URL, GPU, INT8, TEMPLATES, make, ready, settled
+from tests.support import site_history as histories
 
 FP32 = model.case_id(histories.GPUS[1], "sdxl/fp32/1024px-30steps-b1")
 

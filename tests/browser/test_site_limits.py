@@ -9,10 +9,10 @@ import time
 
 import pytest
 
-from speedgate.site import model
-from tests import site_history as histories
+from speedgate.history.site import model
 from tests.browser import site_pages
 from tests.browser.site_pages import GPU, TEMPLATES, make, ready
+from tests.support import site_history as histories
 
 
 @pytest.fixture

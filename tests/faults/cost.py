@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from speedgate.records import Outcome
+from speedgate.results.run import Outcome
 from tests.faults.registry import edits, fakes
 
 

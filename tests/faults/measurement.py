@@ -6,15 +6,15 @@ import dataclasses
 import json
 import shutil
 
-from speedgate.records import Outcome
-from tests.baseline_samples import store
+from speedgate.results.run import Outcome
 from tests.faults.registry import fakes, measures, refused
+from tests.support.baseline_samples import store
 
 
 @measures(because="a round followed 1 images of its process")
 def no_warm_up(worker, patch):
     """The first round is measured right after the image that compiles."""
-    patch.setattr("speedgate.clock.Arm.warm_up", lambda arm: arm.plan.rounds)
+    patch.setattr("speedgate.measure.rounds.Arm.warm_up", lambda arm: arm.plan.rounds)
 
 
 @measures(because="a round followed 1 images of its process")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from fixtures.synthetic import last_layer
+from fixtures.weights.synthetic import last_layer
 from tests.faults.parts import attentions, block, scale, silence
 from tests.faults.registry import edits
 

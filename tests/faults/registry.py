@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from speedgate.records import Outcome
+from speedgate.results.run import Outcome
 
 REFUSED = "refused"  # not a verdict: the command ends with exit status 4 before anything is measured
 
@@ -58,7 +58,7 @@ def fakes(gate: str, outcome: Outcome, *stages: str, because: str = "", **settin
 
 
 def measures(*, because: str) -> Callable[..., Any]:
-    """A fault of the measuring itself: `act` breaks what `speedgate.clock` does, or the worker that it asks."""
+    """A fault of the measuring itself: `act` breaks what `speedgate.measure.rounds` does, or the worker that it asks."""
     return _change(
         FAULTS, by="measurement", stages=("sdpa",), gate="measurement", outcome=Outcome.INVALID, because=because
     )

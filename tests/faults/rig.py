@@ -12,24 +12,24 @@ from typing import Any
 import pytest
 
 from fixtures import parity
-from fixtures.case_key import Case
+from fixtures.cases import Case
 from fixtures.live import OTHER_PROMPT, OTHER_SEED, LiveCase
-from fixtures.pipelines import Workload
-from fixtures.stages import STAGES, Phase, lineage
-from fixtures.structure import describe
-from fixtures.torch_state import compiler_counts
-from speedgate import gate
-from speedgate.clock import Arm, Plan, VoidMeasurement, measure_process
-from speedgate.environment import resolve_machine
-from speedgate.health import HostMonitor
-from speedgate.policy import Policy
-from speedgate.records import Outcome, Verdict
-from speedgate.session import Session
-from tests.baseline_samples import COLD
+from fixtures.pipelines.definition import Workload
+from fixtures.stages.ladder import STAGES, Phase, lineage
+from fixtures.stages.torch_state import compiler_counts
+from fixtures.worker.structure import describe
+from speedgate.gate import judge
+from speedgate.gate.policy import Policy
+from speedgate.measure.machine import resolve_machine
+from speedgate.measure.monitor import HostMonitor
+from speedgate.measure.rounds import Arm, Plan, VoidMeasurement, measure_process
+from speedgate.plugin.judgement import Session
+from speedgate.results.run import Outcome, Verdict
 from tests.faults.measurement import Device
 from tests.faults.parts import block
 from tests.faults.registry import REFUSED, Change, Refusal
 from tests.faults.sessions import Sessions
+from tests.support.baseline_samples import COLD
 
 
 class Rig:
@@ -104,7 +104,7 @@ class Rig:
             results=self.folder / "results",
         )
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("speedgate.clock.time.perf_counter", lambda: worker.now_s)
+            patch.setattr("speedgate.measure.rounds.time.perf_counter", lambda: worker.now_s)
             change.act(worker, patch)
             try:
                 measure_process(Arm(worker=worker, cold_start=COLD, plan=session.plan, monitor=HostMonitor()))
@@ -163,7 +163,7 @@ def _compiling(stage: str) -> list[Callable[..., Any]]:
 
 
 def _recipe(case: Any, expected: dict[str, object]) -> Verdict:
-    return gate.judge_facts(
+    return judge.judge_facts(
         case.stage,
         "recipe",
         expected=expected,
@@ -178,7 +178,7 @@ def _compile(case: Any, counted: dict[str, Any], *, structure: dict[str, Any]) -
     live = LiveCase(case=key, lab=SimpleNamespace(session=session), built=case)  # type: ignore[arg-type]
     expected = live.expected_counts()
     del expected["inductor_graphs"]  # see `compile`
-    return gate.judge_facts(case.stage, "compile", expected=expected, observed=counted, outcome=Outcome.NOT_APPLIED)
+    return judge.judge_facts(case.stage, "compile", expected=expected, observed=counted, outcome=Outcome.NOT_APPLIED)
 
 
 @contextlib.contextmanager

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from fixtures.stages import STAGES
-from speedgate import promotion
-from speedgate.records import Outcome, Verdict
+from fixtures.stages.ladder import STAGES
+from speedgate.baselines import promote
+from speedgate.results.run import Outcome, Verdict
 from tests.faults.registry import FAULTS, HARMLESS, Change
-from tests.suite import Folder, Suite, red
+from tests.support.suite import Folder, Suite, red
 
 KEY = "nvidia-a100-sxm4-80gb-400w"
 SPREAD = 0.003  # of the levels of processes
@@ -69,7 +69,7 @@ class Sessions:
             self.suite.misbehave(**{name: wrong(None, draw=0) for name in STAGES})
             result = self.command("--gate=record")
             assert red(result) == [], result.outlines
-            promotion.promote(self.suite.path / "baselines", KEY)
+            promote.promote(self.suite.path / "baselines", KEY)
             self._baselines = self.suite.path / "kept"
             shutil.copytree(self.suite.path / "baselines", self._baselines)
         return self._baselines

@@ -4,8 +4,8 @@ import dataclasses
 
 import pytest
 
-from fixtures.stages import STAGES
-from speedgate.records import Outcome
+from fixtures.stages.ladder import STAGES
+from speedgate.results.run import Outcome
 from tests.faults import FAULTS, HARMLESS
 from tests.faults.sessions import plan
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from fixtures import parity
-from fixtures.pipelines import pipelines
-from speedgate.records import Outcome
+from fixtures.pipelines.registry import pipelines
+from speedgate.results.run import Outcome
 from tests.faults import FAMILIES, FAULTS, HARMLESS, rows
 
 ROOT = Path(__file__).parents[2]

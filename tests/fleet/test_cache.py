@@ -7,12 +7,12 @@ import dataclasses
 
 import pytest
 
-from speedgate import cache_files, compile_cache
-from speedgate.compile_cache import CaseCache
-from speedgate.worker import Worker, WorkerFailure
-from tests.baseline_samples import KEY
-from tests.suite import Suite, red
-from tests.test_worker import PATHS
+from speedgate.fleet import cache_archive, compile_cache
+from speedgate.fleet.compile_cache import CaseCache
+from speedgate.measure.worker import Worker, WorkerFailure
+from tests.measure.test_worker import PATHS
+from tests.support.baseline_samples import KEY
+from tests.support.suite import Suite, red
 
 CASE = "sdxl/int8/1024px-30steps-b1"
 ENVIRONMENT = {
@@ -22,12 +22,12 @@ ENVIRONMENT = {
     "triton": "3.7.0",
     "diffusers": "0.42.1",
 }
-HERE = cache_files.origin(KEY, ENVIRONMENT)
+HERE = cache_archive.origin(KEY, ENVIRONMENT)
 BYTES = bytes(range(256)) * 8
 
 
 class Told:
-    """Speaks as `speedgate.progress.Progress` does."""
+    """Speaks as `speedgate.plugin.progress.Progress` does."""
 
     def __init__(self):
         self.lines = []
@@ -80,7 +80,7 @@ def elsewhere(cached, folder, **changes):
 
 def of(**facts):
     """An origin that differs in these facts."""
-    return cache_files.origin(facts.pop("gpu_key", KEY), ENVIRONMENT | facts)
+    return cache_archive.origin(facts.pop("gpu_key", KEY), ENVIRONMENT | facts)
 
 
 def test_what_was_compiled_is_kept_once(cached):
@@ -102,7 +102,7 @@ def test_what_was_compiled_anew_replaces_what_is_kept(cached, changes, missed):
     start(later, Holder(b"newer"), missed=missed)
 
     (path,) = cached.folder.rglob("*.zip")
-    file = cache_files.read(path)
+    file = cache_archive.read(path)
 
     assert file.artifacts(file.entries[0]) == b"newer"
     assert (file.origin, file.entries[0].fingerprint) == (later.origin, later.fingerprint)
@@ -115,7 +115,7 @@ def test_a_broken_file_of_ours_is_replaced(cached):
     path.write_bytes(b"PK")
     start(cached, Holder())
 
-    assert cache_files.read(path).entries[0].case_key == CASE
+    assert cache_archive.read(path).entries[0].case_key == CASE
 
 
 def test_nothing_is_kept_where_torch_keeps_nothing(cached):
@@ -147,7 +147,7 @@ def test_an_imported_cache_is_exported_again(cached, tmp_path):
     exported(there, tmp_path / "loaded.zip")
 
     for name in ("unloaded", "loaded"):
-        assert [entry.case_key for entry in cache_files.read(tmp_path / f"{name}.zip").entries] == [CASE]
+        assert [entry.case_key for entry in cache_archive.read(tmp_path / f"{name}.zip").entries] == [CASE]
 
 
 def test_an_interrupted_start_loads_again(cached, tmp_path):
@@ -167,7 +167,7 @@ def test_what_an_imported_cache_lacked_is_kept(cached, tmp_path):
     start(there, Holder(b"newer"), missed=True)
 
     (path,) = there.folder.rglob("*.zip")
-    assert cache_files.read(path).entries[0].artifact_bytes == len(b"newer")
+    assert cache_archive.read(path).entries[0].artifact_bytes == len(b"newer")
 
 
 @pytest.mark.parametrize(
@@ -231,7 +231,7 @@ def compiling(tmp_path, monkeypatch):
     def begin(name):
         monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / name / "inductor"))
         log = tmp_path / f"{name}.log"
-        workers.append(Worker("tests.targets:Compiled", arguments={}, paths=PATHS, log=log, timeout_s=240.0))
+        workers.append(Worker("tests.support.targets:Compiled", arguments={}, paths=PATHS, log=log, timeout_s=240.0))
         return workers[-1]
 
     yield begin

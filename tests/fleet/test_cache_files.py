@@ -8,12 +8,14 @@ import zipfile
 
 import pytest
 
-from speedgate import cache_files, compile_cache
-from speedgate.cache_files import Content
-from tests.baseline_samples import KEY
+from speedgate.fleet import cache_archive, compile_cache
+from speedgate.fleet.cache_archive import Content
+from tests.support.baseline_samples import KEY
 
 CASE, OTHER = "sdxl/int8/1024px-30steps-b1", "sdxl/compile/1024px-30steps-b1"
-HERE = cache_files.origin(KEY, {"python": "3.11.7", "torch": "2.13.0+cu130", "torch_git": "cf30153", "triton": "3.7.0"})
+HERE = cache_archive.origin(
+    KEY, {"python": "3.11.7", "torch": "2.13.0+cu130", "torch_git": "cf30153", "triton": "3.7.0"}
+)
 BYTES = bytes(range(256)) * 8
 
 
@@ -21,15 +23,15 @@ BYTES = bytes(range(256)) * 8
 def path(tmp_path):
     """A file of one case."""
     content = Content(case_key=CASE, fingerprint="f00d", artifacts=BYTES)
-    return cache_files.write(tmp_path / "c.zip", origin=HERE, contents=[content]).path
+    return cache_archive.write(tmp_path / "c.zip", origin=HERE, contents=[content]).path
 
 
 def test_a_file_reads_as_it_was_written(tmp_path):
     """Origin, cases, recipes and bytes come back."""
     contents = [Content(case_key=key, fingerprint="f00d", artifacts=key.encode()) for key in (CASE, OTHER)]
-    written = cache_files.write(tmp_path / "c.zip", origin=HERE, contents=contents)
+    written = cache_archive.write(tmp_path / "c.zip", origin=HERE, contents=contents)
 
-    found = cache_files.read(tmp_path / "c.zip")
+    found = cache_archive.read(tmp_path / "c.zip")
 
     assert found == written
     assert [found.artifacts(entry) for entry in found.entries] == [CASE.encode(), OTHER.encode()]
@@ -40,7 +42,9 @@ def test_a_failed_write_leaves_the_old_file(path):
     before = path.read_bytes()
 
     with pytest.raises(ValueError, match=r"case key '\.\./evil'"):
-        cache_files.write(path, origin=HERE, contents=[Content(case_key="../evil", fingerprint="f00d", artifacts=b"")])
+        cache_archive.write(
+            path, origin=HERE, contents=[Content(case_key="../evil", fingerprint="f00d", artifacts=b"")]
+        )
     assert path.read_bytes() == before
     assert list(path.parent.iterdir()) == [path]
 
@@ -49,7 +53,7 @@ def test_a_failed_write_leaves_the_old_file(path):
 def test_what_is_no_file_is_refused(tmp_path, name):
     """A missing file and a folder are a `ValueError` that names them."""
     with pytest.raises(ValueError, match="cannot be read"):
-        cache_files.read(tmp_path / name)
+        cache_archive.read(tmp_path / name)
 
 
 def rewritten(path, *, members=None, **changes):
@@ -98,8 +102,8 @@ def test_an_edited_file_is_refused(path, changes, said):
 def test_one_wrong_case_is_enough(tmp_path):
     """All of a file is checked before any of it is written."""
     contents = [Content(case_key=key, fingerprint="f00d", artifacts=BYTES) for key in (CASE, OTHER)]
-    path = cache_files.write(tmp_path / "c.zip", origin=HERE, contents=contents).path
-    rewritten(path, members={cache_files.file_name(OTHER): BYTES[::-1]})
+    path = cache_archive.write(tmp_path / "c.zip", origin=HERE, contents=contents).path
+    rewritten(path, members={cache_archive.file_name(OTHER): BYTES[::-1]})
 
     with pytest.raises(ValueError, match="sdxl__compile__1024px-30steps-b1: not the bytes"):
         compile_cache.import_from(path, folder=tmp_path / "there", here=HERE)
@@ -114,7 +118,7 @@ def test_a_damaged_file_is_one_clear_error(path):
         damaged[draw.randrange(len(whole))] ^= draw.randrange(1, 256)
         path.write_bytes(damaged[: draw.choice([len(whole), draw.randrange(len(whole))])])
         try:
-            file = cache_files.read(path)
+            file = cache_archive.read(path)
             assert file.artifacts(file.entries[0]) == BYTES
         except ValueError as error:
             assert str(error).startswith(str(path))

@@ -6,26 +6,26 @@ import re
 
 import pytest
 
-from speedgate import cache_files, cache_verbs, compile_cache
-from speedgate.cache_files import Content
 from speedgate.cli import main
-from tests.baseline_samples import KEY
+from speedgate.fleet import cache_archive, commands, compile_cache
+from speedgate.fleet.cache_archive import Content
+from tests.support.baseline_samples import KEY
 
 CASE, OTHER = "sdxl/int8/1024px-30steps-b1", "sdxl/compile/1024px-30steps-b1"
 ENVIRONMENT = {"python": "3.11.7", "torch": "2.13.0+cu130", "torch_git": "cf30153", "triton": "3.7.0"}
-HERE = cache_files.origin(KEY, ENVIRONMENT)
+HERE = cache_archive.origin(KEY, ENVIRONMENT)
 
 
 def of(**facts):
     """An origin that differs in these facts."""
-    return cache_files.origin(facts.pop("gpu_key", KEY), ENVIRONMENT | facts)
+    return cache_archive.origin(facts.pop("gpu_key", KEY), ENVIRONMENT | facts)
 
 
 def leave(folder, case_key, *, origin=HERE, fingerprint="f00d"):
     """The file of one case, as a start leaves it."""
     content = Content(case_key=case_key, fingerprint=fingerprint, artifacts=b"compiled" * 100)
-    path = folder / f"{cache_files.file_name(case_key)}.zip"
-    return cache_files.write(path, origin=origin, contents=[content]).path
+    path = folder / f"{cache_archive.file_name(case_key)}.zip"
+    return cache_archive.write(path, origin=origin, contents=[content]).path
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_a_folder_gets_a_file_for_each_case(tmp_path):
 
     files, _ = compile_cache.export_to(tmp_path / "out", folder=tmp_path, here=HERE)
 
-    assert [[entry.case_key for entry in cache_files.read(file.path).entries] for file in files] == [[OTHER], [CASE]]
+    assert [[entry.case_key for entry in cache_archive.read(file.path).entries] for file in files] == [[OTHER], [CASE]]
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_what_was_compiled_here_counts_for_more(tmp_path, left, imported, finger
 @pytest.fixture
 def options(monkeypatch, tmp_path):
     """A folder of its own, and this machine and build as the samples have them."""
-    monkeypatch.setattr(cache_verbs, "_here", lambda device: HERE)
+    monkeypatch.setattr(commands, "_here", lambda device: HERE)
     return ["--folder", str(tmp_path / "caches")]
 
 

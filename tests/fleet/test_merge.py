@@ -6,15 +6,16 @@ import re
 
 import pytest
 
-from fixtures import matrix
-from speedgate import rendering, untrusted
+from fixtures import coverage_table
 from speedgate.cli import main
-from speedgate.manifest import Manifest
-from speedgate.policy import Policy
-from speedgate.records import to_json, write_json
-from speedgate.shards import Shard
-from tests.artifacts import result
-from tests.baseline_samples import KEY, make_run
+from speedgate.fleet.manifest import Manifest
+from speedgate.fleet.shards import Shard
+from speedgate.gate.policy import Policy
+from speedgate.report import markdown
+from speedgate.results import folder as untrusted
+from speedgate.results.run import to_json, write_json
+from tests.support.artifacts import result
+from tests.support.baseline_samples import KEY, make_run
 
 KEYS = tuple(f"sdxl/{stage}/1024px-30steps-b1" for stage in ("fp32", "bf16", "sdpa", "int8"))
 MANIFEST = Manifest(
@@ -70,8 +71,8 @@ def test_the_whole_is_a_folder_of_results(tmp_path, merge, halves):
         f"{k.replace('/', '__')}.json" for k in KEYS
     )
     assert json.loads((merged / "verdict.json").read_text())["green"] is True
-    assert (merged / "summary.md").read_text() == rendering.render(untrusted.read_folder(merged))
-    matrix.read(merged)
+    assert (merged / "summary.md").read_text() == markdown.render(untrusted.read_folder(merged))
+    coverage_table.read(merged)
 
 
 def test_the_order_of_the_folders_does_not_matter(tmp_path, merge, halves):

@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
-from speedgate import pins, post
-from tests.artifacts import HOSTILE, NAME, SESSION, archive, encoded, result
-from tests.fake_gh import REPOSITORY, TOKEN, FakeGh
-from tests.workflow_rules import INSTALL_POST, ROOT
+from speedgate.fleet import post
+from speedgate.versions import pins
+from tests.repository.workflow_rules import INSTALL_POST, ROOT
+from tests.support.artifacts import HOSTILE, NAME, SESSION, archive, encoded, result
+from tests.support.fake_gh import REPOSITORY, TOKEN, FakeGh
 
 SHA = "a" * 40
 OTHER_SHA = "b" * 40
@@ -530,9 +531,9 @@ def test_outside_a_job_it_says_so(gh: FakeGh, capsys: pytest.CaptureFixture[str]
 
 
 def test_posting_needs_only_what_its_jobs_install() -> None:
-    """The jobs with a token install one pinned package; `speedgate.post` imports nothing else from outside."""
+    """The jobs with a token install one pinned package; `speedgate.fleet.post` imports nothing else from outside."""
     installed = INSTALL_POST.split()[-1]
-    script = "import sys; before = set(sys.modules); import speedgate.post; print(*set(sys.modules) - before)"
+    script = "import sys; before = set(sys.modules); import speedgate.fleet.post; print(*set(sys.modules) - before)"
     completed = subprocess.run(
         [sys.executable, "-c", script], env={"PYTHONPATH": str(ROOT / "src")}, capture_output=True, text=True
     )

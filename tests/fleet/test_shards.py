@@ -5,10 +5,10 @@ import random
 
 import pytest
 
-from fixtures.case_key import Case
-from fixtures.pipelines import pipelines
-from fixtures.stages import LADDER
-from speedgate.shards import Task, cost, divide
+from fixtures.cases import Case
+from fixtures.pipelines.registry import pipelines
+from fixtures.stages.ladder import LADDER
+from speedgate.fleet.shards import Task, cost, divide
 
 
 def tasks(**units):

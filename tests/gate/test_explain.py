@@ -4,11 +4,11 @@ import dataclasses
 
 import pytest
 
-from speedgate import explain
-from speedgate.attribution import OTHERS, Attribution, Kernel
-from speedgate.components import Component
-from speedgate.records import Outcome, Verdict
-from tests.baseline_samples import make_baseline, make_run
+from speedgate.gate import explain
+from speedgate.results.profile import OTHERS, Attribution, Kernel
+from speedgate.results.run import Outcome, Verdict
+from speedgate.results.timings import Component
+from tests.support.baseline_samples import make_baseline, make_run
 
 NAME = "0002_recorded"
 COMPONENTS = {"text_encoders": 0.1, "denoiser": 2.0, "vae_decode": 0.25}

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from speedgate.expected import Expected, expectation, judge_fit
-from speedgate.policy import Mode, Policy
-from speedgate.published import OUTCOMES
-from speedgate.records import Outcome, Verdict
-from tests.baseline_samples import INT8
+from speedgate.baselines.published import OUTCOMES
+from speedgate.gate.fit import Expected, expectation, judge_fit
+from speedgate.gate.policy import Mode, Policy
+from speedgate.results.run import Outcome, Verdict
+from tests.support.baseline_samples import INT8
 
 
 def judge(expected: str | None, *, fits: bool, alone: bool = True) -> Verdict:

@@ -6,7 +6,7 @@ import statistics
 
 import pytest
 
-from speedgate.noise import Looks, between_sets, of_pairs
+from speedgate.gate.intervals import Looks, between_sets, of_pairs
 
 QUIET_S = (2.49, 2.50, 2.51, 2.50, 2.495)
 

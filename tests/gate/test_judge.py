@@ -4,10 +4,10 @@ import dataclasses
 
 import pytest
 
-from speedgate.gate import judge_cold_start, judge_facts, judge_ladder, judge_latency, judge_memory, worst
-from speedgate.policy import Mode, Policy
-from speedgate.records import Outcome, Verdict
-from tests.baseline_samples import BF16, INT8, make_baseline, make_run
+from speedgate.gate.judge import judge_cold_start, judge_facts, judge_ladder, judge_latency, judge_memory, worst
+from speedgate.gate.policy import Mode, Policy
+from speedgate.results.run import Outcome, Verdict
+from tests.support.baseline_samples import BF16, INT8, make_baseline, make_run
 
 POLICY = Policy()
 GIB = 2**30

@@ -7,11 +7,11 @@ import time
 
 import pytest
 
-from speedgate.gate import judge_against, judge_latency
-from speedgate.noise import Looks
-from speedgate.policy import Policy
-from speedgate.records import Comparison, Outcome, Turns
-from tests.baseline_samples import INT8, make_baseline, make_run
+from speedgate.gate.intervals import Looks
+from speedgate.gate.judge import judge_against, judge_latency
+from speedgate.gate.policy import Policy
+from speedgate.results.run import Comparison, Outcome, Turns
+from tests.support.baseline_samples import INT8, make_baseline, make_run
 
 POLICY = Policy()
 QUIET_S = (2.49, 2.50, 2.51, 2.50, 2.495)

@@ -4,12 +4,12 @@ import json
 
 import pytest
 
-from speedgate import untrusted
-from speedgate.records import Outcome
-from speedgate.roofline import Ceilings, Operations, compare, judge, total
-from tests.artifacts import encoded, result
-from tests.baseline_samples import make_run
-from tests.suite import Suite, red
+from speedgate.gate.roofline import Ceilings, Operations, compare, judge, total
+from speedgate.results import folder
+from speedgate.results.run import Outcome
+from tests.support.artifacts import encoded, result
+from tests.support.baseline_samples import make_run
+from tests.support.suite import Suite, red
 
 CEILINGS = Ceilings(flops_per_s={"bf16": 100.0, "int8": 200.0}, bytes_per_s=10.0)
 OPERATIONS = {
@@ -21,14 +21,14 @@ SKELETONS = """
 
 @pytest.fixture(scope="session")
 def operations():
-    from speedgate.roofline import Operations
+    from speedgate.gate.roofline import Operations
 
     return lambda case: {"denoiser": Operations(flops={"linears": 3 * 10**12, "attention": 10**12})}
 
 
 @pytest.fixture(scope="session")
 def ceilings():
-    from speedgate.roofline import Ceilings
+    from speedgate.gate.roofline import Ceilings
 
     return Ceilings(flops_per_s={"tf32": 10**12, "bf16": 10**12 * %d}, bytes_per_s=1.0)
 """
@@ -124,4 +124,4 @@ def test_a_result_with_a_roofline_is_read():
     """A stranger's reader knows the field."""
     document = result(roofline=json.loads('{"operations": {}}'))
 
-    assert untrusted.cases({"case.json": encoded(document)})[0].case_key == document["run"]["case_key"]
+    assert folder.cases({"case.json": encoded(document)})[0].case_key == document["run"]["case_key"]

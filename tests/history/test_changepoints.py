@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from speedgate import changepoints
-from speedgate.changepoints import ALPHA, noise, outliers, steps
-from tests.histories import r_normal
+from speedgate.history import changepoints
+from speedgate.history.changepoints import ALPHA, noise, outliers, steps
+from tests.support.histories import r_normal
 
 # ggchangepoint's reference of `ecp_wrapper`, which calls ecp's e.divisive: `set.seed(2022)`, a series whose spread grows tenfold
 # (its value at 102 of R's 1 to 200 is -12.2), then one that rises by ten, for which e.divisive reports 101 (with other random

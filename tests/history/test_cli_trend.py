@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from speedgate import cli, cli_trend
-from tests.histories import CASE, flat, make_series, stepped
+from speedgate import cli
+from speedgate.history import cli_trend
+from tests.support.histories import CASE, flat, make_series, stepped
 
 STEP = stepped(120, (112, 1.05))
 

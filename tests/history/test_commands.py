@@ -10,10 +10,10 @@ import pytest
 pytest.importorskip("sqlalchemy", reason="needs the history extra: pip install 'speedgate[history]'")
 
 from speedgate.cli import main
-from speedgate.records import write_json
-from speedgate.store import database, reading, urls
-from tests.baseline_samples import INT8
-from tests.history_samples import commit, document, session_folder
+from speedgate.history import database, queries, urls
+from speedgate.results.run import write_json
+from tests.support.baseline_samples import INT8
+from tests.support.history_samples import commit, document, session_folder
 
 RECIPE = {"case_key": INT8, "claim": "recipe", "outcome": "PASS", "sentence": "as described"}
 
@@ -41,7 +41,7 @@ def test_what_was_not_measured_to_its_end_is_no_run(url, tmp_path, capsys, no_po
 
     assert main(["history", "import", str(tmp_path / "results"), "--history", url]) == 0
     assert ": 1 added" in capsys.readouterr().out
-    assert [point.commit for one in reading.series(url) for point in one.points] == [commit(1)["id"]]
+    assert [point.commit for one in queries.series(url) for point in one.points] == [commit(1)["id"]]
 
 
 def test_an_upgrade_makes_no_history(tmp_path, capsys):
@@ -71,7 +71,7 @@ def test_a_broken_result_is_named_with_its_folder(url, tmp_path, capsys):
 
     assert main(["history", "import", str(tmp_path / "a"), str(tmp_path / "b"), "--history", url]) == 2
     assert capsys.readouterr().err.startswith(f"speedgate: {tmp_path / 'b'}: {path.name}: not JSON")
-    assert reading.series(url) == []
+    assert queries.series(url) == []
 
 
 @pytest.mark.parametrize(

@@ -15,13 +15,13 @@ import pytest
 pytest.importorskip("sqlalchemy", reason="needs the history extra: pip install 'speedgate[history]'")
 
 from speedgate.cli import main
-from speedgate.records import write_json
-from speedgate.store import database, entries, reading, urls, writing
-from tests.artifacts import HOSTILE
-from tests.baseline_samples import BF16, INT8, obtain
-from tests.history_samples import at, commit, document, entry, fill, session_folder
+from speedgate.history import database, entries, queries, urls, writing
+from speedgate.results.run import write_json
+from tests.support.artifacts import HOSTILE
+from tests.support.baseline_samples import BF16, INT8, obtain
+from tests.support.history_samples import at, commit, document, entry, fill, session_folder
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
 LATER = """
 import sqlalchemy as sa
@@ -53,7 +53,7 @@ def later(tmp_path: Path) -> tuple[Path, ...]:
 
 def everything(url: str) -> list[Any]:
     """All that a history holds."""
-    return [one.document() for one in reading.entries(url)]
+    return [one.document() for one in queries.entries(url)]
 
 
 def test_a_point_is_what_the_run_measured(url):
@@ -61,7 +61,7 @@ def test_a_point_is_what_the_run_measured(url):
     sample = entry(number=3)
     writing.add(url, [sample])
 
-    ((point,),) = [one.points for one in reading.series(url)]
+    ((point,),) = [one.points for one in queries.series(url)]
 
     assert sample.case.run is not None
     assert point.process_medians_s == sample.case.run.process_medians_s
@@ -123,11 +123,11 @@ def test_series_are_in_order(url):
     ]
     writing.add(url, samples)
 
-    found = reading.series(url)
+    found = queries.series(url)
 
     assert [(one.gpu_key, one.case_key) for one in found] == [("a", BF16), ("a", INT8), ("b", BF16), ("b", INT8)]
     assert [[point.commit for point in one.points] for one in found] == [[commit(n)["id"] for n in (0, 1, 2)]] * 4
-    assert reading.series(url, gpu_key="b", case_key=INT8) == found[3:]
+    assert queries.series(url, gpu_key="b", case_key=INT8) == found[3:]
 
 
 def test_a_case_that_was_lost_is_kept(url):
@@ -135,7 +135,7 @@ def test_a_case_that_was_lost_is_kept(url):
     sample = entries.from_result(document(outcome="INVALID", run=None), where="sample")
     writing.add(url, [sample])
 
-    ((point,),) = [one.points for one in reading.series(url)]
+    ((point,),) = [one.points for one in queries.series(url)]
 
     assert (point.process_medians_s, point.peak_bytes, point.outcome) == ((), None, "INVALID")
 
@@ -144,7 +144,7 @@ def test_more_cases_than_a_statement_takes_parameters(url):
     """SQLite takes 32,766 in one statement: reading every series does not name the cases."""
     fill(url, cases=33_000, runs=1)
 
-    assert len(reading.series(url)) == 33_000
+    assert len(queries.series(url)) == 33_000
 
 
 def test_names_with_html_are_kept_as_they_are(url):
@@ -157,7 +157,7 @@ def test_names_with_html_are_kept_as_they_are(url):
     sample = entries.from_result(hostile, where="sample")
     writing.add(url, [sample])
 
-    (series,) = reading.series(url)
+    (series,) = queries.series(url)
 
     assert (series.gpu_key, series.case_key) == (sample.case.gpu_key, sample.case.case_key)
     assert series.points[0].versions == {"torch": HOSTILE}
@@ -204,7 +204,7 @@ def test_an_older_history_is_refused_until_it_is_upgraded(url, later, monkeypatc
     before = everything(url)
     monkeypatch.setattr(database, "VERSIONS", later)
 
-    for refused in (lambda: database.prepare(url), lambda: reading.series(url)):
+    for refused in (lambda: database.prepare(url), lambda: queries.series(url)):
         with pytest.raises(ValueError, match="older than this speedgate writes; upgrade it: speedgate history upgrade"):
             refused()
     assert main(["history", "upgrade", "--history", url]) == 0
@@ -220,7 +220,7 @@ def test_a_newer_history_is_refused_with_the_software_to_upgrade(url, later, cap
         patch.setattr(database, "VERSIONS", later)
         database.upgrade(url)
 
-    for refused in (lambda: database.prepare(url), lambda: reading.series(url), lambda: writing.add(url, [entry()])):
+    for refused in (lambda: database.prepare(url), lambda: queries.series(url), lambda: writing.add(url, [entry()])):
         with pytest.raises(ValueError, match=r"newer than this speedgate knows.*pip install --upgrade speedgate"):
             refused()
     assert main(["history", "upgrade", "--history", url]) == 2
@@ -232,7 +232,7 @@ def test_the_steps_make_the_tables_that_the_code_uses(url):
     from alembic.autogenerate import compare_metadata
     from alembic.migration import MigrationContext
 
-    from speedgate.store import schema
+    from speedgate.history import schema
 
     with database.opened(url, write=False) as engine, engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"version_table": schema.VERSION_TABLE})

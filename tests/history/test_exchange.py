@@ -12,14 +12,14 @@ import pytest
 pytest.importorskip("sqlalchemy", reason="needs the history extra: pip install 'speedgate[history]'")
 
 from speedgate.cli import main
-from speedgate.records import write_json
-from speedgate.store import reading, urls, writing
-from speedgate.store.entries import from_result
-from tests.artifacts import HOSTILE
-from tests.baseline_samples import BF16, INT8, KEY, make_document, make_run, obtain
-from tests.history_samples import document, entry, session_folder
+from speedgate.history import queries, urls, writing
+from speedgate.history.entries import from_result
+from speedgate.results.run import write_json
+from tests.support.artifacts import HOSTILE
+from tests.support.baseline_samples import BF16, INT8, KEY, make_document, make_run, obtain
+from tests.support.history_samples import document, entry, session_folder
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PUBLISHED = ROOT / "baselines" / KEY / "0001_published.json"
 
 
@@ -59,7 +59,7 @@ def test_a_round_trip_changes_nothing(url, tmp_path):
     assert history("export", second, "--history", other) == 0
 
     assert first.read_bytes() == second.read_bytes()
-    assert reading.series(url, source=None) == reading.series(other, source=None)
+    assert queries.series(url, source=None) == queries.series(other, source=None)
 
 
 def test_an_import_of_what_is_there_adds_nothing(url, tmp_path, capsys):
@@ -80,7 +80,7 @@ def test_postgresql_and_sqlite_hold_the_same(postgres, url, tmp_path):
     assert history("export", second, "--history", there) == 0
 
     assert first.read_bytes() == second.read_bytes()
-    assert reading.series(there, source=None) == reading.series(url, source=None)
+    assert queries.series(there, source=None) == queries.series(url, source=None)
 
 
 def test_pytest_benchmark_compares_an_export(url, tmp_path):
@@ -128,13 +128,13 @@ def test_what_pytest_benchmark_saved_is_imported(tmp_path):
     write_json(tmp_path / "saved.json", saved)
 
     assert history("import", tmp_path / "saved.json", session_folder(tmp_path / "results"), "--history", url) == 0
-    assert [len(one.points) for one in reading.series(url)] == [1]
+    assert [len(one.points) for one in queries.series(url)] == [1]
 
 
 def test_published_figures_are_kept_apart(url):
     """They are in the history and in no series of ours, unless they are asked for."""
-    assert sum(len(one.points) for one in reading.series(url)) == 5
-    assert sum(len(one.points) for one in reading.series(url, source="published")) == 24
+    assert sum(len(one.points) for one in queries.series(url)) == 5
+    assert sum(len(one.points) for one in queries.series(url, source="published")) == 24
 
 
 def test_a_baseline_file_without_a_gpu_key_is_refused(tmp_path, capsys):

@@ -15,10 +15,10 @@ import pytest
 
 pytest.importorskip("sqlalchemy", reason="needs the history extra: pip install 'speedgate[history]'")
 
-from speedgate.store import database, reading, writing
-from speedgate.store.entries import Entry
-from tests.history_samples import entry
-from tests.postgres import Server, running
+from speedgate.history import database, queries, writing
+from speedgate.history.entries import Entry
+from tests.support.history_samples import entry
+from tests.support.postgres import Server, running
 
 WRITERS, RUNS = 16, 20
 ALL = RUNS * (WRITERS + WRITERS // 2)  # the runs of as many cases, half of which two writers have
@@ -67,11 +67,11 @@ def check_complete(url: str, done: list[writing.Added]) -> None:
     """Every run of every writer is there, once."""
     own = [f"pipeline{writer}/int8/1024px-30steps-b1" for writer in range(WRITERS)]
     shared = [f"shared{pair}/int8/1024px-30steps-b1" for pair in range(WRITERS // 2)]
-    found = {series.case_key: [point.run_id for point in series.points] for series in reading.series(url)}
+    found = {series.case_key: [point.run_id for point in series.points] for series in queries.series(url)}
 
     assert Counter({key: len(set(ids)) for key, ids in found.items()}) == Counter(dict.fromkeys([*own, *shared], RUNS))
     assert [len(ids) for ids in found.values()] == [RUNS] * (WRITERS + WRITERS // 2)
-    assert len(list(reading.entries(url))) == ALL
+    assert len(list(queries.entries(url))) == ALL
     assert sum(one.added + one.known for one in done) == 2 * RUNS * WRITERS
 
 
@@ -100,17 +100,17 @@ def test_a_server_that_is_killed_and_comes_back_is_waited_for(postgres, url, poo
 def test_a_reader_sees_one_moment(url, monkeypatch):
     """A run that is added while it reads, of versions that it has not read, is not in its answer, and in the next one."""
     database.prepare(url)
-    read = reading._versions
+    read = queries._versions
 
     def meanwhile(connection: Any) -> Any:
         found = read(connection)
         writing.add(url, samples(0))
         return found
 
-    monkeypatch.setattr(reading, "_versions", meanwhile)
+    monkeypatch.setattr(queries, "_versions", meanwhile)
 
-    assert reading.series(url) == []
-    assert reading.series(url) != []
+    assert queries.series(url) == []
+    assert queries.series(url) != []
 
 
 def test_a_server_that_stays_away_is_one_line_and_nothing_is_lost(postgres, url):
@@ -135,7 +135,7 @@ def test_a_server_that_stays_away_is_one_line_and_nothing_is_lost(postgres, url)
 @pytest.mark.parametrize(("ci", "ends"), [("", pytest.skip.Exception), ("true", pytest.fail.Exception)])
 def test_a_missing_server_is_a_skip_at_a_desk_and_a_failure_in_ci(monkeypatch, ci, ends):
     """Nowhere are these tests left out in silence."""
-    monkeypatch.setattr("tests.postgres.binaries", lambda: None)
+    monkeypatch.setattr("tests.support.postgres.binaries", lambda: None)
     monkeypatch.setenv("CI", ci)
 
     with pytest.raises(ends, match="apt-get install postgresql"), running():
@@ -152,7 +152,7 @@ def restart(server: Server, meanwhile: Callable[[], object] = lambda: None) -> N
 
 def rows(url: str) -> int:
     """How many runs are there."""
-    return sum(len(series.points) for series in reading.series(url))
+    return sum(len(series.points) for series in queries.series(url))
 
 
 def wait_for(condition: Callable[[], bool], uploads: list[Any]) -> None:

@@ -5,9 +5,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-from speedgate.series import Series
-from speedgate.trend import MIN_RUNS, PEAK, Kind, analyse
-from tests.histories import CASE, flat, make_series, stepped
+from speedgate.history.series import Series
+from speedgate.history.trend import MIN_RUNS, PEAK, Kind, analyse
+from tests.support.histories import CASE, flat, make_series, stepped
 
 
 def kinds(trend):

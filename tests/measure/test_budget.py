@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from speedgate import phases
-from speedgate.budget import Budget
-from speedgate.phases import DONE, ENDED, PhaseLog
-from speedgate.worker import OutOfTime
+from speedgate.measure import phases
+from speedgate.measure.budget import Budget
+from speedgate.measure.phases import DONE, ENDED, PhaseLog
+from speedgate.measure.worker import OutOfTime
 
 LOAD, PROCESS = "load and apply", "process"
 

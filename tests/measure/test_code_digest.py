@@ -3,22 +3,19 @@
 import ast
 from pathlib import Path
 
-from fixtures.case import _building
-from speedgate import source
+from fixtures.plugin import _building
+from speedgate.measure import code_digest
 
 
-def test_the_list_is_closed():
-    """What a module that measures, or the worker's target, imports of ours measures too: none is left out by mistake."""
+def test_the_packages_that_measure_import_no_other_package():
+    """The digest covers every module of speedgate that the code that measures depends on."""
     imported = set()
-    for path in [*source.measuring(), *(path for path in _building() if path.name in ("built.py", "generation.py"))]:
+    for path in code_digest.measuring_files():
         for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.ImportFrom) and node.module == "speedgate":
-                imported |= {alias.name for alias in node.names}
-            elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("speedgate."):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("speedgate."):
                 imported.add(node.module.split(".")[1])
 
-    assert imported and imported <= set(source.MEASURING)
-    assert all(path.is_file() for path in source.measuring())
+    assert imported and imported <= set(code_digest.PACKAGES)
 
 
 def test_any_change_changes_it(tmp_path):
@@ -26,18 +23,18 @@ def test_any_change_changes_it(tmp_path):
     one, two = tmp_path / "one.py", tmp_path / "two.py"
     one.write_text("1")
     two.write_text("2")
-    before = source.digest([one, two])
+    before = code_digest.digest([one, two])
 
-    assert source.digest([two, one]) == before
-    assert source.digest([one]) != before
+    assert code_digest.digest([two, one]) == before
+    assert code_digest.digest([one]) != before
     two.write_text("3")
-    assert source.digest([one, two]) != before
+    assert code_digest.digest([one, two]) != before
 
 
 def test_what_a_case_is_held_to_is_left_out():
     """A band that a first recording shows to be wrong is mended without measuring anything again."""
     names = {path.name for path in _building()}
 
-    assert {"built.py", "stages.py", "synthetic.py", "sdxl.py"} <= names
-    assert not [name for name in names if name.endswith(("_expected.py", "_bands.py", "_facts.py"))]
+    assert {"built_case.py", "ladder.py", "synthetic.py", "sdxl.py"} <= names
+    assert not [name for name in names if name.endswith(("_expected.py", "bands.py", "expected.py"))]
     assert all(Path(path).is_file() for path in _building())

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from speedgate import baselines
-from speedgate.environment import gpu_key, resolve_machine, slug, versions
+from speedgate.baselines import store
+from speedgate.measure.machine import gpu_key, resolve_machine, slug, versions
 
 A100_BYTES = 81920 * 2**20
 H200_BYTES = 143771 * 2**20
@@ -164,7 +164,7 @@ def test_a_cpu_key_is_stable_and_names_a_folder(tmp_path):
     machine = resolve_machine("cpu")
 
     assert machine == resolve_machine("cpu")
-    assert baselines.load(tmp_path, machine.key) == {}
+    assert store.load(tmp_path, machine.key) == {}
     assert re.fullmatch(r"cpu-[a-z0-9]+(-[a-z0-9]+)*-[0-9]+c", machine.key)
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from speedgate.health import HostMonitor, Reading, open_monitor, summary
-from tests.fake_nvml import NAMES, one_round, open_gpu
+from speedgate.measure.monitor import HostMonitor, Reading, open_monitor, summary
+from tests.support.fake_nvml import NAMES, one_round, open_gpu
 
 TICKS = os.sysconf("SC_CLK_TCK")
 STAT = "cpu  944647 15551 100605 1421738 6956 0 1107 {steal} 7 3\ncpu0 1 1 1 1 1 1 1 999999 0 0\n"

@@ -1,10 +1,10 @@
-"""What voids a round on a GPU and what is only recorded, on scripted answers of NVML: see `tests/fake_nvml.py`."""
+"""What voids a round on a GPU and what is only recorded, on scripted answers of NVML: see `tests/support/fake_nvml.py`."""
 
 import functools
 
 import pytest
 
-from tests.fake_nvml import NAMES, one_round, open_gpu
+from tests.support.fake_nvml import NAMES, one_round, open_gpu
 
 REASONS = "nvmlDeviceGetCurrentClocksEventReasons"
 PROCESSES = "nvmlDeviceGetComputeRunningProcesses_v3"

@@ -1,4 +1,4 @@
-"""What NVML tells of a GPU, what it does not, and which GPU is asked, on scripted answers: see `tests/fake_nvml.py`."""
+"""What NVML tells of a GPU, what it does not, and which GPU is asked, on scripted answers: see `tests/support/fake_nvml.py`."""
 
 import functools
 import hashlib
@@ -8,7 +8,7 @@ import sys
 import pynvml
 import pytest
 
-from tests.fake_nvml import one_round, open_gpu
+from tests.support.fake_nvml import one_round, open_gpu
 
 REASONS = "nvmlDeviceGetCurrentClocksEventReasons"
 MEMORY = "nvmlDeviceGetMemoryInfo nvmlMemory_v2"

@@ -5,15 +5,24 @@ import math
 
 import pytest
 
-from speedgate.clock import Arm, Plan, VoidMeasurement, WorkerClock, hand_over, log_ratio, measure_pair, measure_process
-from speedgate.health import HostMonitor, Reading
-from speedgate.loops import Loop
-from tests.baseline_samples import COLD, make_run
+from speedgate.measure.monitor import HostMonitor, Reading
+from speedgate.measure.rounds import (
+    Arm,
+    Plan,
+    VoidMeasurement,
+    WorkerClock,
+    hand_over,
+    log_ratio,
+    measure_pair,
+    measure_process,
+)
+from speedgate.results.loops import Loop
+from tests.support.baseline_samples import COLD, make_run
 
 INNER = """
 import pytest
-from speedgate.clock import WorkerClock, hand_over
-from tests.baseline_samples import make_run
+from speedgate.measure.rounds import WorkerClock, hand_over
+from tests.support.baseline_samples import make_run
 
 clock = WorkerClock()
 
@@ -193,7 +202,7 @@ def test_a_worker_that_does_not_count_its_images_is_too_old():
 def test_seconds_that_the_worker_did_not_count_are_void(monkeypatch):
     """Rounds that take twice what they say were not synchronised, or work was done outside of the clock."""
     now_s = itertools.count(0.0, 2.5)
-    monkeypatch.setattr("speedgate.clock.time.perf_counter", lambda: next(now_s))
+    monkeypatch.setattr("speedgate.measure.rounds.time.perf_counter", lambda: next(now_s))
 
     with pytest.raises(VoidMeasurement, match=r"4 rounds took 10 s, of which the worker's clock counted 4.5 s"):
         measure_process(make_arm(Scripted()))

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from speedgate.worker import InProcess, Worker, WorkerFailure, last_lines
+from speedgate.measure.worker import InProcess, Worker, WorkerFailure, last_lines
 
-PATHS = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "src")]
+PATHS = [str(Path(__file__).parents[2]), str(Path(__file__).parents[2] / "src")]
 
 
 def start(folder, **options):
-    """A worker that holds a `tests.targets.Target`."""
+    """A worker that holds a `tests.support.targets.Target`."""
     known = {"arguments": {}, "paths": PATHS, "log": folder / "worker.log", "timeout_s": 20.0}
-    return Worker("tests.targets:Target", **{**known, **options})
+    return Worker("tests.support.targets:Target", **{**known, **options})
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def target(request):
     """The same target behind either isolation."""
     if request.param == "process":
         return request.getfixturevalue("worker")
-    return InProcess("tests.targets:Target", arguments={})
+    return InProcess("tests.support.targets:Target", arguments={})
 
 
 def is_alive(pid):
@@ -68,7 +68,7 @@ def test_a_worker_is_a_process_of_its_own(worker):
 
 def test_in_process_is_this_process():
     """Without isolation the target lives here, raises its own exceptions and is told when it ends."""
-    target = InProcess("tests.targets:Target", arguments={})
+    target = InProcess("tests.support.targets:Target", arguments={})
 
     with pytest.raises(RuntimeError, match=r"^no luck$"):
         target.call("raises", message="no luck")

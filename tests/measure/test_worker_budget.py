@@ -2,8 +2,8 @@
 
 import pytest
 
-from speedgate.worker import OutOfTime
-from tests.test_worker import is_alive, start
+from speedgate.measure.worker import OutOfTime
+from tests.measure.test_worker import is_alive, start
 
 
 def test_what_the_budget_ended_answers_that_it_is_over(tmp_path):

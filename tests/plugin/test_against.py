@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from speedgate import against, options
-from speedgate.policy import Mode, Policy
-from speedgate.records import Outcome
-from tests.suite import ROOT, Folder, Suite, red
+from speedgate.gate.policy import Mode, Policy
+from speedgate.measure import other_arm
+from speedgate.plugin import options
+from speedgate.results.run import Outcome
+from tests.support.suite import ROOT, Folder, Suite, red
 
 PAIRS = ("--rounds=4", "--processes=3", "--max-processes=3")
 
@@ -150,7 +151,7 @@ def test_a_package_folder_is_narrowed_to_our_packages(tmp_path):
         (tmp_path / "site-packages" / name).mkdir(parents=True)
     paths = (str(ROOT), str(tmp_path / "site-packages"))
 
-    kept, links = against.isolated(paths, scratch=tmp_path)
+    kept, links = other_arm.isolated(paths, scratch=tmp_path)
 
     assert kept == str(ROOT)
     assert sorted(path.name for path in Path(links).iterdir()) == ["fixtures", "speedgate"]

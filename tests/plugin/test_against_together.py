@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from speedgate.worker import Worker
-from tests.suite import ROOT, Folder, Suite, red
+from speedgate.measure.worker import Worker
+from tests.support.suite import ROOT, Folder, Suite, red
 
 ONE_PAIR = ("--rounds=4", "--processes=1", "--max-processes=1")
 
@@ -105,7 +105,7 @@ def test_an_idle_worker_leaves_the_processor_to_the_other_arm(tmp_path, monkeypa
     """Between its turns a worker's threads use less than 5 % of a core, though the shell tells threads to spin."""
     monkeypatch.setenv("OMP_WAIT_POLICY", "active")
     paths = [str(ROOT), str(ROOT / "src")]
-    worker = Worker("tests.targets:Target", arguments={}, paths=paths, log=tmp_path / "log", timeout_s=60.0)
+    worker = Worker("tests.support.targets:Target", arguments={}, paths=paths, log=tmp_path / "log", timeout_s=60.0)
     pid = worker.call("pid")
     worker.call("multiply", seconds=0.2)
 

@@ -5,7 +5,7 @@ import tempfile
 
 import pytest
 
-from tests.suite import Suite, environment
+from tests.support.suite import Suite, environment
 
 NEEDS = "; name the python of an environment that holds torch and diffusers"
 
@@ -116,7 +116,7 @@ def test_options_that_contradict_or_say_nothing_are_refused(refusal, arguments, 
 
 def test_this_interpreter_is_found_by_its_path_alone(monkeypatch):
     """An interpreter is taken as it is named, links included, and a bare name is looked up."""
-    from speedgate.against import interpreter
+    from speedgate.measure.other_arm import interpreter
 
     monkeypatch.setenv("PATH", str(sys.prefix) + "/bin")
 

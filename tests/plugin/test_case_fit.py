@@ -6,12 +6,12 @@ import shutil
 
 import pytest
 
-from speedgate.expected import Expected, known
-from speedgate.policy import Mode, Policy
-from speedgate.published import FamilyFigure
-from speedgate.records import Outcome, Verdict
-from tests.baseline_samples import make_baseline, publish_throughput
-from tests.suite import Suite, red
+from speedgate.baselines.published import FamilyFigure
+from speedgate.gate.fit import Expected, known
+from speedgate.gate.policy import Mode, Policy
+from speedgate.results.run import Outcome, Verdict
+from tests.support.baseline_samples import make_baseline, publish_throughput
+from tests.support.suite import Suite, red
 
 FP32 = "sdxl/fp32/1024px-30steps-b1"
 BF16 = "sdxl/bf16/1024px-30steps-b1"

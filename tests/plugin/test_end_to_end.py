@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.suite import Suite, red
+from tests.support.suite import Suite, red
 
 LADDER = ["fp32", "bf16", "sdpa", "compile", "fused_qkv", "int8"]
 

@@ -2,10 +2,10 @@
 
 import pytest
 
-from speedgate import rendering
-from speedgate.promotion import promote
-from speedgate.untrusted import read_folder
-from tests.suite import Folder, Suite, red
+from speedgate.baselines.promote import promote
+from speedgate.report import markdown
+from speedgate.results.folder import read_folder
+from tests.support.suite import Folder, Suite, red
 
 SLOWER = {
     "slower": 1.10,
@@ -80,7 +80,7 @@ def test_the_json_keeps_what_changed(judged):
 
 def test_the_markdown_says_what_changed(judged):
     """Below the verdict, every name of it escaped."""
-    text = rendering.render(read_folder(judged[0].path / "results"))
+    text = markdown.render(read_folder(judged[0].path / "results"))
     lines = text.splitlines()
 
     (number,) = [number for number, line in enumerate(lines) if line.startswith("- **SLOWER**")]

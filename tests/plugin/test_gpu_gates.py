@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.suite import Suite, red
+from tests.support.suite import Suite, red
 
 ARGUMENTS = ("--weights=synthetic", "--benchmark-compare")
 

@@ -2,13 +2,14 @@
 
 import pytest
 
-from speedgate import explain, report
-from speedgate.clock import Plan
-from speedgate.environment import Machine
-from speedgate.noise import Looks
-from speedgate.policy import Mode, Policy
-from speedgate.session import Session
-from tests.baseline_samples import INT8, KEY, make_baseline, make_run
+from speedgate.gate import explain
+from speedgate.gate.intervals import Looks
+from speedgate.gate.policy import Mode, Policy
+from speedgate.measure.machine import Machine
+from speedgate.measure.rounds import Plan
+from speedgate.plugin.judgement import Session
+from speedgate.report import terminal
+from tests.support.baseline_samples import INT8, KEY, make_baseline, make_run
 
 NOISY_S = (2.25, 2.5, 2.75, 2.3, 2.7, 2.4, 2.6, 2.5)
 QUIET_S = (2.5, 2.501, 2.499, 2.5, 2.5, 2.501, 2.499, 2.5)
@@ -79,7 +80,7 @@ def test_what_is_known_of_an_undecided_verdict_is_told(session, last_s, headed):
     assert verdict.outcome.value == "UNDECIDED"
     assert [*lines[:1]] == [explain.UNDECIDED_HEAD] * headed
     assert session.told(verdict).splitlines()[1:] == [f"  {line}" for line in lines]
-    assert sum(explain.UNDECIDED_HEAD in line for line in report.sentences(session)) == headed
+    assert sum(explain.UNDECIDED_HEAD in line for line in terminal.sentences(session)) == headed
 
 
 def test_what_is_not_decided_explains_nothing_that_is(session):

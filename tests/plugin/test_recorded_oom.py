@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from speedgate import baselines, promotion
-from tests.baseline_samples import KEY, make_run, obtain
-from tests.suite import Suite, red
+from speedgate.baselines import promote, store
+from tests.support.baseline_samples import KEY, make_run, obtain
+from tests.support.suite import Suite, red
 
 FP32, BF16, SDPA = (f"sdxl/{stage}/1024px-30steps-b1" for stage in ("fp32", "bf16", "sdpa"))
 RECORD = ("--gate=record", "--weights=synthetic", "--processes=5", "--rounds=4", "--stage=fp32,bf16,sdpa")
@@ -30,7 +30,7 @@ def test_a_recording_keeps_that_a_case_is_out_of_memory(a100: Suite, published: 
     result = a100.run(*RECORD)
 
     assert red(result) == []
-    found = baselines.load_file(obtained(a100), gpu_key=KEY)
+    found = store.load_file(obtained(a100), gpu_key=KEY)
     assert (set(found.figures), set(found.out_of_memory)) == ({FP32, BF16}, {SDPA})
     told = (
         f"BIGGER {SDPA} fit: .*, fitted in 0001"
@@ -46,7 +46,7 @@ def test_what_was_recorded_out_of_memory_is_expected(a100: Suite, behaviour: dic
     shutil.rmtree(a100.path / "baselines")
     a100.misbehave(sdpa={"raise": "generate"})
     a100.run(*RECORD)
-    promotion.promote(a100.path / "baselines", KEY)
+    promote.promote(a100.path / "baselines", KEY)
     a100.misbehave(sdpa=behaviour)
 
     result = a100.run("--weights=synthetic", "--stage=sdpa", "-k", "test_fit", "--gate=enforce")
@@ -78,7 +78,7 @@ def test_a_recording_that_goes_on_loses_a_case_that_fitted_before(a100: Suite) -
         [rf"INVALID {SDPA} worker: .* MemoryError.*; processes of it that did not fail are kept in {KEY}/recording/"]
     )
     with pytest.raises(ValueError, match="a failing case is never a baseline"):
-        promotion.promote(a100.path / "baselines", KEY)
+        promote.promote(a100.path / "baselines", KEY)
 
 
 def test_a_recording_that_makes_no_baseline_says_so(a100: Suite) -> None:

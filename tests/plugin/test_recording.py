@@ -10,10 +10,10 @@ import time
 
 import pytest
 
-from speedgate import phases
-from speedgate.campaign import UNFINISHED
-from tests.suite import Folder, Suite, red
-from tests.test_recording_again import end_workers, obtained
+from speedgate.measure import phases
+from speedgate.plugin.recording import UNFINISHED
+from tests.plugin.test_recording_again import end_workers, obtained
+from tests.support.suite import Folder, Suite, red
 
 STAGES = "--stage=fp32,bf16,sdpa,compile"
 KILLS, PROCESSES = 10, 4

@@ -12,16 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from speedgate.clock import Plan
-from speedgate.environment import resolve_machine
-from speedgate.ledger import REQUIRED_CLAIMS
-from speedgate.options import LEAST_RECORDED
-from speedgate.policy import Mode, Policy
-from speedgate.promotion import promote
-from speedgate.records import Outcome, Verdict
-from speedgate.session import Session
-from tests.baseline_samples import make_run
-from tests.suite import Folder, Suite, red
+from speedgate.baselines.promote import promote
+from speedgate.gate.policy import Mode, Policy
+from speedgate.measure.machine import resolve_machine
+from speedgate.measure.rounds import Plan
+from speedgate.plugin.judgement import Session
+from speedgate.plugin.options import LEAST_RECORDED
+from speedgate.plugin.session import REQUIRED_CLAIMS
+from speedgate.results.run import Outcome, Verdict
+from tests.support.baseline_samples import make_run
+from tests.support.suite import Folder, Suite, red
 
 STAGES = ("--stage=fp32,bf16", f"--processes={LEAST_RECORDED}")
 ALL = LEAST_RECORDED
@@ -228,7 +228,7 @@ def test_a_missing_case_is_said_under_auto(renamed):
 
 def test_a_case_that_was_to_be_measured_and_was_not_is_missing(tmp_path, renamed):
     """A case that the command left out without being told to is MISSING; one whose worker was lost is red already."""
-    from speedgate.baselines import load
+    from speedgate.baselines.store import load
 
     state = session(tmp_path)
     state.baselines = load(renamed.path / "baselines", renamed.machine.key)

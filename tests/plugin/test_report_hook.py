@@ -8,17 +8,18 @@ import sys
 
 import pytest
 
-from speedgate import untrusted
-from speedgate.web import kept, session_report
-from tests.suite import Folder, Suite
-from tests.test_web_pictures import pixels
+from speedgate.plugin import session_report
+from speedgate.report.html import kept
+from speedgate.results import folder
+from tests.report.html.test_pictures import pixels
+from tests.support.suite import Folder, Suite
 
 STAGES = "--stage=fp32,bf16,sdpa"
 SECRET = ("-o", "junit_suite_name=postgresql://boss:S3cret!pw@h/db")  # as a history's URL may stand there
 BROKEN = """
-import speedgate.web.session_report
+import speedgate.plugin.session_report
 
-speedgate.web.session_report.{name} = {value}
+speedgate.plugin.session_report.{name} = {value}
 """
 
 
@@ -84,9 +85,9 @@ def test_pictures_lie_beside_the_results(measured):
     suite, _ = measured
     index = json.loads((suite.path / "results" / "report" / "index.json").read_text())
 
-    assert set(index["results"]) == set(untrusted.case_names(untrusted.read_folder(suite.path / "results")))
+    assert set(index["results"]) == set(folder.case_names(folder.read_folder(suite.path / "results")))
     assert len(index["pictures"]) == 3
-    seen = kept.load(suite.path / "results", untrusted.read_folder(suite.path / "results")).pictures
+    seen = kept.load(suite.path / "results", folder.read_folder(suite.path / "results")).pictures
     brightness = {key.split("/")[1]: pixels(one.difference).mean() for key, one in seen.items()}
     assert pixels(seen["sdxl-tiny/bf16/64px-4steps-b1"].image).std() > 50
     assert brightness["bf16"] == 0 < brightness["fp32"] < brightness["sdpa"]
@@ -140,7 +141,9 @@ def test_a_file_that_cannot_be_written_is_refused_at_once(suite, option, says):
 def test_a_missing_extra_is_refused_at_once(suite):
     """Who lacks Altair is told the extra before anything is built."""
     with (suite.path / "conftest.py").open("a") as conftest:
-        conftest.write("\nimport speedgate.extras\n\nspeedgate.extras.PACKAGES['report'] = ('no_such_package',)\n")
+        conftest.write(
+            "\nimport speedgate.results.optional\n\nspeedgate.extras.PACKAGES['report'] = ('no_such_package',)\n"
+        )
 
     said = suite.run(STAGES, "--report=report.html")
 

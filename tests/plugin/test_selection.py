@@ -8,19 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from fixtures.case_key import Case
-from fixtures.pipelines import pipelines
-from fixtures.stages import lineage
-from tests.suite import Suite, red
+from fixtures.cases import Case
+from fixtures.pipelines.registry import pipelines
+from fixtures.stages.ladder import lineage
+from tests.support.suite import Suite, red
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 WITHOUT_INT8 = """
 import dataclasses
 
-from fixtures.case_key import Case
-from fixtures.pipelines import pipelines
-from fixtures.stages import lineage
+from fixtures.cases import Case
+from fixtures.pipelines.registry import pipelines
+from fixtures.stages.ladder import lineage
 
 pipelines()["sd15"] = dataclasses.replace(pipelines()["sd15"], lacks={"int8": "it has no linear"})
 """

@@ -9,9 +9,9 @@ import time
 
 import pytest
 
-from fixtures import matrix
+from fixtures import coverage_table
 from speedgate.cli import main
-from tests.suite import Folder, Suite, red
+from tests.support.suite import Folder, Suite, red
 
 STAGES = ["fp32", "bf16", "sdpa", "compile", "fused_qkv", "int8"]
 
@@ -86,7 +86,7 @@ def test_the_shards_merge_into_one_verdict(halves, capsys):
     assert status == 0
     assert [row[0].split("/")[1] for row in table if row and row[0].startswith("sdxl-tiny/")] == STAGES
     assert "2.80x" in next(row for row in table if "/int8/" in row[0])  # 0.7 s and 0.25 s, of two sessions
-    assert len(matrix.read(merged)) == len(STAGES)
+    assert len(coverage_table.read(merged)) == len(STAGES)
 
 
 def test_a_shard_that_was_killed_is_a_gap(pytester, capsys):
@@ -163,8 +163,8 @@ def test_a_shard_resolves_the_weights_of_its_own_pipelines_alone(pytester):
     suite = Suite(pytester)
     with (suite.path / "conftest.py").open("a") as conftest:
         conftest.write(
-            "import fixtures.case\n\n\ndef resolve(choice, pipe):\n    print('resolves', pipe.name)\n"
-            "    return fixtures.weights.resolve(choice, pipe)\n\n\nfixtures.case.resolve = resolve\n"
+            "import fixtures.plugin\n\n\ndef resolve(choice, pipe):\n    print('resolves', pipe.name)\n"
+            "    return fixtures.weights.load.resolve(choice, pipe)\n\n\nfixtures.case.resolve = resolve\n"
         )
 
     result = suite.run("--shard=1/2", "--pipeline=sdxl,sd15", "--stage=fp32", "-k", "test_recipe and not full", "-s")

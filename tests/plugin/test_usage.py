@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from fixtures.pipelines import pipelines
-from speedgate.promotion import promote
-from tests.suite import Suite, red
+from fixtures.pipelines.registry import pipelines
+from speedgate.baselines.promote import promote
+from tests.support.suite import Suite, red
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def test_another_gpus_baseline_is_refused_before_any_test(suite):
     """Comparing with a file of another GPU key ends with exit status 4 and no test run."""
     folder = suite.path / "baselines" / "nvidia-a100-sxm4-80gb-400w"
     folder.mkdir(parents=True)
-    published = Path(__file__).parents[1] / "baselines" / folder.name / "0001_published.json"
+    published = Path(__file__).parents[2] / "baselines" / folder.name / "0001_published.json"
     (folder / published.name).write_bytes(published.read_bytes())
 
     result = suite.run(f"--benchmark-compare={folder / published.name}")

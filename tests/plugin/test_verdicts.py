@@ -5,8 +5,8 @@ import shutil
 
 import pytest
 
-from speedgate.promotion import promote
-from tests.suite import Suite, red
+from speedgate.baselines.promote import promote
+from tests.support.suite import Suite, red
 
 QUICK = ("--processes=2", "--rounds=4")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from speedgate import options
+from speedgate.plugin import options
 from tests.proof import real, table
 from tests.proof.faults import HARMLESS, Result
 from tests.proof.peers import RULES

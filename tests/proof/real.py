@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from speedgate import noise, options
-from speedgate.clock import log_ratio
+from speedgate.gate import intervals
+from speedgate.measure.rounds import log_ratio
+from speedgate.plugin import options
 from tests.proof.peers import RULES
 from tests.proof.replay import (
     OURS,
@@ -170,7 +171,7 @@ def spread(series: dict[str, Any]) -> Spread:
     medians = [math.log(statistics.median(seconds)) for seconds in rounds]
     ratios = {own_first: pair_ratios(series["pairs"], 0.0, own_first=own_first) for own_first in (True, False)}
     counts = [own_first for own_first, values in ratios.items() for _ in values]
-    interval = noise.of_pairs([*ratios[True], *ratios[False]], own_first=counts, confidence=0.99)
+    interval = intervals.of_pairs([*ratios[True], *ratios[False]], own_first=counts, confidence=0.99)
     assert interval is not None
     scale = math.sqrt(sum(1 / len(values) for values in ratios.values())) / 2
     return Spread(

@@ -13,11 +13,12 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from speedgate import noise, options
-from speedgate.gate import three_way
-from speedgate.noise import Interval, Looks
-from speedgate.policy import Policy
-from speedgate.records import Outcome
+from speedgate.gate import intervals
+from speedgate.gate.intervals import Interval, Looks
+from speedgate.gate.judge import three_way
+from speedgate.gate.policy import Policy
+from speedgate.plugin import options
+from speedgate.results.run import Outcome
 from tests.proof import peers
 
 SEED = 20
@@ -79,7 +80,7 @@ def sequential(
 
     def judge(count: int) -> Interval | None:
         medians_s.extend(draw_s() for _ in range(count - len(medians_s)))
-        return noise.between_sets(medians_s, baseline_s, confidence=looks.confidence_at(count))
+        return intervals.between_sets(medians_s, baseline_s, confidence=looks.confidence_at(count))
 
     return _look_by_look(judge, looks, tolerance)
 
@@ -91,7 +92,7 @@ def sequential_pairs(draw_log_ratio: Callable[[], float], *, looks: Looks, toler
     def judge(count: int) -> Interval | None:
         log_ratios.extend(draw_log_ratio() for _ in range(count - len(log_ratios)))
         own_first = [number % 2 == 0 for number in range(count)]
-        return noise.of_pairs(log_ratios, own_first=own_first, confidence=looks.confidence_at(count))
+        return intervals.of_pairs(log_ratios, own_first=own_first, confidence=looks.confidence_at(count))
 
     return _look_by_look(judge, looks, tolerance)
 

@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from fixtures.built import BuiltCase
-from speedgate.environment import resolve_machine
-from speedgate.worker import Worker
+from fixtures.worker.built_case import BuiltCase
+from speedgate.measure.machine import resolve_machine
+from speedgate.measure.worker import Worker
 
 ROOT = Path(__file__).parents[2]
 LEVELS = (0.0, 0.01, 0.02, 0.03, 0.05, 0.06, 0.10)

@@ -6,11 +6,11 @@ from xml.etree import ElementTree
 
 import pytest
 
-from speedgate.gate import judge_against, judge_latency
-from speedgate.policy import Policy
-from speedgate.records import Comparison, Outcome, Turns
-from tests.baseline_samples import INT8, make_baseline, make_run
+from speedgate.gate.judge import judge_against, judge_latency
+from speedgate.gate.policy import Policy
+from speedgate.results.run import Comparison, Outcome, Turns
 from tests.proof import peers, plot, replay, table
+from tests.support.baseline_samples import INT8, make_baseline, make_run
 
 QUIET = [1 + 1e-4 * number for number in range(-10, 10)]
 WILD = [0.5, 0.6, 0.7, 0.8, 0.9, 1.1, 1.2, 1.3, 1.4, 1.5]

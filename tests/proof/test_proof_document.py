@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from speedgate.records import Outcome
+from speedgate.results.run import Outcome
 from tests.proof import document, real, replay, series
 from tests.proof.faults import Result, _held
 

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from speedgate.trend import Kind
+from speedgate.history.trend import Kind
 from tests.proof import __main__ as proof
 from tests.proof import trend_section, trends
 

@@ -6,8 +6,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from speedgate.changepoints import ALPHA
-from speedgate.trend import LEAST, Kind
+from speedgate.history.changepoints import ALPHA
+from speedgate.history.trend import LEAST, Kind
 from tests.proof import trends
 from tests.proof.trends import Alarms, Found
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from speedgate import options
-from speedgate.series import Point, Series
-from speedgate.trend import Change, Kind, Trend, analyse
+from speedgate.history.series import Point, Series
+from speedgate.history.trend import Change, Kind, Trend, analyse
+from speedgate.plugin import options
 from tests.proof import replay
 
 SEED = 20

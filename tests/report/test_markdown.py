@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from speedgate.cli import main
-from speedgate.markdown import escaped, log_line, preformatted
-from speedgate.rendering import MAX_CHARACTERS, render
-from tests.artifacts import HOSTILE, NAME, SESSION, encoded, result
-from tests.baseline_samples import BF16, INT8
+from speedgate.report.markdown import MAX_CHARACTERS, render
+from speedgate.results.text import escaped, log_line, preformatted
+from tests.support.artifacts import HOSTILE, NAME, SESSION, encoded, result
+from tests.support.baseline_samples import BF16, INT8
 
 CONTAINER = re.compile(r"^<(code|pre)>(.*)</\1>$")
 HARMLESS = set(string.ascii_letters + string.digits + " .,;/+%()=?-")

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from speedgate import report
-from speedgate.clock import Plan
-from speedgate.environment import Machine
-from speedgate.loops import Loop
-from speedgate.policy import Policy
-from speedgate.published import FamilyFigure
-from speedgate.records import Outcome, Verdict
-from speedgate.session import Session
-from tests.baseline_samples import BF16, INT8, KEY, make_baseline, make_run
+from speedgate.baselines.published import FamilyFigure
+from speedgate.gate.policy import Policy
+from speedgate.measure.machine import Machine
+from speedgate.measure.rounds import Plan
+from speedgate.plugin.judgement import Session
+from speedgate.report import terminal
+from speedgate.results.loops import Loop
+from speedgate.results.run import Outcome, Verdict
+from tests.support.baseline_samples import BF16, INT8, KEY, make_baseline, make_run
 
 FP32 = "sdxl/fp32/1024px-30steps-b1"
 GIB = 2**30
@@ -72,7 +72,7 @@ def cells(line):
 
 def columns(session):
     """The last case's cells by their heading; a column that was left out has no figure of any case."""
-    header, *_, row = map(cells, report.table(session))
+    header, *_, row = map(cells, terminal.table(session))
     return collections.defaultdict(lambda: "-", zip(header, row, strict=True))
 
 
@@ -92,12 +92,12 @@ def ladder(session):
 
 def test_the_table_shows_each_case_in_one_line(ladder):
     """Medians, spread over processes, speed-ups, parity, peak, cold start, baseline and the worst verdict."""
-    assert [" | ".join(cells(line)) for line in report.table(ladder)] == TABLE
+    assert [" | ".join(cells(line)) for line in terminal.table(ladder)] == TABLE
 
 
 def test_columns_are_aligned(ladder):
     """Every cell begins where its heading does, and no line ends in spaces."""
-    lines = report.table(ladder)
+    lines = terminal.table(ladder)
 
     starts = {tuple(match.end() for match in re.finditer(r"  +", line)) for line in lines}
 
@@ -112,7 +112,7 @@ def test_a_case_without_a_worker_stays_in_the_table(session):
     shown = columns(session)
 
     assert dict(shown) == {"case": INT8, "verdict": "INVALID"}
-    assert report.sentences(session) == [f"INVALID {INT8} worker: the worker died during 'build' (SIGABRT)"]
+    assert terminal.sentences(session) == [f"INVALID {INT8} worker: the worker died during 'build' (SIGABRT)"]
 
 
 def test_a_speedup_is_over_the_parent_and_over_the_first_stage(session):
@@ -150,7 +150,7 @@ def test_sentences_come_worst_first_and_leave_out_what_passed(session):
         say(Outcome.NOT_APPLIED, claim="recipe", sentence="int8 is 0, expected 4"),
     )
 
-    assert report.sentences(session) == [
+    assert terminal.sentences(session) == [
         f"NOT_APPLIED {INT8} recipe: int8 is 0, expected 4",
         f"SLOWER {BF16} latency: 3 s against 2 s",
         f"FASTER {INT8} latency: 2 s against 3 s",
@@ -163,7 +163,7 @@ def test_cases_without_a_baseline_are_counted_once(session):
     session.keep(measured(BF16, "fp32", "bf16"))
     judge(session, say(Outcome.NO_BASELINE, case_key=BF16), say(Outcome.NO_BASELINE, case_key=BF16, claim="memory"))
 
-    assert report.sentences(session) == [
+    assert terminal.sentences(session) == [
         f"NO_BASELINE for 1 of 2 cases on {KEY}: not judged; record them with --gate record"
     ]
 
@@ -172,18 +172,18 @@ def test_a_green_session_says_how_sure_it_is(session):
     """Where all passed, the sentence of each latency is there, with its interval, and no other."""
     judge(session, say(Outcome.PASS), say(Outcome.PASS, claim="memory"))
 
-    assert report.sentences(session) == [f"PASS {INT8} latency: 1 s against 2 s"]
+    assert terminal.sentences(session) == [f"PASS {INT8} latency: 1 s against 2 s"]
 
 
 def test_a_busy_machine_is_told(session):
     """A load average above half of the cores before the first case is said, with both numbers."""
     session.keep(measured(FP32, "fp32"))
     session.health = {"load_1min": 5.0, "cores": 8}
-    busy = report.remarks(session)
+    busy = terminal.remarks(session)
     session.health = {"load_1min": 4.0, "cores": 8}
 
     assert [line[:30] for line in busy] == ["load average 5.0 on 8 cores be"]
-    assert report.remarks(session) == []
+    assert terminal.remarks(session) == []
 
 
 def test_rounds_that_were_measured_again_are_counted(session):
@@ -193,7 +193,7 @@ def test_rounds_that_were_measured_again_are_counted(session):
         dataclasses.replace(run, processes=tuple(dataclasses.replace(p, void=("hot",)) for p in run.processes))
     )
 
-    assert report.remarks(session) == [f"2 void rounds of {FP32} were measured again"]
+    assert terminal.remarks(session) == [f"2 void rounds of {FP32} were measured again"]
 
 
 def test_a_live_comparison_shows_both_arms_versions(session):
@@ -201,7 +201,7 @@ def test_a_live_comparison_shows_both_arms_versions(session):
     session.keep(measured(FP32, "fp32"))
     session.against, session.other_versions = "the other arm", {"torch": "2.12.0", "cuda": None}
 
-    assert [line.split() for line in report.remarks(session)] == [
+    assert [line.split() for line in terminal.remarks(session)] == [
         ["this", "arm", "other", "arm"],
         ["torch", "2.13.0", "2.12.0"],
         ["cuda", "None", "None"],
@@ -216,7 +216,7 @@ def test_nothing_that_a_run_says_steers_the_terminal(session, hostile):
     session.baselines = {key: dataclasses.replace(make_baseline(2.5), path=f"0001_{hostile}x.json")}
     judge(session, say(Outcome.SLOWER, case_key=key, sentence=f"is {hostile}"))
 
-    lines = [*report.table(session), *report.sentences(session)]
+    lines = [*terminal.table(session), *terminal.sentences(session)]
 
     assert len(lines) == 3
     assert all(line.isprintable() for line in lines)
@@ -239,7 +239,7 @@ def test_a_case_that_timed_no_loop_says_so(session):
                                           iterations_per_s=None),)}  # fmt: skip
 
     assert columns(session)["it/s"] == "-"
-    assert report.remarks(session)[0].endswith("out of memory (torch 2.0); no loop timed here")
+    assert terminal.remarks(session)[0].endswith("out of memory (torch 2.0); no loop timed here")
 
 
 def test_a_figure_of_one_loop_stands_beside_that_loop(session):
@@ -253,7 +253,7 @@ def test_a_figure_of_one_loop_stands_beside_that_loop(session):
     session.family = {cell_key: (figure,), "if-second/fp16/256px-50steps-b4": (figure,)}
 
     shown = f"{cell_key}: 13.84 it/s (torch 2.0); measured here: 10 it/s"
-    assert report.remarks(session) == [f"published for this family (a100), not gated: {shown}"]
+    assert terminal.remarks(session) == [f"published for this family (a100), not gated: {shown}"]
 
 
 def test_each_case_is_on_disk_as_soon_as_it_is_kept(session):
@@ -278,13 +278,13 @@ def test_a_figure_of_the_family_stands_beside_a_measured_case(session):
     session.family = {INT8: (cell, hostile), BF16: (cell,), FP32: (cell,)}
 
     shown = f"{INT8}: 21.66 it/s (torch 2.0), out of memory after the warm-up (torch ?[2J); measured here: 25 it/s"
-    assert report.remarks(session) == [f"published for this family (a100), not gated: {shown}"]
+    assert terminal.remarks(session) == [f"published for this family (a100), not gated: {shown}"]
 
 
 def test_a_column_that_says_nothing_is_left_out(session):
     """Without rounds there are no latencies, rates, spreads, speed-ups and peaks, and no columns of dashes for them."""
     session.keep(dataclasses.replace(measured(INT8, "int8", parity={"ssim": 1.0}), processes=()))
 
-    assert [re.split("  +", line) for line in report.table(session)] == [
+    assert [re.split("  +", line) for line in terminal.table(session)] == [
         ["case", "SSIM", "cold start", "baseline", "verdict"], [INT8, "1.0000", "10.0 s (eager)", "none here", "-"],
     ]  # fmt: skip

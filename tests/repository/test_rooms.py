@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 OURS = {"bench", "conftest", "fixtures", "speedgate", "tests"}
 HEAVY = {"accelerate", "diffusers", "scipy", "skimage", "torch", "torchao", "transformers"}
 UNSAFE = re.compile(r"pickle\.loads?\b|torch\.load\b|trust_remote_code\W+True|weights_only\s*=\s*False")
@@ -75,7 +75,7 @@ def test_conftest_names_the_plugins_and_nothing_else():
     assert isinstance(docstring, ast.Expr)
     assert isinstance(assignment, ast.Assign)
     assert ast.unparse(assignment.targets[0]) == "pytest_plugins"
-    assert "speedgate.plugin" in ast.literal_eval(assignment.value)
+    assert "speedgate.plugin.hooks" in ast.literal_eval(assignment.value)
 
 
 @pytest.mark.parametrize("path", sources("src/speedgate"), ids=lambda path: path.stem)
@@ -92,7 +92,7 @@ def test_speedgate_imports_nothing_heavy_at_module_level(path):
 def test_collecting_needs_nothing_heavy():
     """Loading the plugins, as every pytest call at the root does, leaves torch and its companions alone."""
     loaded = run(
-        "-c", "import sys, speedgate.plugin, fixtures.case; print(*{m.partition('.')[0] for m in sys.modules})"
+        "-c", "import sys, speedgate.plugin.hooks, fixtures.plugin; print(*{m.partition('.')[0] for m in sys.modules})"
     ).stdout
 
     assert {"speedgate", "fixtures"} <= set(loaded.split())

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tests.suite import ROOT, environment, red
+from tests.support.suite import ROOT, environment, red
 
 PIN = ROOT / ".github" / "pins" / "against.txt"
 PAIRS = ("--rounds=4", "--processes=1", "--max-processes=1")  # one alone: a worker takes 4 s to start

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.workflow_rules import SHELL
+from tests.repository.workflow_rules import SHELL
 
 MAIN = "refs/heads/main"
 PIN = Path(".github/pins/nightly.txt")

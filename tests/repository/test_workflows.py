@@ -13,8 +13,8 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from speedgate import post
-from tests.workflow_rules import (
+from speedgate.fleet import post
+from tests.repository.workflow_rules import (
     INSTALL,
     INSTALL_POST,
     POST,
@@ -53,8 +53,8 @@ FAULTS: list[tuple[Rule, str, str, str]] = [
     (scripts_are_ours, "ci", 'tox -e "$VERB"', "pytest bench"),
     (scripts_are_ours, "gpu", "run: tox -e bench", "run: |\n          make\n          tox -e bench"),
     (scripts_are_ours, "gpu", '"$PROCESSES"', "$PROCESSES"),
-    (scripts_are_ours, "gpu", "speedgate.post show", "speedgate.report show"),
-    (scripts_are_ours, "gpu", "speedgate.post show", "speedgate.post show; env"),
+    (scripts_are_ours, "gpu", "speedgate.fleet.post show", "speedgate.report.terminal show"),
+    (scripts_are_ours, "gpu", "speedgate.fleet.post show", "speedgate.fleet.post show; env"),
     (scripts_are_ours, "gpu", "== refs/heads/main", "!= refs/heads/main"),
     (scripts_are_ours, "gpu", "        id: vet\n", ""),
     (scripts_are_ours, "nightly", "base64 --wrap=0", "cat"),
@@ -198,7 +198,7 @@ def test_every_rule_has_been_seen_to_fail() -> None:
 
 
 def test_every_allowed_script_is_used() -> None:
-    """The workflows use each of the scripts and each verb of `speedgate.post`, and no other verb."""
+    """The workflows use each of the scripts and each verb of `speedgate.fleet.post`, and no other verb."""
     scripts = [
         step for path in WORKFLOWS for step in steps(yaml.safe_load(path.read_text(encoding="utf-8"))) if "run" in step
     ]

@@ -8,17 +8,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 VERBS = {"lint", "type", "tests", "bench", "record", "nightly", "proof"}
 INSTALL = "python -m pip install -c .github/pins/tools.txt tox"
 ARGUMENTS = r'(?: (?:[\w./=-]+|"\$\w+"))*'
 TOX = re.compile(rf'tox -e (\w+|"\$VERB")(?: --{ARGUMENTS})?')
 TOX_EXEC = re.compile(rf"tox exec -e (\w+) -- speedgate (?:pin update|bisect|summary){ARGUMENTS}")
-# What a job with a token may run. The one package that `speedgate.post` needs comes as a wheel, so that installing runs no code.
+# What a job with a token may run. The one package that `speedgate.fleet.post` needs comes as a wheel, so that installing runs no code.
 VENV = "python3 -m venv .venv"
 INSTALL_POST = ".venv/bin/python -m pip install --no-deps --only-binary msgspec -c .github/pins/stable.txt msgspec"
-POST = re.compile(r"\.venv/bin/python -m speedgate\.post ([a-z-]+)")
-# The scripts of more than one command, by the `id` of their step. tests/test_workflow_scripts.py runs them.
+POST = re.compile(r"\.venv/bin/python -m speedgate\.fleet\.post ([a-z-]+)")
+# The scripts of more than one command, by the `id` of their step. tests/repository/test_workflow_scripts.py runs them.
 _DATE = """\
 sed -nE 's/^# date: ([0-9]{8})$/date=\\1/p' .github/pins/nightly.txt >> "$GITHUB_OUTPUT"
 """
@@ -89,7 +89,7 @@ def events(workflow: Workflow) -> dict[str, Any]:
 
 
 def scripts_are_ours(workflow: Workflow, _: str) -> list[str]:
-    """A script is a verb of tox, its installation, a verb of `speedgate.post`, or one of a few that the tests run."""
+    """A script is a verb of tox, its installation, a verb of `speedgate.fleet.post`, or one of a few that the tests run."""
     return [step["run"] for step in steps(workflow) if "run" in step and not _is_ours(step)]
 
 
@@ -161,7 +161,7 @@ def permissions_are_listed(workflow: Workflow, _: str) -> list[str]:
 
 
 def tokens_meet_our_code_only(workflow: Workflow, _: str) -> list[str]:
-    """A job with a token in hand is hosted, uses no action but the checkout, of main, and runs `speedgate.post` alone.
+    """A job with a token in hand is hosted, uses no action but the checkout, of main, and runs `speedgate.fleet.post` alone.
 
     Main's pins say what is installed for that, and no step but the last kind gets the token.
     """

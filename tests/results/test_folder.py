@@ -13,15 +13,15 @@ from typing import Any
 
 import pytest
 
-from speedgate import untrusted
-from speedgate.clock import Plan
-from speedgate.environment import Machine
-from speedgate.policy import Policy
-from speedgate.records import Comparison, Outcome, Turns, Verdict
-from speedgate.session import Session
-from speedgate.untrusted import cases, read_archive, read_folder
-from tests.artifacts import NAME, SESSION, archive, encoded, result
-from tests.baseline_samples import BF16, INT8, KEY, make_run
+from speedgate.gate.policy import Policy
+from speedgate.measure.machine import Machine
+from speedgate.measure.rounds import Plan
+from speedgate.plugin.judgement import Session
+from speedgate.results import folder
+from speedgate.results.folder import cases, read_archive, read_folder
+from speedgate.results.run import Comparison, Outcome, Turns, Verdict
+from tests.support.artifacts import NAME, SESSION, archive, encoded, result
+from tests.support.baseline_samples import BF16, INT8, KEY, make_run
 
 
 def spoiled(**changes: Any) -> bytes:
@@ -167,7 +167,7 @@ def test_many_files_are_refused_by_their_sum() -> None:
 
 def test_too_many_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The number of files is bounded, in both."""
-    monkeypatch.setattr(untrusted, "MAX_FILES", 2)
+    monkeypatch.setattr(folder, "MAX_FILES", 2)
     files = {f"{index}.json": b"{}" for index in range(3)}
     for name, data in files.items():
         (tmp_path / name).write_bytes(data)

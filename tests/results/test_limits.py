@@ -8,15 +8,15 @@ import zlib
 
 import pytest
 
-from fixtures.pipelines import SIZES
+from fixtures.pipelines.definition import SIZES
 from fixtures.suites import every_case
-from speedgate import untrusted
-from speedgate.components import Component
-from speedgate.loops import Loop
-from speedgate.options import MAX_PAIRS
-from speedgate.records import to_json, write_json
-from tests.artifacts import result
-from tests.baseline_samples import INT8, make_run
+from speedgate.plugin.options import MAX_PAIRS
+from speedgate.results import folder
+from speedgate.results.loops import Loop
+from speedgate.results.run import to_json, write_json
+from speedgate.results.timings import Component
+from tests.support.artifacts import result
+from tests.support.baseline_samples import INT8, make_run
 
 ROUNDS = 100  # of 30 ms, to fill the 3 s of a process of a live comparison
 
@@ -69,13 +69,13 @@ def test_a_live_comparison_of_every_case_is_read(live_result):
     data = live_result(loops=1, components=4, calls=10)
     count = max(len({case.key for case in every_case((size,)) if case.lacks is None}) for size in SIZES)
 
-    assert count < untrusted.MAX_FILES
-    assert count * len(data) < untrusted.MAX_TOTAL_BYTES
-    assert count * len(zlib.compress(data)) < untrusted.MAX_ARCHIVE_BYTES
+    assert count < folder.MAX_FILES
+    assert count * len(data) < folder.MAX_TOTAL_BYTES
+    assert count * len(zlib.compress(data)) < folder.MAX_ARCHIVE_BYTES
 
 
 def test_the_largest_case_is_read(live_result):
     """A cascade of three parts, each with its loop and four components of which one is called in each of 100 steps."""
     data = live_result(loops=3, components=12, calls=34)
 
-    assert untrusted.MAX_FILE_BYTES / 8 < len(data) < untrusted.MAX_FILE_BYTES
+    assert folder.MAX_FILE_BYTES / 8 < len(data) < folder.MAX_FILE_BYTES

@@ -6,11 +6,11 @@ import math
 
 import pytest
 
-from fixtures import loops as watched
-from speedgate import loops
-from speedgate.loops import Loop
-from speedgate.records import process_from_json, run_from_json, to_json
-from tests.baseline_samples import make_run
+from fixtures.worker import loops as watched
+from speedgate.results import loops
+from speedgate.results.loops import Loop
+from speedgate.results.run import process_from_json, run_from_json, to_json
+from tests.support.baseline_samples import make_run
 
 FILE = "0002_recorded.json"
 
@@ -49,7 +49,7 @@ def told(seconds=1.0, iterations=4, name=""):
 def test_a_loop_lasts_from_where_its_bar_begins_to_where_it_ends(monkeypatch):
     """Of each pipe by its name: the updates that it counted and the seconds in between, and nothing of what is around."""
     now_s = itertools.chain([1.0, 3.5, 10.0, 10.25], itertools.repeat(99.0))
-    monkeypatch.setattr("fixtures.loops.time.perf_counter", lambda: next(now_s))
+    monkeypatch.setattr("fixtures.worker.loops.time.perf_counter", lambda: next(now_s))
     first, second = Pipe(4), Pipe(2)
 
     with watched.watching({"base": first, "upscaler": second}, device="cpu") as found:

@@ -6,11 +6,12 @@ import math
 
 import pytest
 
-from speedgate import attribution, baselines, components
-from speedgate.attribution import OTHERS, Attribution, Kernel
-from speedgate.components import Component
-from speedgate.records import process_from_json, run_from_json, to_json
-from tests.baseline_samples import KEY, make_run, store
+from speedgate.baselines import store as baselines
+from speedgate.results import profile, timings
+from speedgate.results.profile import OTHERS, Attribution, Kernel
+from speedgate.results.run import process_from_json, run_from_json, to_json
+from speedgate.results.timings import Component
+from tests.support.baseline_samples import KEY, make_run, store
 
 FILE = "0002_recorded.json"
 FOUND = Attribution(
@@ -39,7 +40,7 @@ def test_the_rounds_of_a_process_are_kept_by_component():
     """Each round's seconds, and of each call the median over rounds: of a step, wherever it stands in the loop."""
     told = [{"denoiser": [0.1, 0.2]}, {"denoiser": [0.1, 0.6]}, {"denoiser": [0.4, 0.2]}]
 
-    (found,) = components.over_rounds(told, seconds=(1.0, 1.0, 1.0)).values()
+    (found,) = timings.over_rounds(told, seconds=(1.0, 1.0, 1.0)).values()
 
     assert found.seconds == pytest.approx((0.3, 0.7, 0.6))
     assert (found.call_medians_s, found.calls) == ((0.1, 0.2), 2)
@@ -60,21 +61,21 @@ def test_the_rounds_of_a_process_are_kept_by_component():
 def test_components_that_cannot_be_are_refused(wrong):
     """No duration, no call, no name, or more time than the round had: the sentence names the round."""
     with pytest.raises(ValueError, match=r"^round 2 took 2 s and its components, as the worker tells, "):
-        components.over_rounds([{"denoiser": [1.0]}, wrong], seconds=(2.0, 2.0))
+        timings.over_rounds([{"denoiser": [1.0]}, wrong], seconds=(2.0, 2.0))
 
 
 @pytest.mark.parametrize("other", [{}, {"denoiser": [0.1, 0.1]}, {"unet": [0.1]}])
 def test_rounds_with_other_calls_are_refused(other):
     """A round that called another component, or one more often, is no repetition."""
     with pytest.raises(ValueError, match=r"round 2 called its components .* the first one {'denoiser': 1}"):
-        components.over_rounds([{"denoiser": [1.0]}, other], seconds=(2.0, 2.0))
+        timings.over_rounds([{"denoiser": [1.0]}, other], seconds=(2.0, 2.0))
 
 
 def test_components_and_the_remainder_are_the_round():
     """What is left of a round beside its components is a figure of its own, so that all of them are the round."""
     run = with_components(make_run(medians_s=[2.4]), denoiser=2.0, vae_decode=0.3)
 
-    centre_s = components.centre_s(run.processes)
+    centre_s = timings.centre_s(run.processes)
 
     assert centre_s == pytest.approx({"denoiser": 2.0, "vae_decode": 0.3, "remainder": 0.1})
     assert sum(centre_s.values()) == pytest.approx(run.latency_s)
@@ -85,7 +86,7 @@ def test_components_of_some_processes_only_are_none():
     run = with_components(make_run(medians_s=[2.4, 2.4]), denoiser=2.0)
     partly = (run.processes[0], make_run().processes[0])
 
-    assert components.centre_s(partly) == components.centre_s(partly[::-1]) == components.centre_s(()) == {}
+    assert timings.centre_s(partly) == timings.centre_s(partly[::-1]) == timings.centre_s(()) == {}
 
 
 def test_a_run_and_what_it_is_made_of_survive_json():
@@ -172,7 +173,7 @@ def test_a_long_table_is_cut_and_adds_up():
     """A hundred kernels by name, the most expensive ones, and one row for all others: nothing of the seconds is lost."""
     rows = [[f"kernel {number}", 1, number / 1000] for number in range(300)]
 
-    found = attribution.told({"kernels": rows, "attention_kernels": {}, "code_digest": None})
+    found = profile.told({"kernels": rows, "attention_kernels": {}, "code_digest": None})
 
     assert [len(found.kernels), found.kernels[0].name] == [101, "kernel 299"]
     assert dataclasses.astuple(found.kernels[-1]) == (OTHERS, 200, pytest.approx(sum(range(200)) / 1000))
@@ -183,9 +184,7 @@ def test_long_names_stay_apart():
     """Two templates that differ beyond what is kept of a name are two kernels, and the same one is one."""
     names = ["x" * 300 + end for end in "aba"]
 
-    found = attribution.told(
-        {"kernels": [[name, 2, 0.1] for name in names], "attention_kernels": {}, "code_digest": None}
-    )
+    found = profile.told({"kernels": [[name, 2, 0.1] for name in names], "attention_kernels": {}, "code_digest": None})
 
     assert sorted(kernel.count for kernel in found.kernels) == [2, 4]
     assert all(len(kernel.name) == 200 for kernel in found.kernels)
@@ -195,4 +194,4 @@ def test_long_names_stay_apart():
 def test_what_a_worker_cannot_mean_is_refused(reply):
     """One sentence, and no traceback of ours."""
     with pytest.raises(ValueError, match=r"^the worker's attribution"):
-        attribution.told(reply)
+        profile.told(reply)

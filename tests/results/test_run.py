@@ -6,9 +6,9 @@ import math
 
 import pytest
 
-from speedgate.checks import positive
-from speedgate.records import Process, run_from_json, to_json, write_json
-from tests.baseline_samples import COLD, make_run
+from speedgate.results.checks import positive
+from speedgate.results.run import Process, run_from_json, to_json, write_json
+from tests.support.baseline_samples import COLD, make_run
 
 FILE = "0002_recorded.json"
 

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from speedgate import commandline
+from speedgate.baselines.lock import recording_lock
 from speedgate.cli import main
-from speedgate.history import History
-from speedgate.lock import recording_lock
-from tests.baseline_samples import KEY
-from tests.test_history import QUESTION, RELEASES
+from speedgate.results import commandline
+from speedgate.versions.bisect import History
+from tests.support.baseline_samples import KEY
+from tests.versions.test_bisect import QUESTION, RELEASES
 
 URL = "postgresql://boss:S3cret!pw@h/db"
 

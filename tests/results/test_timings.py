@@ -10,17 +10,17 @@ from types import SimpleNamespace
 
 import pytest
 
-from fixtures import built, components
-from fixtures.loops import clock
-from fixtures.pipelines import pipelines
+from fixtures.pipelines.registry import pipelines
+from fixtures.worker import built_case, components
+from fixtures.worker.loops import clock
 from fixtures.workshop import import_paths
-from speedgate.attribution import told
-from speedgate.clock import Arm, Plan, measure_process
-from speedgate.explain import explain
-from speedgate.health import HostMonitor
-from speedgate.worker import Worker
-from tests.baseline_samples import COLD, make_run
-from tests.suite import ROOT
+from speedgate.gate.explain import explain
+from speedgate.measure.monitor import HostMonitor
+from speedgate.measure.rounds import Arm, Plan, measure_process
+from speedgate.measure.worker import Worker
+from speedgate.results.profile import told
+from tests.support.baseline_samples import COLD, make_run
+from tests.support.suite import ROOT
 
 MOST = 0.005  # of an image, that the marks may cost
 SLOWED_S = 0.6  # an image: several times what a busy machine adds to one
@@ -125,7 +125,7 @@ def test_the_marks_of_an_image_cost_less_than_half_a_percent(build):
 def test_images_with_marks_and_without_take_the_same_time(build, monkeypatch):
     """In turns within one process, by the processor's seconds: the marks do not cost half a percent for sure."""
     case, spent = build("fp32"), []
-    monkeypatch.setattr(built, "timed", lambda function: (_processor_s(function, spent), None))
+    monkeypatch.setattr(built_case, "timed", lambda function: (_processor_s(function, spent), None))
     for turn in range(33):
         for marked in (True, False) if turn % 2 else (False, True):
             with contextlib.ExitStack() as stack:
@@ -181,7 +181,7 @@ def worker(tmp_path_factory):
         "device": "cpu",
     }
     worker = Worker(
-        "tests.slow_case:SlowCase",
+        "tests.support.slow_case:SlowCase",
         arguments=arguments,
         paths=[*import_paths(ROOT), str(ROOT)],
         log=tmp_path_factory.mktemp("slow") / "worker.log",

@@ -9,8 +9,8 @@ import zipfile
 from collections.abc import Mapping
 from typing import Any
 
-from speedgate.records import to_json
-from tests.baseline_samples import INT8, KEY, make_run
+from speedgate.results.run import to_json
+from tests.support.baseline_samples import INT8, KEY, make_run
 
 SESSION = "20261121T155618Z-19269"
 NAME = f"{SESSION}/case.json"

@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from speedgate import baselines, benchmark_json
-from speedgate.published import FamilyFigure
-from speedgate.records import Baseline, ColdStart, Process, Run, write_json
+from speedgate.baselines import benchmark_json
+from speedgate.baselines import store as baselines
+from speedgate.baselines.published import FamilyFigure
+from speedgate.results.run import Baseline, ColdStart, Process, Run, write_json
 
 KEY = "nvidia-a100-sxm4-80gb-400w"
 INT8 = "sdxl/int8/1024px-30steps-b1"

@@ -10,9 +10,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from fixtures.pipelines import pipelines
-from fixtures.requests import Workload
-from fixtures.stages import lineage
+from fixtures.pipelines.registry import pipelines
+from fixtures.pipelines.workload import Workload
+from fixtures.stages.ladder import lineage
 
 # Imported where they are used: numpy, and what imports pytest. Hundreds of these workers start in a run of the tests.
 
@@ -37,7 +37,7 @@ NOISE = {
 
 
 class FakeCase:
-    """Speaks as `fixtures.built.BuiltCase` does. `behaviour.json` maps a stage to what is wrong with it:
+    """Speaks as `fixtures.worker.built_case.BuiltCase` does. `behaviour.json` maps a stage to what is wrong with it:
 
     `slower` (a factor on the seconds), `spread` (the sd of its processes' levels, as a share, seeded by `draw`), `turned` (the
     slower half of the rounds comes first), `bigger` (a factor on the peak), `syncs` (in a step), `lacks_int8`, `noise`
@@ -213,10 +213,10 @@ class FakeCase:
 
 
 class FakeProbe:
-    """Speaks as `fixtures.probe.Probe` does, of an environment that holds what its behaviour says."""
+    """Speaks as `fixtures.worker.probe.Probe` does, of an environment that holds what its behaviour says."""
 
     def versions(self) -> dict[str, Any]:
-        from speedgate.environment import installed
+        from speedgate.measure.machine import installed
 
         return installed() | _behaviour().get("versions", {})
 

@@ -20,7 +20,7 @@ from typing import Any
 import pynvml as real
 import pytest
 
-from speedgate.health import Monitor, Reading, open_monitor
+from speedgate.measure.monitor import Monitor, Reading, open_monitor
 
 FOLDER = Path(__file__).parent / "nvml"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.json"))

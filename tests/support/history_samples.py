@@ -7,11 +7,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from speedgate.records import to_json, write_json
-from speedgate.store import database, schema
-from speedgate.store.entries import Entry, from_result
-from tests.artifacts import result
-from tests.baseline_samples import INT8, KEY, make_run
+from speedgate.history import database, schema
+from speedgate.history.entries import Entry, from_result
+from speedgate.results.run import to_json, write_json
+from tests.support.artifacts import result
+from tests.support.baseline_samples import INT8, KEY, make_run
 
 START = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
 PARITY = {"ssim": 0.9965, "step_error": None}

@@ -1,4 +1,4 @@
-"""`python -m tests.measure_history series|writers|trends [URL]`: the figures that docs/history.md states of a history.
+"""`python -m tests.support.measure_history series|writers|trends [URL]`: the figures that docs/history.md states of a history.
 
 `URL` has to be of an empty database; without it, one of a PostgreSQL server started for this. `trends` needs none. Needs an
 idle machine.
@@ -12,16 +12,16 @@ import multiprocessing
 import time
 from collections.abc import Sequence
 
-from speedgate.store import database, reading, writing
-from speedgate.trend import analyse
-from tests.histories import flat, make_series, stepped
-from tests.history_samples import case_keys, entry, fill
-from tests.postgres import running
+from speedgate.history import database, queries, writing
+from speedgate.history.trend import analyse
+from tests.support.histories import flat, make_series, stepped
+from tests.support.history_samples import case_keys, entry, fill
+from tests.support.postgres import running
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(prog="python -m tests.measure_history")
+    parser = argparse.ArgumentParser(prog="python -m tests.support.measure_history")
     parser.add_argument("what", choices=("series", "writers", "trends"))
     parser.add_argument("url", nargs="?")
     parser.add_argument("--cases", type=int, default=500)
@@ -50,13 +50,13 @@ def measure_series(url: str, *, cases: int, runs: int) -> None:
     """Read every series, and one of them."""
     fill(url, cases=cases, runs=runs)
     started_s, used_s = time.perf_counter(), time.process_time()
-    found = reading.series(url)
+    found = queries.series(url)
     took_s, used_s = time.perf_counter() - started_s, time.process_time() - used_s
     print(
         f"all: {took_s:.2f} s, {used_s:.2f} s of them this process's, for {sum(len(one.points) for one in found)} points"
     )
     started_s = time.perf_counter()
-    (one,) = reading.series(url, case_key=found[len(found) // 2].case_key)
+    (one,) = queries.series(url, case_key=found[len(found) // 2].case_key)
     print(f"one: {time.perf_counter() - started_s:.3f} s for {len(one.points)} points")
 
 

@@ -6,9 +6,10 @@ import json
 import random
 import re
 
-from speedgate.series import Point, Series
-from speedgate.site import folder, generate
-from speedgate.site.model import Change
+from speedgate.history.series import Point, Series
+from speedgate.history.site import folder
+from speedgate.history.site import write as generate
+from speedgate.history.site.model import Change
 
 STAGES = ("fp32", "bf16", "sdpa", "compile", "fused_qkv", "int8")
 SPEED = (7.362, 4.626, 3.315, 2.538, 2.523, 2.429)

@@ -6,7 +6,7 @@ import functools
 import time
 from typing import Any
 
-from fixtures.built import BuiltCase
+from fixtures.worker.built_case import BuiltCase
 
 
 class SlowCase(BuiltCase):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from typing import Any
 
-from tests.fake_case import FakeCase
+from tests.support.fake_case import FakeCase
 
 
 class StubCase(FakeCase):

@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from speedgate.environment import resolve_machine
-from speedgate.records import Outcome, Verdict
+from speedgate.measure.machine import resolve_machine
+from speedgate.results.run import Outcome, Verdict
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 CONFTEST = """
 import os
@@ -29,12 +29,12 @@ tempfile.tempdir = os.getcwd()  # a recording's lock in here holds up nobody els
 
 import pytest
 
-pytest_plugins = ["speedgate.plugin", "fixtures.case"]
+pytest_plugins = ["speedgate.plugin.hooks", "fixtures.plugin"]
 
 
 @pytest.fixture(scope="session")
 def worker_factory():
-    return "tests.fake_case:FakeCase"
+    return "tests.support.fake_case:FakeCase"
 """
 
 
@@ -42,20 +42,20 @@ A100_CONFTEST = """
 import json
 import pathlib
 
-from tests.fake_nvml import FakeNvml, answers
+from tests.support.fake_nvml import FakeNvml, answers
 
 sys.modules["pynvml"] = FakeNvml(answers("published_a100") | json.loads(pathlib.Path("nvml.json").read_text()))
 
-import fixtures.case
+import fixtures.plugin
 
-fixtures.case._check_torch = lambda device: None
+fixtures.plugin._check_torch = lambda device: None
 """
 
 
 FAKE_PROBE = """
-import fixtures.case
+import fixtures.plugin
 
-fixtures.case.PROBE = "tests.fake_case:FakeProbe"
+fixtures.plugin.PROBE = "tests.support.fake_case:FakeProbe"
 """
 
 
@@ -84,7 +84,7 @@ def environment(prefix: Path, *, packages: bool = True) -> Path:
 
 
 class Suite:
-    """A copy of `bench/` whose workers are `tests.fake_case.FakeCase`."""
+    """A copy of `bench/` whose workers are `tests.support.fake_case.FakeCase`."""
 
     def __init__(self, pytester: pytest.Pytester | Folder) -> None:
         self.pytester = pytester

@@ -8,11 +8,11 @@ import sys
 import time
 from typing import Any
 
-from speedgate import artifacts as cache_artifacts
+from speedgate.fleet import artifacts as cache_artifacts
 
 
 class Target:
-    """Made in the worker by `tests.targets:Target`."""
+    """Made in the worker by `tests.support.targets:Target`."""
 
     def __init__(self, *, refuses: str | None = None) -> None:
         if refuses is not None:
@@ -89,13 +89,13 @@ class Target:
 
 
 class Compiled:
-    """A function that inductor compiles, in place of a case: made by `tests.targets:Compiled`."""
+    """A function that inductor compiles, in place of a case: made by `tests.support.targets:Compiled`."""
 
     def first_image(self) -> dict[str, int]:
         """Compile it and call it; what inductor's graph cache has counted."""
         import torch
 
-        from fixtures.torch_state import compiler_counts
+        from fixtures.stages.torch_state import compiler_counts
 
         # A call of a library: a graph of inductor's without C++ to build, which takes half a minute in an empty cache.
         torch.compile(lambda x: x @ x)(torch.ones(4, 4))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from fixtures.case_key import Case
-from fixtures.pipelines import pipelines
-from fixtures.stages import apply, dtype_of
+from fixtures.cases import Case
+from fixtures.pipelines.registry import pipelines
+from fixtures.stages.ladder import apply, dtype_of
 
 
 def skeleton(case):

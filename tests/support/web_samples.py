@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from speedgate.records import Outcome, Run, Verdict
-from speedgate.web import pictures
-from speedgate.web.view import Entry, Report
-from tests.baseline_samples import KEY, make_baseline, make_run
+from speedgate.report.html import pictures
+from speedgate.report.html.view import Entry, Report
+from speedgate.results.run import Outcome, Run, Verdict
+from tests.support.baseline_samples import KEY, make_baseline, make_run
 
 GIB = 2**30
 STAGES = {"fp32": 7.4, "bf16": 4.6, "sdpa": 3.3, "compile": 2.5, "int8": 3.2}

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from speedgate.bisection import Step
-from speedgate.history import History, Question, Tried, between
-from speedgate.wheels import Origin
-from tests.stub_index import COMMITS
+from speedgate.versions.bisect import History, Question, Tried, between
+from speedgate.versions.bisect_search import Step
+from speedgate.versions.index import Origin
+from tests.support.stub_index import COMMITS
 
 RELEASES = ["1.0", "1.1", "1.2", "1.3", "1.4", "1.10", "2.0rc1"]
 NIGHTLIES = ["2.14.0.dev20260803+cpu", "2.15.0.dev20260803+cpu", "2.14.0.dev20260804+cpu", "2.13.0.dev20260805+cpu"]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from speedgate.bisection import EndsError, Step, search, steps
+from speedgate.versions.bisect_search import EndsError, Step, search, steps
 
 
 def histories(count):

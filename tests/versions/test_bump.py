@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from speedgate import arms, bumps, layers
-from speedgate.bisection import Step
-from speedgate.history import Question
-from tests.desk import LATENCY, THREE_PAIRS, Desk, stocked
-from tests.stub_index import COMMITS, sha256
+from speedgate.versions import bump, environment, suite_run
+from speedgate.versions.bisect import Question
+from speedgate.versions.bisect_search import Step
+from tests.support.desk import LATENCY, THREE_PAIRS, Desk, stocked
+from tests.support.stub_index import COMMITS, sha256
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +126,7 @@ def test_ctrl_c_says_how_to_go_on(desk: Desk, monkeypatch: pytest.MonkeyPatch) -
     def interrupted(*arguments: object, **options: object) -> int:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(arms, "run_suite", interrupted)
+    monkeypatch.setattr(suite_run, "run_suite", interrupted)
     status, _, err = desk.run("bisect", "stubkernel", "--good=2.0", "--bad=2.1")
 
     assert (status, err) == (2, "speedgate: interrupted; the same command goes on where it stopped\n")
@@ -145,19 +145,19 @@ def test_a_nightly_is_tried_with_its_companion(
     """`--with torchao` takes the build of the same day, the higher of two, and a day without one is skipped; other pins hold."""
     built = []
 
-    def build(layer: layers.Layer, *, cache: Path) -> Path:
+    def build(layer: environment.Layer, *, cache: Path) -> Path:
         built.append(layer)
-        raise layers.InstallFailure("not here")
+        raise environment.InstallFailure("not here")
 
     versions = ["0.20.0.dev20260804+cpu", "0.19.0.dev20260804+cpu", "0.19.0.dev20260803+cpu", "0.18.0"]
-    monkeypatch.setattr(layers, "versions_of", lambda package, **options: versions)
-    monkeypatch.setattr(layers, "build", build)
+    monkeypatch.setattr(environment, "versions_of", lambda package, **options: versions)
+    monkeypatch.setattr(environment, "build", build)
     question = Question(
         package="torch", good="20260803", bad="20260805", metric="latency", together=("torchao",),
         stable=("numpy==2.4.6", "torch==2.13.0", "torchao==0.18.0"),
     )  # fmt: skip
 
-    tried = bumps.Tester(question=question, cache=Path(), folder=Path(), good=version)(version)
+    tried = bump.Tester(question=question, cache=Path(), folder=Path(), good=version)(version)
 
     assert tried.step is Step.SKIP
     assert (built[0].requirements if built else tried.reason) == expected
@@ -167,11 +167,11 @@ def test_a_nightly_is_tried_with_its_companion(
 def test_an_index_that_goes_away_is_remembered_of_no_version(monkeypatch: pytest.MonkeyPatch) -> None:
     """It ends the bisect, where a version that is not there would be stepped over."""
 
-    def build(layer: layers.Layer, *, cache: Path) -> Path:
-        raise layers.IndexFailure("the index cannot be reached")
+    def build(layer: environment.Layer, *, cache: Path) -> Path:
+        raise environment.IndexFailure("the index cannot be reached")
 
-    monkeypatch.setattr(layers, "build", build)
+    monkeypatch.setattr(environment, "build", build)
     question = Question(package="stubkernel", good="1.0", bad="1.8", metric="latency")
 
-    with pytest.raises(layers.IndexFailure):
-        bumps.Tester(question=question, cache=Path(), folder=Path(), good="1.0")("1.1")
+    with pytest.raises(environment.IndexFailure):
+        bump.Tester(question=question, cache=Path(), folder=Path(), good="1.0")("1.1")

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from speedgate import bumps
 from speedgate.cli import main
-from tests.desk import LATENCY, THREE_PAIRS, Desk, stocked
+from speedgate.versions import bump
+from tests.support.desk import LATENCY, THREE_PAIRS, Desk, stocked
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +105,7 @@ def test_pins_that_cannot_be_written_are_not_looked_up(capsys: pytest.CaptureFix
 
 def test_a_bisect_says_what_it_could_not_write(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where its steps are kept there is no option for, so that it says where to run."""
-    monkeypatch.setattr(bumps, "BISECTS", Path("/proc/x"))
+    monkeypatch.setattr(bump, "BISECTS", Path("/proc/x"))
 
     status, _, err = desk.run("bisect", "stubkernel", "--good=1.0", "--bad=1.8")
 

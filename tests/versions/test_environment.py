@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from speedgate import layers, pins
-from speedgate.layers import IndexFailure, InstallFailure, Layer
-from tests.stub_index import Index
+from speedgate.versions import environment, pins
+from speedgate.versions.environment import IndexFailure, InstallFailure, Layer
+from tests.support.stub_index import Index
 
 ASK = "import iniconfig, pluggy, importlib.metadata as m; print(m.version('iniconfig'), iniconfig.__file__, pluggy.__file__)"
 
@@ -52,7 +52,7 @@ def layer(index: Index) -> Layer:
 
 def test_a_layer_holds_what_differs_and_shares_the_rest(layer: Layer, cache: Path) -> None:
     """Its own version comes first and is what it says it has; everything else is this environment's, neither copied nor moved."""
-    python = layers.build(layer, cache=cache)
+    python = environment.build(layer, cache=cache)
 
     said = subprocess.run([str(python), "-c", ASK], capture_output=True, text=True, check=True).stdout.split()
     (own,) = python.parents[1].glob("lib/python*/site-packages")
@@ -67,10 +67,10 @@ def test_a_layer_holds_what_differs_and_shares_the_rest(layer: Layer, cache: Pat
 
 def test_a_layer_is_made_once(layer: Layer, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same pins are the same environment, and pip is not asked again."""
-    made = layers.build(layer, cache=cache)
-    monkeypatch.setattr(layers, "_pip", lambda *arguments: pytest.fail("pip was run"))
+    made = environment.build(layer, cache=cache)
+    monkeypatch.setattr(environment, "_pip", lambda *arguments: pytest.fail("pip was run"))
 
-    assert layers.build(layer, cache=cache) == made
+    assert environment.build(layer, cache=cache) == made
 
 
 def test_a_layer_that_was_interrupted_is_made_again(
@@ -83,10 +83,10 @@ def test_a_layer_that_was_interrupted_is_made_again(
         calls.append(arguments)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(layers, "_pip", interrupted)
+    monkeypatch.setattr(environment, "_pip", interrupted)
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
-            layers.build(layer, cache=tmp_path)
+            environment.build(layer, cache=tmp_path)
 
     assert len(calls) == 2
 
@@ -96,7 +96,7 @@ def test_pins_that_hold_are_not_moved(index: Index, tmp_path: Path) -> None:
     layer = Layer(requirements=("iniconfig==99.0",), constraints=("stubhelper==2.0",), index_url=index.url)
 
     with pytest.raises(InstallFailure, match=r"Cannot install iniconfig==99\.0"):
-        layers.build(layer, cache=tmp_path)
+        environment.build(layer, cache=tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_another_package_here_is_another_environment(monkeypatch: pytest.MonkeyP
     """An update of what lies below is no reason to measure what is no longer there."""
     layer = Layer(requirements=("iniconfig==99.0",))
     before = layer.digest
-    monkeypatch.setattr(layers, "_installed", lambda: ["torch==2.14.0"])
+    monkeypatch.setattr(environment, "_installed", lambda: ["torch==2.14.0"])
 
     assert layer.digest != before
 
@@ -126,7 +126,7 @@ def test_versions_are_those_that_pip_lists(index: Index) -> None:
     for version in ("1.0", "1.2", "2.0.dev20260804"):
         index.add("listed", version)
 
-    found = [layers.versions_of("listed", index_url=index.url, prereleases=wanted) for wanted in (False, True)]
+    found = [environment.versions_of("listed", index_url=index.url, prereleases=wanted) for wanted in (False, True)]
 
     assert found == [["1.2", "1.0"], ["2.0.dev20260804", "1.2", "1.0"]]
 
@@ -172,7 +172,7 @@ def test_an_index_out_of_reach_is_no_missing_version(
     monkeypatch.setenv("PIP_RETRIES", "0")
 
     with pytest.raises(failure, match=said):
-        layers.versions_of("nosuch", index_url=address.format(server=server), prereleases=False)
+        environment.versions_of("nosuch", index_url=address.format(server=server), prereleases=False)
 
 
 def test_a_layer_whose_index_is_out_of_reach_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -180,7 +180,7 @@ def test_a_layer_whose_index_is_out_of_reach_says_so(tmp_path: Path, monkeypatch
     monkeypatch.setenv("PIP_RETRIES", "0")
 
     with pytest.raises(IndexFailure, match=r"^the index cannot be reached: "):
-        layers.build(Layer(requirements=("nosuch==1.0",), index_url="http://127.0.0.1:9"), cache=tmp_path)
+        environment.build(Layer(requirements=("nosuch==1.0",), index_url="http://127.0.0.1:9"), cache=tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -202,23 +202,23 @@ def test_a_download_that_broke_off_is_no_missing_wheel(
     monkeypatch.setattr(subprocess, "run", lambda *arguments, **options: done)
 
     with pytest.raises(IndexFailure if expected else InstallFailure):
-        layers.versions_of("x", index_url=None, prereleases=False)
+        environment.versions_of("x", index_url=None, prereleases=False)
 
 
 def test_no_path_of_this_environment_leads_into_another(monkeypatch: pytest.MonkeyPatch) -> None:
     """PYTHONPATH would come before a layer's own packages."""
-    assert layers.clean({"PYTHONPATH": "/here", "HOME": "/home"}) == {"HOME": "/home"}
+    assert environment.clean({"PYTHONPATH": "/here", "HOME": "/home"}) == {"HOME": "/home"}
 
 
 def test_this_environment_has_to_be_the_pinned_one(tmp_path: Path) -> None:
     """A local build of the pinned release is it; another release and a missing package are each named."""
     here = importlib.metadata.version("packaging")
-    layers.check_base({"packaging": f"packaging=={here}"}, where=tmp_path)
+    environment.check_base({"packaging": f"packaging=={here}"}, where=tmp_path)
 
     with pytest.raises(
         ValueError, match=f"packaging is {here}, pinned packaging==0.1; nosuch is missing, pinned nosuch==1"
     ):
-        layers.check_base({"packaging": "packaging==0.1", "nosuch": "nosuch==1"}, where=tmp_path)
+        environment.check_base({"packaging": "packaging==0.1", "nosuch": "nosuch==1"}, where=tmp_path)
 
 
 @pytest.mark.parametrize("line", ["torch", "torch>=2", "torch==2.*", "not a requirement", "==2"])
@@ -247,7 +247,7 @@ def test_two_commands_make_one_layer(layer: Layer, tmp_path: Path, monkeypatch: 
     )
 
     with ThreadPoolExecutor(2) as both:
-        pythons = list(both.map(lambda _: layers.build(layer, cache=tmp_path), range(2)))
+        pythons = list(both.map(lambda _: environment.build(layer, cache=tmp_path), range(2)))
 
     assert pythons[0] == pythons[1]
     assert len(made) == 1

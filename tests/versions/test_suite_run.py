@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from speedgate import arms
-from speedgate.bisection import Step
+from speedgate.versions import suite_run
+from speedgate.versions.bisect_search import Step
 
 
 def document(
@@ -50,12 +50,12 @@ def document(
 )
 def test_a_run_is_good_bad_or_says_nothing(metric: str, verdicts: list[tuple[str, str]], expected: Step) -> None:
     """A red verdict of the metric is bad, a crash or a verdict that was not reached is a skip, and others do not matter."""
-    assert arms.judge(metric, [document(*verdicts)]).step is expected
+    assert suite_run.judge(metric, [document(*verdicts)]).step is expected
 
 
 def test_no_case_at_all_says_nothing() -> None:
     """A run that left nothing is no good one."""
-    assert arms.judge("latency", []).reason == "no verdict on its latency"
+    assert suite_run.judge("latency", []).reason == "no verdict on its latency"
 
 
 def test_the_worst_case_speaks_for_a_step() -> None:
@@ -63,11 +63,11 @@ def test_the_worst_case_speaks_for_a_step() -> None:
     slow = document(("latency", "SLOWER"), log_ratios=(0.1, 0.1))
     slower = document(("latency", "SLOWER"), log_ratios=(0.2, 0.4))
 
-    assert arms.judge("latency", [slow, slower, document(("latency", "PASS"))]).ratio == pytest.approx(
+    assert suite_run.judge("latency", [slow, slower, document(("latency", "PASS"))]).ratio == pytest.approx(
         1.34986, abs=1e-5
     )
-    assert arms.judge("memory", [document(("memory", "BIGGER"), peak_bytes=125)]).ratio == 1.25
-    assert arms.ratio("memory", {"run": None, "verdicts": []}) is None
+    assert suite_run.judge("memory", [document(("memory", "BIGGER"), peak_bytes=125)]).ratio == 1.25
+    assert suite_run.ratio("memory", {"run": None, "verdicts": []}) is None
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_the_worst_case_speaks_for_a_step() -> None:
 )
 def test_only_the_tests_of_the_metric_are_run(arguments: list[str], expected: list[str]) -> None:
     """And of those, what `-k` leaves."""
-    assert arms.for_metric("latency", arguments) == expected
+    assert suite_run.for_metric("latency", arguments) == expected
 
 
 @pytest.mark.parametrize(
@@ -95,13 +95,14 @@ def test_what_takes_the_judgement_away_is_refused(arguments: list[str]) -> None:
     name = arguments[-1] if arguments[-1].startswith("@") else next(a for a in arguments if a.startswith("--"))
 
     with pytest.raises(ValueError, match=f"^{name.partition('=')[0]}.* after `--`: "):
-        arms.check(arguments)
+        suite_run.check(arguments)
 
 
 def test_other_arguments_are_pytests_own_matter() -> None:
     """What narrows, tightens or reports is taken."""
     assert (
-        arms.check(["--history", "--report", "page.html", "--gate=enforce", "-k", "not int8", "--skip-latency"]) is None
+        suite_run.check(["--history", "--report", "page.html", "--gate=enforce", "-k", "not int8", "--skip-latency"])
+        is None
     )
 
 
@@ -128,15 +129,15 @@ def test_a_version_is_not_blamed_for_a_mistake(tmp_path: Path, status: int, said
     """What pytest ends with for every version is no skip of one; a version that cannot be imported is."""
     (tmp_path / "log").write_text(said)
 
-    assert arms.blameless(tmp_path / "log", status=status) is blameless
+    assert suite_run.blameless(tmp_path / "log", status=status) is blameless
 
 
 def test_each_metric_has_its_tests_in_the_suite() -> None:
     """The names in `-k` are those of tests that there are, and every metric is on the command line."""
-    from speedgate.cli_bumps import METRICS
+    from speedgate.versions.commands import METRICS
 
     bench = "".join(path.read_text(encoding="utf-8") for path in Path("bench").glob("test_*.py"))
-    names = [name for metric in arms.METRICS.values() for name in metric.tests.split(" or ")]
+    names = [name for metric in suite_run.METRICS.values() for name in metric.tests.split(" or ")]
 
     assert [name for name in names if f"def {name}" not in bench] == []
-    assert tuple(arms.METRICS) == METRICS
+    assert tuple(suite_run.METRICS) == METRICS

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from speedgate.checks import as_object, equal, expect, positive
-from speedgate.records import SCHEMA, Baseline, Run, run_from_json, to_json
+from speedgate.results.checks import as_object, equal, expect, positive
+from speedgate.results.run import SCHEMA, Baseline, Run, run_from_json, to_json
 
 BLOCK = "speedgate"
 PASSED, FAILED = "passed", "failed"
@@ -72,7 +72,7 @@ def recorded(
     """The entry of a measured run; `reason` says why it failed, None that it passed.
 
     `session` is what the one that measured it says of itself, where it is not the one that writes the file; `roofline` a
-    `speedgate.roofline.Roofline` of it as builtin types, where one was made.
+    `speedgate.gate.roofline.Roofline` of it as builtin types, where one was made.
     """
     block = {
         "schema": SCHEMA,

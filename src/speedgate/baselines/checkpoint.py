@@ -15,9 +15,9 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from speedgate import strict_json
-from speedgate.baselines import key_folder
-from speedgate.records import SCHEMA, Run, run_from_json, to_json, write_json
+from speedgate.baselines.store import key_folder
+from speedgate.results import json_io
+from speedgate.results.run import SCHEMA, Run, run_from_json, to_json, write_json
 
 FOLDER = "recording"
 _SESSION = "session"
@@ -29,7 +29,7 @@ SUFFIXES = (".json", ".safetensors", ".precise.safetensors")
 class Conditions:
     """What must be the same for kept processes to count. Everything in it can be written as JSON.
 
-    `source` is the digest of the code that measures (`speedgate.source`); `weights` says which were loaded.
+    `source` is the digest of the code that measures (`speedgate.measure.code_digest`); `weights` says which were loaded.
     """
 
     case_key: str
@@ -76,7 +76,7 @@ def kept(root: Path, gpu_key: str, *, conditions: Conditions, fingerprint: str |
 
 def session(root: Path, gpu_key: str, *, case_key: str) -> dict[str, Any]:
     """What was kept with the case of the session that began with it; what `kept` has found to be sound is asked this."""
-    document = strict_json.read(path_of(root, gpu_key, case_key))
+    document = json_io.read(path_of(root, gpu_key, case_key))
     return dict(document.get(_SESSION, {}))
 
 
@@ -106,7 +106,7 @@ def _aside(path: Path) -> Path:
 
 
 def _read(path: Path, *, gpu_key: str, conditions: Conditions) -> Run:
-    document = strict_json.read(path)
+    document = json_io.read(path)
     if not isinstance(document, dict) or not isinstance(data := document.pop("run", None), dict):
         raise ValueError(f"{path}: expected an object with a run")
     if not isinstance(document.pop(_SESSION, {}), dict):

@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from speedgate import baselines, benchmark_json, measured, promotion, siblings, strict_json
-from speedgate.checks import as_object
-from speedgate.markdown import escaped
-from speedgate.records import Baseline, Process, Run
+from speedgate.baselines import benchmark_json, promote, store
+from speedgate.results import case_key, json_io, provenance
+from speedgate.results.checks import as_object
+from speedgate.results.run import Baseline, Process, Run
+from speedgate.results.text import escaped
 
 GIB = 2**30
 _KERNELS = 3  # of a stage that are named
@@ -37,19 +38,19 @@ def page(root: Path, gpu_key: str) -> str:
     """The newest recorded figures of each case, beside published ones, and what is out of memory or was accepted as slower; a
     `ValueError` where nothing is recorded.
     """
-    stored = baselines.stored(root, gpu_key)
+    stored = store.stored(root, gpu_key)
     recorded = [one for one in stored.figures.values() if one.run is not None]
     if not recorded:
-        keys = ", ".join(key for key in baselines.existing_keys(root) if _holds_runs(root, key)) or "none"
+        keys = ", ".join(key for key in store.existing_keys(root) if _holds_runs(root, key)) or "none"
         raise ValueError(
             f"{gpu_key}: nothing is recorded; keys of which something is: {keys}; see speedgate promote --help"
         )
-    documents = {path: strict_json.read(path) for path in baselines.files(root, gpu_key)}
+    documents = {path: json_io.read(path) for path in store.files(root, gpu_key)}
     told = {one.path for one in recorded}
     lines = [f"{line}  " for path, one in documents.items() if str(path) in told for line in _origins(path, one)]
     full = stored.out_of_memory.items()
     lines += [f"{escaped(key)}: **out of memory**, says {escaped(name)}  " for key, name in full]
-    lines += [f"{escaped(line)}  " for path, one in documents.items() for line in promotion.reasons(one, path=path)]
+    lines += [f"{escaped(line)}  " for path, one in documents.items() for line in promote.reasons(one, path=path)]
     published = _published(root)
     for (pipeline, workload), found in _ladders(recorded).items():
         lines += ["", f"### {escaped(pipeline)} at {escaped(workload)}"]
@@ -59,14 +60,14 @@ def page(root: Path, gpu_key: str) -> str:
 
 
 def _holds_runs(root: Path, gpu_key: str) -> bool:
-    return any(one.run is not None for one in baselines.load(root, gpu_key).values())
+    return any(one.run is not None for one in store.load(root, gpu_key).values())
 
 
 def _origins(path: Path, document: Any) -> list[str]:
     """When, at which commit and with which versions the runs of a file were measured, each once."""
     own = {"measured_at": document.get("datetime"), "commit": document.get("commit_info")}
     said = [
-        measured.line(own | as_object(block.get("session")) | {"run": block.get("run")})
+        provenance.line(own | as_object(block.get("session")) | {"run": block.get("run")})
         for _, block in benchmark_json.blocks(document, where=str(path))
     ]
     return [f"{escaped(path.name)}: {escaped(line)}" for line in dict.fromkeys(said)]
@@ -75,15 +76,15 @@ def _origins(path: Path, document: Any) -> list[str]:
 def _ladders(recorded: Sequence[Baseline]) -> dict[tuple[str, str], list[Baseline]]:
     """The cases of each pipeline and workload, a stage after those that it stands on."""
     found: dict[tuple[str, str], list[Baseline]] = {}
-    for one in sorted(recorded, key=lambda one: len(siblings.stages(_run(one)))):
+    for one in sorted(recorded, key=lambda one: len(case_key.stages(_run(one)))):
         pipeline, _, workload = one.case_key.split("/")
         found.setdefault((pipeline, workload), []).append(one)
     return found
 
 
 def _published(root: Path) -> dict[str, Baseline]:
-    keys = baselines.known_keys(root)
-    stored = [one for key in keys for path in baselines.files(root, key) for one in baselines.read(path, gpu_key=key)]
+    keys = store.known_keys(root)
+    stored = [one for key in keys for path in store.files(root, key) for one in store.read(path, gpu_key=key)]
     return {one.case_key: one for one in stored if one.source == benchmark_json.PUBLISHED}
 
 
@@ -94,10 +95,10 @@ def _figures(found: Sequence[Baseline], published: Mapping[str, Baseline]) -> li
     named = f"published, {', '.join(map(escaped, sorted(where)))}"
     return [
         ("s", lambda one: f"{one.latency_s:.4g}"),
-        ("to its parent", lambda one: _gain(one, own, siblings.parent_key(_run(one)))),
-        ("to the first", lambda one: _gain(one, own, siblings.first_key(_run(one)))),
+        ("to its parent", lambda one: _gain(one, own, case_key.parent_key(_run(one)))),
+        ("to the first", lambda one: _gain(one, own, case_key.first_key(_run(one)))),
         (f"{named}, s", lambda one: _number(theirs.get(one.case_key), ".4g")),
-        (f"{named}, to its parent", lambda one: _gain(one, theirs, siblings.parent_key(_run(one)))),
+        (f"{named}, to its parent", lambda one: _gain(one, theirs, case_key.parent_key(_run(one)))),
         ("sd of processes", lambda one: f"{_deviation(one.process_medians_s)} of {len(one.process_medians_s)}"),
         ("sd of rounds", lambda one: _deviation_of_rounds(_run(one).processes)),
         ("SSIM", lambda one: _number((_run(one).parity or {}).get("ssim"), ".4f")),

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from speedgate import commandline
-from speedgate.baselines import check_key
-from speedgate.records import write_json
+from speedgate.baselines.store import check_key
+from speedgate.results import commandline
+from speedgate.results.run import write_json
 
 
 @contextlib.contextmanager

@@ -9,10 +9,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from speedgate import baselines, benchmark_json, strict_json
-from speedgate.baselines import ACCEPTED, OBTAINED, Stored
-from speedgate.checks import as_object
-from speedgate.records import Baseline, write_json
+from speedgate.baselines import benchmark_json, store
+from speedgate.baselines.store import ACCEPTED, OBTAINED, Stored
+from speedgate.results import json_io
+from speedgate.results.checks import as_object
+from speedgate.results.run import Baseline, write_json
 
 MIN_PROCESSES = 3  # the interval of two has one degree of freedom: it is so wide that it decides nothing
 # How much slower than its oldest kept figure a case may be promoted without a word. A gate compares with the newest one,
@@ -30,9 +31,9 @@ def promote(root: Path, gpu_key: str, *, name: str = "recorded", accept_slower: 
     """
     if not _NAME.fullmatch(name):
         raise ValueError(f"name {name!r}: expected lower-case letters, digits, '-' and '_', as in 'recorded'")
-    obtained = baselines.key_folder(root, gpu_key) / OBTAINED
+    obtained = store.key_folder(root, gpu_key) / OBTAINED
     document, found = _recorded(root, obtained)
-    kept = [one for path in baselines.files(root, gpu_key) for one in baselines.read(path, gpu_key=gpu_key)]
+    kept = [one for path in store.files(root, gpu_key) for one in store.read(path, gpu_key=gpu_key)]
     slower = _slower(found, kept)
     if accept_slower is not None:
         accepted = {ACCEPTED: _accepted(slower, accept_slower, where=obtained)}
@@ -42,7 +43,7 @@ def promote(root: Path, gpu_key: str, *, name: str = "recorded", accept_slower: 
             f"{obtained}: slower than the oldest baseline, which steps too small for a gate add up to:"
             f' {"; ".join(map(str, slower))}; find the cause, or say it with --accept-slower "why"'
         )
-    target = baselines.next_file(obtained.parent, name)
+    target = store.next_file(obtained.parent, name)
     _add(target, document)
     obtained.unlink()
     return target
@@ -50,8 +51,8 @@ def promote(root: Path, gpu_key: str, *, name: str = "recorded", accept_slower: 
 
 def told(promoted: Path) -> list[str]:
     """What a reviewer has to know of a promoted file: `reasons`, and a line for each case that is out of memory from now on."""
-    document = strict_json.read(promoted)
-    full = baselines.contents(document, path=promoted, gpu_key=promoted.parent.name).out_of_memory
+    document = json_io.read(promoted)
+    full = store.contents(document, path=promoted, gpu_key=promoted.parent.name).out_of_memory
     return [*reasons(document, path=promoted), *(f"{key}: out of memory from now on" for key in full)]
 
 
@@ -134,16 +135,16 @@ def _accepted(slower: Sequence[_Drift], reason: str, *, where: Path) -> dict[str
 def _recorded(root: Path, obtained: Path) -> tuple[dict[str, Any], Stored]:
     """What a recording wrote, and the baselines that it would make."""
     if not obtained.is_file():
-        keys = ", ".join(baselines.keys_with(root, lambda folder: (folder / OBTAINED).is_file())) or "none"
+        keys = ", ".join(store.keys_with(root, lambda folder: (folder / OBTAINED).is_file())) or "none"
         raise ValueError(f"no {obtained}; keys that hold one: {keys}; record it with --gate record")
-    document = strict_json.read(obtained)
+    document = json_io.read(obtained)
     if as_object(document).get("benchmarks") == [] and as_object(document.get(benchmark_json.BLOCK)).get(
         benchmark_json.EMPTY
     ):
         raise ValueError(
             f"{obtained}: no case of it fitted: record it anew with one that does, for a file holds a figure at least"
         )
-    found = baselines.contents(document, path=obtained, gpu_key=obtained.parent.name)
+    found = store.contents(document, path=obtained, gpu_key=obtained.parent.name)
     for baseline in found.figures.values():
         count = len(baseline.process_medians_s)
         if count < MIN_PROCESSES:

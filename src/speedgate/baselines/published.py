@@ -17,10 +17,10 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from speedgate import benchmark_json
-from speedgate.checks import positive
-from speedgate.environment import slug
-from speedgate.records import SCHEMA
+from speedgate.baselines import benchmark_json
+from speedgate.measure.machine import slug
+from speedgate.results.checks import positive
+from speedgate.results.run import SCHEMA
 
 NAME = "0001_published.json"  # the lowest number, so that anything recorded replaces it as the comparison
 FOLDER = "published"

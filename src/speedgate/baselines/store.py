@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from speedgate import benchmark_json, strict_json
-from speedgate.checks import as_object, equal, expect
-from speedgate.records import SCHEMA, Baseline, Run, write_json
+from speedgate.baselines import benchmark_json
+from speedgate.results import json_io
+from speedgate.results.checks import as_object, equal, expect
+from speedgate.results.run import SCHEMA, Baseline, Run, write_json
 
 OBTAINED = "obtained.json"
 ACCEPTED = "accepted_slower"
@@ -108,7 +109,7 @@ def read(path: Path, *, gpu_key: str) -> list[Baseline]:
 
 def load_file(path: Path, *, gpu_key: str) -> Stored:
     """What one file says, errors as of `read`."""
-    return contents(strict_json.read(path), path=path, gpu_key=gpu_key)
+    return contents(json_io.read(path), path=path, gpu_key=gpu_key)
 
 
 def contents(document: Any, *, path: Path, gpu_key: str) -> Stored:
@@ -159,7 +160,7 @@ def write_obtained(
 
     `measured_at` is the session's time, which its result files carry too; None for now. `earlier` is what another
     session said of itself that began with a case. `out_of_memory` has a sentence for each case that did not fit, `rooflines`
-    what `speedgate.roofline` found of a case.
+    what `speedgate.gate.roofline` found of a case.
     """
     from pytest_benchmark import __version__
 

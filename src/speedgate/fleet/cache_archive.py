@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from speedgate.files import replacing
+from speedgate.results.files import replacing
 
 SCHEMA = 1
 SUFFIX = ".zip"
@@ -87,7 +87,7 @@ class Content:
 
 
 def origin(gpu_key: str, environment: Mapping[str, Any]) -> Origin:
-    """Where kernels come from that were compiled in an environment, by what `speedgate.environment.versions` says of it."""
+    """Where kernels come from that were compiled in an environment, by what `speedgate.measure.machine.versions` says of it."""
     build = {name: None if (value := environment.get(name)) is None else str(value) for name in FACTS}
     if build["python"] is not None:
         build["python"] = ".".join(build["python"].split(".")[:2])  # a bug-fix release compiles nothing differently

@@ -16,13 +16,13 @@ def add_command(commands: Any) -> None:
 
 
 def _merge(options: argparse.Namespace) -> list[str]:
-    from speedgate import merged_report, merging
     from speedgate.cli import printable
+    from speedgate.fleet import merge, merged_report
 
     output = options.output
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise ValueError(f"--output {output}: is not empty; name a new folder")
-    merged = merging.merge([merging.read(folder) for folder in options.folders])
+    merged = merge.merge([merge.read(folder) for folder in options.folders])
     said = merged_report.lines(merged, baselines_root=options.root)
     merged_report.write(merged, output)
     for line in [*said, f"{output}: each case, verdict.json and summary.md"]:

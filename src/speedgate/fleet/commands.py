@@ -7,8 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from speedgate import cache_files, compile_cache, environment
-from speedgate.cache_files import CacheFile, Origin
+from speedgate.fleet import cache_archive, compile_cache
+from speedgate.fleet.cache_archive import CacheFile, Origin
+from speedgate.measure import machine
 
 TRUST = (
     "A compile cache is code: torch unpickles it, and its checksums only tell that a file is whole, not who made it."
@@ -36,7 +37,7 @@ def add(commands: Any, *, command: Callable[[argparse.Namespace], list[str]]) ->
             metavar="DIR",
             help="where runs leave and find compile caches; default: ./%(default)s",
         )
-        verb.add_argument("--device", choices=environment.DEVICES, default="auto", help="default: %(default)s")
+        verb.add_argument("--device", choices=machine.DEVICES, default="auto", help="default: %(default)s")
         verb.set_defaults(command=command)
 
 
@@ -66,7 +67,7 @@ def _says(file: CacheFile) -> list[str]:
 
 def _here(device: str) -> Origin:
     """This machine and this interpreter's build; a `ValueError` where it has no torch."""
-    here = cache_files.origin(environment.resolve_machine(device).key, environment.versions())
+    here = cache_archive.origin(machine.resolve_machine(device).key, machine.versions())
     if here.build["torch"] is None:
         raise ValueError("there is no torch in this environment, and compile caches are of one build of it")
     return here

@@ -13,13 +13,13 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from speedgate import cache_files
-from speedgate.baselines import check_key
-from speedgate.cache_files import SUFFIX, CacheFile, Content, Origin
+from speedgate.baselines.store import check_key
+from speedgate.fleet import cache_archive
+from speedgate.fleet.cache_archive import SUFFIX, CacheFile, Content, Origin
 
 if TYPE_CHECKING:
-    from speedgate.progress import Progress
-    from speedgate.worker import Target
+    from speedgate.measure.worker import Target
+    from speedgate.plugin.progress import Progress
 
 FOLDER = Path(".speedgate") / "compile-cache"
 IMPORTED = "imported"
@@ -44,7 +44,7 @@ class CaseCache:
         """
         if not self._imported.exists():
             return 0.0
-        file = cache_files.read(self._imported)
+        file = cache_archive.read(self._imported)
         (entry,) = file.entries
         reasons = file.origin.differences(self.origin)
         if entry.fingerprint != self.fingerprint:
@@ -70,7 +70,7 @@ class CaseCache:
             artifacts = worker.call("save_cache")
             if artifacts is not None:
                 content = Content(case_key=self.case_key, fingerprint=self.fingerprint, artifacts=artifacts)
-                cache_files.write(self._left, origin=self.origin, contents=[content])
+                cache_archive.write(self._left, origin=self.origin, contents=[content])
         if artifacts is None:
             self.progress.note(f"{self.name}: torch has no compile cache to keep: its caches are off")
         elif loaded:
@@ -78,7 +78,7 @@ class CaseCache:
 
     @property
     def _left(self) -> Path:
-        return self.folder / self.origin.gpu_key / f"{cache_files.file_name(self.case_key)}{SUFFIX}"
+        return self.folder / self.origin.gpu_key / f"{cache_archive.file_name(self.case_key)}{SUFFIX}"
 
     @property
     def _imported(self) -> Path:
@@ -86,7 +86,7 @@ class CaseCache:
 
     def _is_kept(self) -> bool:
         try:
-            file = cache_files.read(self._left)
+            file = cache_archive.read(self._left)
         except ValueError:  # absent, broken or of another schema: it is replaced
             return False
         kept = [(entry.case_key, entry.fingerprint) for entry in file.entries]
@@ -104,7 +104,7 @@ def export_to(target: Path, *, folder: Path, here: Origin) -> tuple[list[CacheFi
     kept: dict[str, CacheFile] = {}
     left_out = []
     for path in _files(folder / check_key(here.gpu_key)):
-        file = cache_files.read(path)
+        file = cache_archive.read(path)
         if reasons := file.origin.differences(here):
             left_out.append(f"{path}: {'; '.join(reasons)}")
         else:
@@ -117,7 +117,7 @@ def export_to(target: Path, *, folder: Path, here: Origin) -> tuple[list[CacheFi
     packed = {target / name: [kept[name]] for name in sorted(kept)} if target.is_dir() else {target: [*kept.values()]}
     for path in packed:
         _check_ours(path)
-    return [cache_files.write(path, origin=here, contents=_contents(packed[path])) for path in packed], left_out
+    return [cache_archive.write(path, origin=here, contents=_contents(packed[path])) for path in packed], left_out
 
 
 def exported(folder: Path) -> list[Path]:
@@ -135,7 +135,7 @@ def _check_ours(path: Path) -> None:
     if not path.exists():
         return
     try:
-        cache_files.read(path)
+        cache_archive.read(path)
     except ValueError as error:
         raise ValueError(f"{error}: it is not replaced; name another file, or remove it") from error
 
@@ -145,14 +145,14 @@ def import_from(path: Path, *, folder: Path, here: Origin) -> CacheFile:
 
     A `ValueError` where the file is broken, or is of another build or GPU key.
     """
-    file = cache_files.read(path)
+    file = cache_archive.read(path)
     if reasons := file.origin.differences(here):
         raise ValueError(f"{path}: {'; '.join(reasons)}: export one of this build on this machine")
     for _ in _contents([file]):
         pass
     for content in _contents([file]):
-        target = folder / check_key(here.gpu_key) / IMPORTED / f"{cache_files.file_name(content.case_key)}{SUFFIX}"
-        cache_files.write(target, origin=here, contents=[content])
+        target = folder / check_key(here.gpu_key) / IMPORTED / f"{cache_archive.file_name(content.case_key)}{SUFFIX}"
+        cache_archive.write(target, origin=here, contents=[content])
     return file
 
 

@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from speedgate.policy import Mode, Policy
-from speedgate.records import to_json, write_json
-from speedgate.shards import MOST, Shard
+from speedgate.fleet.shards import MOST, Shard
+from speedgate.gate.policy import Mode, Policy
+from speedgate.results.run import to_json, write_json
 
 NAME = "manifest.json"
 SCHEMA = 1

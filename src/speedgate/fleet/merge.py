@@ -1,6 +1,6 @@
 """`speedgate merge`: the results of all shards of a selection as one folder of results, with one verdict.
 
-Each folder is somebody else's data (`speedgate.untrusted`). It is refused unless what it says of itself fits together with
+Each folder is somebody else's data (`speedgate.results.folder`). It is refused unless what it says of itself fits together with
 its results and with the other folders: no overlap, no gap, no mixture.
 """
 
@@ -11,10 +11,12 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from speedgate import manifest, strict_json, untrusted
-from speedgate.manifest import Manifest
-from speedgate.shards import Shard
-from speedgate.untrusted import Case
+from speedgate.fleet import manifest
+from speedgate.fleet.manifest import Manifest
+from speedgate.fleet.shards import Shard
+from speedgate.results import folder as untrusted
+from speedgate.results import json_io
+from speedgate.results.folder import Case
 
 # What a worker's end or unusable rounds say of a case by themselves: no test makes the claim, so that it may also be said of
 # a case that is only a reference in a shard. What the suite has lost ("baseline") is said by every shard.
@@ -52,7 +54,7 @@ def read(folder: Path) -> Part:
     path = folder / manifest.NAME
     if manifest.NAME not in files:
         raise ValueError(f"{folder}: no {manifest.NAME}; name folders that `pytest bench --results DIR` wrote")
-    own = manifest.from_json(strict_json.parsed(files.pop(manifest.NAME), path=path), where=str(path))
+    own = manifest.from_json(json_io.parsed(files.pop(manifest.NAME), path=path), where=str(path))
     documents, cases = {}, {}
     for name in filter(untrusted.is_case, sorted(files)):
         try:
@@ -61,7 +63,7 @@ def read(folder: Path) -> Part:
             raise ValueError(f"{folder}: {error}") from error
         if name != f"{case.case_key.replace('/', '__')}.json":
             raise ValueError(f"{folder / name}: holds the result of another case, {case.case_key}")
-        documents[case.case_key] = strict_json.parsed(files[name], path=folder / name)
+        documents[case.case_key] = json_io.parsed(files[name], path=folder / name)
         cases[case.case_key] = case
     return Part(folder=folder, manifest=own, documents=documents, cases=cases)
 

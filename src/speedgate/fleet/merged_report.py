@@ -8,12 +8,15 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from speedgate import baselines, rendering, report, siblings, summary, untrusted
-from speedgate.clock import Plan
-from speedgate.environment import Machine
-from speedgate.merging import Merged
-from speedgate.records import Outcome, Run, write_json
-from speedgate.session import Session
+from speedgate.baselines import store
+from speedgate.fleet.merge import Merged
+from speedgate.measure.machine import Machine
+from speedgate.measure.rounds import Plan
+from speedgate.plugin.judgement import Session
+from speedgate.report import markdown, terminal, verdict_page
+from speedgate.results import case_key
+from speedgate.results import folder as untrusted
+from speedgate.results.run import Outcome, Run, write_json
 
 
 def lines(merged: Merged, *, baselines_root: Path) -> list[str]:
@@ -28,13 +31,13 @@ def lines(merged: Merged, *, baselines_root: Path) -> list[str]:
         root=baselines_root.parent,
         results=baselines_root,
         against=own.against,
-        baselines=baselines.load(baselines_root, own.gpu_key) if own.against is None else {},
+        baselines=store.load(baselines_root, own.gpu_key) if own.against is None else {},
         runs={key: _shown(case.run) for key, case in merged.cases.items() if case.run is not None},
         verdicts={key: list(case.verdicts) for key, case in merged.cases.items()},
         broken={key: "" for key, case in merged.cases.items() if case.outcome is Outcome.INVALID},
     )
     said = [f"speedgate on {own.gpu_key}, --gate {own.judging.mode.value}, {len(own.selection)} cases"]
-    said += [*report.table(session), "", *report.sentences(session)]
+    said += [*terminal.table(session), "", *terminal.sentences(session)]
     if own.commit.get("dirty"):
         said.append("the checkouts had uncommitted changes: whether they were the same is not known")
     return said
@@ -58,15 +61,15 @@ def _fill(folder: Path, merged: Merged) -> None:
     status = merged.manifest.exit_status
     assert status is not None, "what is merged has ended"
     try:
-        verdict = summary.verdict([], list(merged.documents.values()), status=status)
+        verdict = verdict_page.verdict([], list(merged.documents.values()), status=status)
     except (ArithmeticError, AttributeError, KeyError, TypeError) as error:  # the other arm's figures were not checked
         raise ValueError(f"the results of the other arm are not what a session writes ({error!r})") from error
-    write_json(folder / summary.VERDICT, verdict)
-    page = rendering.render(untrusted.read_folder(folder))
-    (folder / summary.SUMMARY).write_text(page, encoding="utf-8")
+    write_json(folder / verdict_page.VERDICT, verdict)
+    page = markdown.render(untrusted.read_folder(folder))
+    (folder / verdict_page.SUMMARY).write_text(page, encoding="utf-8")
 
 
 def _shown(run: Run) -> Run:
     """The run with no more in it than the table may ask of it."""
     parity: dict[str, Any] | None = None if run.parity is None else {"ssim": run.parity.get("ssim")}
-    return dataclasses.replace(run, recipe={"stages": siblings.stages(run)}, parity=parity)
+    return dataclasses.replace(run, recipe={"stages": case_key.stages(run)}, parity=parity)

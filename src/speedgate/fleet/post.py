@@ -1,4 +1,4 @@
-"""`python -m speedgate.post VERB`: post the results of a run on GitHub, from the run's artifact, with `gh`.
+"""`python -m speedgate.fleet.post VERB`: post the results of a run on GitHub, from the run's artifact, with `gh`.
 
 The artifact is untrusted: the run may be of a stranger's commit, or of a machine that a stranger controls. Which run it was and
 how it ended comes from the event, and which pull request it belongs to is asked of GitHub. The token stays in the environment.
@@ -19,8 +19,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from speedgate import rendering, untrusted
-from speedgate.markdown import escaped, log_line, preformatted
+from speedgate.report import markdown
+from speedgate.results import folder
+from speedgate.results.text import escaped, log_line, preformatted
 
 ARTIFACT = "speedgate-"  # how the names of the workflows' artifacts begin
 BOT = "github-actions[bot]"  # the author of what a workflow's token writes
@@ -50,7 +51,7 @@ class Job:
 
 def main(argv: Sequence[str] | None = None, environment: Mapping[str, str] = os.environ) -> int:
     """Run one verb; return 0, or 2 with one line on stderr."""
-    parser = argparse.ArgumentParser(prog="python -m speedgate.post")
+    parser = argparse.ArgumentParser(prog="python -m speedgate.fleet.post")
     parser.add_argument("verb", choices=sorted(VERBS))
     options = parser.parse_args(argv)
     try:
@@ -83,7 +84,7 @@ def read_job(environment: Mapping[str, str]) -> Job:
 
 def show(job: Job) -> str:
     """Write the results of this run, which another job of it has uploaded, to the job summary."""
-    rendering.append(job.summary_path, render_results(_download_files(job, job.run_id)))
+    markdown.append(job.summary_path, render_results(_download_files(job, job.run_id)))
     return "the results stand in the job summary"
 
 
@@ -94,7 +95,7 @@ def comment(job: Job) -> str:
     if not _COMMIT.fullmatch(str(sha)):
         raise ValueError(f"workflow_run.head_sha: expected a commit hash, found {sha!r}")
     body = render_comment(run, _download_files(job, int(_field(run, "id"))))
-    rendering.append(job.summary_path, body)
+    markdown.append(job.summary_path, body)
     urls = [_put_comment(job, number, marker=f"results {kind}", body=body) for number in _pull_numbers(job, run)]
     return ", ".join(urls) or f"no pull request has {sha} as its head; the results stand in the job summary alone"
 
@@ -103,7 +104,7 @@ def open_issue(job: Job) -> str:
     """Write a red comparison to the open issue about the nightly, or open that issue."""
     head = f"The comparison of the new nightly with the pinned one ended red: {job.run_url}\n"
     body = f"{head}\n{render_nightly(_download_files(job, job.run_id))}"
-    rendering.append(job.summary_path, body)
+    markdown.append(job.summary_path, body)
     fields = {"title": "PyTorch nightly: the comparison is red", "body": mark(body, NIGHTLY)}
     number = _nightly_issue(job)
     if number is None:
@@ -130,7 +131,7 @@ def open_pull(job: Job) -> str:
     if not pin:
         raise ValueError("PIN is empty: the job `pin` gave no pin to this one")
     body = f"{_green_line(job)}\n\n{render_nightly(_green_files(job))}"
-    rendering.append(job.summary_path, body)
+    markdown.append(job.summary_path, body)
     title = "Move the pin of the PyTorch nightly"
     commit = _commit_on_main(job, path=PIN_PATH, text=pin, message=title)
     if commit is None:
@@ -205,7 +206,7 @@ def render_results(files: Files) -> str:
     if isinstance(files, str):
         return f"The results are not shown: {escaped(files)}\n"
     try:
-        return rendering.render(files, limit=_RESULTS_LIMIT)
+        return markdown.render(files, limit=_RESULTS_LIMIT)
     except ValueError as error:
         return f"The results are not shown: {escaped(str(error))}\n"
 
@@ -214,7 +215,7 @@ def render_nightly(files: Files) -> str:
     """Render the texts of the bump and the bisection letter by letter, then the results of the cases."""
     if not isinstance(files, Mapping):
         return render_results(files)
-    names = sorted(filter(untrusted.is_word, files), key=lambda name: (not name.endswith(".md"), name))
+    names = sorted(filter(folder.is_word, files), key=lambda name: (not name.endswith(".md"), name))
     texts = [
         f"{escaped(name)}\n\n{preformatted(files[name].decode('utf-8', 'replace'), limit=_FILE_LIMIT)}\n\n"
         for name in names[:_NIGHTLY_FILES]
@@ -238,7 +239,7 @@ def _download_files(job: Job, run_id: int) -> Files:
 
     Endpoint: https://docs.github.com/rest/actions/artifacts#list-workflow-run-artifacts
     """
-    limit = untrusted.MAX_ARCHIVE_BYTES
+    limit = folder.MAX_ARCHIVE_BYTES
     try:
         listed = _items(_field(_get(job, f"actions/runs/{run_id}/artifacts", per_page=str(_PAGE)), "artifacts"))
         usable = [item for item in listed if _field(item, "name").startswith(ARTIFACT) and not _field(item, "expired")]
@@ -249,7 +250,7 @@ def _download_files(job: Job, run_id: int) -> Files:
         if size > limit:
             return f"the artifact: {size} bytes, more than {limit}"
         data = _call(job, "GET", f"actions/artifacts/{int(newest['id'])}/zip", limit_bytes=limit)
-        return untrusted.read_archive(data)
+        return folder.read_archive(data)
     except ValueError as error:
         return str(error)
 
@@ -257,7 +258,7 @@ def _download_files(job: Job, run_id: int) -> Files:
 def _green_files(job: Job) -> Mapping[str, bytes]:
     """Download the files of this run; raise `ValueError` unless they hold a green verdict of measured cases."""
     files = _download_files(job, job.run_id)
-    if not isinstance(files, Mapping) or not untrusted.cases(files, built=True) or not untrusted.is_green(files):
+    if not isinstance(files, Mapping) or not folder.cases(files, built=True) or not folder.is_green(files):
         raise ValueError("the artifact holds no green verdict of measured cases: nothing is posted")
     return files
 

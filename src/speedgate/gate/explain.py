@@ -10,10 +10,10 @@ import math
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from speedgate import gate
-from speedgate.attribution import OTHERS, Attribution, Kernel
-from speedgate.components import Component, centre_s
-from speedgate.records import Baseline, Comparison, Outcome, Run, Verdict
+from speedgate.gate import judge
+from speedgate.results.profile import OTHERS, Attribution, Kernel
+from speedgate.results.run import Baseline, Comparison, Outcome, Run, Verdict
+from speedgate.results.timings import Component, centre_s
 
 CLAIMS = frozenset({"latency", "memory"})
 MOVED = frozenset({Outcome.SLOWER, Outcome.FASTER, Outcome.BIGGER, Outcome.SMALLER})
@@ -63,7 +63,7 @@ def undecided(run: Run, by: Baseline | Comparison, *, tolerance: float) -> list[
     """`against` below a line that nothing is decided; nothing where the ratio itself lies within the tolerance."""
     log_ratios = by.log_ratios if isinstance(by, Comparison) else [math.log(run.latency_s / by.latency_s)]
     ratio = math.exp(statistics.fmean(log_ratios))
-    if gate.three_way(ratio, ratio, tolerance) is Outcome.PASS:
+    if judge.three_way(ratio, ratio, tolerance) is Outcome.PASS:
         return []
     return [UNDECIDED_HEAD, *against(run, by)]
 

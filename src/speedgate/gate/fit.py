@@ -6,8 +6,8 @@ import dataclasses
 import enum
 from collections.abc import Sequence
 
-from speedgate.published import FamilyFigure
-from speedgate.records import Baseline, Outcome, Verdict
+from speedgate.baselines.published import FamilyFigure
+from speedgate.results.run import Baseline, Outcome, Verdict
 
 
 class Expected(enum.StrEnum):

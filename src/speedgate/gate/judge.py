@@ -7,9 +7,9 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from speedgate import noise
-from speedgate.policy import Policy
-from speedgate.records import Baseline, Comparison, Outcome, Run, Verdict
+from speedgate.gate import intervals
+from speedgate.gate.policy import Policy
+from speedgate.results.run import Baseline, Comparison, Outcome, Run, Verdict
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -34,7 +34,7 @@ def judge_latency(run: Run, baseline: Baseline | None, policy: Policy) -> Verdic
         judged = _judge_point(run.latency_s / baseline.latency_s, policy.point_tolerance)
     else:
         count = len(run.processes)
-        interval = noise.between_sets(
+        interval = intervals.between_sets(
             run.process_medians_s, baseline.process_medians_s, confidence=policy.looks.confidence_at(count)
         )
         judged = _judge_interval(
@@ -49,7 +49,7 @@ def judge_latency(run: Run, baseline: Baseline | None, policy: Policy) -> Verdic
 def judge_against(run: Run, comparison: Comparison, policy: Policy) -> Verdict:
     """The same three-way verdict by the paired log-ratios to the other arm of a live comparison."""
     other, count = comparison.other, len(comparison.log_ratios)
-    interval = noise.of_pairs(
+    interval = intervals.of_pairs(
         comparison.log_ratios, own_first=comparison.own_first, confidence=policy.looks.confidence_at(count)
     )
     judged = _judge_interval(
@@ -107,7 +107,9 @@ def judge_ladder(run: Run, parent: Run, expected: float | None, policy: Policy) 
 
     Decided by the interval of the speed-up where either stage has two processes, by the bare ratio where neither has.
     """
-    interval = noise.between_sets(parent.process_medians_s, run.process_medians_s, confidence=policy.looks.confidence)
+    interval = intervals.between_sets(
+        parent.process_medians_s, run.process_medians_s, confidence=policy.looks.confidence
+    )
     speedup = interval.ratio if interval else parent.latency_s / run.latency_s
     low, high = (interval.low, interval.high) if interval else (speedup, speedup)
     said = f"{speedup:.3f}x over {parent.case_key}"
@@ -195,7 +197,7 @@ def three_way(low: float, high: float, tolerance: float) -> Outcome:
 
 
 def _judge_interval(
-    interval: noise.Interval | None, tolerance: float, *, how: str, more: bool, stored: bool = True
+    interval: intervals.Interval | None, tolerance: float, *, how: str, more: bool, stored: bool = True
 ) -> _Judged:
     if interval is None:
         return _Judged(outcome=Outcome.UNDECIDED, sentence=f"nothing is known of the spread of {how}: add --processes")
@@ -248,7 +250,7 @@ def _share(fraction: float) -> str:
     return f"{fraction * 100:.4g}%"
 
 
-def _confidence(interval: noise.Interval) -> str:
+def _confidence(interval: intervals.Interval) -> str:
     return _share(interval.confidence)
 
 

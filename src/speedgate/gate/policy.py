@@ -6,8 +6,8 @@ import dataclasses
 import enum
 from collections.abc import Mapping
 
-from speedgate.noise import Looks
-from speedgate.records import Outcome, Verdict
+from speedgate.gate.intervals import Looks
+from speedgate.results.run import Outcome, Verdict
 
 
 class Mode(enum.StrEnum):

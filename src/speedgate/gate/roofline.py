@@ -7,7 +7,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 
-from speedgate.records import Outcome, Run, Verdict
+from speedgate.results.run import Outcome, Run, Verdict
 
 # Ceilings are measured in half a second each, and clocks move: an image may seem to be this much faster than it can be.
 TOLERANCE = 0.05

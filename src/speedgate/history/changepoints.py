@@ -15,7 +15,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from speedgate import extras
+from speedgate.results import optional
 
 Floats = NDArray[np.float64]
 
@@ -149,7 +149,7 @@ def _trimmed_square(differences: Floats, *, spare: int) -> float:
 
 def _candidates(values: Floats, noise: Noise) -> list[int]:
     """What PELT proposes at a penalty of the BIC's size: rather too much, for what is too much is tested away."""
-    extras.need("trend", what="a trend")
+    optional.need("trend", what="a trend")
     from ruptures import KernelCPD
 
     if len(values) < 2 * SHORTEST:

@@ -8,12 +8,12 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from speedgate import commandline
-from speedgate.store import urls
+from speedgate.history import urls
+from speedgate.results import commandline
 
 if TYPE_CHECKING:
-    from speedgate.series import Point, Series
-    from speedgate.trend import Change, Trend
+    from speedgate.history.series import Point, Series
+    from speedgate.history.trend import Change, Trend
 
 KINDS = ("step", "drift")
 RECENT = 14
@@ -65,15 +65,15 @@ def _kinds(text: str) -> tuple[str, ...]:
 
 
 def _trend(options: argparse.Namespace) -> list[str]:
-    from speedgate.store import reading
+    from speedgate.history import queries
 
-    found = reading.series(options.history, gpu_key=options.gpu_key, case_key=options.case)
+    found = queries.series(options.history, gpu_key=options.gpu_key, case_key=options.case)
     return judge(found, options)
 
 
 def judge(found: Sequence[Series], options: argparse.Namespace) -> list[str]:
     """Print what changed; an error where nothing is long enough to tell, `SystemExit(1)` where what `--fail-on` names changed."""
-    from speedgate.trend import MIN_RUNS, analyse, measured
+    from speedgate.history.trend import MIN_RUNS, analyse, measured
 
     history = commandline.without_password(options.history)
     if not found:

@@ -6,10 +6,10 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from speedgate.store import urls
+from speedgate.history import urls
 
 if TYPE_CHECKING:
-    from speedgate.store.entries import Entry
+    from speedgate.history.entries import Entry
 
 EXPORT_SUFFIX = ".json"
 
@@ -49,7 +49,7 @@ def _add_url(parser: argparse.ArgumentParser) -> None:
 
 def _import(options: argparse.Namespace) -> list[str]:
     """Read every source before writing, so that nothing of a file that was cut short is imported."""
-    from speedgate.store import database, writing
+    from speedgate.history import database, writing
 
     urls.parsed(options.history)
     entries_by_path = {path: _entries(path) for path in options.paths}
@@ -61,18 +61,18 @@ def _import(options: argparse.Namespace) -> list[str]:
 
 
 def _export(options: argparse.Namespace) -> list[str]:
-    from speedgate.store import exchange, reading
+    from speedgate.history import exchange, queries
 
     if options.file.suffix != EXPORT_SUFFIX:
         raise ValueError(f"{options.file}: expected a name that ends in {EXPORT_SUFFIX}")
-    entries = reading.entries(options.history, gpu_key=options.gpu_key, case_key=options.case)
+    entries = queries.entries(options.history, gpu_key=options.gpu_key, case_key=options.case)
     count = exchange.write(options.file, entries)
     _say(f"{options.file}: {count} runs")
     return []
 
 
 def _upgrade(options: argparse.Namespace) -> list[str]:
-    from speedgate.store import database
+    from speedgate.history import database
 
     before, after = database.upgrade(options.history)
     _say(f"{urls.shown(options.history)}: schema {before or 'none'} before, {after} now")
@@ -80,11 +80,11 @@ def _upgrade(options: argparse.Namespace) -> list[str]:
 
 
 def _entries(path: Path) -> list[Entry]:
-    from speedgate import untrusted
-    from speedgate.store import entries, exchange
+    from speedgate.history import entries, exchange
+    from speedgate.results import folder
 
     if path.is_dir():
-        files = untrusted.read_folder(path)
+        files = folder.read_folder(path)
         try:
             return entries.from_results(files)
         except ValueError as error:  # which names the file alone, and there may be one of that name in each folder

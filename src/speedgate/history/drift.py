@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from speedgate.changepoints import ALPHA, LEAST_P, Floats, Noise, Step
+from speedgate.history.changepoints import ALPHA, LEAST_P, Floats, Noise, Step
 
 SHORTEST = 14  # points: what changed within two weeks of nightly runs is a step that has not settled
 _PLACES = 12  # that either end of a ramp is tried at, and as many more around the best

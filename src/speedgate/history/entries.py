@@ -13,14 +13,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from speedgate import untrusted
-from speedgate.benchmark_json import PUBLISHED, RECORDED
-from speedgate.checks import positive
-from speedgate.measured import NO_COMMIT
-from speedgate.records import Run
-from speedgate.store import schema
-from speedgate.strict_json import parsed
-from speedgate.untrusted import Case
+from speedgate.baselines.benchmark_json import PUBLISHED, RECORDED
+from speedgate.history import schema
+from speedgate.results import folder
+from speedgate.results.checks import positive
+from speedgate.results.folder import Case
+from speedgate.results.json_io import parsed
+from speedgate.results.provenance import NO_COMMIT
+from speedgate.results.run import Run
 
 # Beside what a result file holds; `published` are the figures of a publication, which has no run.
 _ADDED = {"case_key", "source", "published"}
@@ -101,7 +101,7 @@ class Entry:
 
 def from_result(document: Any, *, where: str) -> Entry:
     """The entry of a result file, as a session wrote it; a `ValueError` names `where` and the field that is wrong."""
-    case = untrusted.case(where, document)
+    case = folder.case(where, document)
     return from_document({**document, "case_key": case.case_key, "source": RECORDED}, where=where)
 
 
@@ -110,7 +110,7 @@ def from_results(files: Mapping[str, bytes]) -> list[Entry]:
 
     What is no run of this machine is left out (`is_point`).
     """
-    names = untrusted.case_names(files)
+    names = folder.case_names(files)
     if not names:
         raise ValueError("no result of a case: name a folder that `pytest bench --results` wrote, such as .speedgate")
     found = [from_result(parsed(files[name], path=Path(name)), where=name) for name in names]
@@ -159,7 +159,7 @@ def _case(data: Mapping[str, Any], *, where: str) -> Case:
         )
     if source != RECORDED or "published" in data:
         raise ValueError(f"{where}: source: expected {RECORDED!r} or {PUBLISHED!r}, found {source!r}")
-    case = untrusted.case(where, {name: value for name, value in data.items() if name not in _ADDED})
+    case = folder.case(where, {name: value for name, value in data.items() if name not in _ADDED})
     if case.case_key != data["case_key"]:
         raise ValueError(f"{where}: case_key: the run in it is of another case")
     _check_run(case.run, where=f"{where}: run")

@@ -10,10 +10,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from speedgate import benchmark_json, strict_json
-from speedgate.benchmark_json import BLOCK, PUBLISHED
-from speedgate.records import write_json
-from speedgate.store.entries import Entry, from_document, from_result, is_point
+from speedgate.baselines import benchmark_json
+from speedgate.baselines.benchmark_json import BLOCK, PUBLISHED
+from speedgate.history.entries import Entry, from_document, from_result, is_point
+from speedgate.results import json_io
+from speedgate.results.run import write_json
 
 FORMAT = "history"
 _LAYOUT_VERSION = "5.3.1"  # fixed, so that an export does not change with the installed pytest-benchmark
@@ -45,7 +46,7 @@ def write(path: Path, entries: Iterable[Entry]) -> int:
 
 def read(path: Path) -> list[Entry]:
     """The entries of a file; a `ValueError` names the file and the place, and then none of it is to be taken."""
-    document = strict_json.read(path)
+    document = json_io.read(path)
     ours = document.get(BLOCK) if isinstance(document, dict) else None
     if isinstance(ours, dict) and ours.get("format") == FORMAT:
         return list(_exported(document, ours, path=path))

@@ -10,10 +10,10 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from speedgate.benchmark_json import RECORDED
-from speedgate.series import Point, Series
-from speedgate.store import database, schema
-from speedgate.store.entries import Entry, from_document
+from speedgate.baselines.benchmark_json import RECORDED
+from speedgate.history import database, schema
+from speedgate.history.entries import Entry, from_document
+from speedgate.history.series import Point, Series
 
 _ROWS = 5000  # fetched at a time
 

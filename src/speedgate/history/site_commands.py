@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from speedgate.series import Series
-from speedgate.site.model import Change
-from speedgate.store import urls
+from speedgate.history import urls
+from speedgate.history.series import Series
+from speedgate.history.site.model import Change
 
 
 def add_command(commands: Any) -> None:
@@ -32,15 +32,15 @@ def add_command(commands: Any) -> None:
 
 
 def _command(options: argparse.Namespace) -> list[str]:
-    from speedgate.site import folder, generate
-    from speedgate.store import reading
+    from speedgate.history import queries
+    from speedgate.history.site import folder, write
 
-    generate.checked_commit_url(options.commit_url)
+    write.checked_commit_url(options.commit_url)
     folder.check(options.folder.resolve())  # before a minute's work
     with folder.replacing(options.folder) as made:
-        written = generate.write(
+        written = write.write(
             made,
-            reading.series(options.history),
+            queries.series(options.history),
             changes=changes_of,
             generated_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             commit_url=options.commit_url,
@@ -53,7 +53,7 @@ def _command(options: argparse.Namespace) -> list[str]:
 
 def changes_of(series: Series) -> list[Change]:
     """What the trend finds; nothing in a series that is too short for it."""
-    from speedgate import trend
+    from speedgate.history import trend
 
     if trend.measured(series.points) < trend.MIN_RUNS:
         return []
@@ -75,12 +75,12 @@ def changes_of(series: Series) -> list[Change]:
 
 def stages_of(root: Path) -> Sequence[str]:
     """The ladder's order, as the baselines below `root` list it; empty where there are none."""
-    from speedgate import baselines
+    from speedgate.baselines import store
 
     if not root.is_dir():
         return ()
     found: dict[str, None] = {}
-    for gpu_key in baselines.known_keys(root):
-        for path in baselines.files(root, gpu_key):
-            found |= {one.case_key.split("/")[1]: None for one in baselines.read(path, gpu_key=gpu_key)}
+    for gpu_key in store.known_keys(root):
+        for path in store.files(root, gpu_key):
+            found |= {one.case_key.split("/")[1]: None for one in store.read(path, gpu_key=gpu_key)}
     return tuple(found)

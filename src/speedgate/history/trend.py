@@ -11,10 +11,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from speedgate import changepoints, drifts
-from speedgate.changepoints import Floats, Noise, Step
-from speedgate.drifts import Drift
-from speedgate.series import Point, Series
+from speedgate.history import changepoints, drift
+from speedgate.history.changepoints import Floats, Noise, Step
+from speedgate.history.drift import Drift
+from speedgate.history.series import Point, Series
 
 MIN_RUNS = 10  # with a figure; two levels of so many points cannot be told apart from fewer
 LEAST = 0.005  # the smallest change of level worth a word
@@ -148,7 +148,7 @@ def _of_latency(metric: _Metric, runs: _Runs) -> tuple[float, list[Change]]:
     noise = changepoints.noise(means, least=_LEAST_SCALE[LATENCY])
     weights = 1 / runs.variances(noise)
     steps = changepoints.steps(means, weights, noise=noise)
-    levels = drifts.tell_apart(means, weights, steps, noise)
+    levels = drift.tell_apart(means, weights, steps, noise)
     return noise.scale, [metric.of_level(change) for change in levels if _is_worth_a_word(change)]
 
 

@@ -6,7 +6,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from speedgate import extras
+from speedgate.results import optional
 
 FILE = Path(".speedgate") / "history.sqlite"
 VALID = "sqlite:///FILE or postgresql://USER@HOST/DATABASE"
@@ -38,7 +38,7 @@ def checked(text: str) -> str:
 
 def available() -> None:
     """A `ValueError` with the command that installs what a history needs, where it is missing."""
-    extras.need("history", what="a history")
+    optional.need("history", what="a history")
 
 
 def parsed(text: str) -> Any:

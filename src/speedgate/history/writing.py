@@ -11,8 +11,8 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from speedgate.store import database, schema
-from speedgate.store.entries import Entry
+from speedgate.history import database, schema
+from speedgate.history.entries import Entry
 
 PATIENCE_S = 60.0  # a server that restarts is back within this
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 2.0

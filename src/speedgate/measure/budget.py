@@ -7,8 +7,8 @@ import dataclasses
 import math
 from collections.abc import Callable
 
-from speedgate.phases import PhaseLog, running_s
-from speedgate.worker import OutOfTime
+from speedgate.measure.phases import PhaseLog, running_s
+from speedgate.measure.worker import OutOfTime
 
 # Kept back for ending: a worker is killed after two seconds, then what was recorded is written and told.
 _CLOSING_S, _CLOSING_SHARE = 10.0, 0.1

@@ -9,17 +9,15 @@ import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
-# The modules of ours that a round passes through, here and in the worker. What judges and reports is left out: claims are
-# judged anew, by the code of the day, from what is kept. `tests/test_source.py` holds the list to what these import.
-MEASURING = (
-    "artifacts", "attribution", "checks", "clock", "components", "environment", "files", "health", "host", "loops",
-    "nvml", "records", "worker",
-)  # fmt: skip
+# The packages that a round passes through, here and in the worker. Packages that judge and report are left out: claims are
+# judged again from the stored figures, by the code of the day.
+PACKAGES = ("measure", "results")
 
 
-def measuring() -> list[Path]:
-    """The files of those modules."""
-    return [Path(__file__).with_name(f"{name}.py") for name in MEASURING]
+def measuring_files() -> list[Path]:
+    """List the Python files of those packages."""
+    speedgate = Path(__file__).parents[1]
+    return sorted(path for package in PACKAGES for path in (speedgate / package).rglob("*.py"))
 
 
 def digest(files: Iterable[Path]) -> str:

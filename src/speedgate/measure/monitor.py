@@ -1,7 +1,7 @@
 """What the machine says of its health around a round: facts that are recorded, and the reason that voids a round.
 
 A round is void where something other than the work is known to have set its seconds; it is measured again. The GPU's
-side is `speedgate.nvml`.
+side is `speedgate.measure.nvml`.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Monitor(Protocol):
 def open_monitor(device: str, *, own_processes: int = 1) -> Monitor:
     """The monitor of torch's first GPU for "cuda", of this host for "cpu"."""
     if device == "cuda":
-        from speedgate.nvml import NvmlMonitor
+        from speedgate.measure.nvml import NvmlMonitor
 
         return NvmlMonitor(own_processes=own_processes)
     assert device == "cpu", f"no monitor for {device!r}"

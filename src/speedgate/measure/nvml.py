@@ -14,8 +14,8 @@ import operator
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from speedgate.environment import visible_handle
-from speedgate.health import Fact, Reading, increase
+from speedgate.measure.machine import visible_handle
+from speedgate.measure.monitor import Fact, Reading, increase
 
 # Reasons for lowered clocks are told apart by their numbers: drivers add some, and nvidia-ml-py's mask of all of them
 # leaves out two. What is not listed here voids a round, so a reason that nobody knows yet does.

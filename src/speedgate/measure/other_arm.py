@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from speedgate.worker import Worker, WorkerFailure
+from speedgate.measure.worker import Worker, WorkerFailure
 
 _LEAST_PYTHON = (3, 11)
 _ANSWERS_S = 60.0  # within which an interpreter says what it is; one on a cold network disk takes its time

@@ -14,9 +14,10 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from speedgate import components, health, loops
-from speedgate.records import ColdStart, Process
-from speedgate.worker import Target
+from speedgate.measure import monitor as health
+from speedgate.measure.worker import Target
+from speedgate.results import loops, timings
+from speedgate.results.run import ColdStart, Process
 
 # What a round may take on our side beyond its own seconds before they are called incomplete: messages cost about 1 ms.
 _UNSEEN_SHARE = 0.25
@@ -128,7 +129,7 @@ class Arm:
             )
         try:
             timed = loops.over_rounds(self.loops, seconds=self.seconds)
-            spent = components.over_rounds(self.components, seconds=self.seconds)
+            spent = timings.over_rounds(self.components, seconds=self.seconds)
         except ValueError as error:
             raise self._void(str(error)) from error
         return Process(

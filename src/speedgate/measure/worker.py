@@ -171,7 +171,7 @@ class InProcess:
     """The same target in this process (`--isolation none`): for a debugger; a crash takes pytest with it."""
 
     def __init__(self, factory: str, *, arguments: Mapping[str, Any]) -> None:
-        from speedgate.host import make_target
+        from speedgate.measure.host import make_target
 
         self._target = make_target(factory, arguments)
 
@@ -221,6 +221,6 @@ def _bootstrap(channel, log, paths, factory, arguments, foreign):  # type: ignor
     os.environ["KMP_BLOCKTIME"] = "1"
     channel.send(os.getpid())
 
-    from speedgate.host import serve
+    from speedgate.measure.host import serve
 
     serve(channel, factory, arguments)

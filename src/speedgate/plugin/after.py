@@ -10,8 +10,8 @@ import enum
 
 import pytest
 
-from speedgate.session import Session
-from speedgate.store import urls
+from speedgate.history import urls
+from speedgate.plugin.judgement import Session
 
 NAME = "speedgate-history"
 
@@ -57,7 +57,7 @@ class Recorder:
             "gate" in getattr(i, "fixturenames", ()) for i in session.items
         ):
             return
-        from speedgate.store import database
+        from speedgate.history import database
 
         try:
             database.prepare(self.url)
@@ -86,7 +86,7 @@ class Recorder:
             terminalreporter.write_line(line, red=len(self.says) > 1)
 
     def _upload(self) -> str:
-        from speedgate.store import entries, writing
+        from speedgate.history import entries, writing
 
         files = {path.name: path.read_bytes() for path in self.session.written.values()}
         done = writing.add(self.url, entries.from_results(files))

@@ -13,19 +13,19 @@ from typing import Any
 
 import pytest
 
-from speedgate import baselines, options, published, recordings, report
-from speedgate.campaign import Campaign
-from speedgate.environment import resolve_machine
-from speedgate.health import open_monitor
-from speedgate.ledger import REQUIRED_CLAIMS
-from speedgate.lock import recording_lock
-from speedgate.policy import Mode
-from speedgate.progress import Progress
-from speedgate.session import Session
-from speedgate.store import recorder
-from speedgate.web import session_report
+from speedgate.baselines import checkpoint, published, store
+from speedgate.baselines.lock import recording_lock
+from speedgate.gate.policy import Mode
+from speedgate.measure.machine import resolve_machine
+from speedgate.measure.monitor import open_monitor
+from speedgate.plugin import after, options, session_report
+from speedgate.plugin.judgement import Session
+from speedgate.plugin.progress import Progress
+from speedgate.plugin.recording import Campaign
+from speedgate.plugin.session import REQUIRED_CLAIMS
+from speedgate.report import terminal
 
-pytest_plugins = ["speedgate.sharding"]  # its hooks follow ours
+pytest_plugins = ["speedgate.plugin.sharding"]  # its hooks follow ours
 
 SESSION = pytest.StashKey[Session]()
 PROGRESS = pytest.StashKey[Progress]()
@@ -37,7 +37,7 @@ ROUNDS_MARK = "rounds"
 def pytest_addoption(parser: pytest.Parser) -> None:
     """The options that any suite would have."""
     options.add_options(parser)
-    recorder.add_option(parser)
+    after.add_option(parser)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -68,7 +68,7 @@ def pytest_configure(config: pytest.Config) -> None:
         check_folder("--results", session.results)
     session_report.check(config)
     _point_storage(config, session)
-    recorder.register(config, session)
+    after.register(config, session)
 
 
 def check_folder(option: str, folder: Path) -> None:
@@ -89,7 +89,7 @@ def _check_gpu_key(config: pytest.Config, session: Session) -> None:
     asked = config.getoption("gpu_key")
     if asked is None or asked == session.machine.key:
         return
-    known = sorted({*baselines.known_keys(session.baselines_root), session.machine.key})
+    known = sorted({*store.known_keys(session.baselines_root), session.machine.key})
     if asked not in known:
         raise pytest.UsageError(f"--gpu-key {asked}: unknown; choose from {', '.join(known)}")
     raise pytest.UsageError(
@@ -108,7 +108,7 @@ def _point_storage(config: pytest.Config, session: Session) -> None:
     if not hasattr(option, "benchmark_storage") or not folder.is_relative_to(Path.cwd()):
         return
     if option.benchmark_compare is True:
-        newest = baselines.latest(session.baselines_root, session.machine.key)
+        newest = store.latest(session.baselines_root, session.machine.key)
         if newest is not None:
             option.benchmark_compare = str(newest.relative_to(Path.cwd()))
         elif not any(folder.glob("*.json")):
@@ -141,7 +141,7 @@ def pytest_benchmark_compare_machine_info(
     )
     if stored != ours:
         raise pytest.UsageError(
-            f"--benchmark-compare: that run is of {report.printable(str(stored))}, this machine is {ours}; figures of"
+            f"--benchmark-compare: that run is of {terminal.printable(str(stored))}, this machine is {ours}; figures of"
             " different GPU keys are not compared"
         )
     # Same key: what else differs (versions, say) is what the comparison is for. pytest-benchmark's own hook, which runs
@@ -186,11 +186,11 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     try:
         if state.policy.mode is Mode.RECORD:
             session.config.stash[OPEN].enter_context(recording_lock(state.machine.key))
-            baselines.set_aside(state.baselines_root, state.machine.key)
+            store.set_aside(state.baselines_root, state.machine.key)
         if session.config.pluginmanager.hasplugin("benchmark"):
             state.commit = session.config.hook.pytest_benchmark_generate_commit_info(config=session.config)
         if not options.live(session.config):
-            stored = baselines.stored(state.baselines_root, state.machine.key)
+            stored = store.stored(state.baselines_root, state.machine.key)
             state.baselines, state.oom_before = stored.figures, stored.out_of_memory
         if state.machine.device == "cuda":
             state.family = published.family_figures(state.baselines_root, state.machine.name)
@@ -227,7 +227,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     config.hook.pytest_benchmark_update_machine_info(config=config, machine_info=machine_info)
     unfinished = {key: f"not finished: {reason}" for key, reason in state.unfinished.items()}
     failed = {**state.unjudged(REQUIRED_CLAIMS), **unfinished, **state.failed}
-    path = baselines.write_obtained(
+    path = store.write_obtained(
         state.baselines_root,
         state.machine.key,
         # A reference that was only looked at is no part of the record; a case that failed is, as failed.
@@ -245,7 +245,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         rooflines={key: found for key, found in state.rooflines.items() if "share" in found},
     )
     if exitstatus == pytest.ExitCode.OK and not failed:  # what an interrupted recording has left is resumed
-        recordings.discard(state.baselines_root, state.machine.key, case_keys={*state.runs, *state.oom_now})
+        checkpoint.discard(state.baselines_root, state.machine.key, case_keys={*state.runs, *state.oom_now})
     over = exitstatus != pytest.ExitCode.INTERRUPTED and not state.unfinished  # else `Campaign` says what goes on
     if over and any(run.processes for run in state.runs.values()):
         count = len(failed)
@@ -264,9 +264,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     if state is None or not (state.runs or state.verdicts):
         return
     terminalreporter.section(f"speedgate on {state.machine.key}, --gate {state.policy.mode.value}")
-    for line in [*report.table(state), "", *report.sentences(state)]:
+    for line in [*terminal.table(state), "", *terminal.sentences(state)]:
         terminalreporter.write_line(line)
-    for line in report.remarks(state):
+    for line in terminal.remarks(state):
         terminalreporter.write_line(line)
     where = state.results.relative_to(state.root) if state.results.is_relative_to(state.root) else state.results
     if state.runs:

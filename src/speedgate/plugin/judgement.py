@@ -7,11 +7,13 @@ import math
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from speedgate import benchmark_json, expected, explain, gate, recordings, roofline
-from speedgate.expected import Expected
-from speedgate.ledger import Ledger
-from speedgate.records import Baseline, Outcome, Run, Verdict, to_json
-from speedgate.roofline import Operations, Roofline
+from speedgate.baselines import benchmark_json, checkpoint
+from speedgate.gate import explain, judge, roofline
+from speedgate.gate import fit as expected
+from speedgate.gate.fit import Expected
+from speedgate.gate.roofline import Operations, Roofline
+from speedgate.plugin.session import Ledger
+from speedgate.results.run import Baseline, Outcome, Run, Verdict, to_json
 
 
 @dataclasses.dataclass(kw_only=True, repr=False)
@@ -68,7 +70,7 @@ class Session(Ledger):
     def lose(self, case_key: str, reason: str) -> None:
         """A case's worker is gone: what it left is INVALID, and the case stays in the report and on disk."""
         if self.holds(case_key):
-            reason = f"{reason}; processes of it that did not fail are kept in {self.machine.key}/{recordings.FOLDER}/"
+            reason = f"{reason}; processes of it that did not fail are kept in {self.machine.key}/{checkpoint.FOLDER}/"
         self.broken[case_key] = reason
         self.add(Verdict(case_key=case_key, claim="worker", outcome=Outcome.INVALID, sentence=reason))
 
@@ -135,31 +137,31 @@ class Session(Ledger):
         """The memory verdict against the other arm, or this machine's baseline."""
         if self.against is not None:
             comparison = self.comparisons[run.case_key]
-            return self._explained(run, gate.judge_memory_against(run, comparison, self._memory_tolerance))
-        return self._explained(run, gate.judge_memory(run, self._baseline(run), self.policy))
+            return self._explained(run, judge.judge_memory_against(run, comparison, self._memory_tolerance))
+        return self._explained(run, judge.judge_memory(run, self._baseline(run), self.policy))
 
     def cold_start(self, run: Run) -> Verdict | None:
         """The verdict on what the stage costs at a start; None where the baseline holds no start of the same kind."""
         baseline = self._baseline(run)
         if baseline is None:
-            return self.add(gate.no_baseline(run, "cold start", f"{run.cold_start.stage_s:.3g} s"))
-        verdict = gate.judge_cold_start(run, baseline, self.policy)
+            return self.add(judge.no_baseline(run, "cold start", f"{run.cold_start.stage_s:.3g} s"))
+        verdict = judge.judge_cold_start(run, baseline, self.policy)
         return None if verdict is None else self.add(verdict)
 
     def ladder(self, run: Run, parent: Run) -> Verdict:
         """The speed-up verdict against the ratio that this machine's baselines hold for the two stages."""
         own, other = self._baseline(run), self._baseline(parent)
         for measured, baseline in ((run, own), (parent, other)):
-            if baseline is not None and gate.is_stale(measured, baseline):
-                return self.add(gate.judge_stale(measured, baseline, "ladder"))
+            if baseline is not None and judge.is_stale(measured, baseline):
+                return self.add(judge.judge_stale(measured, baseline, "ladder"))
         comparable = own is not None and other is not None and own.source == other.source
         expected = other.latency_s / own.latency_s if comparable and own is not None and other is not None else None
-        return self.add(gate.judge_ladder(run, parent, expected, self.policy))
+        return self.add(judge.judge_ladder(run, parent, expected, self.policy))
 
     def facts(self, case_key: str, claim: str, *, expected: Mapping[str, Any], observed: Mapping[str, Any]) -> Verdict:
         """NOT_APPLIED unless each expected fact was observed exactly; kept of a case that is not built, too."""
         return self.add(
-            gate.judge_facts(case_key, claim, expected=expected, observed=observed, outcome=Outcome.NOT_APPLIED)
+            judge.judge_facts(case_key, claim, expected=expected, observed=observed, outcome=Outcome.NOT_APPLIED)
         )
 
     def parity(self, verdict: Verdict, figures: Mapping[str, float]) -> Verdict:
@@ -197,8 +199,8 @@ class Session(Ledger):
 
     def _judge_latency(self, run: Run) -> Verdict:
         if self.against is not None:
-            return gate.judge_against(run, self.comparisons[run.case_key], self.policy)
-        return gate.judge_latency(run, self._baseline(run), self.policy)
+            return judge.judge_against(run, self.comparisons[run.case_key], self.policy)
+        return judge.judge_latency(run, self._baseline(run), self.policy)
 
     def _known(self, case_key: str) -> expected.Known | None:
         if self.against is not None:  # what was stored is not compared with, and which arm ran out is not told

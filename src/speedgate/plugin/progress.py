@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from speedgate.phases import PhaseLog
-from speedgate.worker import OutOfTime
+from speedgate.measure.phases import PhaseLog
+from speedgate.measure.worker import OutOfTime
 
 
 class Progress:
@@ -47,7 +47,7 @@ class Progress:
 
     def _write(self, text: str) -> None:
         # pytest documents no way to write past its capture from outside a test's own fixtures; the capture manager is
-        # what its own live logging uses. `tests/test_suite.py` fails when the line does not arrive.
+        # what its own live logging uses. `tests/plugin/test_end_to_end.py` fails when the line does not arrive.
         reporter = self._config.pluginmanager.get_plugin("terminalreporter")
         capture = self._config.pluginmanager.get_plugin("capturemanager")
         if reporter is None or self._config.get_verbosity() < 0:

@@ -8,14 +8,15 @@ from typing import Any
 
 import pytest
 
-from speedgate import commandline, phases
-from speedgate.budget import Budget
-from speedgate.phases import PhaseLog
-from speedgate.progress import Progress
-from speedgate.recordings import FOLDER
-from speedgate.report import printable
-from speedgate.session import Session
-from speedgate.worker import OutOfTime
+from speedgate.baselines.checkpoint import FOLDER
+from speedgate.measure import phases
+from speedgate.measure.budget import Budget
+from speedgate.measure.phases import PhaseLog
+from speedgate.measure.worker import OutOfTime
+from speedgate.plugin.judgement import Session
+from speedgate.plugin.progress import Progress
+from speedgate.report.terminal import printable
+from speedgate.results import commandline
 
 # EX_TEMPFAIL of sysexits.h, which pytest has no use for: nothing is red, and the same command goes on.
 UNFINISHED = 75
@@ -78,7 +79,7 @@ class Campaign:
         with log.phase("", phases.CLOSING) if log else contextlib.nullcontext():
             yield
         if self._session.unfinished and session.exitstatus == pytest.ExitCode.OK:
-            # pytest documents no other way to end with a status of one's own; `tests/test_campaign.py` fails without it.
+            # pytest documents no other way to end with a status of one's own; `tests/plugin/test_recording.py` fails without it.
             session.exitstatus = UNFINISHED
         if log is not None and log.path.exists() and [*log.path.parent.iterdir()] == [log.path]:
             self._session.results.mkdir(parents=True, exist_ok=True)

@@ -8,15 +8,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from speedgate import components, recordings
-from speedgate.budget import Budget
-from speedgate.clock import Plan
-from speedgate.environment import Machine
-from speedgate.health import HostMonitor, Monitor
-from speedgate.policy import Mode, Policy
-from speedgate.published import FamilyFigure
-from speedgate.records import Baseline, Comparison, Run, Verdict, to_json, write_json
-from speedgate.web.pictures import Look
+from speedgate.baselines import checkpoint
+from speedgate.baselines.published import FamilyFigure
+from speedgate.gate.policy import Mode, Policy
+from speedgate.measure.budget import Budget
+from speedgate.measure.machine import Machine
+from speedgate.measure.monitor import HostMonitor, Monitor
+from speedgate.measure.rounds import Plan
+from speedgate.report.html.pictures import Look
+from speedgate.results import timings
+from speedgate.results.run import Baseline, Comparison, Run, Verdict, to_json, write_json
 
 # What must have been judged of a case before its figures may become a baseline.
 REQUIRED_CLAIMS = frozenset({"recipe", "compile", "parity"})
@@ -82,11 +83,11 @@ class Ledger:
     def keep(self, run: Run) -> Run:
         """Remember a run, or what has been added to it, and write it to its file."""
         before = self.runs.get(run.case_key)
-        run = dataclasses.replace(run, components_s=components.centre_s(run.processes))
+        run = dataclasses.replace(run, components_s=timings.centre_s(run.processes))
         self.runs[run.case_key] = run
         self._write(run.case_key)
         if self.recording and run.processes and run != before:
-            recordings.keep(
+            checkpoint.keep(
                 self.baselines_root,
                 self.machine.key,
                 conditions=self.conditions_of(run),
@@ -99,7 +100,7 @@ class Ledger:
         """A run that was just started, with what an interrupted recording of it has left: same recipe, versions and code."""
         if not self.recording:
             return run
-        found = recordings.kept(
+        found = checkpoint.kept(
             self.baselines_root, self.machine.key, conditions=self.conditions_of(run), fingerprint=run.fingerprint
         )
         if found is None:
@@ -107,9 +108,9 @@ class Ledger:
         self._goes_on(run.case_key)
         return dataclasses.replace(found, environment=run.environment, cold_start=run.cold_start)
 
-    def finished(self, conditions: recordings.Conditions) -> Run | None:
+    def finished(self, conditions: checkpoint.Conditions) -> Run | None:
         """The run that an interrupted recording has left of a case, if no process of it is wanting: it is not built again."""
-        found = recordings.kept(self.baselines_root, self.machine.key, conditions=conditions)
+        found = checkpoint.kept(self.baselines_root, self.machine.key, conditions=conditions)
         if found is None or len(found.processes) < self.plan.processes:
             return None
         self._goes_on(conditions.case_key)
@@ -117,13 +118,13 @@ class Ledger:
 
     def holds(self, case_key: str) -> bool:
         """Whether an interrupted recording has left anything of the case."""
-        return self.recording and recordings.holds(self.baselines_root, self.machine.key, case_key)
+        return self.recording and checkpoint.holds(self.baselines_root, self.machine.key, case_key)
 
     def conditions(
         self, case_key: str, *, environment: Mapping[str, Any], weights: Mapping[str, Any] | None
-    ) -> recordings.Conditions:
+    ) -> checkpoint.Conditions:
         """What must be the same for what is kept of the case to count."""
-        return recordings.Conditions(
+        return checkpoint.Conditions(
             case_key=case_key,
             rounds=self.plan.rounds,
             environment=environment,
@@ -131,7 +132,7 @@ class Ledger:
             weights=weights or {},
         )
 
-    def conditions_of(self, run: Run) -> recordings.Conditions:
+    def conditions_of(self, run: Run) -> checkpoint.Conditions:
         """Those under which a run was measured."""
         return self.conditions(run.case_key, environment=run.environment, weights=run.recipe.get("weights"))
 
@@ -154,7 +155,7 @@ class Ledger:
 
     def _goes_on(self, case_key: str) -> None:
         """The case was measured by an earlier session, and has its time and commit, however many go on with it."""
-        self.earlier[case_key] = recordings.session(self.baselines_root, self.machine.key, case_key=case_key)
+        self.earlier[case_key] = checkpoint.session(self.baselines_root, self.machine.key, case_key=case_key)
 
     def _when(self, case_key: str) -> dict[str, Any]:
         return {"measured_at": self.measured_at, "commit": dict(self.commit), **self.earlier.get(case_key, {})}

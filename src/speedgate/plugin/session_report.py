@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 import speedgate
-from speedgate import commandline, extras
-from speedgate import report as terminal
-from speedgate.session import Session
+from speedgate.plugin.judgement import Session
+from speedgate.report import terminal
+from speedgate.results import commandline, optional
 
 OPTION = "--report"
 TIMEOUT_S = 300.0  # a ladder takes 5 s
@@ -26,7 +26,7 @@ def check(config: pytest.Config) -> None:
     if path is None:
         return
     try:
-        extras.need("report", what="a report")
+        optional.need("report", what="a report")
     except ValueError as error:
         raise pytest.UsageError(f"{OPTION}: {error}") from error
     if path.is_dir() or path.suffix not in (".html", ".htm"):
@@ -58,8 +58,8 @@ def write(config: pytest.Config, session: Session) -> str | None:
 
 
 def _keep(config: pytest.Config, session: Session) -> None:
-    from speedgate import untrusted
-    from speedgate.web import kept, pictures
+    from speedgate.report.html import kept, pictures
+    from speedgate.results import folder
 
     commit = config.hook.pytest_benchmark_generate_commit_info(config=config)
     made_by = {
@@ -69,7 +69,7 @@ def _keep(config: pytest.Config, session: Session) -> None:
         "gate": session.policy.mode.value,
     }
     own = {session.file_of(key).name for key in (*session.runs, *session.verdicts)}
-    files = {name: data for name, data in untrusted.read_folder(session.results).items() if name in own}
+    files = {name: data for name, data in folder.read_folder(session.results).items() if name in own}
     left = kept.Kept(
         results=kept.digests(files),
         made_by=made_by,

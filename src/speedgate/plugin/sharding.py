@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from speedgate import manifest, shards
-from speedgate.environment import installed
-from speedgate.plugin import SESSION
-from speedgate.records import to_json
+from speedgate.fleet import manifest, shards
+from speedgate.measure.machine import installed
+from speedgate.plugin.hooks import SESSION
+from speedgate.results.run import to_json
 
 MANIFEST = pytest.StashKey[manifest.Log]()
 # The keys of all cases that were selected, and of those that are measured here; none where the collection was refused.
@@ -21,7 +21,7 @@ SELECTED = pytest.StashKey[tuple[list[str], list[str]]]()
 def pytest_configure(config: pytest.Config) -> None:
     """A shard's results are merged with the others': what an earlier session left must not be taken for its own."""
     config.addinivalue_line(
-        "markers", f"{shards.MARK}: what --shard knows of a case: unit, cost, needs (speedgate.shards)"
+        "markers", f"{shards.MARK}: what --shard knows of a case: unit, cost, needs (speedgate.fleet.shards)"
     )
     shard, results = config.getoption("shard"), config.stash[SESSION].results
     if shard.of > 1 and any(results.glob("*.json")):

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from speedgate import extras
+from speedgate.results import optional
 
 
 def add_command(commands: Any) -> None:
@@ -20,8 +20,8 @@ def add_command(commands: Any) -> None:
 def _command(options: argparse.Namespace) -> list[str]:
     if options.output.is_dir():
         raise ValueError(f"--output {options.output}: a folder; expected the name of a file, such as report.html")
-    extras.need("report", what="a report")
-    from speedgate.web import page, report, view
+    optional.need("report", what="a report")
+    from speedgate.report.html import document, page, view
 
-    page.write(options.output, report.document(view.of_folder(options.folder, root=options.root)))
+    page.write(options.output, document.document(view.of_folder(options.folder, root=options.root)))
     return []

@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from speedgate import measured, untrusted
-from speedgate.explain import belongs
-from speedgate.markdown import escaped, log_line
-from speedgate.records import Outcome, Verdict
-from speedgate.untrusted import Case
+from speedgate.gate.explain import belongs
+from speedgate.results import folder, provenance
+from speedgate.results.folder import Case
+from speedgate.results.run import Outcome, Verdict
+from speedgate.results.text import escaped, log_line
 
 MAX_CHARACTERS = 60_000  # GitHub takes 65,536 in a comment; what the poster adds stands in the rest
 _TABLE = ("| verdict | case | latency | processes | SSIM | peak | results |", "|---|---|---|---|---|---|---|")
@@ -30,11 +30,11 @@ def add_command(commands: Any) -> None:
 
 
 def _command(options: argparse.Namespace) -> list[str]:
-    files, skipped = untrusted.read_folder(options.folder), untrusted.skipped(options.folder)
+    files, skipped = folder.read_folder(options.folder), folder.skipped(options.folder)
     if skipped:
         names = ", ".join(skipped[:10])
         print(f"speedgate: not read, for it is not named like a run: {log_line(names)}", file=sys.stderr)
-    if not untrusted.case_names(files):
+    if not folder.case_names(files):
         named = f"one that was not read ({options.folder / skipped[0]})" if skipped else "a run's folder"
         raise ValueError(f"{options.folder}: holds no result of a case: run pytest bench first, or name {named}")
     text = render(files)
@@ -59,7 +59,7 @@ def render(files: Mapping[str, bytes], *, limit: int = MAX_CHARACTERS) -> str:
 
     A `ValueError` where a file is not what `pytest bench` writes, or where there is no case at all.
     """
-    found = sorted(untrusted.cases(files), key=lambda case: (_rank(case.outcome), case.case_key, case.session))
+    found = sorted(folder.cases(files), key=lambda case: (_rank(case.outcome), case.case_key, case.session))
     cases = [case for case in found if not case.is_structure_only]
     head = f"**{_counts(cases)}** on {', '.join(escaped(key) for key in sorted({c.gpu_key for c in found})[:10])}\n"
     head += _measured(found, limit=limit // 10)
@@ -98,7 +98,7 @@ def _structure(cases: Sequence[Case], *, limit: int) -> str:
 
 def _measured(cases: Sequence[Case], *, limit: int) -> str:
     """A line for each time, commit and set of versions that the cases were measured with, where they say so."""
-    lines = sorted({measured.line(case.document) for case in cases} - {""}, reverse=True)  # the newest first
+    lines = sorted({provenance.line(case.document) for case in cases} - {""}, reverse=True)  # the newest first
     shown, left_out = _within([escaped(line) for line in lines], limit=limit)
     more = [f"and {left_out} others"] if left_out else []
     return "".join(f"\n{line}\n" for line in (*shown, *more))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from speedgate import siblings
-from speedgate.explain import belongs
-from speedgate.gate import worst
-from speedgate.policy import Mode
-from speedgate.published import FamilyFigure
-from speedgate.records import Outcome, Run
-from speedgate.session import Session
+from speedgate.baselines.published import FamilyFigure
+from speedgate.gate.explain import belongs
+from speedgate.gate.judge import worst
+from speedgate.gate.policy import Mode
+from speedgate.plugin.judgement import Session
+from speedgate.results import case_key as siblings
+from speedgate.results.run import Outcome, Run
 
 _HEADER = (
     "case", "latency", "it/s", "spread", "vs parent", "vs first", "SSIM", "peak", "cold start", "baseline", "verdict"

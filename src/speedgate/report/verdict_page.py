@@ -8,8 +8,10 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from speedgate import arms, explain, rendering, wheels
-from speedgate.records import Outcome
+from speedgate.gate import explain
+from speedgate.report import markdown as rendering
+from speedgate.results.run import Outcome
+from speedgate.versions import index, suite_run
 
 VERDICT, SUMMARY = "verdict.json", "summary.md"
 SCHEMA = 1
@@ -20,9 +22,9 @@ _UNJUDGED = {Outcome.INVALID, Outcome.STALE, Outcome.MISSING, Outcome.UNDECIDED,
 
 def change(package: str, old: Sequence[str], new: Sequence[str]) -> dict[str, Any]:
     """What became of a package between two environments, each given by where its packages lie."""
-    after = wheels.origin(package, new)
+    after = index.origin(package, new)
     try:
-        before = wheels.origin(package, old)
+        before = index.origin(package, old)
     except ValueError:
         return {"package": package, "old": None, "new": dataclasses.asdict(after), "commits": None}
     return {
@@ -41,11 +43,11 @@ def verdict(changes: Sequence[Mapping[str, Any]], found: Sequence[Mapping[str, A
     """
     told = [one for document in found for one in document["verdicts"]]
     order = [outcome.value for outcome in Outcome]
-    green = status in arms.GREEN and any(one["outcome"] not in _UNJUDGED for one in told)
+    green = status in suite_run.GREEN and any(one["outcome"] not in _UNJUDGED for one in told)
     return {
         "schema": SCHEMA,
         "green": green,
-        "judged": green or (status in arms.RED and bool(told)),
+        "judged": green or (status in suite_run.RED and bool(told)),
         "exit_status": status,
         "outcome": min((one["outcome"] for one in told), key=order.index, default=None),
         "changes": [dict(one) for one in changes],
@@ -63,7 +65,7 @@ def result(document: Mapping[str, Any]) -> str:
     """Green, red or why neither, and where pytest could not hand its figures on."""
     ended = f"pytest ended with exit status {document['exit_status']}"
     if not document["judged"]:
-        return f"not judged, {ended}{' and no verdict' if document['exit_status'] in arms.JUDGED else ''}"
+        return f"not judged, {ended}{' and no verdict' if document['exit_status'] in suite_run.JUDGED else ''}"
     colour = "green" if document["green"] else "red"
     return colour if document["exit_status"] in (0, 1) else f"{colour}, and {ended}: the history did not take it"
 
@@ -142,8 +144,8 @@ def _case(document: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "latency_s": _latency_s(document["run"]),
         "stable_latency_s": _latency_s(other),
-        "latency_ratio": arms.ratio("latency", document),
-        "memory_ratio": arms.ratio("memory", document),
+        "latency_ratio": suite_run.ratio("latency", document),
+        "memory_ratio": suite_run.ratio("memory", document),
         "environment": document["run"]["environment"],
         "stable_environment": other.get("environment"),
         "explanation": list(document.get("explanation") or ()),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from speedgate.records import Run
+from speedgate.results.run import Run
 
 
 def stages(run: Run) -> list[str]:

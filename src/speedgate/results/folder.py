@@ -17,11 +17,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from speedgate import strict_json
-from speedgate.records import Outcome, Run, Verdict, run_from_json
+from speedgate.results import json_io
+from speedgate.results.run import Outcome, Run, Verdict, run_from_json
 
 # Of each pair of processes a live result holds up to 60 kB (100 rounds an arm, and what their loops and components took), and
-# there are 12 pairs at most. All suites of all pipelines are 160 cases; tests/test_limits.py has the arithmetic.
+# there are 12 pairs at most. All suites of all pipelines are 160 cases; tests/results/test_limits.py has the arithmetic.
 MAX_FILES = 1000
 MAX_FILE_BYTES = 4 * 2**20
 MAX_TOTAL_BYTES = 128 * 2**20
@@ -110,7 +110,7 @@ def cases(files: Mapping[str, bytes], *, built: bool = False) -> list[Case]:
 
     With `built` also where no case has a run: one that was only described, on the meta device, says nothing of what was built.
     """
-    found = [case(name, strict_json.parsed(files[name], path=Path(name))) for name in case_names(files)]
+    found = [case(name, json_io.parsed(files[name], path=Path(name))) for name in case_names(files)]
     if not found:
         raise ValueError("no result of a case; a run that measured nothing is no pass")
     if built and all(one.run is None for one in found):
@@ -142,7 +142,7 @@ def is_word(name: str) -> bool:
 def is_green(files: Mapping[str, bytes]) -> bool:
     """Whether every `verdict.json` says so, and there is one."""
     names = [name for name in files if PurePosixPath(name).name == _VERDICT]
-    found = [strict_json.parsed(files[name], path=Path(name)) for name in names]
+    found = [json_io.parsed(files[name], path=Path(name)) for name in names]
     return bool(found) and all(isinstance(verdict, dict) and verdict.get("green") is True for verdict in found)
 
 

@@ -11,12 +11,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from speedgate import attribution, components, loops
-from speedgate.attribution import Attribution
-from speedgate.checks import expect, is_finite, positive
-from speedgate.components import Component
-from speedgate.files import replacing
-from speedgate.loops import Loop
+from speedgate.results import loops, profile, timings
+from speedgate.results.checks import expect, is_finite, positive
+from speedgate.results.files import replacing
+from speedgate.results.loops import Loop
+from speedgate.results.profile import Attribution
+from speedgate.results.timings import Component
 
 SCHEMA = 1
 
@@ -84,7 +84,7 @@ class ColdStart:
     def cache(self) -> str:
         """What inductor's graph cache held: "cold" where anything was missing, "warm", or "eager" where none was asked.
 
-        "imported" is not "warm": though every graph is a hit, some of its kernels are built anew (`speedgate.artifacts`).
+        "imported" is not "warm": though every graph is a hit, some of its kernels are built anew (`speedgate.fleet.artifacts`).
         """
         if self.cache_misses:
             return "cold cache"
@@ -118,7 +118,7 @@ class Process:
 class Run:
     """What was measured of one case. The process, not the round, is the unit of replication.
 
-    `components_s` are the seconds of each component in an image, by `speedgate.components.centre_s` of the processes.
+    `components_s` are the seconds of each component in an image, by `speedgate.results.timings.centre_s` of the processes.
     """
 
     case_key: str
@@ -165,7 +165,7 @@ class Run:
 class Baseline:
     """A stored figure for one case on one GPU key; `source` is "recorded", with its `run`, or "published".
 
-    `share` is what share of the GPU's ceilings the run reached (`speedgate.roofline`), where that was measured.
+    `share` is what share of the GPU's ceilings the run reached (`speedgate.gate.roofline`), where that was measured.
     """
 
     path: str
@@ -242,7 +242,7 @@ def run_from_json(data: Mapping[str, Any], *, where: str) -> Run:
         process_from_json(item, where=f"{where}: processes[{i}]") for i, item in enumerate(processes)
     )
     if fields.get("attribution") is not None:
-        fields["attribution"] = attribution.from_json(fields["attribution"], where=f"{where}: attribution")
+        fields["attribution"] = profile.from_json(fields["attribution"], where=f"{where}: attribution")
     return Run(**fields)
 
 
@@ -258,7 +258,7 @@ def process_from_json(data: Any, *, where: str) -> Process:
     fields["void"] = _texts(fields.get("void", ()), where=f"{where}: void")
     if not isinstance(fields.get("health", {}), Mapping):
         raise ValueError(f"{where}: health: expected an object, found {type(fields['health']).__name__}")
-    for name, module in (("loops", loops), ("components", components)):
+    for name, module in (("loops", loops), ("components", timings)):
         fields[name] = module.from_json(fields.get(name, {}), rounds=len(fields["seconds"]), where=f"{where}: {name}")
     return Process(**fields)
 

@@ -11,10 +11,10 @@ from typing import Any
 
 from packaging.version import InvalidVersion, Version
 
-from speedgate import commandline
-from speedgate.bisection import EndsError, Found, Step, search, steps
-from speedgate.records import write_json
-from speedgate.wheels import Origin, Wheel
+from speedgate.results import commandline
+from speedgate.results.run import write_json
+from speedgate.versions.bisect_search import EndsError, Found, Step, search, steps
+from speedgate.versions.index import Origin, Wheel
 
 SCHEMA = 1
 

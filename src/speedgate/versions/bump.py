@@ -15,11 +15,12 @@ from typing import Any
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from speedgate import arms, layers, pins, summary, wheels
-from speedgate.bisection import Step
-from speedgate.history import History, Question, Tried, date_of
-from speedgate.layers import InstallFailure, Layer
-from speedgate.records import write_json
+from speedgate.report import verdict_page
+from speedgate.results.run import write_json
+from speedgate.versions import environment, index, pins, suite_run
+from speedgate.versions.bisect import History, Question, Tried, date_of
+from speedgate.versions.bisect_search import Step
+from speedgate.versions.environment import InstallFailure, Layer
 
 BISECTS, BUMPS = Path(".speedgate/bisect"), Path(".speedgate/bump")
 _CACHE = "environments are kept there: name another folder with --cache"
@@ -40,7 +41,7 @@ def bump(
 
     That holds each case's JSON, `verdict.json` and `summary.md`, which is also added to the summary of a GitHub job.
     """
-    arms.check(arguments)
+    suite_run.check(arguments)
     layer = Layer(
         requirements=tuple(requirements.values()),
         constraints=pins.without(stable.values(), requirements),
@@ -48,14 +49,14 @@ def bump(
     )
     stamp = f"{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%SZ}-{os.getpid()}"
     folder = (results or BUMPS / stamp).absolute()
-    layers.check_writable(cache, what=_CACHE)
-    layers.check_writable(folder, what=_RESULTS)
+    environment.check_writable(cache, what=_CACHE)
+    environment.check_writable(folder, what=_RESULTS)
     if any(folder.iterdir()):
         raise ValueError(f"--results {folder}: is not empty; name a new folder, or what lies there would be judged too")
-    python = layers.build(layer, cache=cache)
-    status = arms.run_suite(python, against=sys.executable, results=folder, arguments=arguments)
-    changes = [summary.change(name, layers.places(), layers.places(python)) for name in requirements]
-    verdict = summary.verdict(changes, arms.documents(folder), status=status)
+    python = environment.build(layer, cache=cache)
+    status = suite_run.run_suite(python, against=sys.executable, results=folder, arguments=arguments)
+    changes = [verdict_page.change(name, environment.places(), environment.places(python)) for name in requirements]
+    verdict = verdict_page.verdict(changes, suite_run.documents(folder), status=status)
     _report(folder, verdict)
     return verdict, folder
 
@@ -65,23 +66,23 @@ def _report(folder: Path, verdict: Mapping[str, Any]) -> None:
 
     The step's exit status cannot tell red: tox ends with 1 too where it cannot install.
     """
-    write_json(folder / summary.VERDICT, verdict)
-    page = summary.markdown(verdict)
-    (folder / summary.SUMMARY).write_text(page, encoding="utf-8")
+    write_json(folder / verdict_page.VERDICT, verdict)
+    page = verdict_page.markdown(verdict)
+    (folder / verdict_page.SUMMARY).write_text(page, encoding="utf-8")
     if job := os.environ.get("GITHUB_STEP_SUMMARY"):
         with Path(job).open("a", encoding="utf-8") as stream:
             stream.write(page)
     if outputs := os.environ.get("GITHUB_OUTPUT"):
         with Path(outputs).open("a", encoding="utf-8") as stream:
-            stream.write(f"red={str(summary.is_red(verdict)).lower()}\n")
+            stream.write(f"red={str(verdict_page.is_red(verdict)).lower()}\n")
 
 
 def bisect(question: Question, *, cache: Path, say: Callable[[str], None]) -> None:
     """Find the first bad version and say which it is; a `ValueError` where an end is not as claimed."""
-    arms.check(question.arguments)
-    layers.check_writable(cache, what=_CACHE)
+    suite_run.check(question.arguments)
+    environment.check_writable(cache, what=_CACHE)
     folder = BISECTS.absolute() / f"{canonicalize_name(question.package)}-{question.digest}"
-    layers.check_writable(folder, what=_STEPS)
+    environment.check_writable(folder, what=_STEPS)
     history = History(folder / "state.json", question, versions=lambda: _versions(question, question.package))
     say(f"{history.path}: an interrupted bisect goes on by the same command")
     found = history.bisect(Tester(question=question, cache=cache, folder=folder, good=history.candidates[0]), say=say)
@@ -110,16 +111,16 @@ class Tester:
         good = self._python(self.good)
         results, log = self.folder / version, self.folder / f"{version}.log"
         shutil.rmtree(results, ignore_errors=True)  # of a step that was interrupted
-        arguments = arms.for_metric(self.question.metric, self.question.arguments)
-        status = arms.run_suite(python, against=str(good), results=results, arguments=arguments, log=log)
-        origin = wheels.origin(self.question.package, layers.places(python))
-        if arms.blameless(log, status=status):
+        arguments = suite_run.for_metric(self.question.metric, self.question.arguments)
+        status = suite_run.run_suite(python, against=str(good), results=results, arguments=arguments, log=log)
+        origin = index.origin(self.question.package, environment.places(python))
+        if suite_run.blameless(log, status=status):
             raise ValueError(
-                f"{version}: {arms.broken(log, status=status)}; nothing is remembered of it; {log} has it all"
+                f"{version}: {suite_run.broken(log, status=status)}; nothing is remembered of it; {log} has it all"
             )
-        if status not in arms.JUDGED:
-            return Tried(step=Step.SKIP, reason=arms.broken(log, status=status), origin=origin)
-        judged = arms.judge(self.question.metric, arms.documents(results))
+        if status not in suite_run.JUDGED:
+            return Tried(step=Step.SKIP, reason=suite_run.broken(log, status=status), origin=origin)
+        judged = suite_run.judge(self.question.metric, suite_run.documents(results))
         return Tried(step=judged.step, reason=judged.reason, ratio=judged.ratio, origin=origin)
 
     def _python(self, version: str) -> Path:
@@ -130,7 +131,7 @@ class Tester:
             constraints=pins.without(question.stable, moved),
             index_url=question.index_url,
         )
-        return layers.build(layer, cache=self.cache)
+        return environment.build(layer, cache=self.cache)
 
     def _beside(self, package: str, version: str) -> str:
         """The nightly of `package` on the date of the candidate; `InstallFailure` where that day has none."""
@@ -144,4 +145,4 @@ class Tester:
 def _versions(question: Question, package: str) -> list[str]:
     ends = (question.good, question.bad)
     nightly = any(re.fullmatch("[0-9]{8}", end) or Version(end).is_prerelease for end in ends)
-    return layers.versions_of(package, index_url=question.index_url, prereleases=nightly)
+    return environment.versions_of(package, index_url=question.index_url, prereleases=nightly)

@@ -63,16 +63,16 @@ def _add_environments(parser: argparse.ArgumentParser) -> None:
 
 
 def _update(options: argparse.Namespace) -> list[str]:
-    from speedgate import layers, pins, wheels
+    from speedgate.versions import environment, index, pins
 
-    layers.check_writable(options.pins, what="the pins are kept there: name another folder with --pins")
-    places = layers.places()
-    variant = wheels.variant(places)
+    environment.check_writable(options.pins, what="the pins are kept there: name another folder with --pins")
+    places = environment.places()
+    variant = index.variant(places)
     moved = pins.update_nightly(
         options.pins / pins.NIGHTLY,
         index_url=options.index_url or pins.NIGHTLY_INDEX.format(variant=variant),
         variant=variant,
-        installed=wheels.origin("torch", places),
+        installed=index.origin("torch", places),
         date=options.date.replace("-", "") if options.date else None,
     )
     named = ", ".join(f"{package} {version}" for package, version in moved.versions.items())
@@ -82,7 +82,9 @@ def _update(options: argparse.Namespace) -> list[str]:
 
 
 def _bump(options: argparse.Namespace) -> list[str]:
-    from speedgate import bumps, layers, pins, summary
+    from speedgate.report import verdict_page
+    from speedgate.versions import bump as bumps
+    from speedgate.versions import environment, pins
 
     if bool(options.requirements) == bool(options.channel):
         raise ValueError("bump: name either PACKAGE==VERSION or --channel nightly")
@@ -92,19 +94,20 @@ def _bump(options: argparse.Namespace) -> list[str]:
         asked or pins.read(options.pins / pins.NIGHTLY),
         stable=stable,
         arguments=options.pytest_arguments,
-        cache=options.cache or layers.CACHE,
+        cache=options.cache or environment.CACHE,
         results=options.results,
         index_url=options.index_url,
     )
     _say(f"{folder}: verdict.json and summary.md")
-    if summary.is_red(verdict):
+    if verdict_page.is_red(verdict):
         raise SystemExit(1)
-    return [] if verdict["green"] and verdict["exit_status"] == 0 else [f"{folder}: {summary.result(verdict)}"]
+    return [] if verdict["green"] and verdict["exit_status"] == 0 else [f"{folder}: {verdict_page.result(verdict)}"]
 
 
 def _bisect(options: argparse.Namespace) -> list[str]:
-    from speedgate import bumps, layers
-    from speedgate.history import Question, check_end
+    from speedgate.versions import bump as bumps
+    from speedgate.versions import environment
+    from speedgate.versions.bisect import Question, check_end
 
     for end in ("good", "bad"):
         check_end(getattr(options, end), option=f"--{end}")
@@ -119,7 +122,7 @@ def _bisect(options: argparse.Namespace) -> list[str]:
         stable=tuple(_stable(options).values()),
     )
     try:
-        bumps.bisect(question, cache=options.cache or layers.CACHE, say=_say)
+        bumps.bisect(question, cache=options.cache or environment.CACHE, say=_say)
     except KeyboardInterrupt:
         return ["interrupted; the same command goes on where it stopped"]
     return []
@@ -127,11 +130,11 @@ def _bisect(options: argparse.Namespace) -> list[str]:
 
 def _stable(options: argparse.Namespace) -> dict[str, str]:
     """The stable pins, once this environment is known to hold them."""
-    from speedgate import layers, pins
+    from speedgate.versions import environment, pins
 
     path = options.pins / pins.STABLE
     stable = pins.read(path)
-    layers.check_base(stable, where=path)
+    environment.check_base(stable, where=path)
     return stable
 
 

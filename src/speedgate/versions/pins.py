@@ -12,9 +12,9 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from speedgate import wheels
-from speedgate.files import replacing
-from speedgate.wheels import Origin, Wheel
+from speedgate.results.files import replacing
+from speedgate.versions import index
+from speedgate.versions.index import Origin, Wheel
 
 FOLDER, STABLE, NIGHTLY = Path(".github/pins"), "stable.txt", "nightly.txt"
 # PyTorch's index of nightlies, by what its builds are for.
@@ -99,17 +99,17 @@ def update_nightly(path: Path, *, index_url: str, variant: str, installed: Origi
     the pin that stood there, or at `installed`, the torch of this environment. A `ValueError` where there is none, and
     then the old pin stays.
     """
-    listed = {package: _dated(wheels.available(index_url, package), variant) for package in TOGETHER}
+    listed = {package: _dated(index.available(index_url, package), variant) for package in TOGETHER}
     chosen = _choose_date(listed, date=date, where=f"{index_url} ({variant})")
     picked = {package: max(listed[package][chosen], key=lambda wheel: wheel.version) for package in TOGETHER}
     remarks = tuple(_remarks(listed, chosen, picked))
     before = _before(path, installed)
     with tempfile.TemporaryDirectory(prefix="speedgate-pin-") as scratch:
         files = {package: Path(scratch) / Path(wheel.url).name for package, wheel in picked.items()}
-        digests = {package: wheels.fetch(picked[package], file) for package, file in files.items()}
+        digests = {package: index.fetch(picked[package], file) for package, file in files.items()}
         places = [str(files[TOGETHER[0]])]
-        torch, own = wheels.origin(TOGETHER[0], places), _own_nightlies(places, index_url)
-        digests |= {package: wheels.fetch(wheel, Path(scratch) / package) for package, wheel in own.items()}
+        torch, own = index.origin(TOGETHER[0], places), _own_nightlies(places, index_url)
+        digests |= {package: index.fetch(wheel, Path(scratch) / package) for package, wheel in own.items()}
     picked |= own
     lines = [f"{package} @ {wheel.url}#sha256={digests[package]}\n" for package, wheel in picked.items()]
     _write(path, _HEADER.format(date=chosen, commit=torch.git_version or "unknown") + "".join(lines))
@@ -144,13 +144,13 @@ def _choose_date(listed: Mapping[str, Mapping[str, object]], *, date: str | None
 def _own_nightlies(places: list[str], index_url: str) -> dict[str, Wheel]:
     """What the wheel requires here in one version that is no plain release, found in the same index."""
     own: dict[str, Wheel] = {}
-    for requirement in map(Requirement, wheels.distribution(TOGETHER[0], places).requires or []):
+    for requirement in map(Requirement, index.distribution(TOGETHER[0], places).requires or []):
         version = pinned_version(requirement)
         applies = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
         if version is None or not applies or not (Version(version).local or Version(version).is_prerelease):
             continue
         matching = [
-            wheel for wheel in wheels.available(index_url, requirement.name) if wheel.version == Version(version)
+            wheel for wheel in index.available(index_url, requirement.name) if wheel.version == Version(version)
         ]
         if not matching:
             raise ValueError(f"{index_url}: no {requirement.name} {version} for this Python, which that torch requires")

@@ -15,11 +15,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from speedgate.bisection import Step
-from speedgate.layers import clean
-from speedgate.policy import Mode
-from speedgate.records import Outcome
-from speedgate.store.recorder import Failed
+from speedgate.gate.policy import Mode
+from speedgate.plugin.after import Failed
+from speedgate.results.run import Outcome
+from speedgate.versions.bisect_search import Step
+from speedgate.versions.environment import clean
 
 # pytest's exit statuses with which every claim that could be judged was judged, whether or not `--history` took it.
 GREEN, RED = (0, Failed.UPLOAD), (1, Failed.UPLOAD_AND_TESTS)

@@ -6,11 +6,11 @@ import re
 
 import pytest
 
-from speedgate.series import Series
-from speedgate.site import model
-from speedgate.site.sessions import MOST
-from tests import site_history as histories
-from tests.site_history import data, write
+from speedgate.history.series import Series
+from speedgate.history.site import model
+from speedgate.history.site.sessions import MOST
+from tests.support import site_history as histories
+from tests.support.site_history import data, write
 
 COMMIT_URL = "https://host.example/owner/repository/commit/{commit}"
 
@@ -26,7 +26,7 @@ def site(tmp_path_factory):
 @pytest.fixture
 def light(monkeypatch):
     """Without the bundle of the charts, which takes seconds to make."""
-    monkeypatch.setattr("speedgate.site.pages._vega", lambda: "")
+    monkeypatch.setattr("speedgate.history.site.pages._vega", lambda: "")
 
 
 def test_the_index_holds_every_case(site):

@@ -4,15 +4,15 @@ import re
 
 import pytest
 
-from speedgate.site import folder
-from tests import site_history as histories
-from tests.site_history import data, write
+from speedgate.history.site import folder
+from tests.support import site_history as histories
+from tests.support.site_history import data, write
 
 
 @pytest.fixture(autouse=True)
 def light(monkeypatch):
     """Without the bundle of the charts, which takes seconds to make."""
-    monkeypatch.setattr("speedgate.site.pages._vega", lambda: "")
+    monkeypatch.setattr("speedgate.history.site.pages._vega", lambda: "")
 
 
 def test_a_site_replaces_the_one_before(tmp_path):

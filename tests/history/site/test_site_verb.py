@@ -6,7 +6,7 @@ import shlex
 import pytest
 
 from speedgate import cli
-from speedgate.site import verbs
+from speedgate.history import site_commands
 
 pytest.importorskip("sqlalchemy", reason="needs the history extra: pip install 'speedgate[history]'")
 
@@ -16,9 +16,9 @@ STEP_AT, RUNS = 12, 24
 @pytest.fixture
 def url(tmp_path):
     """A history of two stages, one with a step of 10 % and the other with three runs only."""
-    from speedgate.store import database
-    from speedgate.store import writing as store
-    from tests.history_samples import document, entry
+    from speedgate.history import database
+    from speedgate.history import writing as store
+    from tests.support.history_samples import document, entry
 
     def slower(number, case_key):
         one = document(case_key, number=number)
@@ -37,7 +37,7 @@ def url(tmp_path):
 @pytest.fixture(autouse=True)
 def light(monkeypatch):
     """Without the bundle of the charts, which takes seconds to make."""
-    monkeypatch.setattr("speedgate.site.pages._vega", lambda: "")
+    monkeypatch.setattr("speedgate.history.site.pages._vega", lambda: "")
 
 
 def data(path):
@@ -88,5 +88,5 @@ def test_the_order_of_the_ladder_is_that_of_the_baselines(pytestconfig):
     """The published ladder's file lists its stages from the first to the last; without baselines there is no order."""
     root = pytestconfig.rootpath / "baselines"
 
-    assert verbs.stages_of(root) == ("fp32", "bf16", "sdpa", "compile", "fused_qkv", "int8")
-    assert verbs.stages_of(root / "none") == ()
+    assert site_commands.stages_of(root) == ("fp32", "bf16", "sdpa", "compile", "fused_qkv", "int8")
+    assert site_commands.stages_of(root / "none") == ()

@@ -5,8 +5,8 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from speedgate.web import charts, plots
-from tests.web_samples import HOSTILE, shown
+from speedgate.report.html import charts, plots
+from tests.support.web_samples import HOSTILE, shown
 
 SVG = "{http://www.w3.org/2000/svg}"
 

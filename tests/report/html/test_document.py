@@ -6,14 +6,15 @@ import re
 
 import pytest
 
-from speedgate import explain
-from speedgate.attribution import Attribution, Kernel
 from speedgate.cli import main
-from speedgate.records import Outcome, Verdict, to_json
-from speedgate.web import report, view
-from tests.artifacts import encoded, result
-from tests.baseline_samples import BF16, INT8, KEY, make_run, store
-from tests.web_samples import STAGES, case_key, make_entry, make_report
+from speedgate.gate import explain
+from speedgate.report.html import document as report
+from speedgate.report.html import view
+from speedgate.results.profile import Attribution, Kernel
+from speedgate.results.run import Outcome, Verdict, to_json
+from tests.support.artifacts import encoded, result
+from tests.support.baseline_samples import BF16, INT8, KEY, make_run, store
+from tests.support.web_samples import STAGES, case_key, make_entry, make_report
 
 
 def text_of(document):

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from markupsafe import Markup
 
-from speedgate import extras
-from speedgate.web import page
-from tests.web_samples import HOSTILE
+from speedgate.report.html import page
+from speedgate.results import optional
+from tests.support.web_samples import HOSTILE
 
 WEB = Path(page.__file__).parent
 
@@ -69,7 +69,7 @@ def test_markup_is_made_in_three_modules_alone():
     """Text becomes markup where it is escaped, or is a file of ours (the site's), and nowhere else."""
     makers = {
         path.name
-        for path in WEB.parent.rglob("*.py")
+        for path in WEB.parents[1].rglob("*.py")
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Markup"
     }
@@ -140,7 +140,7 @@ def test_half_a_surrogate_does_not_lose_the_page(tmp_path):
 
 def test_a_missing_package_is_one_line(monkeypatch):
     """Who lacks the extra is told its name."""
-    monkeypatch.setitem(extras.PACKAGES, "report", ("altair", "no_such_package"))
+    monkeypatch.setitem(optional.PACKAGES, "report", ("altair", "no_such_package"))
 
     with pytest.raises(ValueError, match=r"no_such_package missing\): pip install 'speedgate\[report\]'"):
-        extras.need("report", what="a report")
+        optional.need("report", what="a report")

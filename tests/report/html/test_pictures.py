@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from speedgate.records import write_json
-from speedgate.web import kept, pictures
-from tests.web_samples import looks
+from speedgate.report.html import kept, pictures
+from speedgate.results.run import write_json
+from tests.support.web_samples import looks
 
 
 def pixels(png):

@@ -1,1 +1,1 @@
-"""How a history's schema came to be, for Alembic; `speedgate.store.database` runs it."""
+"""How a history's schema came to be, for Alembic; `speedgate.history.database` runs it."""

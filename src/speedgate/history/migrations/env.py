@@ -1,8 +1,8 @@
-"""What Alembic runs: the steps on the connection that `speedgate.store.database` has locked, in its transaction."""
+"""What Alembic runs: the steps on the connection that `speedgate.history.database` has locked, in its transaction."""
 
 from alembic import context
 
-from speedgate.store.schema import VERSION_TABLE, tables
+from speedgate.history.schema import VERSION_TABLE, tables
 
 context.configure(
     connection=context.config.attributes["connection"],

@@ -13,8 +13,8 @@ import statistics
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from speedgate.checks import positive
-from speedgate.series import Point, Series
+from speedgate.history.series import Point, Series
+from speedgate.results.checks import positive
 
 MOST_BINS = 250  # of a line in a ladder over time: more than the pixels between two points that an eye tells apart
 _DIGITS = 6  # significant: a process median repeats within a few thousandths at best
@@ -22,7 +22,7 @@ _DIGITS = 6  # significant: a process median repeats within a few thousandths at
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Change:
-    """A change of a series as `speedgate.trend` finds it, here so that the site needs neither it nor numpy to be written.
+    """A change of a series as `speedgate.history.trend` finds it, here so that the site needs neither it nor numpy to be written.
 
     `metric` is "latency" or "peak memory", `kind` "step" or "drift", `ratio` after to before and within `low` to `high`.
     It came after the run `before` and no later than `after`, most likely with `run`: places in the series' points.

@@ -12,8 +12,8 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from speedgate import extras
-from speedgate.web import page
+from speedgate.report.html import page
+from speedgate.results import optional
 
 ASSETS, DATA = "assets", "data"
 STATIC = Path(__file__).parent / "static"
@@ -61,7 +61,7 @@ def document(name: str) -> str:
 
 def _check_extra() -> None:
     """A `ValueError` that names the extra where one of the two packages is missing."""
-    extras.need("report", what="a site", packages=("jinja2", "vl_convert"))
+    optional.need("report", what="a site", packages=("jinja2", "vl_convert"))
 
 
 def _vega() -> str:

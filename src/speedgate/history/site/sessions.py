@@ -6,8 +6,8 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from speedgate.series import Point, Series
-from speedgate.site import model
+from speedgate.history.series import Point, Series
+from speedgate.history.site import model
 
 MOST = 1000  # of a GPU key, the latest: a file each
 

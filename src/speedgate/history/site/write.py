@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from speedgate.series import Series
-from speedgate.site import model, pages
-from speedgate.site.model import Change, Rung
-from speedgate.site.sessions import Sessions
+from speedgate.history.series import Series
+from speedgate.history.site import model, pages
+from speedgate.history.site.model import Change, Rung
+from speedgate.history.site.sessions import Sessions
 
 # Where the commits of a version's git hash are published; a hash links there if it is one.
 SOURCES = {"torch_git": "https://github.com/pytorch/pytorch/commit/{commit}"}

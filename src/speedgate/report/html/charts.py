@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from speedgate.web import page
+from speedgate.report.html import page
 
 if TYPE_CHECKING:
     from markupsafe import Markup

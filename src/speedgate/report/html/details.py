@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from speedgate.web import page, plots
-from speedgate.web.charts import figure
-from speedgate.web.tables import Panel, Table, panels, table
-from speedgate.web.view import Entry, Report, numbers
+from speedgate.report.html import page, plots
+from speedgate.report.html.charts import figure
+from speedgate.report.html.tables import Panel, Table, panels, table
+from speedgate.report.html.view import Entry, Report, numbers
 
 if TYPE_CHECKING:
     from markupsafe import Markup

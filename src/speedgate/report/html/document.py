@@ -7,12 +7,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from speedgate.explain import belongs
-from speedgate.records import Outcome, Run, Verdict
-from speedgate.rendering import structure_only
-from speedgate.web import attribution, by_stage, gallery, page, roofline, starts
-from speedgate.web.tables import TONES, Table, badge, table
-from speedgate.web.view import Entry, Report, mapping
+from speedgate.gate.explain import belongs
+from speedgate.report.html import details, gallery, page, roofline, sections, starts
+from speedgate.report.html.tables import TONES, Table, badge, table
+from speedgate.report.html.view import Entry, Report, mapping
+from speedgate.report.markdown import structure_only
+from speedgate.results.run import Outcome, Run, Verdict
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -26,12 +26,12 @@ def document(report: Report) -> str:
     parts = {
         "Verdicts": _verdicts(report),
         "Cases": _cases(report),
-        "Ladder": by_stage.ladder(report),
-        "Processes": by_stage.processes(report),
+        "Ladder": sections.ladder(report),
+        "Processes": sections.processes(report),
         "Pictures": gallery.pictures(report),
-        "Memory": by_stage.memory(report),
+        "Memory": sections.memory(report),
         "Cold start": starts.cold_start(report),
-        "Attribution": attribution.section(report),
+        "Attribution": details.section(report),
         "Roofline": roofline.section(report),
         "Environment": _environment(report),
         "Command and versions": _command(report),

@@ -6,10 +6,10 @@ import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from speedgate.records import Run
-from speedgate.web import page
-from speedgate.web.pictures import MAP_TIMES, Pictures
-from speedgate.web.view import Entry, Report
+from speedgate.report.html import page
+from speedgate.report.html.pictures import MAP_TIMES, Pictures
+from speedgate.report.html.view import Entry, Report
+from speedgate.results.run import Run
 
 if TYPE_CHECKING:
     from markupsafe import Markup

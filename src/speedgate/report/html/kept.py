@@ -12,9 +12,10 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from speedgate import strict_json, untrusted
-from speedgate.records import write_json
-from speedgate.web.pictures import Pictures
+from speedgate.report.html.pictures import Pictures
+from speedgate.results import folder as untrusted
+from speedgate.results import json_io
+from speedgate.results.run import write_json
 
 FOLDER, INDEX = "report", "index.json"
 _KINDS = ("image", "difference", "similarity")
@@ -63,7 +64,7 @@ def load(results: Path, files: Mapping[str, bytes]) -> Kept | None:
         return None
     if path.parent.is_symlink():
         raise ValueError(f"{path.parent}: a link; what a report left is a folder")
-    match strict_json.parsed(_read(path), path=path):
+    match json_io.parsed(_read(path), path=path):
         case {"results": dict(known), "made_by": dict(made_by), "remarks": list(remarks), "pictures": dict(shown)}:
             found = digests(files)
             if not known or any(found.get(name) != digest for name, digest in known.items()):

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from speedgate.files import replacing
+from speedgate.results.files import replacing
 
 if TYPE_CHECKING:  # an extra: `speedgate --help` needs none of it
     import jinja2

@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from speedgate.web import charts
+from speedgate.report.html import charts
 
 _TICK = "M-0.2,-1.1H0.2V1.1H-0.2Z"  # an SVG path, of a point's size
 # By the source of a figure: colour and shape, for who does not tell colours apart.

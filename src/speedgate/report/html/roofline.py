@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from speedgate.web.tables import Table, table
-from speedgate.web.view import Entry, Report, mapping, numbers
+from speedgate.report.html.tables import Table, table
+from speedgate.report.html.view import Entry, Report, mapping, numbers
 
 if TYPE_CHECKING:
     from markupsafe import Markup

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from speedgate.benchmark_json import PUBLISHED, RECORDED
-from speedgate.records import Run
-from speedgate.web import plots
-from speedgate.web.charts import figure
-from speedgate.web.tables import Panel, Table, panels, table
-from speedgate.web.view import Entry, Report
+from speedgate.baselines.benchmark_json import PUBLISHED, RECORDED
+from speedgate.report.html import plots
+from speedgate.report.html.charts import figure
+from speedgate.report.html.tables import Panel, Table, panels, table
+from speedgate.report.html.view import Entry, Report
+from speedgate.results.run import Run
 
 if TYPE_CHECKING:
     from markupsafe import Markup

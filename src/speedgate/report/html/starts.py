@@ -6,11 +6,11 @@ import statistics
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from speedgate.records import ColdStart
-from speedgate.web import plots
-from speedgate.web.charts import figure
-from speedgate.web.tables import Panel, Table, panels, table
-from speedgate.web.view import Entry, Report
+from speedgate.report.html import plots
+from speedgate.report.html.charts import figure
+from speedgate.report.html.tables import Panel, Table, panels, table
+from speedgate.report.html.view import Entry, Report
+from speedgate.results.run import ColdStart
 
 if TYPE_CHECKING:
     from markupsafe import Markup

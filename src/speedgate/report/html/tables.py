@@ -6,8 +6,8 @@ import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from speedgate.records import Outcome
-from speedgate.web import page
+from speedgate.report.html import page
+from speedgate.results.run import Outcome
 
 if TYPE_CHECKING:
     from markupsafe import Markup

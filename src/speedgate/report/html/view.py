@@ -11,11 +11,13 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import speedgate
-from speedgate import baselines, measured, untrusted
-from speedgate.gate import worst
-from speedgate.records import Baseline, Outcome, Run, Verdict, run_from_json
-from speedgate.web import kept
-from speedgate.web.pictures import Pictures
+from speedgate.baselines import store
+from speedgate.gate.judge import worst
+from speedgate.report.html import kept
+from speedgate.report.html.pictures import Pictures
+from speedgate.results import folder as untrusted
+from speedgate.results import provenance
+from speedgate.results.run import Baseline, Outcome, Run, Verdict, run_from_json
 
 _MOST = 5  # times and commits of one run: a merged one has one of each shard
 
@@ -26,7 +28,7 @@ class Entry:
 
     `figures` are the stored ones by their source, the newest of each and the newest of all last. `other` is the other arm of a
     live comparison; `explanation` says what changed where a verdict says that something did; `roofline` is what
-    `speedgate.roofline` counted of it, as the results say.
+    `speedgate.gate.roofline` counted of it, as the results say.
     """
 
     case_key: str
@@ -116,7 +118,9 @@ def of_folder(folder: Path, *, root: Path) -> Report:
         entries=tuple(_entry(case, stored, session) for case in sorted(found, key=_place)),
         made_by={**(session.made_by if session else {}), "results": str(folder), **own_versions()},
         remarks=session.remarks if session else (),
-        measured="; ".join(list(dict.fromkeys(filter(None, (measured.when(case.document) for case in found))))[:_MOST]),
+        measured="; ".join(
+            list(dict.fromkeys(filter(None, (provenance.when(case.document) for case in found))))[:_MOST]
+        ),
     )
 
 
@@ -160,8 +164,8 @@ def numbers(value: Any) -> dict[str, float]:
 
 def _figures(root: Path, gpu_key: str) -> dict[str, dict[str, Baseline]]:
     found: dict[str, dict[str, Baseline]] = {}
-    for path in baselines.files(root, gpu_key):
-        stored = baselines.load_file(path, gpu_key=gpu_key)
+    for path in store.files(root, gpu_key):
+        stored = store.load_file(path, gpu_key=gpu_key)
         for baseline in stored.figures.values():
             of_case = found.setdefault(baseline.case_key, {})
             of_case.pop(baseline.source, None)  # the last is the newest, by which the case is judged

@@ -1,0 +1,1 @@
+"""Stored expectations of each machine, and how they may change."""

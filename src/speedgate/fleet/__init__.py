@@ -1,0 +1,1 @@
+"""Many runners: shards and merge, compile caches, posts to GitHub."""

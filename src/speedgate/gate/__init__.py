@@ -1,0 +1,1 @@
+"""Verdicts: pure functions of a run, a baseline and a policy."""

@@ -1,0 +1,1 @@
+"""Runs over time: database, exchange, trend and site."""

@@ -1,0 +1,1 @@
+"""The static site that shows a history."""

@@ -1,0 +1,1 @@
+"""Workers, rounds, the machine and its health."""

@@ -1,0 +1,3 @@
+"""The pytest plugin: options, hooks, the runner, and the session's state."""
+
+pytest_plugins = ["speedgate.plugin.hooks"]

@@ -1,0 +1,1 @@
+"""Reports for people: terminal, Markdown and one HTML file."""

@@ -1,0 +1,1 @@
+"""Other versions of packages: pins, overlay environments, bump and bisect."""
