@@ -270,7 +270,7 @@ def test_the_newest_artifact_of_the_name_is_taken(gh: FakeGh) -> None:
 @pytest.mark.parametrize("stated_bytes", [11, 1])
 def test_a_large_artifact_is_not_downloaded(gh: FakeGh, monkeypatch: pytest.MonkeyPatch, stated_bytes: int) -> None:
     """Neither by the size that GitHub states nor, where that is wrong, by the bytes that come."""
-    monkeypatch.setattr(post.untrusted, "MAX_ARCHIVE_BYTES", 10)
+    monkeypatch.setattr(post.folder, "MAX_ARCHIVE_BYTES", 10)
     artifact = {"id": 5, "name": "speedgate-1", "expired": False, "size_in_bytes": stated_bytes}
     gh.set("GET", "actions/runs/9/artifacts", {"artifacts": [artifact]})
 

@@ -14,7 +14,8 @@ INSTALL = "python -m pip install -c .github/pins/tools.txt tox"
 ARGUMENTS = r'(?: (?:[\w./=-]+|"\$\w+"))*'
 TOX = re.compile(rf'tox -e (\w+|"\$VERB")(?: --{ARGUMENTS})?')
 TOX_EXEC = re.compile(rf"tox exec -e (\w+) -- speedgate (?:pin update|bisect|summary){ARGUMENTS}")
-# What a job with a token may run. The one package that `speedgate.fleet.post` needs comes as a wheel, so that installing runs no code.
+# The scripts of a job with a token. The one package that `speedgate.fleet.post` needs comes as a wheel, so that installing it runs no
+# code.
 VENV = "python3 -m venv .venv"
 INSTALL_POST = ".venv/bin/python -m pip install --no-deps --only-binary msgspec -c .github/pins/stable.txt msgspec"
 POST = re.compile(r"\.venv/bin/python -m speedgate\.fleet\.post ([a-z-]+)")
@@ -179,7 +180,7 @@ def tokens_meet_our_code_only(workflow: Workflow, _: str) -> list[str]:
 
 
 def _token_is_narrow(job: dict[str, Any]) -> bool:
-    """Whether the token is in the environment of the posting steps only, and is `GH_TOKEN` there, which no argument shows."""
+    """Check that the token is in the environment of the posting steps only, as `GH_TOKEN`, so that no argument shows it."""
     tokens = [name for step in job["steps"] for name, value in step.get("env", {}).items() if "github.token" in value]
     posts = [step for step in job["steps"] if POST.fullmatch(step.get("run", ""))]
     named = [step for step in posts if step.get("env", {}).get("GH_TOKEN") == "${{ github.token }}"]
