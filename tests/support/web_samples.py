@@ -66,7 +66,7 @@ def ladder_run(key: str, stage: str, latency_s: float) -> Run:
     )
 
 
-def looks(*keys: str, side_px: int = 32) -> dict[str, pictures.Look]:
+def case_images(*keys: str, side_px: int = 32) -> dict[str, pictures.CaseImage]:
     """An image of each case; the first is the reference of all, and each later one differs from it in one more corner."""
     waves = np.sin(
         np.linspace(0, 9, side_px)[:, None, None] * np.linspace(0.5, 1, side_px)[None, :, None] * np.array([1, 2, 3])
@@ -75,13 +75,13 @@ def looks(*keys: str, side_px: int = 32) -> dict[str, pictures.Look]:
     for number, key in enumerate(keys):
         image = (0.5 + 0.4 * waves).astype(np.float32)
         image[: 4 * number, : 4 * number] = 0.5
-        found[key] = pictures.Look(image=image, reference=keys[0])
+        found[key] = pictures.CaseImage(image=image, reference=keys[0])
     return found
 
 
 def make_report(*entries: Entry, **changes: Any) -> Report:
     """A whole ladder, of which int8 got slower, unless entries are given."""
-    shown = pictures.made(looks(*(case_key(stage) for stage in sorted(STAGES))))
+    shown = pictures.make_pictures(case_images(*(case_key(stage) for stage in sorted(STAGES))))
     ladder = tuple(
         make_entry(
             stage,
@@ -128,6 +128,6 @@ def _hostile_entry(text: str) -> Entry:
         fingerprint=text,
     )
     verdicts = tuple(Verdict(case_key=key, claim=text, outcome=outcome, sentence=text) for outcome in Outcome)
-    (made,) = pictures.made(looks(key)).values()
+    (made,) = pictures.make_pictures(case_images(key)).values()
     figures = {"recorded": dataclasses.replace(make_baseline(2.4, 2.5), path=f"b/{text}.json")}
     return Entry(case_key=key, run=run, verdicts=verdicts, pictures=made, figures=figures)

@@ -15,7 +15,7 @@ from speedgate.measure.budget import Budget
 from speedgate.measure.machine import Machine
 from speedgate.measure.monitor import HostMonitor, Monitor
 from speedgate.measure.rounds import Plan
-from speedgate.report.html.pictures import Look
+from speedgate.report.html.pictures import CaseImage
 from speedgate.results import timings
 from speedgate.results.run import Baseline, Comparison, Run, Verdict, to_json, write_json
 
@@ -62,7 +62,7 @@ class Ledger:
     benchmarks: dict[str, Any] = dataclasses.field(default_factory=dict)
     earlier: dict[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     written: dict[str, Path] = dataclasses.field(default_factory=dict)
-    looks: dict[str, Look] = dataclasses.field(default_factory=dict)
+    images: dict[str, CaseImage] = dataclasses.field(default_factory=dict)
 
     def __repr__(self) -> str:
         return f"<gate {self.policy.mode.value}>"

@@ -74,7 +74,7 @@ def _keep(config: pytest.Config, session: Session) -> None:
         results=kept.digests(files),
         made_by=made_by,
         remarks=tuple(terminal.remarks(session)),
-        pictures=pictures.made(session.looks),
+        pictures=pictures.make_pictures(session.images),
     )
     kept.save(left, session.results)
 

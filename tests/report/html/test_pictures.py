@@ -8,7 +8,7 @@ from PIL import Image
 
 from speedgate.report.html import kept, pictures
 from speedgate.results.run import write_json
-from tests.support.web_samples import looks
+from tests.support.web_samples import case_images
 
 
 def pixels(png):
@@ -21,8 +21,8 @@ def pair(side_px=64, *, fault=(slice(0), slice(0)), by=0.2):
     reference = np.random.default_rng(0).random((side_px, side_px, 3)).astype(np.float32) * 0.5
     image = reference.copy()
     image[fault] += by
-    found = pictures.made(
-        {"a": pictures.Look(image=image, reference="b"), "b": pictures.Look(image=reference, reference="b")}
+    found = pictures.make_pictures(
+        {"a": pictures.CaseImage(image=image, reference="b"), "b": pictures.CaseImage(image=reference, reference="b")}
     )
     return found["a"]
 
@@ -65,7 +65,7 @@ def test_nan_is_as_bright_as_can_be():
 
 def test_no_reference_no_maps():
     """Where the reference was not made, or is of another size, the image stands alone."""
-    (alone,) = pictures.made({"a": next(iter(looks("b").values()))}).values()
+    (alone,) = pictures.make_pictures({"a": next(iter(case_images("b").values()))}).values()
 
     assert alone.difference is None
     assert pixels(alone.image).shape == (32, 32, 3)
@@ -78,7 +78,7 @@ def keep(folder):
         results=kept.digests(files),
         made_by={"command": "pytest"},
         remarks=("busy",),
-        pictures=pictures.made(looks("a", "b")),
+        pictures=pictures.make_pictures(case_images("a", "b")),
     )
     kept.save(left, folder)
     return left, files

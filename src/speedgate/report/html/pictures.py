@@ -25,8 +25,8 @@ _HEAT = ((0, 0, 0), (64, 10, 103), (147, 38, 103), (221, 81, 58), (252, 165, 10)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Look:
-    """What a case made, float32 [h, w, 3] in 0..1, and the key of the case that it is compared with."""
+class CaseImage:
+    """The image of a case, float32 [h, w, 3] in 0..1, and the key of the case that it is compared with."""
 
     image: NDArray[np.float32]
     reference: str
@@ -46,19 +46,19 @@ class Pictures:
     similarity: bytes | None = None
 
 
-def made(looks: Mapping[str, Look]) -> dict[str, Pictures]:
-    """The pictures of each case, by case key."""
-    return {key: _made(look, looks.get(look.reference)) for key, look in looks.items()}
+def make_pictures(images: Mapping[str, CaseImage]) -> dict[str, Pictures]:
+    """Encode the image of each case and its two maps, by case key."""
+    return {key: _pictures_of(case, images.get(case.reference)) for key, case in images.items()}
 
 
-def _made(look: Look, reference: Look | None) -> Pictures:
+def _pictures_of(case: CaseImage, reference: CaseImage | None) -> Pictures:
     import numpy as np
 
-    shown = Pictures(reference=look.reference, width_px=look.image.shape[1], image=_png(_smaller(look.image, np.mean)))
-    if reference is None or reference.image.shape != look.image.shape:
+    shown = Pictures(reference=case.reference, width_px=case.image.shape[1], image=_png(_smaller(case.image, np.mean)))
+    if reference is None or reference.image.shape != case.image.shape:
         return shown
-    difference = MAP_TIMES * np.abs(look.image - reference.image)
-    unlike = MAP_TIMES * (1 - similarity_map(look.image, reference.image))
+    difference = MAP_TIMES * np.abs(case.image - reference.image)
+    unlike = MAP_TIMES * (1 - similarity_map(case.image, reference.image))
     return dataclasses.replace(
         shown, difference=_png(_smaller(difference, np.max)), similarity=_png(_heat(_smaller(unlike, np.max)))
     )
