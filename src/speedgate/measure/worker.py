@@ -1,19 +1,23 @@
-"""A worker: one case in an interpreter of its own, driven over execnet. Builtin types only cross; nothing is pickled."""
+"""Run one case in an interpreter of its own, driven over execnet: both ends of the protocol.
+
+Only builtin types cross, and nothing is pickled. The worker's end runs in an environment that may lack execnet, so this
+module imports it late.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import math
 import os
 import shlex
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
-
-import execnet
 
 TAIL_LINES = 25
 _LONGEST_REASON = 300
@@ -85,6 +89,8 @@ class Worker:
         self._timeout_s = timeout_s
         self._log = log
         self._begin("start")
+        import execnet
+
         self._group = execnet.Group()
         # CUDA graphs keep thread-local state, so everything runs in the worker's main thread.
         # execnet splits the interpreter like a shell command.
@@ -171,8 +177,6 @@ class InProcess:
     """The same target in this process (`--isolation none`): for a debugger; a crash takes pytest with it."""
 
     def __init__(self, factory: str, *, arguments: Mapping[str, Any]) -> None:
-        from speedgate.measure.host import make_target
-
         self._target = make_target(factory, arguments)
 
     def call(self, operation: str, **keywords: Any) -> Any:
@@ -221,6 +225,25 @@ def _bootstrap(channel, log, paths, factory, arguments, foreign):  # type: ignor
     os.environ["KMP_BLOCKTIME"] = "1"
     channel.send(os.getpid())
 
-    from speedgate.measure.host import serve
+    from speedgate.measure.worker import serve
 
     serve(channel, factory, arguments)
+
+
+def make_target(factory: str, arguments: Mapping[str, Any]) -> Any:
+    """Call `module:name` with `arguments`."""
+    module, _, name = factory.partition(":")
+    return getattr(importlib.import_module(module), name)(**arguments)
+
+
+def serve(channel: Any, factory: str, arguments: Mapping[str, Any]) -> None:
+    """Answer `(operation, keywords)` with `("value", v)` or, where it raised, `("error", type, message, traceback)`."""
+    target: Any = None
+    for operation, keywords in channel:
+        try:
+            if target is None:
+                target = make_target(factory, arguments)
+            answer: tuple[Any, ...] = ("value", getattr(target, operation)(**keywords))
+        except Exception as error:  # the boundary: whatever it is, the other side raises it and owns it
+            answer = ("error", type(error).__name__, str(error), traceback.format_exc())
+        channel.send(answer)
