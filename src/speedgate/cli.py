@@ -137,10 +137,10 @@ def _parser() -> argparse.ArgumentParser:
 def _list(options: argparse.Namespace) -> list[str]:
     """Print one line per case and file, because the earlier figures are kept; the last one is the comparison."""
     rows = [("GPU KEY", "FILE", "CASE", "SOURCE", "MEDIAN", "PROCESSES")]
-    for gpu_key in store.existing_keys(options.root):
-        for path in store.files(options.root, gpu_key):
-            found = store.load_file(path, gpu_key=gpu_key)
-            for one in found.figures.values():
+    for gpu_key in store.require_gpu_keys(options.root):
+        for path in store.baseline_files(options.root, gpu_key):
+            found = store.read_file(path, gpu_key=gpu_key)
+            for one in found.baselines.values():
                 count = str(len(one.process_medians_s))
                 rows.append((gpu_key, path.name, one.case_key, one.source, f"{one.latency_s:.4g} s", count))
             rows += [(gpu_key, path.name, key, "recorded", "out of memory", "") for key in found.out_of_memory]
@@ -153,7 +153,7 @@ def _list(options: argparse.Namespace) -> list[str]:
 
 def _promote(options: argparse.Namespace) -> list[str]:
     target = promotion.promote(options.root, options.gpu_key, name=options.name, accept_slower=options.accept_slower)
-    for line in promotion.told(target):
+    for line in promotion.review_notes(target):
         print(printable(line))
     print(printable(f"{target}: review it, then commit it"))
     return []
@@ -163,9 +163,9 @@ def _check(options: argparse.Namespace) -> list[str]:
     """Check every file even where one is broken, so that one call shows all that is wrong."""
     errors, paths = [], list(options.files)
     if not paths:
-        for gpu_key in store.existing_keys(options.root):
+        for gpu_key in store.require_gpu_keys(options.root):
             try:
-                paths += store.files(options.root, gpu_key)
+                paths += store.baseline_files(options.root, gpu_key)
             except ValueError as error:
                 errors.append(str(error))
         paths += published.source_files(options.root)
@@ -181,9 +181,9 @@ def _check(options: argparse.Namespace) -> list[str]:
 
 def _contents(document: Any, *, path: Path) -> str:
     """Check a document that is, or is to become, the baseline file `path`, and say how many cases it holds."""
-    stored = store.contents(document, path=path, gpu_key=path.resolve().parent.name)
+    stored = store.parse_document(document, path=path, gpu_key=path.resolve().parent.name)
     count = len(stored.out_of_memory)
-    return _count(len(stored.figures), "case") + (f", {count} more out of memory" if count else "")
+    return _count(len(stored.baselines), "case") + (f", {count} more out of memory" if count else "")
 
 
 def _import(options: argparse.Namespace) -> list[str]:

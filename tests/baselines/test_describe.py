@@ -35,7 +35,7 @@ def run(case_key: str, latency_s: float, *stages: str, **fields: Any) -> Run:
 
 def described(root: Path) -> list[list[list[str]]]:
     """The cells of each table of the page, as they are shown, without the line below the header."""
-    blocks = describe.page(root, KEY).split("\n\n")
+    blocks = describe.baseline_page(root, KEY).split("\n\n")
     tables = [block.splitlines() for block in blocks if block.startswith("|")]
     return [[[cell.strip() for cell in line.strip("|").split("|")] for line in (t[0], *t[2:])] for t in tables]
 
@@ -56,7 +56,9 @@ def root(tmp_path: Path) -> Path:
 def test_each_step_stands_beside_the_published_one(root: Path) -> None:
     """In the order in which stages stand on each other, with seconds and gains of both machines."""
     (table, *_) = described(root)
-    published = {one.case_key: one.latency_s for one in baselines.read(root / KEY / PUBLISHED.name, gpu_key=KEY)}
+    published = {
+        one.case_key: one.latency_s for one in baselines.read_baselines(root / KEY / PUBLISHED.name, gpu_key=KEY)
+    }
     named = "published, <code>nvidia-a100-sxm4-80gb-400w</code>"
 
     assert column(table, "stage") == ["<code>fp32</code>", "<code>bf16</code>"]
@@ -124,7 +126,7 @@ def test_a_name_makes_no_markup(tmp_path: Path) -> None:
         run(BF16, 2.0, "bf16", components_s={evil: 1.0}, attribution=Attribution(kernels=kernels)),
     )
 
-    text = describe.page(tmp_path, KEY)
+    text = describe.baseline_page(tmp_path, KEY)
 
     assert not any(part in text for part in ("<img", "[a]", "@someone"))
     assert all(len(row) == len(table[0]) for table in described(tmp_path) for row in table)
@@ -132,7 +134,7 @@ def test_a_name_makes_no_markup(tmp_path: Path) -> None:
 
 def test_the_head_says_when_and_with_what(root: Path) -> None:
     """A line for the recorded file; the published one has nothing of its own to say."""
-    head = describe.page(root, KEY).splitlines()[0]
+    head = describe.baseline_page(root, KEY).splitlines()[0]
 
     assert head.startswith("<code>0002&#95;recorded.json</code>: <code>measured 2026-01-01")
     assert "torch 2.13.0" in head
@@ -143,7 +145,7 @@ def test_what_is_out_of_memory_and_what_was_accepted_stands_above(root: Path) ->
     obtain(root, run(FP32, 9.0, "fp32"), out_of_memory={BF16: "full"})
     promote.promote(root, KEY, accept_slower="a bigger picture")
 
-    _, full, *accepted = describe.page(root, KEY).split("\n\n")[0].splitlines()
+    _, full, *accepted = describe.baseline_page(root, KEY).split("\n\n")[0].splitlines()
 
     assert full.startswith(
         "<code>sdxl/bf16/1024px-30steps-b1</code>: **out of memory**, says <code>0003&#95;recorded</code>"
@@ -172,7 +174,7 @@ def test_the_command_prints_the_page(root: Path, capsys: pytest.CaptureFixture[s
     """The command prints the whole page and nothing else."""
     assert main(["--root", str(root), "describe", KEY]) == 0
 
-    assert capsys.readouterr().out == describe.page(root, KEY)
+    assert capsys.readouterr().out == describe.baseline_page(root, KEY)
 
 
 @pytest.mark.parametrize("roofline", [3, {}, {"share": 0}, {"share": "all"}])
@@ -184,4 +186,4 @@ def test_a_share_that_is_none_is_refused(tmp_path: Path, roofline: Any) -> None:
     path.write_text(json.dumps(document))
 
     with pytest.raises(ValueError, match=r"speedgate\.roofline\.share: expected a finite number above zero"):
-        baselines.load(tmp_path, KEY)
+        baselines.newest_baselines(tmp_path, KEY)

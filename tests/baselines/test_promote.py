@@ -39,7 +39,7 @@ def test_recording_writes_what_promotion_accepts(tmp_path: Path) -> None:
     assert promoted == tmp_path / KEY / "0001_recorded.json"
     assert promoted.read_bytes() == recorded
     assert list(promoted.parent.iterdir()) == [promoted]
-    assert set(baselines.load(tmp_path, KEY)) == {INT8, BF16}
+    assert set(baselines.newest_baselines(tmp_path, KEY)) == {INT8, BF16}
 
 
 def test_recording_keeps_every_raw_second_of_every_process(tmp_path: Path) -> None:
@@ -59,7 +59,7 @@ def test_recording_anew_replaces_what_was_obtained(tmp_path: Path) -> None:
     obtain(tmp_path, make_run(INT8))
     path = obtain(tmp_path, make_run(BF16))
 
-    assert [found.case_key for found in baselines.read(path, gpu_key=KEY)] == [BF16]
+    assert [found.case_key for found in baselines.read_baselines(path, gpu_key=KEY)] == [BF16]
 
 
 def test_promotion_takes_the_number_after_the_highest(tmp_path: Path) -> None:
@@ -225,14 +225,14 @@ def test_a_baseline_name_is_checked(tmp_path: Path, name: str) -> None:
 def test_machine_info_of_another_gpu_is_our_mistake() -> None:
     """The caller cannot record one GPU's figures under another's key."""
     with pytest.raises(AssertionError):
-        benchmark_json.document(
+        benchmark_json.make_document(
             [], gpu_key=KEY, machine_info={"speedgate": {"gpu_key": "t4"}}, commit_info={}, datetime="", version=""
         )
 
 
 def test_the_statistics_are_the_ones_pytest_benchmark_stores() -> None:
     """A new or dropped field in pytest-benchmark's class is a change of the format, to be looked at."""
-    found = benchmark_json.stats([1.0, 2.0, 4.0])
+    found = benchmark_json.timing_stats([1.0, 2.0, 4.0])
 
     assert set(found) == benchmark_json.STATS_FIELDS
     assert (found["median"], found["total"], found["rounds"], found["stddev_outliers"]) == (2.0, 7.0, 3, 1)

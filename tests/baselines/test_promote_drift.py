@@ -132,7 +132,7 @@ def test_the_promoted_file_says_why_it_is_slower(tmp_path: Path) -> None:
     cases = {INT8: {"oldest": "0001_a.json", "ratio": pytest.approx(1.25)}}
     assert promoted.pop("speedgate") == {"accepted_slower": {"reason": "deterministic kernels", "cases": cases}}
     assert promoted == recorded
-    assert baselines.load(tmp_path, KEY)[INT8].latency_s == pytest.approx(1.25)
+    assert baselines.newest_baselines(tmp_path, KEY)[INT8].latency_s == pytest.approx(1.25)
 
 
 def test_accepting_where_nothing_is_slower_is_refused(tmp_path: Path) -> None:
@@ -177,7 +177,7 @@ def test_a_case_that_no_longer_fits_is_not_promoted_without_a_word(tmp_path: Pat
     cases = {BF16: {"oldest": "0001_a.json", "outcome": "oom"}}
     assert promoted["speedgate"].pop("accepted_slower") == {"reason": "a bigger picture", "cases": cases}
     assert promoted == recorded
-    assert baselines.stored(tmp_path, KEY).out_of_memory == {BF16: "0002_recorded"}
+    assert baselines.newest_cases(tmp_path, KEY).out_of_memory == {BF16: "0002_recorded"}
 
 
 def test_what_was_promoted_is_told(tmp_path: Path) -> None:
@@ -188,7 +188,7 @@ def test_what_was_promoted_is_told(tmp_path: Path) -> None:
     promoted = promote.promote(tmp_path, KEY, accept_slower="a bigger picture")
 
     why = "accepted in 0002_recorded.json (a bigger picture)"
-    assert promote.told(promoted) == [
+    assert promote.review_notes(promoted) == [
         f"{BF16}: out of memory, which it was not in 0001_a.json, {why}",
         f"{INT8}: +25.0% to 0001_a.json, {why}",
         f"{BF16}: out of memory from now on",

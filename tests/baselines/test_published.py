@@ -61,7 +61,7 @@ def test_the_committed_file_is_what_its_csv_says() -> None:
 
 def test_the_published_ladder() -> None:
     """All 24 rows, four pipelines of six stages, each with the printed seconds and a peak in bytes."""
-    found = {baseline.case_key: baseline for baseline in baselines.read(COMMITTED, gpu_key=KEY)}
+    found = {baseline.case_key: baseline for baseline in baselines.read_baselines(COMMITTED, gpu_key=KEY)}
     with LADDER.open(encoding="utf-8", newline="") as stream:
         rows = {f"{row['pipeline']}/{row['stage']}/{WORKLOADS[row['pipeline']]}": row for row in csv.DictReader(stream)}
 
@@ -101,7 +101,7 @@ def test_a_recorded_file_replaces_the_published_one(tmp_path: Path) -> None:
     obtain(tmp_path, make_run(INT8))
     promote.promote(tmp_path, KEY)
 
-    found = baselines.load(tmp_path, KEY)
+    found = baselines.newest_baselines(tmp_path, KEY)
 
     assert (found[INT8].name, found[BF16].name) == ("0002_recorded", "0001_published")
 

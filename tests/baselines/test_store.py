@@ -40,7 +40,7 @@ def in_block(**fields: Any) -> Spoil:
 def refusal(root: Path) -> str:
     """The message with which the folder is refused; it is one line."""
     with pytest.raises(ValueError) as caught:
-        baselines.load(root, KEY)
+        baselines.newest_baselines(root, KEY)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -49,7 +49,7 @@ def test_a_recorded_run_is_read_back(tmp_path: Path) -> None:
     """What was recorded is what is loaded, figure by figure."""
     path = store(tmp_path, "0001_recorded.json", make_run(medians_s=(2.4, 2.6)))
 
-    baseline = baselines.load(tmp_path, KEY)[INT8]
+    baseline = baselines.newest_baselines(tmp_path, KEY)[INT8]
 
     assert (baseline.process_medians_s, baseline.peak_bytes, baseline.fingerprint) == ((2.4, 2.6), 9, "f00d")
     assert (baseline.path, baseline.gpu_key, baseline.source) == (str(path), KEY, "recorded")
@@ -60,7 +60,7 @@ def test_the_later_file_wins_case_by_case(tmp_path: Path) -> None:
     store(tmp_path, "0010_new.json", make_run(INT8, medians_s=(1.0, 1.0)))
     store(tmp_path, "0009_old.json", make_run(INT8), make_run(BF16))
 
-    found = baselines.load(tmp_path, KEY)
+    found = baselines.newest_baselines(tmp_path, KEY)
 
     assert {case_key: baseline.name for case_key, baseline in found.items()} == {INT8: "0010_new", BF16: "0009_old"}
 
@@ -74,9 +74,9 @@ def test_other_files_are_not_baselines(tmp_path: Path, name: str) -> None:
     (tmp_path / KEY / "sub").mkdir()
     write(tmp_path, "not JSON", name=name)
 
-    assert baselines.load(tmp_path, KEY) == {}
-    assert baselines.known_keys(tmp_path) == []
-    assert baselines.latest(tmp_path, KEY) is None
+    assert baselines.newest_baselines(tmp_path, KEY) == {}
+    assert baselines.gpu_keys(tmp_path) == []
+    assert baselines.latest_file(tmp_path, KEY) is None
 
 
 def test_the_newest_file_says_whether_a_case_fits(tmp_path: Path) -> None:
@@ -85,9 +85,9 @@ def test_the_newest_file_says_whether_a_case_fits(tmp_path: Path) -> None:
     obtain(tmp_path, make_run(INT8), out_of_memory={BF16: "full"}).rename(tmp_path / KEY / "0002_b.json")
     obtain(tmp_path, make_run(BF16), out_of_memory={INT8: "full"}).rename(tmp_path / KEY / "0003_c.json")
 
-    found = baselines.stored(tmp_path, KEY)
+    found = baselines.newest_cases(tmp_path, KEY)
 
-    assert (set(found.figures), dict(found.out_of_memory)) == ({BF16}, {INT8: "0003_c"})
+    assert (set(found.baselines), dict(found.out_of_memory)) == ({BF16}, {INT8: "0003_c"})
 
 
 @pytest.mark.parametrize(
@@ -124,8 +124,8 @@ def test_a_misspelt_field_beside_the_benchmarks_is_refused(tmp_path: Path) -> No
 
 def test_a_machine_without_a_folder_has_no_baselines(tmp_path: Path) -> None:
     """A missing folder, and a missing root, hold nothing rather than fail."""
-    assert baselines.load(tmp_path / "absent", KEY) == {}
-    assert baselines.known_keys(tmp_path / "absent") == []
+    assert baselines.newest_baselines(tmp_path / "absent", KEY) == {}
+    assert baselines.gpu_keys(tmp_path / "absent") == []
 
 
 def test_known_keys_are_the_folders_with_a_baseline(tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ def test_known_keys_are_the_folders_with_a_baseline(tmp_path: Path) -> None:
     (tmp_path / "published").mkdir()
     (tmp_path / "published" / "ladder.csv").touch()
 
-    assert baselines.known_keys(tmp_path) == ["cpu-x86_64", "nvidia-h100"]
+    assert baselines.gpu_keys(tmp_path) == ["cpu-x86_64", "nvidia-h100"]
 
 
 def test_latest_is_the_highest_number(tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ def test_latest_is_the_highest_number(tmp_path: Path) -> None:
     expected = store(tmp_path, "0010_a.json")
     store(tmp_path, "0009_z.json")
 
-    assert baselines.latest(tmp_path, KEY) == expected
+    assert baselines.latest_file(tmp_path, KEY) == expected
 
 
 def test_a_number_given_twice_is_refused(tmp_path: Path) -> None:
@@ -159,7 +159,7 @@ def test_a_number_given_twice_is_refused(tmp_path: Path) -> None:
 def test_a_gpu_key_cannot_leave_the_root(tmp_path: Path, gpu_key: str) -> None:
     """A key is one folder name."""
     with pytest.raises(ValueError, match="GPU key"):
-        baselines.load(tmp_path, gpu_key)
+        baselines.newest_baselines(tmp_path, gpu_key)
 
 
 @pytest.mark.parametrize(

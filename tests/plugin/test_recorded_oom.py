@@ -30,8 +30,8 @@ def test_a_recording_keeps_that_a_case_is_out_of_memory(a100: Suite, published: 
     result = a100.run(*RECORD)
 
     assert red(result) == []
-    found = store.load_file(obtained(a100), gpu_key=KEY)
-    assert (set(found.figures), set(found.out_of_memory)) == ({FP32, BF16}, {SDPA})
+    found = store.read_file(obtained(a100), gpu_key=KEY)
+    assert (set(found.baselines), set(found.out_of_memory)) == ({FP32, BF16}, {SDPA})
     told = (
         f"BIGGER {SDPA} fit: .*, fitted in 0001"
         if published

@@ -106,7 +106,7 @@ def test_a_stored_baseline_gives_it_back(tmp_path):
     run = dataclasses.replace(with_components(make_run(), denoiser=2.0), attribution=FOUND)
     store(tmp_path, FILE, run)
 
-    (found,) = baselines.load(tmp_path, KEY).values()
+    (found,) = baselines.newest_baselines(tmp_path, KEY).values()
 
     assert found.run == run
 

@@ -68,9 +68,10 @@ def make_meta(case_key: str) -> dict[str, str]:
 def make_document(*runs: Run, gpu_key: str = KEY) -> dict[str, Any]:
     """A valid recorded document; the caller may spoil it, nothing in it is shared."""
     entries = [
-        benchmark_json.recorded(run, gpu_key=gpu_key, meta=make_meta(run.case_key)) for run in runs or (make_run(),)
+        benchmark_json.recorded_benchmark(run, gpu_key=gpu_key, meta=make_meta(run.case_key))
+        for run in runs or (make_run(),)
     ]
-    document = benchmark_json.document(
+    document = benchmark_json.make_document(
         entries, gpu_key=gpu_key, machine_info={}, commit_info={}, datetime="2026-01-01T00:00:00+00:00", version="5.3.1"
     )
     return copy.deepcopy(document)

@@ -14,7 +14,7 @@ from speedgate.results.run import SCHEMA, Baseline, Run, run_from_json, to_json
 BLOCK = "speedgate"
 PASSED, FAILED = "passed", "failed"
 RECORDED, PUBLISHED = "recorded", "published"
-EMPTY = "without_figure"
+WITHOUT_FIGURE = "without_figure"
 
 # The layout's statistics, in seconds unless they are counts: what pytest-benchmark's tables and comparisons read.
 STATS_FIELDS = frozenset(
@@ -23,7 +23,7 @@ STATS_FIELDS = frozenset(
 )
 
 
-def stats(seconds: Sequence[float]) -> dict[str, Any]:
+def timing_stats(seconds: Sequence[float]) -> dict[str, Any]:
     """The `stats` object of a benchmark, raw seconds included."""
     # Not a documented class, and the only reach into one: the quartile and outlier rules have to be pytest-benchmark's
     # own, or its comparison would set two definitions against each other. Imported late to keep the command line quick.
@@ -36,7 +36,7 @@ def stats(seconds: Sequence[float]) -> dict[str, Any]:
     return {**summary.as_dict(), "data": list(seconds), "iterations": 1}
 
 
-def benchmark(
+def make_benchmark(
     block: Mapping[str, Any],
     *,
     name: str,
@@ -56,11 +56,11 @@ def benchmark(
         "params": None,
         "options": dict(options),
         "extra_info": {BLOCK: dict(block)},
-        "stats": stats(seconds),
+        "stats": timing_stats(seconds),
     }
 
 
-def recorded(
+def recorded_benchmark(
     run: Run,
     *,
     gpu_key: str,
@@ -92,7 +92,7 @@ def recorded(
     if reason is not None:
         block["reason"] = reason
     seconds = [value for process in run.processes for value in process.seconds]
-    return benchmark(
+    return make_benchmark(
         block,
         name=meta["name"],
         fullname=meta["fullname"],
@@ -113,7 +113,7 @@ def unusable(run: Run) -> str | None:
     return None
 
 
-def document(
+def make_document(
     benchmarks: Sequence[Mapping[str, Any]],
     *,
     gpu_key: str,
@@ -148,11 +148,11 @@ def _beside(**fields: Any) -> dict[str, Any]:
     return {BLOCK: kept} if kept else {}
 
 
-def baselines(document: Any, *, path: Path, gpu_key: str) -> list[Baseline]:
+def parse_baselines(document: Any, *, path: Path, gpu_key: str) -> list[Baseline]:
     """The baselines of a document that is, or is to become, the file `path`."""
     found: dict[str, Baseline] = {}
     _none_failed(document, path=path)
-    for where, block in blocks(document, where=str(path)):
+    for where, block in speedgate_blocks(document, where=str(path)):
         baseline = _baseline(block, path=path, gpu_key=gpu_key, where=where)
         if baseline.case_key in found:
             raise ValueError(f"{where}.case_key: {baseline.case_key!r} stands in this file twice")
@@ -166,7 +166,7 @@ def _none_failed(document: Any, *, path: Path) -> None:
     """Refuse what `--gate record` wrote of failing cases, all of them in one message."""
     reasons = dict(as_object(as_object(as_object(document).get(BLOCK)).get("failed")))
     if not reasons or document.get("benchmarks"):
-        for _, block in blocks(document, where=str(path)):
+        for _, block in speedgate_blocks(document, where=str(path)):
             if block.get("outcome") == FAILED:
                 reasons[str(block.get("case_key"))] = block.get("reason")
     if reasons:
@@ -174,17 +174,17 @@ def _none_failed(document: Any, *, path: Path) -> None:
         raise ValueError(f"{path}: outcome: a failing case is never a baseline: {listed}; record it anew")
 
 
-def without_figure(document: Any, *, where: str) -> Iterator[tuple[str, dict[str, Any]]]:
+def blocks_without_figure(document: Any, *, where: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """The block of each case that has no figure, with the place where it stands."""
-    here = f"{where}: {BLOCK}.{EMPTY}"
-    cells = as_object(as_object(document).get(BLOCK)).get(EMPTY, [])
+    here = f"{where}: {BLOCK}.{WITHOUT_FIGURE}"
+    cells = as_object(as_object(document).get(BLOCK)).get(WITHOUT_FIGURE, [])
     expect(isinstance(cells, list), here, "a list", cells)
     for index, block in enumerate(cells):
         expect(isinstance(block, dict), f"{here}[{index}]", "an object", block)
         yield f"{here}[{index}]", block
 
 
-def blocks(document: Any, *, where: str) -> Iterator[tuple[str, dict[str, Any]]]:
+def speedgate_blocks(document: Any, *, where: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """Our block of each benchmark, with the place where it stands, once pytest-benchmark's own fields are there."""
     benchmarks = as_object(document).get("benchmarks")
     if not isinstance(benchmarks, list) or not benchmarks:

@@ -26,7 +26,7 @@ SUFFIXES = (".json", ".safetensors", ".precise.safetensors")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Conditions:
+class CheckpointKey:
     """What must be the same for kept processes to count. Everything in it can be written as JSON.
 
     `source` is the digest of the code that measures (`speedgate.measure.code_digest`); `weights` says which were loaded.
@@ -39,33 +39,33 @@ class Conditions:
     weights: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
-def keep(
-    root: Path, gpu_key: str, *, conditions: Conditions, run: Run, session: Mapping[str, Any] | None = None
+def store_run(
+    root: Path, gpu_key: str, *, key: CheckpointKey, run: Run, session: Mapping[str, Any] | None = None
 ) -> None:
     """Replace what is kept of the case by `run`: every process so far, and what else is known of it.
 
     `session` is what the one that began with it says of when that was: sessions that go on with the case say the same.
     """
-    document = {"schema": SCHEMA, "gpu_key": gpu_key, "conditions": to_json(conditions), "run": to_json(run)}
-    write_json(path_of(root, gpu_key, conditions.case_key), document | {_SESSION: dict(session or {})})
+    document = {"schema": SCHEMA, "gpu_key": gpu_key, "conditions": to_json(key), "run": to_json(run)}
+    write_json(checkpoint_path(root, gpu_key, key.case_key), document | {_SESSION: dict(session or {})})
 
 
-def holds(root: Path, gpu_key: str, case_key: str) -> bool:
+def has_checkpoint(root: Path, gpu_key: str, case_key: str) -> bool:
     """Whether anything lies there under the case's name."""
-    return os.path.lexists(path_of(root, gpu_key, case_key))
+    return os.path.lexists(checkpoint_path(root, gpu_key, case_key))
 
 
-def kept(root: Path, gpu_key: str, *, conditions: Conditions, fingerprint: str | None = None) -> Run | None:
+def load_run(root: Path, gpu_key: str, *, key: CheckpointKey, fingerprint: str | None = None) -> Run | None:
     """What was kept of the case under the same conditions; of the recipe with that fingerprint, where one is given.
 
     A file that is broken, or of other conditions, is renamed: it is no reason to stop, and its hours are not ours to
     delete.
     """
-    path = path_of(root, gpu_key, conditions.case_key)
+    path = checkpoint_path(root, gpu_key, key.case_key)
     if not os.path.lexists(path):
         return None
     try:
-        run = _read(path, gpu_key=gpu_key, conditions=conditions)
+        run = _read(path, gpu_key=gpu_key, key=key)
         if fingerprint not in (None, run.fingerprint):
             raise ValueError(f"{path}: kept of another recipe")
     except (TypeError, ValueError):
@@ -74,9 +74,9 @@ def kept(root: Path, gpu_key: str, *, conditions: Conditions, fingerprint: str |
     return run
 
 
-def session(root: Path, gpu_key: str, *, case_key: str) -> dict[str, Any]:
-    """What was kept with the case of the session that began with it; what `kept` has found to be sound is asked this."""
-    document = json_io.read(path_of(root, gpu_key, case_key))
+def load_session(root: Path, gpu_key: str, *, case_key: str) -> dict[str, Any]:
+    """What was kept with the case of the session that began with it; what `load_run` has found to be sound is asked this."""
+    document = json_io.read(checkpoint_path(root, gpu_key, case_key))
     return dict(document.get(_SESSION, {}))
 
 
@@ -88,7 +88,7 @@ def discard(root: Path, gpu_key: str, *, case_keys: Collection[str]) -> None:
     # Out of the way first: deleting takes time, and half of a finished recording must not be taken for an interrupted one.
     with tempfile.TemporaryDirectory(prefix=".discarded-", dir=folder.parent) as trash:
         for case_key, suffix in itertools.product(case_keys, SUFFIXES):
-            path = path_of(root, gpu_key, case_key, suffix=suffix)
+            path = checkpoint_path(root, gpu_key, case_key, suffix=suffix)
             for found in (path, _aside(path)):
                 if os.path.lexists(found):
                     found.replace(Path(trash) / found.name)
@@ -96,7 +96,7 @@ def discard(root: Path, gpu_key: str, *, case_keys: Collection[str]) -> None:
             folder.rmdir()
 
 
-def path_of(root: Path, gpu_key: str, case_key: str, *, suffix: str = ".json") -> Path:
+def checkpoint_path(root: Path, gpu_key: str, case_key: str, *, suffix: str = ".json") -> Path:
     """Where something is kept of a case."""
     return key_folder(root, gpu_key) / FOLDER / f"{case_key.replace('/', '__')}{suffix}"
 
@@ -105,18 +105,18 @@ def _aside(path: Path) -> Path:
     return path.with_name(f"previous-{path.name}")
 
 
-def _read(path: Path, *, gpu_key: str, conditions: Conditions) -> Run:
+def _read(path: Path, *, gpu_key: str, key: CheckpointKey) -> Run:
     document = json_io.read(path)
     if not isinstance(document, dict) or not isinstance(data := document.pop("run", None), dict):
         raise ValueError(f"{path}: expected an object with a run")
     if not isinstance(document.pop(_SESSION, {}), dict):
         raise ValueError(f"{path}: {_SESSION}: expected an object")
-    expected = {"schema": SCHEMA, "gpu_key": gpu_key, "conditions": to_json(conditions)}
+    expected = {"schema": SCHEMA, "gpu_key": gpu_key, "conditions": to_json(key)}
     if _canonical(document) != _canonical(expected):
         raise ValueError(f"{path}: kept under other conditions")
     run = run_from_json(data, where=f"{path}: run")
-    if run.case_key != conditions.case_key or not run.processes:
-        raise ValueError(f"{path}: run: expected a measured one of {conditions.case_key}")
+    if run.case_key != key.case_key or not run.processes:
+        raise ValueError(f"{path}: run: expected a measured one of {key.case_key}")
     return run
 
 

@@ -30,27 +30,29 @@ def add_command(commands: Any) -> None:
 
 
 def _command(options: argparse.Namespace) -> list[str]:
-    print(page(options.root, options.gpu_key), end="")
+    print(baseline_page(options.root, options.gpu_key), end="")
     return []
 
 
-def page(root: Path, gpu_key: str) -> str:
+def baseline_page(root: Path, gpu_key: str) -> str:
     """The newest recorded figures of each case, beside published ones, and what is out of memory or was accepted as slower; a
     `ValueError` where nothing is recorded.
     """
-    stored = store.stored(root, gpu_key)
-    recorded = [one for one in stored.figures.values() if one.run is not None]
+    stored = store.newest_cases(root, gpu_key)
+    recorded = [one for one in stored.baselines.values() if one.run is not None]
     if not recorded:
-        keys = ", ".join(key for key in store.existing_keys(root) if _holds_runs(root, key)) or "none"
+        keys = ", ".join(key for key in store.require_gpu_keys(root) if _holds_runs(root, key)) or "none"
         raise ValueError(
             f"{gpu_key}: nothing is recorded; keys of which something is: {keys}; see speedgate promote --help"
         )
-    documents = {path: json_io.read(path) for path in store.files(root, gpu_key)}
+    documents = {path: json_io.read(path) for path in store.baseline_files(root, gpu_key)}
     told = {one.path for one in recorded}
     lines = [f"{line}  " for path, one in documents.items() if str(path) in told for line in _origins(path, one)]
     full = stored.out_of_memory.items()
     lines += [f"{escaped(key)}: **out of memory**, says {escaped(name)}  " for key, name in full]
-    lines += [f"{escaped(line)}  " for path, one in documents.items() for line in promote.reasons(one, path=path)]
+    lines += [
+        f"{escaped(line)}  " for path, one in documents.items() for line in promote.accepted_notes(one, path=path)
+    ]
     published = _published(root)
     for (pipeline, workload), found in _ladders(recorded).items():
         lines += ["", f"### {escaped(pipeline)} at {escaped(workload)}"]
@@ -60,7 +62,7 @@ def page(root: Path, gpu_key: str) -> str:
 
 
 def _holds_runs(root: Path, gpu_key: str) -> bool:
-    return any(one.run is not None for one in store.load(root, gpu_key).values())
+    return any(one.run is not None for one in store.newest_baselines(root, gpu_key).values())
 
 
 def _origins(path: Path, document: Any) -> list[str]:
@@ -68,7 +70,7 @@ def _origins(path: Path, document: Any) -> list[str]:
     own = {"measured_at": document.get("datetime"), "commit": document.get("commit_info")}
     said = [
         provenance.line(own | as_object(block.get("session")) | {"run": block.get("run")})
-        for _, block in benchmark_json.blocks(document, where=str(path))
+        for _, block in benchmark_json.speedgate_blocks(document, where=str(path))
     ]
     return [f"{escaped(path.name)}: {escaped(line)}" for line in dict.fromkeys(said)]
 
@@ -83,8 +85,13 @@ def _ladders(recorded: Sequence[Baseline]) -> dict[tuple[str, str], list[Baselin
 
 
 def _published(root: Path) -> dict[str, Baseline]:
-    keys = store.known_keys(root)
-    stored = [one for key in keys for path in store.files(root, key) for one in store.read(path, gpu_key=key)]
+    keys = store.gpu_keys(root)
+    stored = [
+        one
+        for key in keys
+        for path in store.baseline_files(root, key)
+        for one in store.read_baselines(path, gpu_key=key)
+    ]
     return {one.case_key: one for one in stored if one.source == benchmark_json.PUBLISHED}
 
 

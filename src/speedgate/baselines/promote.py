@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from speedgate.baselines import benchmark_json, store
-from speedgate.baselines.store import ACCEPTED, OBTAINED, Stored
+from speedgate.baselines.store import ACCEPTED, OBTAINED, StoredCases
 from speedgate.results import json_io
 from speedgate.results.checks import as_object
 from speedgate.results.run import Baseline, write_json
@@ -33,7 +33,7 @@ def promote(root: Path, gpu_key: str, *, name: str = "recorded", accept_slower: 
         raise ValueError(f"name {name!r}: expected lower-case letters, digits, '-' and '_', as in 'recorded'")
     obtained = store.key_folder(root, gpu_key) / OBTAINED
     document, found = _recorded(root, obtained)
-    kept = [one for path in store.files(root, gpu_key) for one in store.read(path, gpu_key=gpu_key)]
+    kept = [one for path in store.baseline_files(root, gpu_key) for one in store.read_baselines(path, gpu_key=gpu_key)]
     slower = _slower(found, kept)
     if accept_slower is not None:
         accepted = {ACCEPTED: _accepted(slower, accept_slower, where=obtained)}
@@ -43,20 +43,20 @@ def promote(root: Path, gpu_key: str, *, name: str = "recorded", accept_slower: 
             f"{obtained}: slower than the oldest baseline, which steps too small for a gate add up to:"
             f' {"; ".join(map(str, slower))}; find the cause, or say it with --accept-slower "why"'
         )
-    target = store.next_file(obtained.parent, name)
+    target = store.next_file_path(obtained.parent, name)
     _add(target, document)
     obtained.unlink()
     return target
 
 
-def told(promoted: Path) -> list[str]:
-    """What a reviewer has to know of a promoted file: `reasons`, and a line for each case that is out of memory from now on."""
+def review_notes(promoted: Path) -> list[str]:
+    """What a reviewer has to know of a promoted file: `accepted_notes`, and a line for each case that is out of memory from now on."""
     document = json_io.read(promoted)
-    full = store.contents(document, path=promoted, gpu_key=promoted.parent.name).out_of_memory
-    return [*reasons(document, path=promoted), *(f"{key}: out of memory from now on" for key in full)]
+    full = store.parse_document(document, path=promoted, gpu_key=promoted.parent.name).out_of_memory
+    return [*accepted_notes(document, path=promoted), *(f"{key}: out of memory from now on" for key in full)]
 
 
-def reasons(document: Any, *, path: Path) -> list[str]:
+def accepted_notes(document: Any, *, path: Path) -> list[str]:
     """A line for each case of which the document of a file says that it was accepted as worse, with why."""
     accepted = as_object(as_object(as_object(document).get(benchmark_json.BLOCK)).get(ACCEPTED))
     why = f"accepted in {path.name} ({accepted.get('reason')})"
@@ -103,18 +103,18 @@ class _Drift:
         return f"{took} ({self.ratio - 1:+.1%}, floor {self.floor:.0%})"
 
 
-def _slower(found: Stored, kept: Sequence[Baseline]) -> list[_Drift]:
+def _slower(found: StoredCases, kept: Sequence[Baseline]) -> list[_Drift]:
     """The cases of `found` that drifted or no longer fit; `kept` is all that the numbered files hold, oldest first.
 
     The oldest figure of each source counts: beside a published one, a recorded one would otherwise never be looked at.
     """
     slower = []
-    for case_key in (*found.figures, *found.out_of_memory):
+    for case_key in (*found.baselines, *found.out_of_memory):
         oldest: dict[str, Baseline] = {}
         for old in kept:
             if old.case_key == case_key:
                 oldest.setdefault(old.source, old)
-        new = found.figures.get(case_key)
+        new = found.baselines.get(case_key)
         drifts = [_Drift(case_key=case_key, found=new, oldest=old) for old in oldest.values()]
         slower += [drift for drift in drifts if drift.is_too_much][:1]  # one is enough, the oldest
     return slower
@@ -132,27 +132,27 @@ def _accepted(slower: Sequence[_Drift], reason: str, *, where: Path) -> dict[str
     return {"reason": reason, "cases": {drift.case_key: drift.entry for drift in slower}}
 
 
-def _recorded(root: Path, obtained: Path) -> tuple[dict[str, Any], Stored]:
+def _recorded(root: Path, obtained: Path) -> tuple[dict[str, Any], StoredCases]:
     """What a recording wrote, and the baselines that it would make."""
     if not obtained.is_file():
-        keys = ", ".join(store.keys_with(root, lambda folder: (folder / OBTAINED).is_file())) or "none"
+        keys = ", ".join(store.gpu_keys_where(root, lambda folder: (folder / OBTAINED).is_file())) or "none"
         raise ValueError(f"no {obtained}; keys that hold one: {keys}; record it with --gate record")
     document = json_io.read(obtained)
     if as_object(document).get("benchmarks") == [] and as_object(document.get(benchmark_json.BLOCK)).get(
-        benchmark_json.EMPTY
+        benchmark_json.WITHOUT_FIGURE
     ):
         raise ValueError(
             f"{obtained}: no case of it fitted: record it anew with one that does, for a file holds a figure at least"
         )
-    found = store.contents(document, path=obtained, gpu_key=obtained.parent.name)
-    for baseline in found.figures.values():
+    found = store.parse_document(document, path=obtained, gpu_key=obtained.parent.name)
+    for baseline in found.baselines.values():
         count = len(baseline.process_medians_s)
         if count < MIN_PROCESSES:
             raise ValueError(
                 f"{obtained}: {baseline.case_key}: process_medians_s: holds {count} of at least {MIN_PROCESSES} processes,"
                 f" and the process is the unit of replication: record it anew with --processes {MIN_PROCESSES} or more"
             )
-    if set(as_object(document.get(benchmark_json.BLOCK))) - {benchmark_json.EMPTY}:
+    if set(as_object(document.get(benchmark_json.BLOCK))) - {benchmark_json.WITHOUT_FIGURE}:
         raise ValueError(f"{obtained}: {benchmark_json.BLOCK}: nothing but promotion writes this; record it anew")
     return document, found
 

@@ -153,7 +153,7 @@ def published_document(
     ]
     citation = origin["citation"]
     published_at = f"{citation['date']}T00:00:00+00:00"
-    return benchmark_json.document(
+    return benchmark_json.make_document(
         benchmarks,
         gpu_key=measured_on,
         machine_info={name: _plain(origin[name]) for name in ("gpu", "software", "citation") if name in origin},
@@ -182,7 +182,7 @@ def _ladder_benchmark(row: Mapping[str, str], *, origin: Mapping[str, Any], wher
         "note": row["note"],
     }
     _, _, test = origin["test"].rpartition("::")
-    return benchmark_json.benchmark(
+    return benchmark_json.make_benchmark(
         block,
         name=f"{test}[{pipeline}-{stage}]",
         fullname=f"{origin['test']}[{pipeline}-{stage}]",

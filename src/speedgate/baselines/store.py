@@ -17,7 +17,7 @@ from speedgate.results.run import SCHEMA, Baseline, Run, write_json
 
 OBTAINED = "obtained.json"
 ACCEPTED = "accepted_slower"
-_BESIDE = frozenset({benchmark_json.EMPTY, ACCEPTED})  # of what stands beside the benchmarks
+_BESIDE = frozenset({benchmark_json.WITHOUT_FIGURE, ACCEPTED})  # of what stands beside the benchmarks
 _NUMBERED = re.compile(r"([0-9]{4})_.+\.json")
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")  # one folder name: a key must not lead out of the baselines
 
@@ -34,24 +34,24 @@ def key_folder(root: Path, gpu_key: str) -> Path:
     return root / check_key(gpu_key)
 
 
-def known_keys(root: Path) -> list[str]:
+def gpu_keys(root: Path) -> list[str]:
     """The GPU keys that have a baseline file under `root`."""
-    return keys_with(root, _numbered)
+    return gpu_keys_where(root, _numbered)
 
 
-def existing_keys(root: Path) -> list[str]:
+def require_gpu_keys(root: Path) -> list[str]:
     """The same; a `ValueError` where there are none, as below a mistyped folder."""
-    if not (keys := known_keys(root)):
+    if not (keys := gpu_keys(root)):
         raise ValueError(f"{root}: no baseline files; name the folder that holds the GPU keys with --root")
     return keys
 
 
-def keys_with(root: Path, holds: Callable[[Path], object]) -> list[str]:
+def gpu_keys_where(root: Path, holds: Callable[[Path], object]) -> list[str]:
     """The GPU keys under `root` whose folder `holds` something."""
     return [folder.name for folder in _folders(root) if holds(folder)]
 
 
-def files(root: Path, gpu_key: str) -> list[Path]:
+def baseline_files(root: Path, gpu_key: str) -> list[Path]:
     """The baseline files of `gpu_key`, oldest first; a number that is given twice leaves no order and is refused."""
     found = _numbered(key_folder(root, gpu_key))
     for earlier, later in itertools.pairwise(found):
@@ -61,12 +61,12 @@ def files(root: Path, gpu_key: str) -> list[Path]:
     return found
 
 
-def latest(root: Path, gpu_key: str) -> Path | None:
+def latest_file(root: Path, gpu_key: str) -> Path | None:
     """The newest baseline file of `gpu_key`, for `--benchmark-compare`."""
     return next(reversed(_numbered(key_folder(root, gpu_key))), None)
 
 
-def next_file(folder: Path, name: str) -> Path:
+def next_file_path(folder: Path, name: str) -> Path:
     """What the next numbered file of a folder is called; a `ValueError` once the numbers are used up."""
     taken = [int(path.name[:4]) for path in folder.iterdir() if _NUMBERED.fullmatch(path.name)]
     target = folder / f"{max(taken, default=0) + 1:04d}_{name}.json"
@@ -76,60 +76,60 @@ def next_file(folder: Path, name: str) -> Path:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Stored:
+class StoredCases:
     """What is stored of the cases of a GPU key: of each its baseline, or in `out_of_memory` the name of what says that it is."""
 
-    figures: Mapping[str, Baseline]
+    baselines: Mapping[str, Baseline]
     out_of_memory: Mapping[str, str]
 
 
-def stored(root: Path, gpu_key: str) -> Stored:
+def newest_cases(root: Path, gpu_key: str) -> StoredCases:
     """What is stored of each case on `gpu_key`, in the file with the highest number that holds it."""
-    figures: dict[str, Baseline] = {}
+    baselines: dict[str, Baseline] = {}
     out_of_memory: dict[str, str] = {}
-    for path in files(root, gpu_key):
-        found = load_file(path, gpu_key=gpu_key)
-        for case_key in (*found.figures, *found.out_of_memory):
-            figures.pop(case_key, None)
+    for path in baseline_files(root, gpu_key):
+        found = read_file(path, gpu_key=gpu_key)
+        for case_key in (*found.baselines, *found.out_of_memory):
+            baselines.pop(case_key, None)
             out_of_memory.pop(case_key, None)
-        figures |= found.figures
+        baselines |= found.baselines
         out_of_memory |= found.out_of_memory
-    return Stored(figures=figures, out_of_memory=out_of_memory)
+    return StoredCases(baselines=baselines, out_of_memory=out_of_memory)
 
 
-def load(root: Path, gpu_key: str) -> Mapping[str, Baseline]:
+def newest_baselines(root: Path, gpu_key: str) -> Mapping[str, Baseline]:
     """The baseline of each case on `gpu_key` that has one."""
-    return stored(root, gpu_key).figures
+    return newest_cases(root, gpu_key).baselines
 
 
-def read(path: Path, *, gpu_key: str) -> list[Baseline]:
+def read_baselines(path: Path, *, gpu_key: str) -> list[Baseline]:
     """The baselines of one file; a `ValueError` names the file and the field that is wrong."""
-    return list(load_file(path, gpu_key=gpu_key).figures.values())
+    return list(read_file(path, gpu_key=gpu_key).baselines.values())
 
 
-def load_file(path: Path, *, gpu_key: str) -> Stored:
-    """What one file says, errors as of `read`."""
-    return contents(json_io.read(path), path=path, gpu_key=gpu_key)
+def read_file(path: Path, *, gpu_key: str) -> StoredCases:
+    """What one file says, errors as of `read_baselines`."""
+    return parse_document(json_io.read(path), path=path, gpu_key=gpu_key)
 
 
-def contents(document: Any, *, path: Path, gpu_key: str) -> Stored:
+def parse_document(document: Any, *, path: Path, gpu_key: str) -> StoredCases:
     """What a document says that is, or is to become, the file `path`."""
-    figures = {one.case_key: one for one in benchmark_json.baselines(document, path=path, gpu_key=gpu_key)}
+    baselines = {one.case_key: one for one in benchmark_json.parse_baselines(document, path=path, gpu_key=gpu_key)}
     unknown = set(as_object(document.get(benchmark_json.BLOCK))) - _BESIDE
     expect(
         not unknown, f"{path}: {benchmark_json.BLOCK}", f"no more than {', '.join(sorted(_BESIDE))}", sorted(unknown)
     )
     out_of_memory: dict[str, str] = {}
     for where, case_key in _out_of_memory(document, path=path, gpu_key=gpu_key):
-        if case_key in figures or case_key in out_of_memory:
+        if case_key in baselines or case_key in out_of_memory:
             raise ValueError(f"{where}.case_key: {case_key!r} stands in this file twice")
         out_of_memory[case_key] = path.stem
-    return Stored(figures=figures, out_of_memory=out_of_memory)
+    return StoredCases(baselines=baselines, out_of_memory=out_of_memory)
 
 
 def _out_of_memory(document: Any, *, path: Path, gpu_key: str) -> Iterator[tuple[str, str]]:
     """The case keys of what a recording could not fit into this GPU's memory, each with its place."""
-    for where, block in benchmark_json.without_figure(document, where=str(path)):
+    for where, block in benchmark_json.blocks_without_figure(document, where=str(path)):
         for name, value in _oom(gpu_key).items():
             equal(block.get(name), value, f"{where}.{name}")
         benchmark_json.check_case_key(block.get("case_key"), where=f"{where}.case_key")
@@ -169,7 +169,7 @@ def write_obtained(
     usable = [run for run in runs if run.case_key not in reasons]
     reasons = {**reasons, **failed}
     entries = [
-        benchmark_json.recorded(
+        benchmark_json.recorded_benchmark(
             run,
             gpu_key=gpu_key,
             meta=benchmarks_meta[run.case_key],
@@ -180,7 +180,7 @@ def write_obtained(
         for run in usable
     ]
     without_run = sorted(set(reasons) - {run.case_key for run in usable})
-    document = benchmark_json.document(
+    document = benchmark_json.make_document(
         entries,
         failed={case_key: reasons[case_key] for case_key in without_run},
         gpu_key=gpu_key,
@@ -198,7 +198,7 @@ def write_obtained(
     return path
 
 
-def set_aside(root: Path, gpu_key: str) -> None:
+def set_aside_obtained(root: Path, gpu_key: str) -> None:
     """Rename an earlier `obtained.json`, so that what a cut-short recording leaves is not taken for it."""
     obtained = key_folder(root, gpu_key) / OBTAINED
     if obtained.is_file():

@@ -31,7 +31,7 @@ def lines(merged: Merged, *, baselines_root: Path) -> list[str]:
         root=baselines_root.parent,
         results=baselines_root,
         against=own.against,
-        baselines=store.load(baselines_root, own.gpu_key) if own.against is None else {},
+        baselines=store.newest_baselines(baselines_root, own.gpu_key) if own.against is None else {},
         runs={key: _shown(case.run) for key, case in merged.cases.items() if case.run is not None},
         verdicts={key: list(case.verdicts) for key, case in merged.cases.items()},
         broken={key: "" for key, case in merged.cases.items() if case.outcome is Outcome.INVALID},

@@ -50,7 +50,7 @@ def read(path: Path) -> list[Entry]:
     ours = document.get(BLOCK) if isinstance(document, dict) else None
     if isinstance(ours, dict) and ours.get("format") == FORMAT:
         return list(_exported(document, ours, path=path))
-    blocks = list(benchmark_json.blocks(document, where=str(path)))
+    blocks = list(benchmark_json.speedgate_blocks(document, where=str(path)))
     if all("verdicts" in block for _, block in blocks):
         return [entry for where, block in blocks if is_point(entry := from_result(block, where=where))]
     return list(_baselines(document, blocks, path=path))
@@ -60,7 +60,7 @@ def _benchmark(entry: Entry) -> dict[str, Any]:
     """One row of a comparison: the case, and which run of it."""
     commit = (entry.commit_id or "no commit")[:12]
     name = f"{entry.case.case_key}[{entry.measured_at[:19]} {commit} {entry.run_id[:8]}]"
-    return benchmark_json.benchmark(
+    return benchmark_json.make_benchmark(
         entry.document(),
         name=name,
         fullname=f"{entry.case.gpu_key}: {name}",
@@ -72,7 +72,7 @@ def _benchmark(entry: Entry) -> dict[str, Any]:
 
 def _exported(document: Mapping[str, Any], ours: Mapping[str, Any], *, path: Path) -> Iterator[Entry]:
     if document.get("benchmarks"):
-        for where, block in benchmark_json.blocks(document, where=str(path)):
+        for where, block in benchmark_json.speedgate_blocks(document, where=str(path)):
             yield from_document(block, where=where)
     others = ours.get("without_rounds")
     if not isinstance(others, list):
@@ -89,7 +89,7 @@ def _baselines(document: Any, blocks: list[tuple[str, dict[str, Any]]], *, path:
     gpu_key = ours.get("gpu_key") if isinstance(ours, dict) else None
     if not isinstance(gpu_key, str):
         raise ValueError(f"{path}: machine_info.{BLOCK}.gpu_key: missing; every run in a history has a GPU key")
-    baselines = benchmark_json.baselines(document, path=path, gpu_key=gpu_key)
+    baselines = benchmark_json.parse_baselines(document, path=path, gpu_key=gpu_key)
     for (where, block), baseline in zip(blocks, baselines, strict=True):
         own = block.get("session", {})
         session = {

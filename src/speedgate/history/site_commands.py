@@ -80,7 +80,7 @@ def stages_of(root: Path) -> Sequence[str]:
     if not root.is_dir():
         return ()
     found: dict[str, None] = {}
-    for gpu_key in store.known_keys(root):
-        for path in store.files(root, gpu_key):
-            found |= {one.case_key.split("/")[1]: None for one in store.read(path, gpu_key=gpu_key)}
+    for gpu_key in store.gpu_keys(root):
+        for path in store.baseline_files(root, gpu_key):
+            found |= {one.case_key.split("/")[1]: None for one in store.read_baselines(path, gpu_key=gpu_key)}
     return tuple(found)

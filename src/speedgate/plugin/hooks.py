@@ -89,7 +89,7 @@ def _check_gpu_key(config: pytest.Config, session: Session) -> None:
     asked = config.getoption("gpu_key")
     if asked is None or asked == session.machine.key:
         return
-    known = sorted({*store.known_keys(session.baselines_root), session.machine.key})
+    known = sorted({*store.gpu_keys(session.baselines_root), session.machine.key})
     if asked not in known:
         raise pytest.UsageError(f"--gpu-key {asked}: unknown; choose from {', '.join(known)}")
     raise pytest.UsageError(
@@ -108,7 +108,7 @@ def _point_storage(config: pytest.Config, session: Session) -> None:
     if not hasattr(option, "benchmark_storage") or not folder.is_relative_to(Path.cwd()):
         return
     if option.benchmark_compare is True:
-        newest = store.latest(session.baselines_root, session.machine.key)
+        newest = store.latest_file(session.baselines_root, session.machine.key)
         if newest is not None:
             option.benchmark_compare = str(newest.relative_to(Path.cwd()))
         elif not any(folder.glob("*.json")):
@@ -186,12 +186,12 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     try:
         if state.policy.mode is Mode.RECORD:
             session.config.stash[OPEN].enter_context(recording_lock(state.machine.key))
-            store.set_aside(state.baselines_root, state.machine.key)
+            store.set_aside_obtained(state.baselines_root, state.machine.key)
         if session.config.pluginmanager.hasplugin("benchmark"):
             state.commit = session.config.hook.pytest_benchmark_generate_commit_info(config=session.config)
         if not options.live(session.config):
-            stored = store.stored(state.baselines_root, state.machine.key)
-            state.baselines, state.oom_before = stored.figures, stored.out_of_memory
+            stored = store.newest_cases(state.baselines_root, state.machine.key)
+            state.baselines, state.oom_before = stored.baselines, stored.out_of_memory
         if state.machine.device == "cuda":
             state.family = published.family_figures(state.baselines_root, state.machine.name)
     except ValueError as error:

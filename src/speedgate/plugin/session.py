@@ -87,10 +87,10 @@ class Ledger:
         self.runs[run.case_key] = run
         self._write(run.case_key)
         if self.recording and run.processes and run != before:
-            checkpoint.keep(
+            checkpoint.store_run(
                 self.baselines_root,
                 self.machine.key,
-                conditions=self.conditions_of(run),
+                key=self.conditions_of(run),
                 run=run,
                 session=self._when(run.case_key),
             )
@@ -100,17 +100,17 @@ class Ledger:
         """A run that was just started, with what an interrupted recording of it has left: same recipe, versions and code."""
         if not self.recording:
             return run
-        found = checkpoint.kept(
-            self.baselines_root, self.machine.key, conditions=self.conditions_of(run), fingerprint=run.fingerprint
+        found = checkpoint.load_run(
+            self.baselines_root, self.machine.key, key=self.conditions_of(run), fingerprint=run.fingerprint
         )
         if found is None:
             return run
         self._goes_on(run.case_key)
         return dataclasses.replace(found, environment=run.environment, cold_start=run.cold_start)
 
-    def finished(self, conditions: checkpoint.Conditions) -> Run | None:
+    def finished(self, conditions: checkpoint.CheckpointKey) -> Run | None:
         """The run that an interrupted recording has left of a case, if no process of it is wanting: it is not built again."""
-        found = checkpoint.kept(self.baselines_root, self.machine.key, conditions=conditions)
+        found = checkpoint.load_run(self.baselines_root, self.machine.key, key=conditions)
         if found is None or len(found.processes) < self.plan.processes:
             return None
         self._goes_on(conditions.case_key)
@@ -118,13 +118,13 @@ class Ledger:
 
     def holds(self, case_key: str) -> bool:
         """Whether an interrupted recording has left anything of the case."""
-        return self.recording and checkpoint.holds(self.baselines_root, self.machine.key, case_key)
+        return self.recording and checkpoint.has_checkpoint(self.baselines_root, self.machine.key, case_key)
 
     def conditions(
         self, case_key: str, *, environment: Mapping[str, Any], weights: Mapping[str, Any] | None
-    ) -> checkpoint.Conditions:
+    ) -> checkpoint.CheckpointKey:
         """What must be the same for what is kept of the case to count."""
-        return checkpoint.Conditions(
+        return checkpoint.CheckpointKey(
             case_key=case_key,
             rounds=self.plan.rounds,
             environment=environment,
@@ -132,7 +132,7 @@ class Ledger:
             weights=weights or {},
         )
 
-    def conditions_of(self, run: Run) -> checkpoint.Conditions:
+    def conditions_of(self, run: Run) -> checkpoint.CheckpointKey:
         """Those under which a run was measured."""
         return self.conditions(run.case_key, environment=run.environment, weights=run.recipe.get("weights"))
 
@@ -155,7 +155,7 @@ class Ledger:
 
     def _goes_on(self, case_key: str) -> None:
         """The case was measured by an earlier session, and has its time and commit, however many go on with it."""
-        self.earlier[case_key] = checkpoint.session(self.baselines_root, self.machine.key, case_key=case_key)
+        self.earlier[case_key] = checkpoint.load_session(self.baselines_root, self.machine.key, case_key=case_key)
 
     def _when(self, case_key: str) -> dict[str, Any]:
         return {"measured_at": self.measured_at, "commit": dict(self.commit), **self.earlier.get(case_key, {})}

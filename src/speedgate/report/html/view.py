@@ -164,9 +164,9 @@ def numbers(value: Any) -> dict[str, float]:
 
 def _figures(root: Path, gpu_key: str) -> dict[str, dict[str, Baseline]]:
     found: dict[str, dict[str, Baseline]] = {}
-    for path in store.files(root, gpu_key):
-        stored = store.load_file(path, gpu_key=gpu_key)
-        for baseline in stored.figures.values():
+    for path in store.baseline_files(root, gpu_key):
+        stored = store.read_file(path, gpu_key=gpu_key)
+        for baseline in stored.baselines.values():
             of_case = found.setdefault(baseline.case_key, {})
             of_case.pop(baseline.source, None)  # the last is the newest, by which the case is judged
             of_case[baseline.source] = baseline
