@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from speedgate.report.html import pictures
-from speedgate.report.html.view import Entry, Report
+from speedgate.report.html.view import Report, ReportCase
 from speedgate.results.run import Outcome, Run, Verdict
 from tests.support.baseline_samples import KEY, make_baseline, make_run
 
@@ -35,7 +35,7 @@ def case_key(stage: str) -> str:
     return f"sdxl/{stage}/1024px-30steps-b1"
 
 
-def make_entry(stage: str, latency_s: float = 1.0, *, outcome: Outcome = Outcome.PASS, **changes: Any) -> Entry:
+def make_entry(stage: str, latency_s: float = 1.0, *, outcome: Outcome = Outcome.PASS, **changes: Any) -> ReportCase:
     """A measured case with one verdict, a published and a recorded figure, and an image."""
     key = case_key(stage)
     run = ladder_run(key, stage, latency_s)
@@ -47,7 +47,7 @@ def make_entry(stage: str, latency_s: float = 1.0, *, outcome: Outcome = Outcome
         "recorded": dataclasses.replace(make_baseline(latency_s, latency_s * 1.01), case_key=key, peak_bytes=8 * GIB),
     }
     fields = {"case_key": key, "run": run, "verdicts": (verdict,), "figures": figures, **changes}
-    return Entry(**fields)
+    return ReportCase(**fields)
 
 
 def ladder_run(key: str, stage: str, latency_s: float) -> Run:
@@ -79,7 +79,7 @@ def case_images(*keys: str, side_px: int = 32) -> dict[str, pictures.CaseImage]:
     return found
 
 
-def make_report(*entries: Entry, **changes: Any) -> Report:
+def make_report(*entries: ReportCase, **changes: Any) -> Report:
     """A whole ladder, of which int8 got slower, unless entries are given."""
     shown = pictures.make_pictures(case_images(*(case_key(stage) for stage in sorted(STAGES))))
     ladder = tuple(
@@ -116,7 +116,7 @@ def hostile_report() -> Report:
     )
 
 
-def _hostile_entry(text: str) -> Entry:
+def _hostile_entry(text: str) -> ReportCase:
     key = f"{text.replace('/', '')}/{text.replace('/', '')}/{text.replace('/', '')}"
     run = dataclasses.replace(
         make_run(key),
@@ -130,4 +130,4 @@ def _hostile_entry(text: str) -> Entry:
     verdicts = tuple(Verdict(case_key=key, claim=text, outcome=outcome, sentence=text) for outcome in Outcome)
     (made,) = pictures.make_pictures(case_images(key)).values()
     figures = {"recorded": dataclasses.replace(make_baseline(2.4, 2.5), path=f"b/{text}.json")}
-    return Entry(case_key=key, run=run, verdicts=verdicts, pictures=made, figures=figures)
+    return ReportCase(case_key=key, run=run, verdicts=verdicts, pictures=made, figures=figures)

@@ -58,7 +58,7 @@ def write(config: pytest.Config, session: Session) -> str | None:
 
 
 def _keep(config: pytest.Config, session: Session) -> None:
-    from speedgate.report.html import kept, pictures
+    from speedgate.report.html import pictures, view
     from speedgate.results import folder
 
     commit = config.hook.pytest_benchmark_generate_commit_info(config=config)
@@ -70,13 +70,13 @@ def _keep(config: pytest.Config, session: Session) -> None:
     }
     own = {session.file_of(key).name for key in (*session.runs, *session.verdicts)}
     files = {name: data for name, data in folder.read_folder(session.results).items() if name in own}
-    left = kept.Kept(
-        results=kept.digests(files),
+    left = view.ReportAssets(
+        results=view.digests(files),
         made_by=made_by,
         remarks=tuple(terminal.remarks(session)),
         pictures=pictures.make_pictures(session.images),
     )
-    kept.save(left, session.results)
+    view.save_assets(left, session.results)
 
 
 def _call(command: Sequence[str]) -> None:

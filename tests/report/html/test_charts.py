@@ -5,7 +5,7 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from speedgate.report.html import charts, plots
+from speedgate.report.html import charts
 from tests.support.web_samples import HOSTILE, shown
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -30,7 +30,9 @@ def texts(tree):
 def test_bars_are_as_long_as_their_values():
     """From zero, in proportion, in the order of the rows, each with its label on two lines."""
     tree = drawn(
-        plots.bars([plots.Bar(label="fp32\n4 s", value=4.0), plots.Bar(label="bf16\n1 s", value=1.0)], title="seconds")
+        charts.bars(
+            [charts.Bar(label="fp32\n4 s", value=4.0), charts.Bar(label="bf16\n1 s", value=1.0)], title="seconds"
+        )
     )
     long, short = lengths(tree, "var(--bar)")
 
@@ -42,7 +44,7 @@ def test_bars_are_as_long_as_their_values():
 def test_stored_figures_are_marks_of_their_own_colour_and_shape():
     """Published and recorded figures are told apart by shape too, and named in the legend."""
     marks = {"published": 2.0, "recorded": 3.0}
-    tree = drawn(plots.bars([plots.Bar(label="a", value=4.0, marks=marks)], title="s"))
+    tree = drawn(charts.bars([charts.Bar(label="a", value=4.0, marks=marks)], title="s"))
     shapes = {path.get("fill"): path.get("d") for path in tree.iter(f"{SVG}path") if path.get("fill")}
 
     assert {"published", "recorded"} <= set(texts(tree))
@@ -51,8 +53,8 @@ def test_stored_figures_are_marks_of_their_own_colour_and_shape():
 
 def test_each_process_is_a_point():
     """As many points as processes, at their place: the further from the centre, the further to the side."""
-    rows = [plots.Point(label="a", value=value, source="this run") for value in (-1.0, 0.0, 2.0)]
-    tree = drawn(plots.points(rows, title="%", least=0.5))
+    rows = [charts.ProcessPoint(label="a", value=value, source="this run") for value in (-1.0, 0.0, 2.0)]
+    tree = drawn(charts.points(rows, title="%", least=0.5))
     found = [path.get("transform") for path in tree.iter(f"{SVG}path") if path.get("aria-roledescription") == "point"]
     places = [float(re.search(r"\((-?[\d.]+)", place)[1]) for place in found]
 
@@ -61,9 +63,9 @@ def test_each_process_is_a_point():
 
 def test_the_axis_of_processes_has_a_least_width():
     """Rounding is not spread over the whole width: the axis reaches half a percent to either side."""
-    rows = [plots.Point(label="a", value=value, source="this run") for value in (-1e-14, 0.0)]
+    rows = [charts.ProcessPoint(label="a", value=value, source="this run") for value in (-1e-14, 0.0)]
 
-    ticks = {text.replace("\u2212", "-") for text in texts(drawn(plots.points(rows, title="%", least=0.5)))}
+    ticks = {text.replace("\u2212", "-") for text in texts(drawn(charts.points(rows, title="%", least=0.5)))}
 
     assert not any("0000" in text for text in ticks)
     assert any(text.startswith("-0.") for text in ticks) and any(text.startswith("0.") for text in ticks)
@@ -71,8 +73,8 @@ def test_the_axis_of_processes_has_a_least_width():
 
 def test_parts_stand_one_behind_the_other():
     """The parts of a bar are as long as their values and keep their order; the seventh has the sixth's colour."""
-    rows = [plots.Part(label="a", part=f"p{number}", value=1.0 + number) for number in range(7)]
-    tree = drawn(plots.stacked(rows, title="s"))
+    rows = [charts.BarSegment(label="a", part=f"p{number}", value=1.0 + number) for number in range(7)]
+    tree = drawn(charts.stacked(rows, title="s"))
     first, second = (lengths(tree, charts.SERIES[number])[0] for number in (0, 1))
 
     assert second / first == pytest.approx(2, rel=0.02)
@@ -86,7 +88,7 @@ def test_parts_stand_one_behind_the_other():
 
 def test_every_colour_is_a_name_of_the_page():
     """No colour is fixed, so that a chart turns dark with the page."""
-    tree = drawn(plots.bars([plots.Bar(label="a", value=1.0, marks={"published": 1.0})], title="s"))
+    tree = drawn(charts.bars([charts.Bar(label="a", value=1.0, marks={"published": 1.0})], title="s"))
     colours = {node.get(name) for node in tree.iter() for name in ("fill", "stroke") if node.get(name)}
 
     assert all(colour in ("none", "transparent") or colour.startswith("var(--") for colour in colours), colours
@@ -94,7 +96,7 @@ def test_every_colour_is_a_name_of_the_page():
 
 def test_a_phone_gets_a_narrower_drawing():
     """Both drawings are in the figure; neither is wider than its screen."""
-    figure = charts.figure(plots.bars([plots.Bar(label="x" * 60, value=1.0)], title="s"), label="l", caption="c")
+    figure = charts.figure(charts.bars([charts.Bar(label="x" * 60, value=1.0)], title="s"), label="l", caption="c")
     widths = [int(width) for width in re.findall(r'class="marks" width="(\d+)"', figure)]
 
     assert widths[0] <= charts.WIDE_PX + 1
@@ -104,7 +106,7 @@ def test_a_phone_gets_a_narrower_drawing():
 @pytest.mark.parametrize("text", [*HOSTILE, "\x00\ufffe\x1b", "\ud800"])
 def test_hostile_labels_are_texts(text):
     """A label, a part or a name of a chart makes no element, and ends neither the drawing nor the process."""
-    tree = drawn(plots.stacked([plots.Part(label=text, part=text, value=1.0)], title=text), label=text)
+    tree = drawn(charts.stacked([charts.BarSegment(label=text, part=text, value=1.0)], title=text), label=text)
     names = {node.tag.removeprefix(SVG) for node in tree.iter()}
 
     assert names <= {"svg", "g", "path", "line", "text", "tspan", "rect"}

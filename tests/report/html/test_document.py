@@ -134,7 +134,7 @@ def test_what_was_only_described_stands_apart():
         name: Verdict(case_key=f"sdxl/{name}/w", claim="recipe", outcome=outcome, sentence="s")
         for name, outcome in (("holds", Outcome.PASS), ("red", Outcome.NOT_APPLIED))
     }
-    entries = [view.Entry(case_key=one.case_key, run=None, verdicts=(one,)) for one in found.values()]
+    entries = [view.ReportCase(case_key=one.case_key, run=None, verdicts=(one,)) for one in found.values()]
 
     document = report.document(make_report(make_entry("int8"), *entries))
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from speedgate.report.html import kept, pictures
+from speedgate.report.html import pictures, view
 from speedgate.results.run import write_json
 from tests.support.web_samples import case_images
 
@@ -72,15 +72,15 @@ def test_no_reference_no_maps():
 
 
 def keep(folder):
-    """Keep two cases' pictures with one result, as a session does; what it kept."""
+    """Keep two cases' pictures with one result, as a session does; what it view."""
     files = {"case.json": b"{}"}
-    left = kept.Kept(
-        results=kept.digests(files),
+    left = view.ReportAssets(
+        results=view.digests(files),
         made_by={"command": "pytest"},
         remarks=("busy",),
         pictures=pictures.make_pictures(case_images("a", "b")),
     )
-    kept.save(left, folder)
+    view.save_assets(left, folder)
     return left, files
 
 
@@ -88,26 +88,26 @@ def test_what_is_kept_is_read_back(tmp_path):
     """Pictures, command and remarks survive the way over the disk, bit by bit."""
     left, files = keep(tmp_path)
 
-    assert kept.load(tmp_path, files) == left
-    assert kept.load(tmp_path / "elsewhere", files) is None
+    assert view.load_assets(tmp_path, files) == left
+    assert view.load_assets(tmp_path / "elsewhere", files) is None
 
 
 def test_another_runs_pictures_are_not_shown(tmp_path):
     """Where the results were overwritten since, what an earlier session left says nothing."""
     _, files = keep(tmp_path)
 
-    assert kept.load(tmp_path, files | {"case.json": b"{ }"}) is None
-    assert kept.load(tmp_path, {}) is None
-    assert kept.load(tmp_path, files | {"other.json": b"{}"}) is not None
+    assert view.load_assets(tmp_path, files | {"case.json": b"{ }"}) is None
+    assert view.load_assets(tmp_path, {}) is None
+    assert view.load_assets(tmp_path, files | {"other.json": b"{}"}) is not None
 
 
 @pytest.mark.parametrize("index", [[], {"results": {"case.json": "00"}, "made_by": {}, "remarks": [], "pictures": 1}])
 def test_a_broken_index_is_one_error(tmp_path, index):
     """What is no index of ours is refused by name."""
-    write_json(tmp_path / kept.FOLDER / kept.INDEX, index)
+    write_json(tmp_path / view.FOLDER / view.INDEX, index)
 
     with pytest.raises(ValueError, match=r"index\.json: expected results, made_by"):
-        kept.load(tmp_path, {"case.json": b"{}"})
+        view.load_assets(tmp_path, {"case.json": b"{}"})
 
 
 @pytest.mark.parametrize("entry", [{}, 1, {"number": "../../x", "reference": "b", "width_px": 1, "kinds": ["image"]}])
@@ -115,24 +115,24 @@ def test_a_hostile_entry_names_no_file(tmp_path, entry):
     """File names are made from numbers, never read from the index, so they lead nowhere."""
     _, files = keep(tmp_path)
     write_json(
-        tmp_path / kept.FOLDER / kept.INDEX,
-        {"results": kept.digests(files), "made_by": {}, "remarks": [], "pictures": {"a": entry}},
+        tmp_path / view.FOLDER / view.INDEX,
+        {"results": view.digests(files), "made_by": {}, "remarks": [], "pictures": {"a": entry}},
     )
 
     with pytest.raises(ValueError, match="pictures: a: expected a number"):
-        kept.load(tmp_path, files)
+        view.load_assets(tmp_path, files)
 
 
 def test_a_link_is_not_followed(tmp_path):
     """Neither a picture nor the folder of them may be a link to something else."""
     _, files = keep(tmp_path / "run")
-    picture = tmp_path / "run" / kept.FOLDER / "000-image.png"
+    picture = tmp_path / "run" / view.FOLDER / "000-image.png"
     picture.unlink()
     picture.symlink_to("/etc/hostname")
     with pytest.raises(OSError, match="symbolic links"):
-        kept.load(tmp_path / "run", files)
+        view.load_assets(tmp_path / "run", files)
     (tmp_path / "other").mkdir()
-    (tmp_path / "other" / kept.FOLDER).symlink_to(tmp_path / "run" / kept.FOLDER)
+    (tmp_path / "other" / view.FOLDER).symlink_to(tmp_path / "run" / view.FOLDER)
 
     with pytest.raises(ValueError, match="a link"):
-        kept.load(tmp_path / "other", files)
+        view.load_assets(tmp_path / "other", files)

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from speedgate.gate.explain import belongs
-from speedgate.report.html import details, gallery, page, roofline, sections, starts
-from speedgate.report.html.tables import TONES, Table, badge, table
-from speedgate.report.html.view import Entry, Report, mapping
+from speedgate.report.html import details, page, sections
+from speedgate.report.html.page import TONES, Table, badge, table
+from speedgate.report.html.view import Report, ReportCase, mapping
 from speedgate.report.markdown import structure_only
 from speedgate.results.run import Outcome, Run, Verdict
 
@@ -28,11 +28,11 @@ def document(report: Report) -> str:
         "Cases": _cases(report),
         "Ladder": sections.ladder(report),
         "Processes": sections.processes(report),
-        "Pictures": gallery.pictures(report),
+        "Pictures": details.pictures(report),
         "Memory": sections.memory(report),
-        "Cold start": starts.cold_start(report),
-        "Attribution": details.section(report),
-        "Roofline": roofline.section(report),
+        "Cold start": sections.cold_start(report),
+        "Attribution": details.attribution(report),
+        "Roofline": details.roofline(report),
         "Environment": _environment(report),
         "Command and versions": _command(report),
     }
@@ -55,7 +55,7 @@ def counts(report: Report) -> str:
     return f"{shown}; {structure_only(len(described))}" if described else shown
 
 
-def _apart(report: Report) -> tuple[list[Entry], list[Entry]]:
+def _apart(report: Report) -> tuple[list[ReportCase], list[ReportCase]]:
     """The cases that were built, lost or red, and those that were only described and hold."""
     described = [entry for entry in report.entries if entry.is_structure_only]
     return [entry for entry in report.entries if not entry.is_structure_only], described
@@ -97,7 +97,7 @@ def _cases(report: Report) -> Markup:
     )
 
 
-def _case_row(entry: Entry) -> list[str]:
+def _case_row(entry: ReportCase) -> list[str]:
     run = entry.measured
     stored = list(entry.figures.values())[-1] if entry.figures else None
     return [
@@ -107,7 +107,7 @@ def _case_row(entry: Entry) -> list[str]:
         ", ".join(f"{name} {rate:.4g}".strip() for name, rate in run.iterations_per_s.items()) or "-" if run else "-",
         str(len(run.processes)) if run else "-",
         spread(run),
-        gallery.ssim(entry.run),
+        details.ssim(entry.run),
         f"{run.peak_bytes / 2**30:.3f} GiB" if run else "-",
         f"{entry.run.cold_start.total_s:.1f} s ({entry.run.cold_start.cache})" if entry.run else "-",
         "other arm" if entry.other else f"{stored.latency_s:.4g} s ({stored.name})" if stored else "none",

@@ -8,14 +8,16 @@ and the script of the page itself, so that even what slipped through would stay 
 from __future__ import annotations
 
 import base64
+import dataclasses
 import functools
 import hashlib
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from speedgate.results.files import replacing
+from speedgate.results.run import Outcome
 
 if TYPE_CHECKING:  # an extra: `speedgate --help` needs none of it
     import jinja2
@@ -23,6 +25,12 @@ if TYPE_CHECKING:  # an extra: `speedgate --help` needs none of it
 
 FOLDER = Path(__file__).parent
 _LINKED = ("https://", "http://")
+TONES = {
+    **dict.fromkeys(Outcome, "bad"),
+    **dict.fromkeys((Outcome.STALE, Outcome.UNDECIDED, Outcome.FASTER, Outcome.SMALLER), "warn"),
+    Outcome.NO_BASELINE: "plain",
+    Outcome.PASS: "good",
+}
 
 
 def page(
@@ -106,6 +114,41 @@ def write(path: Path, document: str) -> None:
     """Write a page under a temporary name and rename it, so that a reader sees the old one or the new one, whole."""
     with replacing(path) as temporary:
         temporary.write_text(document, encoding="utf-8", errors="replace")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Table:
+    """Cells are texts, shown as such, or `Markup`; `numbers` names the columns of figures."""
+
+    caption: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    numbers: frozenset[str] = frozenset()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Panel:
+    """A chart, None where its figures alone are shown, and, behind `summary`, the figures."""
+
+    title: str
+    figure: Markup | None
+    summary: str
+    table: Markup
+
+
+def panels(shown: Sequence[Panel]) -> Markup | None:
+    """The panels one below the other; None where there is none."""
+    return render("panels.html", panels=shown) if shown else None
+
+
+def table(shown: Table) -> Markup:
+    """The table as HTML, in a frame that a keyboard can scroll."""
+    return render("table.html", table=shown)
+
+
+def badge(outcome: Outcome | None) -> Markup:
+    """An outcome in its colour; the word says it too."""
+    return render("badge.html", text=outcome or "not judged", tone=TONES[outcome] if outcome else "bad")
 
 
 @functools.cache

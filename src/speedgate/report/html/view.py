@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import hashlib
 import platform
 import sys
 from collections.abc import Mapping
@@ -13,17 +14,18 @@ from typing import Any
 import speedgate
 from speedgate.baselines import store
 from speedgate.gate.judge import worst
-from speedgate.report.html import kept
 from speedgate.report.html.pictures import Pictures
-from speedgate.results import folder as untrusted
-from speedgate.results import provenance
-from speedgate.results.run import Baseline, Outcome, Run, Verdict, run_from_json
+from speedgate.results import folder as folder_reader
+from speedgate.results import json_io, provenance
+from speedgate.results.run import Baseline, Outcome, Run, Verdict, run_from_json, write_json
 
+FOLDER, INDEX = "report", "index.json"
+_KINDS = ("image", "difference", "similarity")
 _MOST = 5  # times and commits of one run: a merged one has one of each shard
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Entry:
+class ReportCase:
     """One case: what was measured (None where nothing was), how it was judged, and what is stored of it on this machine.
 
     `figures` are the stored ones by their source, the newest of each and the newest of all last. `other` is the other arm of a
@@ -46,7 +48,7 @@ class Entry:
 
     @property
     def is_structure_only(self) -> bool:
-        return untrusted.is_structure_only(self.run, self.verdicts)
+        return folder_reader.is_structure_only(self.run, self.verdicts)
 
     @property
     def stage(self) -> str:
@@ -73,7 +75,7 @@ class Report:
     gpu_key: str
     machine: Mapping[str, Any]
     health: Mapping[str, Any]
-    entries: tuple[Entry, ...]
+    entries: tuple[ReportCase, ...]
     made_by: Mapping[str, str]
     remarks: tuple[str, ...] = ()
     measured: str = ""
@@ -87,9 +89,9 @@ class Report:
         )
 
     @property
-    def groups(self) -> dict[str, list[Entry]]:
+    def groups(self) -> dict[str, list[ReportCase]]:
         """The cases by what they share, in order."""
-        found: dict[str, list[Entry]] = {}
+        found: dict[str, list[ReportCase]] = {}
         for entry in self.entries:
             found.setdefault(entry.group, []).append(entry)
         return found
@@ -100,13 +102,13 @@ def of_folder(folder: Path, *, root: Path) -> Report:
 
     Stored figures are read below `root`. Pictures, and by what command it was measured, are there if the run made a report.
     """
-    files = untrusted.read_folder(folder)
-    found = untrusted.cases(files)
+    files = folder_reader.read_folder(folder)
+    found = folder_reader.cases(files)
     for what, names in (("runs", {c.session for c in found}), ("GPU keys", {c.gpu_key for c in found})):
         if len(names) > 1:
             known = ", ".join(sorted(names)[:5])
             raise ValueError(f"{folder}: results of {len(names)} {what}; name the folder of one: {known}")
-    session = kept.load(folder / found[0].session, files)
+    session = load_assets(folder / found[0].session, files)
     if session is not None:
         found = [case for case in found if PurePosixPath(case.name).name in session.results]
     against = any("against" in case.document for case in found)
@@ -124,8 +126,10 @@ def of_folder(folder: Path, *, root: Path) -> Report:
     )
 
 
-def _entry(case: untrusted.Case, stored: Mapping[str, Mapping[str, Baseline]], session: kept.Kept | None) -> Entry:
-    return Entry(
+def _entry(
+    case: folder_reader.Case, stored: Mapping[str, Mapping[str, Baseline]], session: ReportAssets | None
+) -> ReportCase:
+    return ReportCase(
         case_key=case.case_key,
         run=case.run,
         verdicts=case.verdicts,
@@ -135,6 +139,82 @@ def _entry(case: untrusted.Case, stored: Mapping[str, Mapping[str, Baseline]], s
         explanation=tuple(map(str, case.document.get("explanation") or ())),
         roofline=mapping(case.document.get("roofline")),
     )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ReportAssets:
+    """`results` are the digests of the session's result files by name; `pictures` go by case key."""
+
+    results: Mapping[str, str]
+    made_by: Mapping[str, str]
+    remarks: tuple[str, ...] = ()
+    pictures: Mapping[str, Pictures] = dataclasses.field(default_factory=dict)
+
+
+def digests(files: Mapping[str, bytes]) -> dict[str, str]:
+    """SHA-256 of each file by its name."""
+    return {PurePosixPath(name).name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
+
+
+def save_assets(assets: ReportAssets, results: Path) -> None:
+    """Write it below the folder of the results; the index last, which makes the rest count."""
+    folder = results / FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
+    shown: dict[str, Any] = {}
+    for number, (key, pictures) in enumerate(assets.pictures.items()):
+        files = {kind: data for kind in _KINDS if (data := getattr(pictures, kind)) is not None}
+        for kind, data in files.items():
+            (folder / _name(number, kind)).write_bytes(data)
+        shown[key] = {
+            "number": number,
+            "reference": pictures.reference,
+            "width_px": pictures.width_px,
+            "kinds": list(files),
+        }
+    index = {"results": assets.results, "made_by": assets.made_by, "remarks": assets.remarks, "pictures": shown}
+    write_json(folder / INDEX, index)
+
+
+def load_assets(results: Path, files: Mapping[str, bytes]) -> ReportAssets | None:
+    """What a session left there with these results, by whomever it was written; None where nothing was left, or other results
+    lie there by now. A `ValueError` names what is wrong with it.
+    """
+    path = results / FOLDER / INDEX
+    if not path.exists():
+        return None
+    if path.parent.is_symlink():
+        raise ValueError(f"{path.parent}: a link; what a report left is a folder")
+    match json_io.parsed(_read(path), path=path):
+        case {"results": dict(known), "made_by": dict(made_by), "remarks": list(remarks), "pictures": dict(shown)}:
+            found = digests(files)
+            if not known or any(found.get(name) != digest for name, digest in known.items()):
+                return None
+            return ReportAssets(
+                results=known,
+                made_by={name: str(value) for name, value in made_by.items()},
+                remarks=tuple(map(str, remarks)),
+                pictures={key: _pictures(path, key, entry) for key, entry in shown.items()},
+            )
+    raise ValueError(f"{path}: expected results, made_by, remarks and pictures")
+
+
+def _pictures(path: Path, key: str, entry: Any) -> Pictures:
+    match entry:
+        case {"number": int(number), "reference": str(reference), "width_px": int(width_px), "kinds": ["image", *_]}:
+            kinds = {kind: _read(path.with_name(_name(number, kind))) for kind in _KINDS if kind in entry["kinds"]}
+            return Pictures(reference=reference, width_px=width_px, **kinds)
+    raise ValueError(f"{path}: pictures: {key}: expected a number, a reference, a width and kinds")
+
+
+def _name(number: int, kind: str) -> str:
+    return f"{number:03d}-{kind}.png"
+
+
+def _read(path: Path) -> bytes:
+    data = folder_reader.read_plain(path, path.name)
+    if len(data) > folder_reader.MAX_FILE_BYTES:  # 512 x 512 pixels are 0.8 MB without any compression
+        raise ValueError(f"{path}: more than {folder_reader.MAX_FILE_BYTES / 2**20:.0f} MiB")
+    return data
 
 
 def own_versions() -> dict[str, str]:
@@ -175,13 +255,13 @@ def _figures(root: Path, gpu_key: str) -> dict[str, dict[str, Baseline]]:
     return found
 
 
-def _other(case: untrusted.Case) -> Run | None:
+def _other(case: folder_reader.Case) -> Run | None:
     data = mapping(case.document.get("against")).get("other")
     return None if data is None else run_from_json(data, where=f"{case.case_key}: against.other")
 
 
-def _place(case: untrusted.Case) -> tuple[bool, str, int, str]:
+def _place(case: folder_reader.Case) -> tuple[bool, str, int, str]:
     """Cases of a pipeline and workload together, each after those it is built on; what was not built comes last."""
-    entry = Entry(case_key=case.case_key, run=case.run)
+    entry = ReportCase(case_key=case.case_key, run=case.run)
     stages = case.run.recipe.get("stages") if case.run is not None and isinstance(case.run.recipe, Mapping) else None
     return case.run is None, entry.group, len(stages) if isinstance(stages, list) else 0, case.case_key
