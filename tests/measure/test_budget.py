@@ -4,9 +4,7 @@ import json
 
 import pytest
 
-from speedgate.measure import phases
-from speedgate.measure.budget import Budget
-from speedgate.measure.phases import DONE, ENDED, PhaseLog
+from speedgate.measure.budget import DONE, ENDED, Budget, TimingLog, process_age_s, read_timings, timing_table, utc_now
 from speedgate.measure.worker import OutOfTime
 
 LOAD, PROCESS = "load and apply", "process"
@@ -29,7 +27,7 @@ def clock():
 
 @pytest.fixture
 def log(tmp_path, clock):
-    return PhaseLog(path=tmp_path / "times.jsonl", command="this one", clock=clock)
+    return TimingLog(path=tmp_path / "times.jsonl", command="this one", clock=clock)
 
 
 @pytest.fixture
@@ -38,10 +36,10 @@ def budget(log, clock):
     return Budget(seconds=100.0, clock=clock, log=log)
 
 
-def saw(log, case, phase, seconds, *, outcome=DONE, command=None):
-    """A phase that is over."""
+def saw(log, case, activity, seconds, *, outcome=DONE, command=None):
+    """Log a finished activity."""
     mine, log.command = log.command, command or log.command
-    log.add(case, phase, seconds=seconds, started_at=phases.now(), outcome=outcome)
+    log.add(case, activity, seconds=seconds, started_at=utc_now(), outcome=outcome)
     log.command = mine
 
 
@@ -55,14 +53,16 @@ def test_what_was_never_seen_may_start_while_anything_is_left(budget, clock):
 
 
 def test_a_process_that_does_not_fit_is_not_started(budget, clock, log):
-    """Its own seconds so far decide, all phases of its start together."""
+    """Its own seconds so far decide, all activities of its start together."""
     saw(log, "int8", LOAD, 20.0)
     saw(log, "int8", "process 1 of 5", 15.0)
     clock.now_s = 54.0
     budget.afford("int8", LOAD, "process 2 of 5")
     clock.now_s = 56.0
 
-    with pytest.raises(OutOfTime, match=r"apply \+ process: about 35 s by what was seen so far, 34 s of the budget"):
+    with pytest.raises(
+        OutOfTime, match=r"apply \+ process: expected to take 35 s, but only 34 s of the budget are left"
+    ):
         budget.afford("int8", LOAD, PROCESS)
 
 
@@ -100,16 +100,16 @@ def test_without_a_budget_everything_fits(log, clock):
     assert Budget(log=log, clock=clock).afford("int8", PROCESS) is None
 
 
-def test_phases_inside_phases_count_once(log, clock):
-    """A phase has the seconds that none inside it has, so that all of them together are the time that passed."""
-    with log.phase("int8", "claims"):
+def test_nested_activities_count_once(log, clock):
+    """An activity excludes the seconds of those inside it, so that all of them add up to the time that passed."""
+    with log.time("int8", "claims"):
         clock.now_s += 1.0
-        with pytest.raises(OutOfTime), log.phase("int8", LOAD, ended=OutOfTime):
+        with pytest.raises(OutOfTime), log.time("int8", LOAD, ended_by=OutOfTime):
             clock.now_s += 5.0
             raise OutOfTime("over")
         clock.now_s += 2.0
 
-    assert [(entry.phase, entry.seconds, entry.outcome) for entry in log.entries] == [
+    assert [(entry.activity, entry.seconds, entry.outcome) for entry in log.entries] == [
         (LOAD, 5.0, ENDED),
         ("claims", 3.0, DONE),
     ]
@@ -122,24 +122,24 @@ def test_the_log_is_read_back_without_what_was_cut_short(log):
         stream.write('{"command": "to\n[]\n{"seconds": -1}\n\x00\n')
     saw(log, "int8", PROCESS, 4.0)
 
-    assert phases.read(log.path) == log.entries
+    assert read_timings(log.path) == log.entries
     assert len(log.path.read_text().splitlines()) == 6
     assert json.loads(log.path.read_text().splitlines()[0])["seconds"] == 3.0
 
 
 def test_the_table_tells_the_remainder(log):
-    """Phases of this command alone, longest first, then what no phase covers."""
+    """Activities of this command alone, longest first, then what no activity covers."""
     saw(log, "int8", LOAD, 99.0, command="earlier")
     saw(log, "int8", LOAD, 2.0)
     saw(log, "int8", "process 1 of 2", 3.0)
     saw(log, "int8", "process 2 of 2", 3.0)
 
-    lines = phases.table(log.entries, command=log.command, wall_s=10.0)
+    lines = timing_table(log.entries, command=log.command, wall_s=10.0)
 
     assert [line.split() for line in lines] == [
         ["process", "2", "6.0", "s", "60.0%"],
         ["load", "and", "apply", "1", "2.0", "s", "20.0%"],
-        ["in", "no", "phase", "2.0", "s", "20.0%"],
+        ["in", "no", "activity", "2.0", "s", "20.0%"],
         ["this", "command", "10.0", "s"],
     ]
 
@@ -150,4 +150,4 @@ def test_the_time_since_the_start_is_that_of_the_process():
 
     import psutil
 
-    assert phases.running_s() == pytest.approx(time.time() - psutil.Process().create_time(), abs=1.5)
+    assert process_age_s() == pytest.approx(time.time() - psutil.Process().create_time(), abs=1.5)

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from speedgate.measure import phases
+from speedgate.measure import budget
 from speedgate.plugin.recording import UNFINISHED
 from tests.plugin.test_recording_again import end_workers, obtained
 from tests.support.suite import Folder, Suite, red
@@ -40,7 +40,10 @@ def killed(tmp_path_factory):
 
 def kill(suite, *, builds, then_s):
     """Kill a recording that long after it has begun and has built that many more workers."""
-    watched = (suite.path / "builds.log", suite.path / "baselines" / suite.machine.key / "recording" / phases.NAME)
+    watched = (
+        suite.path / "builds.log",
+        suite.path / "baselines" / suite.machine.key / "recording" / budget.TIMINGS_FILE,
+    )
     before = [lines(path) for path in watched]
     command = [sys.executable, "-m", "pytest", *suite.arguments(*RECORD, STAGES)]
     process = subprocess.Popen(command, cwd=suite.path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -91,20 +94,20 @@ def test_a_kill_costs_one_process_at_most(whole, killed):
 def test_a_finished_campaign_leaves_its_log_alone(killed):
     """The log of all eleven commands lies with the results, and nothing is left to go on with."""
     suite = killed[0]
-    commands = {entry.command for entry in phases.read(suite.path / "results" / phases.NAME)}
+    commands = {entry.command for entry in budget.read_timings(suite.path / "results" / budget.TIMINGS_FILE)}
 
     assert len(commands) == KILLS + 1
     assert not (suite.path / "baselines" / suite.machine.key / "recording").exists()
 
 
 def test_the_seconds_are_accounted_for(whole):
-    """The phases of a command cover its wall time but for a remainder, which is told and is not much."""
+    """The activities of a command cover its wall time but for a remainder, which is told and is not much."""
     suite, result = whole
-    entries = phases.read(suite.path / "results" / phases.NAME)
+    entries = budget.read_timings(suite.path / "results" / budget.TIMINGS_FILE)
 
     covered_s = sum(entry.seconds for entry in entries)
     assert 0.7 * result.duration < covered_s < result.duration + 1
-    result.stdout.re_match_lines([r"load and apply +16 +[\d.]+ s +[\d.]+%", r"in no phase .*", r"this command .*"])
+    result.stdout.re_match_lines([r"load and apply +16 +[\d.]+ s +[\d.]+%", r"in no activity .*", r"this command .*"])
 
 
 def test_what_is_eager_comes_before_what_compiles(whole):

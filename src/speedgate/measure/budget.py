@@ -1,45 +1,188 @@
-"""A recording's budget of seconds: what does not fit is not started, and what is running when it is over is ended."""
+"""Keep a recording within its budget of seconds, and log where those seconds went.
+
+The log is a file with one line of JSON per activity, written when the activity is over.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import datetime
+import json
 import math
-from collections.abc import Callable
+import os
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
-from speedgate.measure.phases import PhaseLog, running_s
 from speedgate.measure.worker import OutOfTime
 
-# Kept back for ending: a worker is killed after two seconds, then what was recorded is written and told.
+TIMINGS_FILE = "times.jsonl"
+DONE, FAILED, ENDED = "done", "failed", "ended"  # ENDED: cut short because the budget was over
+TESTS, START, CLOSING = "tests, outside of the activities listed here", "start of this command", "end of this command"
+
+# Reserved for the end: a worker is killed after two seconds, then the recording is written and reported.
 _CLOSING_S, _CLOSING_SHARE = 10.0, 0.1
+_LONGEST_S = 1e9  # a longer activity in a log is a corrupt line
+_COUNT_SUFFIX = re.compile(r" \d+ of \d+$")
+
+
+def utc_now() -> str:
+    """Return the time in UTC, in ISO 8601 to the millisecond."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
+
+
+def process_age_s() -> float:
+    """Return the seconds since this process was started, interpreter and imports included."""
+    fields = Path("/proc/self/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    started_s = int(fields[19]) / os.sysconf("SC_CLK_TCK")  # the 22nd field of proc(5); pid and name are cut off
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - started_s
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TimingEntry:
+    """Describe one activity of a case; `seconds` excludes the activities inside it.
+
+    `command` separates the commands that contributed to one recording.
+    """
+
+    command: str
+    case: str
+    activity: str
+    started_at: str
+    seconds: float
+    outcome: str
+
+
+@dataclasses.dataclass(kw_only=True, repr=False)
+class TimingLog:
+    """Log the activities of this command after those of earlier commands in `path`. Activities may be nested."""
+
+    path: Path
+    command: str
+    clock: Callable[[], float] = time.monotonic
+    entries: list[TimingEntry] = dataclasses.field(default_factory=list)
+    _nested_s: list[float] = dataclasses.field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.entries = [*read_timings(self.path), *self.entries]
+
+    @contextlib.contextmanager
+    def time(self, case: str, activity: str, *, ended_by: type[BaseException] | tuple[()] = ()) -> Iterator[None]:
+        """Time the body and log it; an exception of type `ended_by` means that the body was cut short."""
+        started_s, started_at = self.clock(), utc_now()
+        self._nested_s.append(0.0)
+        outcome = FAILED
+        try:
+            yield
+            outcome = DONE
+        except ended_by:
+            outcome = ENDED
+            raise
+        finally:
+            elapsed_s = self.clock() - started_s
+            seconds = max(elapsed_s - self._nested_s.pop(), 0.0)
+            self.add(case, activity, seconds=seconds, started_at=started_at, outcome=outcome)
+            if self._nested_s:
+                self._nested_s[-1] += elapsed_s
+
+    def add(self, case: str, activity: str, *, seconds: float, started_at: str, outcome: str = DONE) -> None:
+        """Append a finished activity to the entries and to the file."""
+        entry = TimingEntry(
+            command=self.command,
+            case=case,
+            activity=_COUNT_SUFFIX.sub("", activity),
+            started_at=started_at,
+            seconds=seconds,
+            outcome=outcome,
+        )
+        self.entries.append(entry)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        line = json.dumps(dataclasses.asdict(entry)) + "\n"
+        with self.path.open("ab") as stream:
+            stream.write(line.encode())  # in one write, so that a kill leaves the whole line or nothing
+
+    def expected_s(self, case: str, activity: str) -> float:
+        """Estimate the seconds of an activity from the entries; 0 if nothing like it was seen.
+
+        Prefer the last time in this command; then the longest in earlier commands, which may have run without a warm compile
+        cache; then the longest of any case. An attempt that was cut short is a lower bound.
+        """
+        name = _COUNT_SUFFIX.sub("", activity)
+        same_activity = [entry for entry in self.entries if entry.activity == name]
+        same_case = [entry for entry in same_activity if entry.case == case]
+        done = [entry for entry in same_case if entry.outcome == DONE]
+        ended_s = [entry.seconds for entry in same_case if entry.outcome == ENDED]
+        this_command_s = [entry.seconds for entry in done if entry.command == self.command]
+        if this_command_s:
+            return this_command_s[-1]
+        done_s = [entry.seconds for entry in done or same_activity if entry.outcome == DONE]
+        return max([*done_s, *ended_s], default=0.0)
 
 
 @dataclasses.dataclass(kw_only=True, repr=False)
 class Budget:
-    """`seconds` from the start of this process on, or None for as long as it takes; `clock` tells how long it has run."""
+    """Limit a command to `seconds` from the start of its process; None is no limit. `clock` returns the process's age."""
 
     seconds: float | None = None
-    clock: Callable[[], float] = running_s
-    log: PhaseLog | None = None
+    clock: Callable[[], float] = process_age_s
+    log: TimingLog | None = None
 
     @property
     def left_s(self) -> float:
-        """Seconds in which something may still run; what ending takes is taken off."""
+        """Return the seconds that may still be spent, without the reserve for the end."""
         if self.seconds is None:
             return math.inf
         return self.seconds - min(_CLOSING_S, _CLOSING_SHARE * self.seconds) - self.clock()
 
-    def timed(self, case: str, phase: str) -> contextlib.AbstractContextManager[None]:
-        """Log a phase of which no progress is shown."""
-        return self.log.phase(case, phase) if self.log else contextlib.nullcontext()
+    def time(self, case: str, activity: str) -> contextlib.AbstractContextManager[None]:
+        """Log an activity that shows no progress line."""
+        return self.log.time(case, activity) if self.log else contextlib.nullcontext()
 
-    def afford(self, case: str, *phases: str) -> None:
-        """`OutOfTime` where these phases of a case, one after the other, are not expected to fit into what is left."""
+    def afford(self, case: str, *activities: str) -> None:
+        """Raise `OutOfTime` if these activities, one after the other, are not expected to fit into the seconds left."""
         left_s = self.left_s
-        needed_s = sum(self.log.expected_s(case, phase) for phase in phases) if self.log else 0.0
+        needed_s = sum(self.log.expected_s(case, activity) for activity in activities) if self.log else 0.0
         if left_s <= 0:
             raise OutOfTime("the budget is over")
         if needed_s > left_s:
             raise OutOfTime(
-                f"{' + '.join(phases)}: about {needed_s:.0f} s by what was seen so far, {left_s:.0f} s of the budget are left"
+                f"{' + '.join(activities)}: expected to take {needed_s:.0f} s, but only {left_s:.0f} s of the budget are left"
             )
+
+
+def read_timings(path: Path) -> list[TimingEntry]:
+    """Read the entries of a log. Skip a line that is incomplete or of another form: the other lines are still valid."""
+    if not path.is_file():
+        return []
+    entries = map(_parse_line, path.read_text(encoding="utf-8", errors="replace").splitlines())
+    return [entry for entry in entries if entry is not None]
+
+
+def timing_table(entries: Sequence[TimingEntry], *, command: str, wall_s: float) -> list[str]:
+    """Format the seconds by activity of one command, longest first, then the seconds that no activity covers."""
+    seconds_by_activity: dict[str, list[float]] = {}
+    for entry in entries:
+        if entry.command == command:
+            seconds_by_activity.setdefault(entry.activity, []).append(entry.seconds)
+    totals = [(activity, len(seconds), sum(seconds)) for activity, seconds in seconds_by_activity.items()]
+    totals.sort(key=lambda total: -total[2])
+    uncovered_s = max(wall_s - sum(total[2] for total in totals), 0.0)
+    rows = [(name, str(count), f"{seconds:.1f} s", _share(seconds, wall_s)) for name, count, seconds in totals]
+    rows.append(("in no activity", "", f"{uncovered_s:.1f} s", _share(uncovered_s, wall_s)))
+    rows.append(("this command", "", f"{wall_s:.1f} s", ""))
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def _parse_line(line: str) -> TimingEntry | None:
+    try:
+        entry = TimingEntry(**json.loads(line))
+        return dataclasses.replace(entry, seconds=float(entry.seconds)) if 0 <= entry.seconds < _LONGEST_S else None
+    except (TypeError, ValueError, RecursionError):
+        return None
+
+
+def _share(seconds: float, wall_s: float) -> str:
+    return f"{seconds / wall_s:.1%}" if wall_s > 0 else ""

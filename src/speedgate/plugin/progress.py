@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from speedgate.measure.phases import PhaseLog
+from speedgate.measure.budget import TimingLog
 from speedgate.measure.worker import OutOfTime
 
 
@@ -18,7 +18,7 @@ class Progress:
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
         self._lines = 0
-        self.log: PhaseLog | None = None
+        self.log: TimingLog | None = None
 
     @contextlib.contextmanager
     def phase(self, text: str) -> Iterator[None]:
@@ -28,7 +28,7 @@ class Progress:
         line = self._lines
         case, _, name = text.partition(": ")
         try:
-            with self.log.phase(case, name, ended=OutOfTime) if self.log else contextlib.nullcontext():
+            with self.log.time(case, name, ended_by=OutOfTime) if self.log else contextlib.nullcontext():
                 yield
         except BaseException:
             self._write("failed ")

@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 
 from speedgate.baselines.checkpoint import FOLDER
-from speedgate.measure import phases
-from speedgate.measure.budget import Budget
-from speedgate.measure.phases import PhaseLog
+from speedgate.measure import budget
+from speedgate.measure.budget import Budget, TimingLog
 from speedgate.measure.worker import OutOfTime
 from speedgate.plugin.judgement import Session
 from speedgate.plugin.progress import Progress
@@ -36,14 +35,14 @@ class Campaign:
         if self._config.option.collectonly:
             return
         folder = self._session.baselines_root / self._session.machine.key / FOLDER
-        command = f"{phases.now()} {self._session.results.name}"
-        self._progress.log = self.budget.log = PhaseLog(path=folder / phases.NAME, command=command)
-        self._progress.log.add("", phases.START, seconds=phases.running_s(), started_at=phases.now())
+        command = f"{budget.utc_now()} {self._session.results.name}"
+        self._progress.log = self.budget.log = TimingLog(path=folder / budget.TIMINGS_FILE, command=command)
+        self._progress.log.add("", budget.START, seconds=budget.process_age_s(), started_at=budget.utc_now())
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, Any, Any]:
-        """What a test takes beside the phases of its case."""
-        with self.budget.timed(_case(item, "id") or item.name, phases.CLAIMS):
+        """What a test takes outside of the activities of its case."""
+        with self.budget.time(_case(item, "id") or item.name, budget.TESTS):
             return (yield)
 
     @pytest.hookimpl(wrapper=True)
@@ -76,7 +75,7 @@ class Campaign:
     def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, None, None]:
         """Neither red nor finished has a status of its own; once all is recorded the log lies with the results."""
         log = self._progress.log
-        with log.phase("", phases.CLOSING) if log else contextlib.nullcontext():
+        with log.time("", budget.CLOSING) if log else contextlib.nullcontext():
             yield
         if self._session.unfinished and session.exitstatus == pytest.ExitCode.OK:
             # pytest documents no other way to end with a status of one's own; `tests/plugin/test_recording.py` fails without it.
@@ -94,7 +93,10 @@ class Campaign:
         if log is None:
             return
         terminalreporter.section("where the seconds went")
-        for line in [*phases.table(log.entries, command=log.command, wall_s=phases.running_s()), *self._left()]:
+        for line in [
+            *budget.timing_table(log.entries, command=log.command, wall_s=budget.process_age_s()),
+            *self._left(),
+        ]:
             terminalreporter.write_line(line)
 
     def _left(self) -> list[str]:
