@@ -12,7 +12,8 @@ import pytest
 
 import speedgate
 from speedgate.baselines import published
-from speedgate.cli import main, printable
+from speedgate.cli import main
+from speedgate.results.console import ascii_line
 from speedgate.results.run import write_json
 from tests.support.artifacts import SESSION, encoded, result
 from tests.support.baseline_samples import BF16, INT8, KEY, make_document, make_run, obtain, store
@@ -154,7 +155,7 @@ def test_import_does_not_take_the_number_of_another_file(tmp_path: Path, capsys:
 
     said = fails(capsys, "--root", tmp_path, "import-published", CSV, "--pipeline", "sdxl")
 
-    assert "holds the number of 0001_published.json" in said
+    assert "has the number of 0001_published.json" in said
     assert not (tmp_path / KEY / published.NAME).exists()
 
 
@@ -180,7 +181,7 @@ def test_import_of_a_missing_csv_is_one_line(tmp_path: Path, capsys: pytest.Capt
 )
 def test_printed_text_cannot_steer_the_terminal(text: str, shown: str) -> None:
     """Control, direction and line-breaking characters are replaced, other non-ASCII is escaped."""
-    assert printable(text) == shown
+    assert ascii_line(text) == shown
 
 
 def test_a_hostile_case_key_is_printed_safely(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,10 +11,9 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
-from speedgate.baselines import benchmark_json, describe, published, store
-from speedgate.baselines import promote as promotion
+from speedgate.baselines import commands as baseline_commands
 from speedgate.fleet import cli_merge
 from speedgate.fleet import commands as cache_verbs
 from speedgate.history import cli_trend
@@ -22,8 +21,8 @@ from speedgate.history import commands as cli_history
 from speedgate.history import site_commands as site_verbs
 from speedgate.report import commands as report_command
 from speedgate.report import markdown
-from speedgate.results import commandline, json_io
-from speedgate.results.run import write_json
+from speedgate.results import commandline
+from speedgate.results.console import FAILED, OK, print_error, print_line
 from speedgate.versions import commands as cli_bumps
 
 
@@ -33,15 +32,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     A bump that could not be judged is such an error.
     """
     options = _parse(sys.argv[1:] if argv is None else list(argv))
+    errors: list[str] = []
+    status = OK
     try:
-        errors: list[str] = options.command(options)
+        if "run" in options:
+            status = options.run(options)
+        else:
+            errors = options.command(options)
     except (ValueError, OSError) as error:
         errors = [_said(error)]
     if (unwritten := _unwritten()) and unwritten not in errors:
         errors = [*errors, unwritten]
     for line in errors:
-        print("speedgate:", printable(line), file=sys.stderr)
-    return 2 if errors else 0
+        print_error(line)
+    return FAILED if errors else status
 
 
 def _said(error: Exception) -> str:
@@ -61,12 +65,6 @@ def _unwritten() -> str | None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _said(error)
     return None
-
-
-def printable(text: str) -> str:
-    """`text` on one line and in ASCII: what a file says must not steer the terminal or the log it is printed to."""
-    shown = "".join(character if character.isprintable() else "?" for character in text)
-    return shown.encode("ascii", "backslashreplace").decode("ascii")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -97,33 +95,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--root", type=Path, default=Path("baselines"), metavar="DIR", help="default: ./baselines")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    listing = commands.add_parser("baselines", help="list every baseline of every GPU key")
-    listing.set_defaults(command=_list)
-
-    promote = commands.add_parser("promote", help="make the recorded obtained.json of a GPU key its next baseline")
-    promote.add_argument("gpu_key", metavar="GPU_KEY")
-    promote.add_argument("--name", default="recorded", help="NNNN_<name>.json; default: recorded")
-    promote.add_argument(
-        "--accept-slower",
-        metavar="REASON",
-        help="why cases may be slower than their oldest baseline; stored in the file",
-    )
-    promote.set_defaults(command=_promote)
-
-    check = commands.add_parser("check", help="validate baseline files and published CSVs; without FILE, all of them")
-    check.add_argument("files", nargs="*", type=Path, metavar="FILE")
-    check.set_defaults(command=_check)
-
-    importing = commands.add_parser(
-        "import-published", help="write a published ladder as the baseline file of its GPU key"
-    )
-    importing.add_argument("csv", type=Path, metavar="CSV", help="figures; a .toml beside it says what was measured")
-    importing.add_argument("--gpu-key", metavar="KEY", help="refuse a ladder that was measured on another GPU key")
-    importing.add_argument("--pipeline", action="append", dest="pipelines", metavar="NAME", help="default: all of them")
-    importing.set_defaults(command=_import)
-
+    baseline_commands.add_commands(commands)
     cache_verbs.add(commands, command=_say)
-    describe.add_command(commands)
     markdown.add_command(commands)
     cli_merge.add_command(commands)
     report_command.add_command(commands)
@@ -134,79 +107,10 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _list(options: argparse.Namespace) -> list[str]:
-    """Print one line per case and file, because the earlier figures are kept; the last one is the comparison."""
-    rows = [("GPU KEY", "FILE", "CASE", "SOURCE", "MEDIAN", "PROCESSES")]
-    for gpu_key in store.require_gpu_keys(options.root):
-        for path in store.baseline_files(options.root, gpu_key):
-            found = store.read_file(path, gpu_key=gpu_key)
-            for one in found.baselines.values():
-                count = str(len(one.process_medians_s))
-                rows.append((gpu_key, path.name, one.case_key, one.source, f"{one.latency_s:.4g} s", count))
-            rows += [(gpu_key, path.name, key, "recorded", "out of memory", "") for key in found.out_of_memory]
-    shown = [[printable(cell) for cell in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
-    for row in shown:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-    return []
-
-
-def _promote(options: argparse.Namespace) -> list[str]:
-    target = promotion.promote(options.root, options.gpu_key, name=options.name, accept_slower=options.accept_slower)
-    for line in promotion.review_notes(target):
-        print(printable(line))
-    print(printable(f"{target}: review it, then commit it"))
-    return []
-
-
-def _check(options: argparse.Namespace) -> list[str]:
-    """Check every file even where one is broken, so that one call shows all that is wrong."""
-    errors, paths = [], list(options.files)
-    if not paths:
-        for gpu_key in store.require_gpu_keys(options.root):
-            try:
-                paths += store.baseline_files(options.root, gpu_key)
-            except ValueError as error:
-                errors.append(str(error))
-        paths += published.source_files(options.root)
-    for path in paths:
-        try:
-            contents = published.summary(path) if path.suffix == ".csv" else _contents(json_io.read(path), path=path)
-        except ValueError as error:
-            errors.append(str(error))
-        else:
-            print(printable(f"{path}: {contents}"))
-    return errors
-
-
-def _contents(document: Any, *, path: Path) -> str:
-    """Check a document that is, or is to become, the baseline file `path`, and say how many cases it holds."""
-    stored = store.parse_document(document, path=path, gpu_key=path.resolve().parent.name)
-    count = len(stored.out_of_memory)
-    return _count(len(stored.baselines), "case") + (f", {count} more out of memory" if count else "")
-
-
-def _import(options: argparse.Namespace) -> list[str]:
-    document = published.published_document(options.csv, gpu_key=options.gpu_key, pipelines=options.pipelines)
-    gpu_key = document["machine_info"][benchmark_json.BLOCK]["gpu_key"]
-    target = store.key_folder(options.root, gpu_key) / published.NAME
-    contents = _contents(document, path=target)
-    for path in sorted(target.parent.glob(f"{target.name[:4]}_*.json")):
-        if path.name != target.name:
-            raise ValueError(f"{path}: holds the number of {target.name}; rename it first")
-    write_json(target, document)
-    print(printable(f"{target}: {contents}"))
-    return []
-
-
 def _say(options: argparse.Namespace) -> list[str]:
     for line in options.act(options):
-        print(printable(line))
+        print_line(line)
     return []
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 if __name__ == "__main__":

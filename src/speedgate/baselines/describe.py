@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import math
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,18 +19,6 @@ _KERNELS = 3  # of a stage that are named
 _NONE = "-"
 
 Column = tuple[str, Callable[[Baseline], str]]
-
-
-def add_command(commands: Any) -> None:
-    """Add `describe` to the subcommands of `speedgate`."""
-    command = commands.add_parser("describe", help="print what is recorded of a GPU key as Markdown")
-    command.add_argument("gpu_key", metavar="GPU_KEY")
-    command.set_defaults(command=_command)
-
-
-def _command(options: argparse.Namespace) -> list[str]:
-    print(baseline_page(options.root, options.gpu_key), end="")
-    return []
 
 
 def baseline_page(root: Path, gpu_key: str) -> str:

@@ -16,8 +16,8 @@ def add_command(commands: Any) -> None:
 
 
 def _merge(options: argparse.Namespace) -> list[str]:
-    from speedgate.cli import printable
     from speedgate.fleet import merge, merged_report
+    from speedgate.results.console import ascii_line
 
     output = options.output
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
@@ -26,7 +26,7 @@ def _merge(options: argparse.Namespace) -> list[str]:
     said = merged_report.lines(merged, baselines_root=options.root)
     merged_report.write(merged, output)
     for line in [*said, f"{output}: each case, verdict.json and summary.md"]:
-        print(printable(line))
+        print(ascii_line(line))
     if merged.manifest.exit_status != 0:
         raise SystemExit(1)
     return []

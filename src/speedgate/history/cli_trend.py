@@ -101,10 +101,10 @@ def _fails(trend: Trend, change: Change, options: argparse.Namespace) -> bool:
 
 
 def _print(lines: Iterator[str]) -> None:
-    from speedgate.cli import printable
+    from speedgate.results.console import ascii_line
 
     for line in lines:
-        print(printable(line))
+        print(ascii_line(line))
 
 
 def _lines(trends: Sequence[Trend], short: Sequence[Series], options: argparse.Namespace) -> Iterator[str]:

@@ -93,6 +93,6 @@ def _entries(path: Path) -> list[Entry]:
 
 
 def _say(line: str) -> None:
-    from speedgate.cli import printable
+    from speedgate.results.console import ascii_line
 
-    print(printable(line), flush=True)
+    print(ascii_line(line), flush=True)

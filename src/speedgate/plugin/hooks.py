@@ -24,6 +24,7 @@ from speedgate.plugin.progress import Progress
 from speedgate.plugin.recording import Campaign
 from speedgate.plugin.session import REQUIRED_CLAIMS
 from speedgate.report import terminal
+from speedgate.results.console import printable
 
 pytest_plugins = ["speedgate.plugin.sharding"]  # its hooks follow ours
 
@@ -141,7 +142,7 @@ def pytest_benchmark_compare_machine_info(
     )
     if stored != ours:
         raise pytest.UsageError(
-            f"--benchmark-compare: that run is of {terminal.printable(str(stored))}, this machine is {ours}; figures of"
+            f"--benchmark-compare: that run is of {printable(str(stored))}, this machine is {ours}; figures of"
             " different GPU keys are not compared"
         )
     # Same key: what else differs (versions, say) is what the comparison is for. pytest-benchmark's own hook, which runs

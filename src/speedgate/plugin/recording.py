@@ -14,8 +14,8 @@ from speedgate.measure.budget import Budget, TimingLog
 from speedgate.measure.worker import OutOfTime
 from speedgate.plugin.judgement import Session
 from speedgate.plugin.progress import Progress
-from speedgate.report.terminal import printable
 from speedgate.results import commandline
+from speedgate.results.console import printable
 
 # EX_TEMPFAIL of sysexits.h, which pytest has no use for: nothing is red, and the same command goes on.
 UNFINISHED = 75

@@ -15,6 +15,7 @@ import speedgate
 from speedgate.plugin.judgement import Session
 from speedgate.report import terminal
 from speedgate.results import commandline, optional
+from speedgate.results.console import printable
 
 OPTION = "--report"
 TIMEOUT_S = 300.0  # a ladder takes 5 s
@@ -53,7 +54,7 @@ def write(config: pytest.Config, session: Session) -> str | None:
     except Exception as error:
         again = shlex.join(["speedgate", *command])
         old = f"; {path} is an older report and not of this run" if path.exists() else ""
-        return terminal.printable(f"no report: {type(error).__name__}: {error}{old}; the results are kept: {again}")
+        return printable(f"no report: {type(error).__name__}: {error}{old}; the results are kept: {again}")
     return f"report: {path}"
 
 

@@ -10,6 +10,7 @@ from speedgate.gate.judge import worst
 from speedgate.gate.policy import Mode
 from speedgate.plugin.judgement import Session
 from speedgate.results import case_key as siblings
+from speedgate.results.console import printable
 from speedgate.results.run import Outcome, Run
 
 _HEADER = (
@@ -80,11 +81,6 @@ def remarks(session: Session) -> list[str]:
             printable(f"{name:<14}{own.get(name)!s:<42}{value}") for name, value in session.other_versions.items()
         ]
     return lines
-
-
-def printable(text: str) -> str:
-    """`text` without control characters: what a run says must not steer a terminal."""
-    return "".join(character if character.isprintable() else "?" for character in text)
 
 
 def _rooflines(session: Session) -> list[str]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from speedgate.results.console import ascii_line, printable
+
 # What means nothing to Markdown, HTML or GitHub wherever it stands inside <code>; everything else becomes a character reference,
 # which CommonMark takes for text and never for markup (spec 0.31, section 2.5).
 _PLAIN = re.compile(r"[A-Za-z0-9 .,;/+%()=?-]")
@@ -37,17 +39,12 @@ def log_line(text: str) -> str:
 
     It looks for "::" at a line's start and for "##[" anywhere (actions/runner, ActionCommand.cs).
     """
-    shown = _printable(text).encode("ascii", "backslashreplace").decode("ascii")
-    return shown.replace("::", ": :").replace("##[", "# #[")
+    return ascii_line(text).replace("::", ": :").replace("##[", "# #[")
 
 
 def _one_line(text: str, *, limit: int) -> str:
     cut = text if len(text) <= limit else f"{text[:limit]}..."
-    return _LINKED.sub(lambda match: match[0] + _JOINER, _printable(cut))
-
-
-def _printable(text: str) -> str:
-    return "".join(character if character.isprintable() else "?" for character in text)
+    return _LINKED.sub(lambda match: match[0] + _JOINER, printable(cut))
 
 
 def _references(text: str) -> str:

@@ -139,6 +139,6 @@ def _stable(options: argparse.Namespace) -> dict[str, str]:
 
 
 def _say(line: str) -> None:
-    from speedgate.cli import printable
+    from speedgate.results.console import ascii_line
 
-    print(printable(line), flush=True)
+    print(ascii_line(line), flush=True)

@@ -1,0 +1,126 @@
+"""Commands for baselines: baselines, promote, check, import-published and describe."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from speedgate.baselines import benchmark_json, describe, promote, published, store
+from speedgate.results import json_io
+from speedgate.results.console import FAILED, OK, ascii_line, print_error, print_line
+from speedgate.results.run import write_json
+
+
+def add_commands(commands: Any) -> None:
+    """Add the commands to argparse's sub-commands of `speedgate`; each sets `run`, which returns the exit status."""
+    listing = commands.add_parser("baselines", help="list the baselines of every GPU key")
+    listing.set_defaults(run=_list)
+
+    promoting = commands.add_parser("promote", help="make the recorded obtained.json of a GPU key its next baseline")
+    promoting.add_argument("gpu_key", metavar="GPU_KEY")
+    promoting.add_argument(
+        "--name", default="recorded", help="name of the file, NNNN_<name>.json; default: %(default)s"
+    )
+    promoting.add_argument(
+        "--accept-slower",
+        metavar="REASON",
+        help="accept cases that are slower than their oldest baseline; the file stores the reason",
+    )
+    promoting.set_defaults(run=_promote)
+
+    checking = commands.add_parser(
+        "check", help="validate baseline files and published CSVs; without FILE, all of them"
+    )
+    checking.add_argument("files", nargs="*", type=Path, metavar="FILE")
+    checking.set_defaults(run=_check)
+
+    importing = commands.add_parser(
+        "import-published", help="write a published ladder as the baseline file of its GPU key"
+    )
+    importing.add_argument("csv", type=Path, metavar="CSV", help="the figures; the TOML beside it names GPU and source")
+    importing.add_argument("--gpu-key", metavar="KEY", help="refuse a ladder that was measured on another GPU key")
+    importing.add_argument("--pipeline", action="append", dest="pipelines", metavar="NAME", help="default: all of them")
+    importing.set_defaults(run=_import_published)
+
+    describing = commands.add_parser("describe", help="print the recorded baselines of a GPU key as Markdown")
+    describing.add_argument("gpu_key", metavar="GPU_KEY")
+    describing.set_defaults(run=_describe)
+
+
+def _list(options: argparse.Namespace) -> int:
+    """Print one line per case and file. Earlier figures are listed too; the last one is the comparison."""
+    rows: list[Sequence[str]] = [("GPU KEY", "FILE", "CASE", "SOURCE", "MEDIAN", "PROCESSES")]
+    for gpu_key in store.require_gpu_keys(options.root):
+        for path in store.baseline_files(options.root, gpu_key):
+            rows += [(gpu_key, path.name, *row) for row in _case_rows(store.read_file(path, gpu_key=gpu_key))]
+    cells = [[ascii_line(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    for row in cells:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    return OK
+
+
+def _case_rows(cases: store.StoredCases) -> Iterator[tuple[str, str, str, str]]:
+    for baseline in cases.baselines.values():
+        count = len(baseline.process_medians_s)
+        yield baseline.case_key, baseline.source, f"{baseline.latency_s:.4g} s", str(count)
+    for case_key in cases.out_of_memory:
+        yield case_key, "recorded", "out of memory", ""
+
+
+def _promote(options: argparse.Namespace) -> int:
+    target = promote.promote(options.root, options.gpu_key, name=options.name, accept_slower=options.accept_slower)
+    for note in promote.review_notes(target):
+        print_line(note)
+    print_line(f"{target}: review it, then commit it")
+    return OK
+
+
+def _check(options: argparse.Namespace) -> int:
+    """Check every file, also after an error, so that one call lists everything that is wrong."""
+    errors: list[str] = []
+    paths = list(options.files)
+    if not paths:
+        for gpu_key in store.require_gpu_keys(options.root):
+            try:
+                paths += store.baseline_files(options.root, gpu_key)
+            except ValueError as error:
+                errors.append(str(error))
+        paths += published.source_files(options.root)
+    for path in paths:
+        try:
+            summary = published.summary(path) if path.suffix == ".csv" else _summary(json_io.read(path), path=path)
+        except ValueError as error:
+            errors.append(str(error))
+        else:
+            print_line(f"{path}: {summary}")
+    for line in errors:
+        print_error(line)
+    return FAILED if errors else OK
+
+
+def _summary(document: Any, *, path: Path) -> str:
+    """Check the document of a baseline file and count its cases; `path` names the GPU key and is used in errors."""
+    cases = store.parse_document(document, path=path, gpu_key=path.resolve().parent.name)
+    count, oom_count = len(cases.baselines), len(cases.out_of_memory)
+    return f"{count} case{'' if count == 1 else 's'}" + (f", {oom_count} more out of memory" if oom_count else "")
+
+
+def _import_published(options: argparse.Namespace) -> int:
+    document = published.published_document(options.csv, gpu_key=options.gpu_key, pipelines=options.pipelines)
+    gpu_key = document["machine_info"][benchmark_json.BLOCK]["gpu_key"]
+    target = store.key_folder(options.root, gpu_key) / published.NAME
+    summary = _summary(document, path=target)
+    for path in sorted(target.parent.glob(f"{target.name[:4]}_*.json")):
+        if path.name != target.name:
+            raise ValueError(f"{path}: has the number of {target.name}; rename it first")
+    write_json(target, document)
+    print_line(f"{target}: {summary}")
+    return OK
+
+
+def _describe(options: argparse.Namespace) -> int:
+    print(describe.baseline_page(options.root, options.gpu_key), end="")
+    return OK
