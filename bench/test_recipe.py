@@ -10,9 +10,9 @@ def test_recipe(case, gate):
     assert gate.accepts(verdict), verdict.sentence
 
 
-def test_full_recipe(recipe, skeletons, gate):
+def test_full_recipe(recipe, meta_worker, gate):
     """The published architecture has the same facts at every stage, on a machine without a GPU too."""
-    observed = skeletons.call("describe", pipeline=recipe.pipeline, size=recipe.size, stage=recipe.stage)
+    observed = meta_worker.call("describe", pipeline=recipe.pipeline, size=recipe.size, stage=recipe.stage)
 
     verdict = gate.facts(recipe.key, "recipe", expected=recipe.expected_structure(), observed=observed)
 

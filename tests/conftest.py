@@ -101,7 +101,7 @@ def judge(build, look, references):
     def verdict(stage, fault=None, *, pipeline="sdxl"):
         step_reference, image_reference = references(pipeline)
         case = copy.copy(intact(stage, pipeline))  # what is built once is copied
-        case.pipe = copy.deepcopy(case.pipe)
+        case.pipeline = copy.deepcopy(case.pipeline)
         if fault is not None:
             fault(case)
         tiny = pipelines()[pipeline].sizes["tiny"]
@@ -109,14 +109,14 @@ def judge(build, look, references):
             look(case),
             image_reference=image_reference,
             step_reference=step_reference,
-            reference_bound=tiny.reference_bounds[0],
+            max_reference_step_error=tiny.max_reference_error[0],
         )
         return parity.judge(
             stage,
             figures,
-            band=tiny.bands[stage],
+            band=tiny.ssim_ranges[stage],
             factor=tiny.step_error_factor[stage],
-            reference_bounds=tiny.reference_bounds,
+            max_reference_error=tiny.max_reference_error,
         )
 
     return verdict

@@ -25,8 +25,8 @@ def part_of(case, name):
 
 def ignored_prompt(one):
     """The prompt's embedding is the negative prompt's."""
-    encode = one.pipe.encode_prompt
-    one.pipe.encode_prompt = lambda *inputs, **keywords: encode(*inputs, **keywords)[1:] * 2
+    encode = one.pipeline.encode_prompt
+    one.pipeline.encode_prompt = lambda *inputs, **keywords: encode(*inputs, **keywords)[1:] * 2
 
 
 def prompt_left_out_of_attention(one):
@@ -49,4 +49,4 @@ def dropped_image(one):
 
 def other_noise_levels(one):
     """The steps are at other noise levels than the reference's."""
-    one.pipe.scheduler.register_to_config(use_karras_sigmas=True)
+    one.pipeline.scheduler.register_to_config(use_karras_sigmas=True)

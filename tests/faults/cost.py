@@ -45,7 +45,7 @@ def slower_first_call():
 @edits("compile", "sdpa", because="vae_decode_calls is 2, expected 1")
 def second_vae_decode(case):
     """The VAE decodes twice for one image."""
-    decode, postprocess = case.pipe.vae.decode, case.pipe.image_processor.postprocess
+    decode, postprocess = case.pipeline.vae.decode, case.pipeline.image_processor.postprocess
     latents = []
 
     def keep(given, **keywords):
@@ -53,14 +53,14 @@ def second_vae_decode(case):
         return decode(given, **keywords)
 
     def preview(image, **keywords):
-        case.pipe.vae.decode(latents[0], return_dict=False)
+        case.pipeline.vae.decode(latents[0], return_dict=False)
         return postprocess(image, **keywords)
 
-    case.pipe.vae.decode, case.pipe.image_processor.postprocess = keep, preview
+    case.pipeline.vae.decode, case.pipeline.image_processor.postprocess = keep, preview
 
 
 @edits("compile", "sdpa", because="denoiser_calls is 5, expected 4")
 def one_step_more(case):
     """The scheduler makes one step more than asked for."""
-    set_timesteps = case.pipe.scheduler.set_timesteps
-    case.pipe.scheduler.set_timesteps = lambda steps, **keywords: set_timesteps(steps + 1, **keywords)
+    set_timesteps = case.pipeline.scheduler.set_timesteps
+    case.pipeline.scheduler.set_timesteps = lambda steps, **keywords: set_timesteps(steps + 1, **keywords)

@@ -44,16 +44,16 @@ def later_in_the_same_process(case, rig):
 @harmless("gates", "sdpa")
 def built_again(case, rig):
     """Built a second time in a process that has everything in its caches."""
-    case.pipe = rig.build(case.stage).pipe
+    case.pipeline = rig.build(case.stage).pipeline
 
 
 @harmless("gates", "sdpa")
 def weights_from_a_folder(case, rig):
     """The same weights, written by `save_pretrained` and loaded again."""
-    rig.copy("fp32").pipe.save_pretrained(rig.folder / "weights")
-    case.pipe = rig.build(
+    rig.copy("fp32").pipeline.save_pretrained(rig.folder / "weights")
+    case.pipeline = rig.build(
         case.stage, weights={"source": "folder", "folders": {"pipeline": str(rig.folder / "weights")}}
-    ).pipe
+    ).pipeline
 
 
 @harmless("gates", "sdpa")
@@ -84,7 +84,7 @@ def latents_in_channels_last(case, rig):
     """The denoiser's input has another memory layout."""
     import torch
 
-    case.pipe.unet.register_forward_pre_hook(
+    case.pipeline.unet.register_forward_pre_hook(
         lambda _, inputs: (inputs[0].contiguous(memory_format=torch.channels_last), *inputs[1:])
     )
 

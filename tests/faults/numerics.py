@@ -79,26 +79,26 @@ def last_convolution_too_large(case):
 @edits("parity", "sdpa", "int8")
 def decoder_too_bright(case):
     """The VAE's last convolution is 2 % too large."""
-    scale(case.pipe.vae.decoder.conv_out, 1.02)
+    scale(case.pipeline.vae.decoder.conv_out, 1.02)
 
 
 @edits("parity", "bf16", "sdpa")
 def dropped_decoder_attention(case):
     """The VAE's attention adds nothing."""
-    silence(case.pipe.vae.decoder.mid_block.attentions[0])
+    silence(case.pipeline.vae.decoder.mid_block.attentions[0])
 
 
 @edits("parity", "sdpa")
 def vae_scaling(case):
     """The latents are scaled by SD 1.5's factor instead of SDXL's."""
-    case.pipe.vae.register_to_config(scaling_factor=0.18215)
+    case.pipeline.vae.register_to_config(scaling_factor=0.18215)
 
 
 @edits("parity", "sdpa")
 def swapped_colours(case):
     """The image's red and blue change places."""
-    postprocess = case.pipe.image_processor.postprocess
-    case.pipe.image_processor.postprocess = lambda image, **keywords: postprocess(image.flip(1), **keywords)
+    postprocess = case.pipeline.image_processor.postprocess
+    case.pipeline.image_processor.postprocess = lambda image, **keywords: postprocess(image.flip(1), **keywords)
 
 
 @edits("parity", "sdpa")
@@ -115,13 +115,13 @@ def noise_drawn_anew(case):
     def prepare(batch, channels, height, width, dtype, device, generator, latents):
         return torch.randn(latents.shape, generator=torch.Generator().manual_seed(99)).to(dtype)
 
-    case.pipe.prepare_latents = prepare
+    case.pipeline.prepare_latents = prepare
 
 
 @edits("parity", "sdpa")
 def scheduler_off_by_one(case):
     """The timesteps lie one of a thousand too low: `steps_offset` 0 instead of 1."""
-    case.pipe.scheduler.register_to_config(steps_offset=0)
+    case.pipeline.scheduler.register_to_config(steps_offset=0)
 
 
 @edits("parity", "sdpa")
@@ -129,33 +129,35 @@ def sigmas_off_by_one(case):
     """Each step uses the noise level of the next one."""
     import torch
 
-    set_timesteps = case.pipe.scheduler.set_timesteps
+    set_timesteps = case.pipeline.scheduler.set_timesteps
 
     def shifted(*args, **keywords):
         set_timesteps(*args, **keywords)
-        sigmas = case.pipe.scheduler.sigmas
-        case.pipe.scheduler.sigmas = torch.cat([sigmas[1:-1], sigmas[-2:]]).clamp(min=1e-3)
+        sigmas = case.pipeline.scheduler.sigmas
+        case.pipeline.scheduler.sigmas = torch.cat([sigmas[1:-1], sigmas[-2:]]).clamp(min=1e-3)
 
-    case.pipe.scheduler.set_timesteps = shifted
+    case.pipeline.scheduler.set_timesteps = shifted
 
 
 @edits("parity", "sdpa")
 def swapped_guidance(case):
     """The prompt is what the image is led away from."""
-    encode = case.pipe.encode_prompt
+    encode = case.pipeline.encode_prompt
 
     def swapped(**keywords):
         prompt, negative, pooled, negative_pooled = encode(**keywords)
         return negative, prompt, negative_pooled, pooled
 
-    case.pipe.encode_prompt = swapped
+    case.pipeline.encode_prompt = swapped
 
 
 @edits("parity", "sdpa")
 def wrong_image_size(case):
     """The denoiser is told that the image was cropped out of a larger one."""
-    ids = case.pipe._get_add_time_ids
-    case.pipe._get_add_time_ids = lambda size, crop, target, **keywords: ids((256, 256), (64, 64), target, **keywords)
+    ids = case.pipeline._get_add_time_ids
+    case.pipeline._get_add_time_ids = lambda size, crop, target, **keywords: ids(
+        (256, 256), (64, 64), target, **keywords
+    )
 
 
 @edits("parity", "fused_qkv")
@@ -172,4 +174,4 @@ def stale_fused_weights(case):
 @edits("parity", "sdpa")
 def nan_in_one_weight(case):
     """One weight of the denoiser is not a number."""
-    case.pipe.unet.conv_out.weight.data[0, 0, 0, 0] = float("nan")
+    case.pipeline.unet.conv_out.weight.data[0, 0, 0, 0] = float("nan")

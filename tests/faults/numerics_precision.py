@@ -52,7 +52,7 @@ def four_bit_weights(case):
 @edits("recipe", "fp32", because="vae.dtypes is ['bfloat16', 'float32']")
 def vae_in_bf16(case):
     """In fp32 the VAE decodes in bf16."""
-    downcast(case.pipe.vae.decoder)
+    downcast(case.pipeline.vae.decoder)
 
 
 @edits("recipe", "fp32", because="unet.dtypes is ['bfloat16', 'float32']")
@@ -60,7 +60,7 @@ def group_norm_in_bf16(case):
     """In fp32 the group norms are computed in bf16."""
     import torch
 
-    for module in case.pipe.unet.modules():
+    for module in case.pipeline.unet.modules():
         if isinstance(module, torch.nn.GroupNorm):
             downcast(module)
 
@@ -68,7 +68,7 @@ def group_norm_in_bf16(case):
 @edits("parity", "bf16", "sdpa")
 def timestep_in_bf16(case):
     """In bf16 the timestep's sine embedding is computed from a rounded timestep, where fp32 is due."""
-    case.pipe.unet.time_proj.register_forward_pre_hook(lambda _, inputs: (inputs[0].bfloat16(),))
+    case.pipeline.unet.time_proj.register_forward_pre_hook(lambda _, inputs: (inputs[0].bfloat16(),))
 
 
 @edits("parity", "sdpa")

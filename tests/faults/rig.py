@@ -62,7 +62,7 @@ class Rig:
         """The structure of an edited case, compiled as far as that goes without running it."""
         case = self.copy(stage)
         for step in _compiling(stage):
-            step(case.pipe, case.pipeline.parts[0], {})
+            step(case.pipeline, case.pipeline_spec.parts[0], {})
         change.act(case)
         return [_recipe(case, Case(pipeline="sdxl", size="tiny", stage=stage).expected_structure())]
 
@@ -127,7 +127,7 @@ class Rig:
         if stage not in self._built:
             self._built[stage] = self.build(stage)
         twin = copy.copy(self._built[stage])
-        twin.pipe = copy.deepcopy(twin.pipe)
+        twin.pipeline = copy.deepcopy(twin.pipeline)
         return twin
 
     def _parity(self, case: Any, workload: Workload) -> Verdict:
@@ -144,9 +144,9 @@ class Rig:
         return parity.judge(
             case.stage,
             figures,
-            band=size.bands[case.stage],
+            band=size.ssim_ranges[case.stage],
             factor=size.step_error_factor[case.stage],
-            reference_bounds=size.reference_bounds,
+            max_reference_error=size.max_reference_error,
         )
 
     def references(self, workload: Workload) -> tuple[parity.Output, parity.Output]:
@@ -167,7 +167,7 @@ def _recipe(case: Any, expected: dict[str, object]) -> Verdict:
         case.stage,
         "recipe",
         expected=expected,
-        observed=describe(case.pipe, case.pipeline),
+        observed=describe(case.pipeline, case.pipeline_spec),
         outcome=Outcome.NOT_APPLIED,
     )
 

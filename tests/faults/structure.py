@@ -35,7 +35,7 @@ def scales_of_activations_per_tensor(case):
 @edits("recipe", "sdpa", because="unet.attention is {'AttnProcessor': 16}")
 def processors_reset(case):
     """The denoiser is back at the default attention, as after loading an adapter."""
-    case.pipe.unet.set_default_attn_processor()
+    case.pipeline.unet.set_default_attn_processor()
 
 
 @edits("recipe", "sdpa", because="'AttnProcessor': 1")
@@ -49,7 +49,7 @@ def one_processor_reset(case):
 @edits("recipe", "fused_qkv", because="unet.attention is {'AttnProcessor2_0': 16}")
 def projections_unfused(case):
     """Q, K and V are three projections again."""
-    case.pipe.unet.unfuse_qkv_projections()
+    case.pipeline.unet.unfuse_qkv_projections()
 
 
 @edits("recipe", "compile", "int8", because="unet.channels_last is False")
@@ -57,7 +57,7 @@ def channels_last_lost(case):
     """The denoiser's convolutions are contiguous again."""
     import torch
 
-    case.pipe.unet.to(memory_format=torch.contiguous_format)
+    case.pipeline.unet.to(memory_format=torch.contiguous_format)
 
 
 @edits("recipe", "compile", because="vae.channels_last is False")
@@ -65,7 +65,7 @@ def channels_last_lost_in_one_layer(case):
     """One convolution of the VAE was replaced, in the default layout."""
     import torch
 
-    weight = case.pipe.vae.decoder.conv_in.weight
+    weight = case.pipeline.vae.decoder.conv_in.weight
     weight.data = weight.data.contiguous(memory_format=torch.contiguous_format)
 
 
@@ -74,7 +74,7 @@ def convolutions_not_swapped(case):
     """A 1x1 convolution is still one."""
     import torch
 
-    vae = case.pipe.vae
+    vae = case.pipeline.vae
     name = next(name for name, module in vae.named_modules() if type(module).__name__ == "PermuteSandwich")
     vae.set_submodule(name, torch.nn.Conv2d(128, 128, 1, dtype=torch.bfloat16).to(memory_format=torch.channels_last))
 
@@ -82,25 +82,25 @@ def convolutions_not_swapped(case):
 @edits("recipe", "compile", because="unet.compiled is False")
 def denoiser_not_compiled(case):
     """The denoiser runs eagerly."""
-    case.pipe.unet = case.pipe.unet._orig_mod
+    case.pipeline.unet = case.pipeline.unet._orig_mod
 
 
 @edits("recipe", "compile", because="vae.compiled is False")
 def decoder_not_compiled(case):
     """The VAE decodes eagerly."""
-    del case.pipe.vae.decode
+    del case.pipeline.vae.decode
 
 
 @edits("recipe", "bf16", because="vae.dtypes is ['float32']")
 def vae_upcast(case):
     """The VAE is back in fp32, as for checkpoints that overflow in fp16."""
-    case.pipe.vae.float()
+    case.pipeline.vae.float()
 
 
 @edits("recipe", "bf16", because="text_encoders.dtypes is ['bfloat16', 'float32']")
 def text_encoder_in_fp32(case):
     """The second text encoder was loaded in fp32."""
-    case.pipe.text_encoder_2.float()
+    case.pipeline.text_encoder_2.float()
 
 
 @edits("recipe", "sdpa", because="unet.parameters is")
@@ -125,34 +125,34 @@ def graph_break(case):
 @edits("compile", "sdpa", because="recompiles is 1, expected 0")
 def recompile_every_image(case):
     """A number that changes from image to image is compiled in."""
-    part, encode = block(case), case.pipe.encode_prompt
+    part, encode = block(case), case.pipeline.encode_prompt
     part.images = 0
 
     def counting(**keywords):
         part.images += 1
         return encode(**keywords)
 
-    case.pipe.encode_prompt = counting
+    case.pipeline.encode_prompt = counting
     part.register_forward_hook(lambda module, _, output: output + 0 * module.images)
 
 
 @edits("compile", "sdpa", because="recompiles is 1, expected 0")
 def recompile_for_another_prompt(case):
     """Prompts are not padded, so that one of another length has other shapes."""
-    encode = case.pipe.encode_prompt
+    encode = case.pipeline.encode_prompt
 
     def unpadded(*, prompt, **keywords):
         tokens, negative, *pooled = encode(prompt=prompt, **keywords)
         return tokens[:, : len(prompt)], negative[:, : len(prompt)], *pooled
 
-    case.pipe.encode_prompt = unpadded
+    case.pipeline.encode_prompt = unpadded
 
 
 @edits("compile", "sdpa", because="denoiser_calls is 3, expected 4")
 def step_left_out(case):
     """The scheduler makes one step less than asked for."""
-    set_timesteps = case.pipe.scheduler.set_timesteps
-    case.pipe.scheduler.set_timesteps = lambda steps, **keywords: set_timesteps(steps - 1, **keywords)
+    set_timesteps = case.pipeline.scheduler.set_timesteps
+    case.pipeline.scheduler.set_timesteps = lambda steps, **keywords: set_timesteps(steps - 1, **keywords)
 
 
 @fakes("compile", Outcome.NOT_APPLIED, "compile", because="cudagraph_skips is 2, expected 0")

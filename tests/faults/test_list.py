@@ -63,7 +63,7 @@ def test_an_unquantised_image_is_too_good_for_int8(references):
     step_reference, image_reference = references
     figures = parity.compare(image_reference, image_reference=image_reference, step_reference=step_reference)
 
-    verdict = parity.judge("int8", figures, band=TINY.bands["int8"], factor=TINY.step_error_factor["int8"])
+    verdict = parity.judge("int8", figures, band=TINY.ssim_ranges["int8"], factor=TINY.step_error_factor["int8"])
 
     assert verdict.outcome is Outcome.DIFFERENT
 

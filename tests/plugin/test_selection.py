@@ -22,7 +22,7 @@ from fixtures.cases import Case
 from fixtures.pipelines.registry import pipelines
 from fixtures.stages.ladder import lineage
 
-pipelines()["sd15"] = dataclasses.replace(pipelines()["sd15"], lacks={"int8": "it has no linear"})
+pipelines()["sd15"] = dataclasses.replace(pipelines()["sd15"], unsupported={"int8": "it has no linear"})
 """
 
 
@@ -70,12 +70,12 @@ def test_what_a_pipeline_lacks_is_skipped(suite):
 
 def test_what_a_pipeline_lacks_is_left_out_of_what_builds_on_it(monkeypatch):
     """The stages above are built without it, expected without its facts, and compared with the one below it."""
-    lacking = dataclasses.replace(pipelines()["sd15"], lacks={"fused_qkv": "it has no Q, K and V"})
+    lacking = dataclasses.replace(pipelines()["sd15"], unsupported={"fused_qkv": "it has no Q, K and V"})
     monkeypatch.setitem(pipelines(), "sd15", lacking)
 
     case = Case(pipeline="sd15", size="tiny", stage="int8")
 
-    assert [stage.name for stage in lineage("int8", without=lacking.lacks)] == [
+    assert [stage.name for stage in lineage("int8", without=lacking.unsupported)] == [
         "fp32",
         "bf16",
         "sdpa",

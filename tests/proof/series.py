@@ -31,7 +31,7 @@ class SlowedCase(BuiltCase):
     def load(self) -> dict[str, Any]:
         """As ever, with a wrapper around the denoiser that is there at every level."""
         answer = super().load()
-        self._extra_s, self._calls, forward = 0.0, 0, self.pipe.unet.forward
+        self._extra_s, self._calls, forward = 0.0, 0, self.pipeline.unet.forward
 
         def slowed(*args: Any, **keywords: Any) -> Any:
             output = forward(*args, **keywords)
@@ -42,7 +42,7 @@ class SlowedCase(BuiltCase):
                     pass
             return output
 
-        self.pipe.unet.forward = slowed
+        self.pipeline.unet.forward = slowed
         return answer
 
     def warm_up(self) -> None:

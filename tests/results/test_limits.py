@@ -67,7 +67,7 @@ def live_result(tmp_path):
 def test_a_live_comparison_of_every_case_is_read(live_result):
     """All suites of all pipelines of one size, each with all its pairs, fit as files, together and as an archive."""
     data = live_result(loops=1, components=4, calls=10)
-    count = max(len({case.key for case in every_case((size,)) if case.lacks is None}) for size in SIZES)
+    count = max(len({case.key for case in every_case((size,)) if case.unsupported is None}) for size in SIZES)
 
     assert count < folder.MAX_FILES
     assert count * len(data) < folder.MAX_TOTAL_BYTES

@@ -34,7 +34,7 @@ def named(pipeline):
         for part in pipelines()[pipeline].parts
         for name in (
             *("text_encoders", "denoiser", "scheduler", "host_gap"),
-            *part.helpers,
+            *part.controlnets,
             *(["vae_decode"] if part.vae else []),
             *reads,
         )
@@ -50,7 +50,7 @@ def test_an_image_is_the_sum_of_its_components(build, pipeline):
     spent = round_["components"]
 
     assert set(spent) == named(pipeline)
-    for part in case.pipeline.parts:
+    for part in case.pipeline_spec.parts:
         assert len(spent[part.prefixed("denoiser")]) == part.steps(case.workload)
     assert 2 / 3 * round_["seconds"] < math.fsum(map(math.fsum, spent.values())) <= round_["seconds"]
 
@@ -77,7 +77,7 @@ def test_a_component_within_another_counts_once():
 
 def test_a_component_that_works_outside_of_its_loop_is_not_hidden():
     """More seconds of denoising than the loop took would be a gap below zero."""
-    part = SimpleNamespace(name="", helpers=(), prefixed=lambda name: name)
+    part = SimpleNamespace(name="", controlnets=(), prefixed=lambda name: name)
 
     with pytest.raises(AssertionError, match=r"denoiser worked outside of its loop, for 0\.5 s"):
         components.with_gaps({"denoiser": [1.5]}, {"": {"seconds": 1.0}}, [(part, None)])
@@ -86,7 +86,7 @@ def test_a_component_that_works_outside_of_its_loop_is_not_hidden():
 def test_a_pipeline_sees_what_it_would_without_marks(build):
     """Pipelines read the signature of `scheduler.step` to know what it takes, and nothing is left afterwards."""
     case = build("sdpa")
-    pipe = case.pipe
+    pipe = case.pipeline
     owners = (pipe, pipe.unet, pipe.scheduler, pipe.vae)
     before, signature = [set(vars(owner)) for owner in owners], inspect.signature(pipe.scheduler.step)
 

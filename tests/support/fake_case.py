@@ -60,8 +60,8 @@ class FakeCase:
         device: str,
         workload: dict[str, Any],
     ) -> None:
-        self.stage, self.pipeline = stage, pipelines()[pipeline]
-        self.size, self.workload = self.pipeline.sizes[size], Workload(**workload)
+        self.stage, self.pipeline_spec = stage, pipelines()[pipeline]
+        self.size, self.workload = self.pipeline_spec.sizes[size], Workload(**workload)
         self.weights, self.device = weights, device
         behaviour = _behaviour()
         self.wrong: dict[str, Any] = behaviour.get(stage, {})
@@ -84,7 +84,7 @@ class FakeCase:
             structure = {name: 0 if name.endswith("int8_linears") else value for name, value in structure.items()}
         return {
             "structure": structure | self.wrong.get("structure", {}),
-            "recipe": {"stages": [stage.name for stage in lineage(self.stage, without=self.pipeline.lacks)]}
+            "recipe": {"stages": [stage.name for stage in lineage(self.stage, without=self.pipeline_spec.unsupported)]}
             | {"weights": {"source": self.weights["source"], "revisions": self.weights["revisions"]}}
             | self.wrong.get("recipe", {}),
             "environment": self.versions(),
@@ -152,9 +152,9 @@ class FakeCase:
             "graph_breaks": 0,
             "recompiles": recompiles,
             "cudagraph_skips": self.wrong.get("cudagraph_skips", 0),
-            "denoiser_calls": sum(part.steps(self.workload) for part in self.pipeline.parts),
+            "denoiser_calls": sum(part.steps(self.workload) for part in self.pipeline_spec.parts),
             "vae_decode_calls": self.wrong.get(
-                "vae_decode_calls", sum(part.vae is not None for part in self.pipeline.parts)
+                "vae_decode_calls", sum(part.vae is not None for part in self.pipeline_spec.parts)
             ),
             "syncs_per_step": syncs,
         }
@@ -194,7 +194,10 @@ class FakeCase:
         return level * (1 + self.wrong["spread"] * float(draw))
 
     def _structure(self) -> dict[str, Any]:
-        facts = [self.size.expected.get(stage.name, {}) for stage in lineage(self.stage, without=self.pipeline.lacks)]
+        facts = [
+            self.size.expected.get(stage.name, {})
+            for stage in lineage(self.stage, without=self.pipeline_spec.unsupported)
+        ]
         return {name: value for stage in facts for name, value in stage.items()}
 
     def _misbehave(self, operation: str) -> None:

@@ -15,10 +15,10 @@ class SlowCase(BuiltCase):
     def slow(self, *, component: str, seconds: float, call: int | None = None) -> None:
         """Every call of a component takes so much longer, or one of the calls in each image does."""
         owner, method = {
-            "text_encoders": (self.pipe.text_encoder, "forward"),
-            "denoiser": (self.pipe.unet.conv_in, "forward"),
-            "scheduler": (self.pipe.scheduler, "step"),
-            "vae_decode": (self.pipe.vae.decoder, "forward"),
+            "text_encoders": (self.pipeline.text_encoder, "forward"),
+            "denoiser": (self.pipeline.unet.conv_in, "forward"),
+            "scheduler": (self.pipeline.scheduler, "step"),
+            "vae_decode": (self.pipeline.vae.decoder, "forward"),
         }[component]
         function, calls = getattr(owner, method), [0]
 
@@ -38,4 +38,4 @@ class SlowCase(BuiltCase):
 
     def attend_plainly(self) -> None:
         """The denoiser's attention is matrix products and softmax again."""
-        self.pipe.unet.set_default_attn_processor()
+        self.pipeline.unet.set_default_attn_processor()

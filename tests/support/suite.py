@@ -123,7 +123,7 @@ class Suite:
         return f"--against={prefix / 'bin' / 'python'}"
 
     def run(self, *arguments: str) -> pytest.RunResult:
-        """`pytest bench` without what is said of skeletons, which need torch."""
+        """`pytest bench` without the tests of the meta worker, which need torch."""
         return self.pytester.runpytest_subprocess(*self.arguments(*arguments))
 
     def arguments(self, *arguments: str) -> list[str]:

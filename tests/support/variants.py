@@ -13,7 +13,7 @@ def skeleton(case):
 
     spec = pipelines()[case.pipeline]
     with torch.device("meta"):
-        pipe = spec.sizes[case.size].skeleton()
+        pipe = spec.sizes[case.size].build()
     pipe.to(dtype=getattr(torch, dtype_of(case.stage)))
     apply(pipe, spec, case.stage, device="cpu")
     return spec, pipe
