@@ -46,10 +46,7 @@ class Desk:
             patch.setenv("GITHUB_STEP_SUMMARY", "job.md")
             patch.setenv("GITHUB_OUTPUT", "outputs")
             with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-                try:
-                    status = main([*arguments, f"--index-url={self.index.url}", "--", *pytest_arguments])
-                except SystemExit as exit_:
-                    status = int(exit_.code or 0)
+                status = main([*arguments, f"--index-url={self.index.url}", "--", *pytest_arguments])
         return status, out.getvalue().splitlines(), err.getvalue()
 
 

@@ -125,7 +125,7 @@ def test_options_of_pytest_have_their_place(given: list[str], said: str, capsys:
     with pytest.raises(SystemExit, match=r"^2$"):
         main(given)
 
-    assert capsys.readouterr().err.endswith(f"stands behind {said}\n")
+    assert capsys.readouterr().err.endswith(f"come after {said}\n")
 
 
 def test_a_mistake_in_the_arguments_is_remembered_of_no_version(desk: Desk) -> None:

@@ -1,15 +1,15 @@
-"""`speedgate cache export` and `speedgate cache import`: a compile cache as a file that one CI job leaves to the next."""
+"""`speedgate merge` joins the results of shards; `speedgate cache` carries compile caches from one machine to the next."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from speedgate.fleet import cache_archive, compile_cache
 from speedgate.fleet.cache_archive import CacheFile, Origin
 from speedgate.measure import machine
+from speedgate.results import console
 
 TRUST = (
     "A compile cache is code: torch unpickles it, and its checksums only tell that a file is whole, not who made it."
@@ -17,18 +17,23 @@ TRUST = (
 )
 
 
-def add(commands: Any, *, command: Callable[[argparse.Namespace], list[str]]) -> None:
-    """Add both verbs; `command` prints the lines that `options.act` returns."""
+def add_commands(commands: Any) -> None:
+    """Add `merge` and `cache` to the sub-commands of `speedgate`."""
+    merge = commands.add_parser("merge", help="join the results of all shards of a selection (--shard I/N)")
+    merge.add_argument("folders", type=Path, nargs="+", metavar="DIR", help="what --results named, one a shard")
+    merge.add_argument("--output", type=Path, required=True, metavar="DIR", help="the folder of results to write")
+    merge.set_defaults(run=_merge)
+
     cache = commands.add_parser("cache", help="carry a compile cache from one machine to the next", epilog=TRUST)
     verbs = cache.add_subparsers(required=True, metavar="VERB")
     exporting = verbs.add_parser("export", help="pack what the last runs have compiled here", epilog=TRUST)
     exporting.add_argument("target", type=Path, metavar="FILE", help="an existing folder gets a file for each case")
-    exporting.set_defaults(act=_export)
+    exporting.set_defaults(run=_export)
     importing = verbs.add_parser("import", help="let the next start of each case load it", epilog=TRUST)
     importing.add_argument(
         "files", nargs="+", type=Path, metavar="FILE", help="exported by the same build and GPU key, or their folder"
     )
-    importing.set_defaults(act=_import)
+    importing.set_defaults(run=_import)
     for verb in (exporting, importing):
         verb.add_argument(
             "--folder",
@@ -38,22 +43,37 @@ def add(commands: Any, *, command: Callable[[argparse.Namespace], list[str]]) ->
             help="where runs leave and find compile caches; default: ./%(default)s",
         )
         verb.add_argument("--device", choices=machine.DEVICES, default="auto", help="default: %(default)s")
-        verb.set_defaults(command=command)
 
 
-def _export(options: argparse.Namespace) -> list[str]:
+def _merge(options: argparse.Namespace) -> int:
+    from speedgate.fleet import merge, merged_report
+
+    output = options.output
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise ValueError(f"--output {output}: is not empty; name a new folder")
+    merged = merge.merge([merge.read(folder) for folder in options.folders])
+    lines = merged_report.lines(merged, baselines_root=options.root)
+    merged_report.write(merged, output)
+    for line in [*lines, f"{output}: each case, verdict.json and summary.md"]:
+        console.print_line(line)
+    return console.OK if merged.manifest.exit_status == 0 else console.RED
+
+
+def _export(options: argparse.Namespace) -> int:
     files, left_out = compile_cache.export_to(options.target, folder=options.folder, here=_here(options.device))
-    return [*(line for file in files for line in _says(file)), *(f"left out: {line}" for line in left_out)]
+    for line in [*(line for file in files for line in _says(file)), *(f"left out: {line}" for line in left_out)]:
+        console.print_line(line)
+    return console.OK
 
 
-def _import(options: argparse.Namespace) -> list[str]:
+def _import(options: argparse.Namespace) -> int:
     here = _here(options.device)
     paths = [file for path in options.files for file in (compile_cache.exported(path) if path.is_dir() else [path])]
     files = [compile_cache.import_from(path, folder=options.folder, here=here) for path in paths]
-    return [
-        *(line for file in files for line in _says(file)),
-        "the next start of each case loads it, before it compiles",
-    ]
+    for line in (line for file in files for line in _says(file)):
+        console.print_line(line)
+    console.print_line("the next start of each case loads it, before it compiles")
+    return console.OK
 
 
 def _says(file: CacheFile) -> list[str]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from speedgate.history import urls
-from speedgate.results import commandline
+from speedgate.results import commandline, console
 
 if TYPE_CHECKING:
     from speedgate.history.series import Point, Series
@@ -48,7 +48,7 @@ def add_command(commands: Any) -> None:
         help="and only where it came in, or went on into, the last N runs (default: %(default)s)",
     )
     command.add_argument("--json", action="store_true", help="everything that was found, as JSON")
-    command.set_defaults(command=_trend)
+    command.set_defaults(run=_trend)
 
 
 def _count(text: str) -> int:
@@ -64,32 +64,31 @@ def _kinds(text: str) -> tuple[str, ...]:
     return kinds
 
 
-def _trend(options: argparse.Namespace) -> list[str]:
+def _trend(options: argparse.Namespace) -> int:
     from speedgate.history import queries
 
     found = queries.series(options.history, gpu_key=options.gpu_key, case_key=options.case)
     return judge(found, options)
 
 
-def judge(found: Sequence[Series], options: argparse.Namespace) -> list[str]:
-    """Print what changed; an error where nothing is long enough to tell, `SystemExit(1)` where what `--fail-on` names changed."""
+def judge(found: Sequence[Series], options: argparse.Namespace) -> int:
+    """Print what changed; return 1 where a change that `--fail-on` names is recent, raise `ValueError` where no series is long enough."""
     from speedgate.history.trend import MIN_RUNS, analyse, measured
 
     history = commandline.without_password(options.history)
     if not found:
         asked = [f"{name} {key}" for name, key in (("case", options.case), ("GPU key", options.gpu_key)) if key]
-        return [f"{history}: holds no runs{' of ' + ' on '.join(asked) if asked else ''}"]
+        raise ValueError(f"{history}: holds no runs{' of ' + ' on '.join(asked) if asked else ''}")
     series = [_last(one, options.last) for one in found]
     short = [one for one in series if measured(one.points) < MIN_RUNS]
     trends = [analyse(one) for one in series if measured(one.points) >= MIN_RUNS]
     if not trends:
         longest = max(measured(one.points) for one in series)
-        return [f"{history}: {longest} runs with a latency at most; a trend needs {MIN_RUNS} at least"]
+        raise ValueError(f"{history}: {longest} runs with a latency at most; a trend needs {MIN_RUNS} at least")
     red = [trend for trend in trends if any(_fails(trend, change, options) for change in trend.changes)]
-    _print(_document(trends, short, options) if options.json else _lines(trends, short, options))
-    if red:
-        raise SystemExit(1)
-    return []
+    for line in _document(trends, short, options) if options.json else _lines(trends, short, options):
+        console.print_line(line)
+    return console.RED if red else console.OK
 
 
 def _last(series: Series, count: int | None) -> Series:
@@ -98,13 +97,6 @@ def _last(series: Series, count: int | None) -> Series:
 
 def _fails(trend: Trend, change: Change, options: argparse.Namespace) -> bool:
     return change.worse and change.kind in options.fail_on and trend.is_recent(change, options.recent)
-
-
-def _print(lines: Iterator[str]) -> None:
-    from speedgate.results.console import ascii_line
-
-    for line in lines:
-        print(ascii_line(line))
 
 
 def _lines(trends: Sequence[Trend], short: Sequence[Series], options: argparse.Namespace) -> Iterator[str]:

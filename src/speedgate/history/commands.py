@@ -6,7 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from speedgate.history import urls
+from speedgate.history import cli_trend, site_commands, urls
+from speedgate.results import console
 
 if TYPE_CHECKING:
     from speedgate.history.entries import Entry
@@ -15,7 +16,9 @@ EXPORT_SUFFIX = ".json"
 
 
 def add_commands(commands: Any) -> None:
-    """Register them."""
+    """Add `history`, `trend` and `site` to the sub-commands of `speedgate`."""
+    cli_trend.add_command(commands)
+    site_commands.add_command(commands)
     history = commands.add_parser("history", help="runs over commits and machines, in SQLite or PostgreSQL")
     verbs = history.add_subparsers(required=True, metavar="COMMAND")
 
@@ -25,7 +28,7 @@ def add_commands(commands: Any) -> None:
         help="a results folder, an export, a baseline, or what pytest bench --benchmark-json saved",
     )  # fmt: skip
     _add_url(importing)
-    importing.set_defaults(command=_import)
+    importing.set_defaults(run=_import)
 
     exporting = verbs.add_parser("export", help="write all runs, or some, to one file")
     exporting.add_argument(
@@ -34,11 +37,11 @@ def add_commands(commands: Any) -> None:
     exporting.add_argument("--gpu-key", metavar="KEY", help="of this machine only")
     exporting.add_argument("--case", metavar="KEY", help="of this case only")
     _add_url(exporting)
-    exporting.set_defaults(command=_export)
+    exporting.set_defaults(run=_export)
 
     upgrade = verbs.add_parser("upgrade", help="bring an older history to the schema of this version")
     _add_url(upgrade)
-    upgrade.set_defaults(command=_upgrade)
+    upgrade.set_defaults(run=_upgrade)
 
 
 def _add_url(parser: argparse.ArgumentParser) -> None:
@@ -47,7 +50,7 @@ def _add_url(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _import(options: argparse.Namespace) -> list[str]:
+def _import(options: argparse.Namespace) -> int:
     """Read every source before writing, so that nothing of a file that was cut short is imported."""
     from speedgate.history import database, writing
 
@@ -56,27 +59,27 @@ def _import(options: argparse.Namespace) -> list[str]:
     database.prepare(options.history)
     for path, entries in entries_by_path.items():
         done = writing.add(options.history, entries)
-        _say(f"{path}: {done.added} added, {done.known} there already")
-    return []
+        console.print_line(f"{path}: {done.added} added, {done.known} there already")
+    return console.OK
 
 
-def _export(options: argparse.Namespace) -> list[str]:
+def _export(options: argparse.Namespace) -> int:
     from speedgate.history import exchange, queries
 
     if options.file.suffix != EXPORT_SUFFIX:
         raise ValueError(f"{options.file}: expected a name that ends in {EXPORT_SUFFIX}")
     entries = queries.entries(options.history, gpu_key=options.gpu_key, case_key=options.case)
     count = exchange.write(options.file, entries)
-    _say(f"{options.file}: {count} runs")
-    return []
+    console.print_line(f"{options.file}: {count} runs")
+    return console.OK
 
 
-def _upgrade(options: argparse.Namespace) -> list[str]:
+def _upgrade(options: argparse.Namespace) -> int:
     from speedgate.history import database
 
     before, after = database.upgrade(options.history)
-    _say(f"{urls.shown(options.history)}: schema {before or 'none'} before, {after} now")
-    return []
+    console.print_line(f"{urls.shown(options.history)}: schema {before or 'none'} before, {after} now")
+    return console.OK
 
 
 def _entries(path: Path) -> list[Entry]:
@@ -90,9 +93,3 @@ def _entries(path: Path) -> list[Entry]:
         except ValueError as error:  # which names the file alone, and there may be one of that name in each folder
             raise ValueError(f"{path}: {error}") from error
     return exchange.read(path)
-
-
-def _say(line: str) -> None:
-    from speedgate.results.console import ascii_line
-
-    print(ascii_line(line), flush=True)

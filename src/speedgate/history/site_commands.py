@@ -11,6 +11,7 @@ from typing import Any
 from speedgate.history import urls
 from speedgate.history.series import Series
 from speedgate.history.site.model import Change
+from speedgate.results import console
 
 
 def add_command(commands: Any) -> None:
@@ -28,10 +29,10 @@ def add_command(commands: Any) -> None:
         metavar="STAGE,...",
         help="the ladder's order; default: that of the baselines below --root, where there are any",
     )
-    command.set_defaults(command=_command)
+    command.set_defaults(run=_command)
 
 
-def _command(options: argparse.Namespace) -> list[str]:
+def _command(options: argparse.Namespace) -> int:
     from speedgate.history import queries
     from speedgate.history.site import folder, write
 
@@ -47,8 +48,8 @@ def _command(options: argparse.Namespace) -> list[str]:
             stages=options.stages.split(",") if options.stages else stages_of(options.root),
         )
     said = f"{written.runs} runs of {written.cases} cases on {written.gpus} GPU keys"
-    print(f"{options.folder / 'index.html'}: {said}".encode("ascii", "backslashreplace").decode("ascii"))
-    return []
+    console.print_line(f"{options.folder / 'index.html'}: {said}")
+    return console.OK
 
 
 def changes_of(series: Series) -> list[Change]:

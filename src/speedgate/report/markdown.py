@@ -26,10 +26,10 @@ def add_command(commands: Any) -> None:
     command = commands.add_parser("summary", help="write the results of a run as Markdown")
     command.add_argument("folder", type=Path, metavar="DIR", help="what --results named, or .speedgate for all runs")
     command.add_argument("--out", type=Path, metavar="FILE", help="append to this file; default: print it")
-    command.set_defaults(command=_command)
+    command.set_defaults(run=_command)
 
 
-def _command(options: argparse.Namespace) -> list[str]:
+def _command(options: argparse.Namespace) -> int:
     files, skipped = folder.read_folder(options.folder), folder.skipped(options.folder)
     if skipped:
         names = ", ".join(skipped[:10])
@@ -40,12 +40,12 @@ def _command(options: argparse.Namespace) -> list[str]:
     text = render(files)
     if options.out is None:
         print(text, end="")
-        return []
+        return 0
     try:
         append(options.out, text)
     except OSError as error:
         raise ValueError(f"--out {options.out}: {error.strerror}; name a file that can be written") from error
-    return []
+    return 0
 
 
 def append(path: Path, text: str) -> None:

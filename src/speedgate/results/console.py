@@ -1,10 +1,15 @@
-"""Print lines of a command: text from files and machines must not control the terminal or the log that shows it."""
+"""Run a command and print its lines: text from files and machines must not control the terminal or the log that shows it."""
 
 from __future__ import annotations
 
+import argparse
+import errno
+import os
 import sys
+from collections.abc import Callable
 
 OK = 0
+RED = 1  # the exit status of a command that has judged a run, and the verdict is red
 FAILED = 2  # the exit status of a command that printed at least one error; argparse uses the same for a wrong option
 
 
@@ -20,9 +25,40 @@ def ascii_line(text: str) -> str:
 
 def print_line(text: str) -> None:
     """Print one line of a command's output."""
-    print(ascii_line(text))
+    print(ascii_line(text), flush=True)
 
 
 def print_error(text: str) -> None:
     """Print one error on stderr, with the name of the program before it."""
     print("speedgate:", ascii_line(text), file=sys.stderr)
+
+
+def run_command(function: Callable[[argparse.Namespace], int], options: argparse.Namespace) -> int:
+    """Run one command and return its exit status: `FAILED`, and one line on stderr, for a `ValueError` or an `OSError`."""
+    try:
+        status = function(options)
+        sys.stdout.flush()
+    except (ValueError, OSError) as error:
+        _discard_unwritten_output()
+        print_error(_message(error))
+        return FAILED
+    return status
+
+
+def _message(error: Exception) -> str:
+    """Leave out the number and the class of an error of the operating system: they mean nothing to most users."""
+    if not isinstance(error, OSError) or error.strerror is None:
+        return str(error)
+    place = error.filename or ("the output" if error.errno in (errno.EPIPE, errno.ENOSPC) else None)
+    return f"{place}: {error.strerror}" if place else error.strerror
+
+
+def _discard_unwritten_output() -> None:
+    """Keep Python from trying again, and failing in its own words, when it exits.
+
+    Source: https://docs.python.org/3/library/signal.html#note-on-sigpipe
+    """
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -6,14 +6,16 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from speedgate.results import console
+
 # With `--`, what follows goes to pytest.
-PYTEST = ("bump", "bisect")
+PYTEST_COMMANDS = ("bump", "bisect")
 METRICS = ("latency", "memory", "parity", "structure")
 _CACHE = "where environments are kept (default: .speedgate/environments)"
 
 
 def add_commands(commands: Any) -> None:
-    """Register them."""
+    """Add `pin`, `bump` and `bisect` to the sub-commands of `speedgate`."""
     pin = commands.add_parser("pin", help="move the pins").add_subparsers(required=True, metavar="COMMAND")
     update = pin.add_parser("update", help="pin the newest nightly that has both torch and torchao")
     update.add_argument("--channel", choices=["nightly"], required=True, help="which pins")
@@ -22,14 +24,14 @@ def add_commands(commands: Any) -> None:
         "--index-url", metavar="URL", help="default: PyTorch's nightlies for the build of torch installed"
     )
     _add_pins(update)
-    update.set_defaults(command=_update)
+    update.set_defaults(run=_update)
 
     bump = commands.add_parser("bump", help="judge other versions live against this environment: -- [pytest arguments]")
     bump.add_argument("requirements", nargs="*", metavar="PACKAGE==VERSION", help="what changes; the other pins hold")
     bump.add_argument("--channel", choices=["nightly"], help="what nightly.txt pins changes")
     bump.add_argument("--results", type=Path, metavar="DIR", help="default: .speedgate/bump/TIME")
     _add_environments(bump)
-    bump.set_defaults(command=_bump, pytest_arguments=[])
+    bump.set_defaults(run=_bump, pytest_arguments=[])
 
     bisect = commands.add_parser("bisect", help="find the first bad version of a package: -- [pytest arguments]")
     bisect.add_argument("package", metavar="PACKAGE")
@@ -45,7 +47,7 @@ def add_commands(commands: Any) -> None:
         help="of the same nightly as the candidate; repeatable",
     )
     _add_environments(bisect)
-    bisect.set_defaults(command=_bisect, pytest_arguments=[])
+    bisect.set_defaults(run=_bisect, pytest_arguments=[])
 
 
 def _add_pins(parser: argparse.ArgumentParser) -> None:
@@ -62,7 +64,7 @@ def _add_environments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cache", type=Path, metavar="DIR", help=_CACHE)
 
 
-def _update(options: argparse.Namespace) -> list[str]:
+def _update(options: argparse.Namespace) -> int:
     from speedgate.versions import environment, index, pins
 
     environment.check_writable(options.pins, what="the pins are kept there: name another folder with --pins")
@@ -77,11 +79,11 @@ def _update(options: argparse.Namespace) -> list[str]:
     )
     named = ", ".join(f"{package} {version}" for package, version in moved.versions.items())
     for line in (f"{options.pins / pins.NIGHTLY}: {named}", *moved.remarks, f"torch commits: {moved.compare}"):
-        _say(line)
-    return []
+        console.print_line(line)
+    return console.OK
 
 
-def _bump(options: argparse.Namespace) -> list[str]:
+def _bump(options: argparse.Namespace) -> int:
     from speedgate.report import verdict_page
     from speedgate.versions import bump as bumps
     from speedgate.versions import environment, pins
@@ -98,13 +100,15 @@ def _bump(options: argparse.Namespace) -> list[str]:
         results=options.results,
         index_url=options.index_url,
     )
-    _say(f"{folder}: verdict.json and summary.md")
+    console.print_line(f"{folder}: verdict.json and summary.md")
     if verdict_page.is_red(verdict):
-        raise SystemExit(1)
-    return [] if verdict["green"] and verdict["exit_status"] == 0 else [f"{folder}: {verdict_page.result(verdict)}"]
+        return console.RED
+    if not verdict["green"] or verdict["exit_status"] != 0:
+        raise ValueError(f"{folder}: {verdict_page.result(verdict)}")
+    return console.OK
 
 
-def _bisect(options: argparse.Namespace) -> list[str]:
+def _bisect(options: argparse.Namespace) -> int:
     from speedgate.versions import bump as bumps
     from speedgate.versions import environment
     from speedgate.versions.bisect import Question, check_end
@@ -122,10 +126,11 @@ def _bisect(options: argparse.Namespace) -> list[str]:
         stable=tuple(_stable(options).values()),
     )
     try:
-        bumps.bisect(question, cache=options.cache or environment.CACHE, say=_say)
+        bumps.bisect(question, cache=options.cache or environment.CACHE, say=console.print_line)
     except KeyboardInterrupt:
-        return ["interrupted; the same command goes on where it stopped"]
-    return []
+        console.print_error("interrupted; the same command goes on where it stopped")
+        return console.FAILED
+    return console.OK
 
 
 def _stable(options: argparse.Namespace) -> dict[str, str]:
@@ -136,9 +141,3 @@ def _stable(options: argparse.Namespace) -> dict[str, str]:
     stable = pins.read(path)
     environment.check_base(stable, where=path)
     return stable
-
-
-def _say(line: str) -> None:
-    from speedgate.results.console import ascii_line
-
-    print(ascii_line(line), flush=True)
