@@ -7,6 +7,7 @@ from speedgate.gate.intervals import Looks
 from speedgate.gate.policy import Mode, Policy
 from speedgate.measure.machine import Machine
 from speedgate.measure.rounds import Plan
+from speedgate.plugin import session_report
 from speedgate.plugin.judgement import Session
 from speedgate.report import terminal
 from tests.support.baseline_samples import INT8, KEY, make_baseline, make_run
@@ -80,7 +81,8 @@ def test_what_is_known_of_an_undecided_verdict_is_told(session, last_s, headed):
     assert verdict.outcome.value == "UNDECIDED"
     assert [*lines[:1]] == [explain.UNDECIDED_HEAD] * headed
     assert session.told(verdict).splitlines()[1:] == [f"  {line}" for line in lines]
-    assert sum(explain.UNDECIDED_HEAD in line for line in terminal.sentences(session)) == headed
+    sentences = terminal.sentences(session_report.terminal_view(session))
+    assert sum(explain.UNDECIDED_HEAD in line for line in sentences) == headed
 
 
 def test_what_is_not_decided_explains_nothing_that_is(session):

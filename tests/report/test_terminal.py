@@ -3,18 +3,13 @@
 import collections
 import dataclasses
 import re
-from pathlib import Path
 
 import pytest
 
 from speedgate.baselines.published import FamilyFigure
-from speedgate.gate.policy import Policy
-from speedgate.measure.machine import Machine
-from speedgate.measure.rounds import Plan
-from speedgate.plugin.judgement import Session
 from speedgate.report import terminal
 from speedgate.results.loops import Loop
-from speedgate.results.run import Outcome, Verdict
+from speedgate.results.run import Comparison, Outcome, Turns, Verdict
 from tests.support.baseline_samples import BF16, INT8, KEY, make_baseline, make_run
 
 FP32 = "sdxl/fp32/1024px-30steps-b1"
@@ -28,18 +23,13 @@ TABLE = [
 ]
 
 
-@pytest.fixture
-def session(tmp_path):
-    """A session on an A100 in which nothing was measured yet."""
-    return Session(
-        policy=Policy(),
-        machine=Machine(key=KEY, device="cuda", name="NVIDIA A100-SXM4-80GB", memory_bytes=80 * GIB),
-        plan=Plan(processes=1, rounds=3),
-        isolation="process",
-        worker_timeout_s=60.0,
-        root=tmp_path,
-        results=tmp_path / "results",
-    )
+def view(*runs, verdicts=(), **fields):
+    """A view of these runs and verdicts on an A100."""
+    verdicts_by_case = {}
+    for verdict in verdicts:
+        verdicts_by_case.setdefault(verdict.case_key, []).append(verdict)
+    runs_by_case = {run.case_key: run for run in runs}
+    return terminal.TerminalView(gpu_key=KEY, runs=runs_by_case, verdicts=verdicts_by_case, **fields)
 
 
 def measured(case_key, *stages, hits=0, misses=0, parity=None, **figures):
@@ -59,35 +49,35 @@ def say(outcome, *, case_key=INT8, claim="latency", sentence="1 s against 2 s"):
     return Verdict(case_key=case_key, claim=claim, outcome=outcome, sentence=sentence)
 
 
-def judge(session, *verdicts):
-    """Let the session know of verdicts."""
-    for verdict in verdicts:
-        session.verdicts.setdefault(verdict.case_key, []).append(verdict)
-
-
 def cells(line):
     """A line's cells: columns are two spaces apart."""
     return re.split(r"  +", line)
 
 
-def columns(session):
+def columns(shown):
     """The last case's cells by their heading; a column that was left out has no figure of any case."""
-    header, *_, row = map(cells, terminal.table(session))
+    header, *_, row = map(cells, terminal.table(shown))
     return collections.defaultdict(lambda: "-", zip(header, row, strict=True))
 
 
 @pytest.fixture
-def ladder(session):
-    """A session with three stages: slow, noisy and wrongly built."""
+def ladder():
+    """Three stages: slow, noisy and wrongly built."""
     noisy = {"medians_s": [4.0, 4.5, 5.0], "peak_bytes": [GIB, 21 * GIB // 4], "hits": 3, "parity": {"ssim": 0.99996}}
     slow = measured(FP32, "fp32", medians_s=[8.0], peak_bytes=[9 * GIB], misses=2)
-    session.keep(with_loops(slow, **{"": Loop(iterations=210, seconds=(7.0, 7.2, 6.9))}))
-    session.keep(measured(BF16, "fp32", "bf16", **noisy))
-    session.keep(measured(INT8, "fp32", "bf16", "int8", medians_s=[]))
-    session.baselines = {INT8: make_baseline(2.5, 2.5)}
-    judge(session, say(Outcome.PASS, case_key=FP32), say(Outcome.NO_BASELINE, case_key=FP32))
-    judge(session, say(Outcome.PASS, case_key=BF16), say(Outcome.PASS), say(Outcome.NOT_APPLIED))
-    return session
+    return view(
+        with_loops(slow, **{"": Loop(iterations=210, seconds=(7.0, 7.2, 6.9))}),
+        measured(BF16, "fp32", "bf16", **noisy),
+        measured(INT8, "fp32", "bf16", "int8", medians_s=[]),
+        verdicts=[
+            say(Outcome.PASS, case_key=FP32),
+            say(Outcome.NO_BASELINE, case_key=FP32),
+            say(Outcome.PASS, case_key=BF16),
+            say(Outcome.PASS),
+            say(Outcome.NOT_APPLIED),
+        ],
+        baselines={INT8: make_baseline(2.5, 2.5)},
+    )
 
 
 def test_the_table_shows_each_case_in_one_line(ladder):
@@ -105,103 +95,111 @@ def test_columns_are_aligned(ladder):
     assert [line.rstrip() for line in lines] == lines
 
 
-def test_a_case_without_a_worker_stays_in_the_table(session):
+def test_a_case_without_a_worker_stays_in_the_table():
     """A case that was lost before anything was known of it is INVALID, and its sentence says why."""
-    session.lose(INT8, "the worker died during 'build' (SIGABRT)")
+    lost = say(Outcome.INVALID, claim="worker", sentence="the worker died during 'build' (SIGABRT)")
+    shown = view(verdicts=[lost], lost_cases={INT8})
 
-    shown = columns(session)
-
-    assert dict(shown) == {"case": INT8, "verdict": "INVALID"}
-    assert terminal.sentences(session) == [f"INVALID {INT8} worker: the worker died during 'build' (SIGABRT)"]
+    assert dict(columns(shown)) == {"case": INT8, "verdict": "INVALID"}
+    assert terminal.sentences(shown) == [f"INVALID {INT8} worker: the worker died during 'build' (SIGABRT)"]
 
 
-def test_a_speedup_is_over_the_parent_and_over_the_first_stage(session):
+def test_a_speedup_is_over_the_parent_and_over_the_first_stage():
     """Two columns tell what the stage adds and what the ladder has come to."""
-    for number, (key, seconds) in enumerate([(FP32, 8.0), (BF16, 4.0), (INT8, 2.5)], start=1):
-        session.keep(measured(key, *["fp32", "bf16", "int8"][:number], medians_s=[seconds]))
+    ladder = [(FP32, 8.0), (BF16, 4.0), (INT8, 2.5)]
+    stages = ["fp32", "bf16", "int8"]
+    runs = [measured(key, *stages[:n], medians_s=[seconds]) for n, (key, seconds) in enumerate(ladder, start=1)]
 
-    shown = columns(session)
+    shown = columns(view(*runs))
+
     assert (shown["vs parent"], shown["vs first"]) == ("1.60x", "3.20x")
 
 
-def test_a_stage_without_its_parent_has_no_speedup(session):
+def test_a_stage_without_its_parent_has_no_speedup():
     """Where the parent was not measured there is nothing to compare with, and nothing is made up."""
-    session.keep(measured(BF16, "fp32", "bf16", medians_s=[4.0]))
-
-    shown = columns(session)
+    shown = columns(view(measured(BF16, "fp32", "bf16", medians_s=[4.0])))
 
     assert (shown["vs parent"], shown["vs first"]) == ("-", "-")
 
 
-def test_a_case_that_nobody_judged_has_no_verdict(session):
+def test_a_case_that_nobody_judged_has_no_verdict():
     """Silence is shown as such."""
-    session.keep(measured(FP32, "fp32"))
-
-    assert columns(session).get("verdict") == "-"
+    assert columns(view(measured(FP32, "fp32"))).get("verdict") == "-"
 
 
-def test_sentences_come_worst_first_and_leave_out_what_passed(session):
+def test_a_live_comparison_has_no_baseline():
+    """The column of the baseline names the other arm."""
+    assert columns(view(measured(FP32, "fp32"), is_live=True))["baseline"] == "other arm"
+
+
+def test_sentences_come_worst_first_and_leave_out_what_passed():
     """Everything that is neither PASS nor NO_BASELINE is told with its case and claim."""
-    judge(
-        session,
+    verdicts = [
         say(Outcome.FASTER, sentence="2 s against 3 s"),
         say(Outcome.PASS, claim="memory"),
         say(Outcome.SLOWER, case_key=BF16, sentence="3 s against 2 s"),
         say(Outcome.NOT_APPLIED, claim="recipe", sentence="int8 is 0, expected 4"),
-    )
+    ]
 
-    assert terminal.sentences(session) == [
+    assert terminal.sentences(view(verdicts=verdicts)) == [
         f"NOT_APPLIED {INT8} recipe: int8 is 0, expected 4",
         f"SLOWER {BF16} latency: 3 s against 2 s",
         f"FASTER {INT8} latency: 2 s against 3 s",
     ]
 
 
-def test_cases_without_a_baseline_are_counted_once(session):
-    """Two claims about one case are one case, and the line says on which machine and what to do."""
-    session.keep(measured(FP32, "fp32"))
-    session.keep(measured(BF16, "fp32", "bf16"))
-    judge(session, say(Outcome.NO_BASELINE, case_key=BF16), say(Outcome.NO_BASELINE, case_key=BF16, claim="memory"))
+def test_what_changed_stands_below_the_verdict_that_moved():
+    """The explanation of a case is shown once, below its worst verdict that says that something moved."""
+    verdicts = [say(Outcome.BIGGER, claim="memory"), say(Outcome.SLOWER), say(Outcome.DIFFERENT, claim="parity")]
 
-    assert terminal.sentences(session) == [
+    lines = terminal.sentences(view(verdicts=verdicts, explanations={INT8: ["unet 1 s -> 2 s"]}))
+
+    assert [line.split()[0] for line in lines] == ["DIFFERENT", "SLOWER", "unet", "BIGGER"]
+    assert lines[2] == "  unet 1 s -> 2 s"
+
+
+def test_cases_without_a_baseline_are_counted_once():
+    """Two claims about one case are one case, and the line says on which machine and what to do."""
+    verdicts = [say(Outcome.NO_BASELINE, case_key=BF16), say(Outcome.NO_BASELINE, case_key=BF16, claim="memory")]
+    runs = [measured(FP32, "fp32"), measured(BF16, "fp32", "bf16")]
+
+    assert terminal.sentences(view(*runs, verdicts=verdicts)) == [
         f"NO_BASELINE for 1 of 2 cases on {KEY}: not judged; record them with --gate record"
     ]
+    assert terminal.sentences(view(*runs, verdicts=verdicts, is_recording=True)) == []
 
 
-def test_a_green_session_says_how_sure_it_is(session):
+def test_a_green_session_says_how_sure_it_is():
     """Where all passed, the sentence of each latency is there, with its interval, and no other."""
-    judge(session, say(Outcome.PASS), say(Outcome.PASS, claim="memory"))
+    verdicts = [say(Outcome.PASS), say(Outcome.PASS, claim="memory")]
 
-    assert terminal.sentences(session) == [f"PASS {INT8} latency: 1 s against 2 s"]
+    assert terminal.sentences(view(verdicts=verdicts)) == [f"PASS {INT8} latency: 1 s against 2 s"]
 
 
-def test_a_busy_machine_is_told(session):
+def test_a_busy_machine_is_told():
     """A load average above half of the cores before the first case is said, with both numbers."""
-    session.keep(measured(FP32, "fp32"))
-    session.health = {"load_1min": 5.0, "cores": 8}
-    busy = terminal.remarks(session)
-    session.health = {"load_1min": 4.0, "cores": 8}
+    run = measured(FP32, "fp32")
+    busy = terminal.remarks(view(run, health={"load_1min": 5.0, "cores": 8}))
 
     assert [line[:30] for line in busy] == ["load average 5.0 on 8 cores be"]
-    assert terminal.remarks(session) == []
+    assert terminal.remarks(view(run, health={"load_1min": 4.0, "cores": 8})) == []
 
 
-def test_rounds_that_were_measured_again_are_counted(session):
-    """What the machine made void is told with the case."""
+def test_rounds_that_were_measured_again_are_counted():
+    """What the machine made void is told with the case, and what it made void of the other arm too."""
     run = measured(FP32, "fp32", medians_s=[1.0, 2.0])
-    session.keep(
-        dataclasses.replace(run, processes=tuple(dataclasses.replace(p, void=("hot",)) for p in run.processes))
-    )
+    run = dataclasses.replace(run, processes=tuple(dataclasses.replace(p, void=("hot",)) for p in run.processes))
+    comparison = Comparison(case_key=FP32, label="the other arm", other=run, turns=Turns.ROUNDS)
 
-    assert terminal.remarks(session) == [f"2 void rounds of {FP32} were measured again"]
+    assert terminal.remarks(view(run)) == [f"2 void rounds of {FP32} were measured again"]
+    assert terminal.remarks(view(run, comparisons={FP32: comparison}))[0].startswith("4 void rounds")
 
 
-def test_a_live_comparison_shows_both_arms_versions(session):
+def test_a_live_comparison_shows_both_arms_versions():
     """Each version stands in a line with this arm's and the other's."""
-    session.keep(measured(FP32, "fp32"))
-    session.against, session.other_versions = "the other arm", {"torch": "2.12.0", "cuda": None}
+    shown = view(measured(FP32, "fp32"), is_live=True, other_versions={"torch": "2.12.0", "cuda": None})
 
-    assert [line.split() for line in terminal.remarks(session)] == [
+    assert [line.split() for line in terminal.remarks(shown)] == [
         ["this", "arm", "other", "arm"],
         ["torch", "2.13.0", "2.12.0"],
         ["cuda", "None", "None"],
@@ -209,14 +207,14 @@ def test_a_live_comparison_shows_both_arms_versions(session):
 
 
 @pytest.mark.parametrize("hostile", ["\x1b[2J", "\x9b31m", "\r\n", "\x07", "\u2028", "\u202e", "\x00"])
-def test_nothing_that_a_run_says_steers_the_terminal(session, hostile):
+def test_nothing_that_a_run_says_steers_the_terminal(hostile):
     """Control, line-breaking and direction characters in a key, a sentence or a baseline's name are replaced."""
     key = f"sdxl/fp32{hostile}/64px"
-    session.runs[key] = measured(key, "fp32")
-    session.baselines = {key: dataclasses.replace(make_baseline(2.5), path=f"0001_{hostile}x.json")}
-    judge(session, say(Outcome.SLOWER, case_key=key, sentence=f"is {hostile}"))
+    baseline = dataclasses.replace(make_baseline(2.5), path=f"0001_{hostile}x.json")
+    verdicts = [say(Outcome.SLOWER, case_key=key, sentence=f"is {hostile}")]
+    shown = view(measured(key, "fp32"), verdicts=verdicts, baselines={key: baseline})
 
-    lines = [*terminal.table(session), *terminal.sentences(session)]
+    lines = [*terminal.table(shown), *terminal.sentences(shown)]
 
     assert len(lines) == 3
     assert all(line.isprintable() for line in lines)
@@ -224,67 +222,63 @@ def test_nothing_that_a_run_says_steers_the_terminal(session, hostile):
     assert "is ?" in lines[2]
 
 
-def test_several_loops_are_told_apart(session):
+def test_several_loops_are_told_apart():
     """Each rate stands behind its loop's name, without control characters, in the order of the loops."""
     loops = {"base": Loop(iterations=30, seconds=(2.0, 2.0, 2.0)), "up\x1b": Loop(iterations=9, seconds=(2.0,) * 3)}
-    session.keep(with_loops(measured(FP32, "fp32"), **loops))
 
-    assert columns(session)["it/s"] == "base 15, up? 4.5"
+    assert columns(view(with_loops(measured(FP32, "fp32"), **loops)))["it/s"] == "base 15, up? 4.5"
 
 
-def test_a_case_that_timed_no_loop_says_so(session):
+def test_a_case_that_timed_no_loop_says_so():
     """Beside a published rate there is no figure made up."""
-    session.keep(measured(INT8, "int8"))
-    session.family = {INT8: (FamilyFigure(family="a100", case_key=INT8, build="2.0", mode="eager", outcome="oom",
-                                          iterations_per_s=None),)}  # fmt: skip
+    figure = FamilyFigure(family="a100", case_key=INT8, build="2.0", mode="eager", outcome="oom", iterations_per_s=None)
+    shown = view(measured(INT8, "int8"), family_figures={INT8: (figure,)})
 
-    assert columns(session)["it/s"] == "-"
-    assert terminal.remarks(session)[0].endswith("out of memory (torch 2.0); no loop timed here")
+    assert columns(shown)["it/s"] == "-"
+    assert terminal.remarks(shown)[0].endswith("out of memory (torch 2.0); no loop timed here")
 
 
-def test_a_figure_of_one_loop_stands_beside_that_loop(session):
+def test_a_figure_of_one_loop_stands_beside_that_loop():
     """What was published of the second of three models in a row is shown with the rate of the second loop."""
     key, cell_key = "if/fp16/64px-100steps-b1", "if-second/fp16/256px-50steps-b1"
     figure = FamilyFigure(
         family="a100", case_key=cell_key, build="2.0", mode="eager", outcome="ok", iterations_per_s=13.84
     )
     loops = {"first": Loop(iterations=100, seconds=(2.0,) * 3), "second": Loop(iterations=50, seconds=(5.0,) * 3)}
-    session.keep(with_loops(measured(key, "fp16"), **loops))
-    session.family = {cell_key: (figure,), "if-second/fp16/256px-50steps-b4": (figure,)}
+    figures = {cell_key: (figure,), "if-second/fp16/256px-50steps-b4": (figure,)}
 
-    shown = f"{cell_key}: 13.84 it/s (torch 2.0); measured here: 10 it/s"
-    assert terminal.remarks(session) == [f"published for this family (a100), not gated: {shown}"]
-
-
-def test_each_case_is_on_disk_as_soon_as_it_is_kept(session):
-    """The file of a case is there before the session ends, and holds its verdicts as they come."""
-    session.keep(measured(INT8, "int8"))
-    path = session.results / "sdxl__int8__1024px-30steps-b1.json"
-    before = path.read_text()
-
-    session.latency(session.runs[INT8])
-
-    assert '"verdicts": []' in before
-    assert '"outcome": "NO_BASELINE"' in path.read_text()
-    assert [Path(item).name for item in session.results.iterdir()] == [path.name]
+    assert terminal.remarks(view(with_loops(measured(key, "fp16"), **loops), family_figures=figures)) == [
+        f"published for this family (a100), not gated: {cell_key}: 13.84 it/s (torch 2.0); measured here: 10 it/s"
+    ]
 
 
-def test_a_figure_of_the_family_stands_beside_a_measured_case(session):
+def test_a_figure_of_the_family_stands_beside_a_measured_case():
     """One line with each build of torch and the rate measured here, printed safely; nothing of a case without rounds."""
     cell = FamilyFigure(family="a100", case_key=INT8, build="2.0", mode="eager", outcome="ok", iterations_per_s=21.66)
     hostile = dataclasses.replace(cell, build="\x1b[2J", outcome="oom_after_warmup", iterations_per_s=None)
-    session.keep(with_loops(measured(INT8, "fp32", "int8"), **{"": Loop(iterations=50, seconds=(2.0, 2.0, 2.0))}))
-    session.keep(measured(BF16, "fp32", "bf16", medians_s=[]))
-    session.family = {INT8: (cell, hostile), BF16: (cell,), FP32: (cell,)}
+    timed = with_loops(measured(INT8, "fp32", "int8"), **{"": Loop(iterations=50, seconds=(2.0, 2.0, 2.0))})
+    figures = {INT8: (cell, hostile), BF16: (cell,), FP32: (cell,)}
+    shown = view(timed, measured(BF16, "fp32", "bf16", medians_s=[]), family_figures=figures)
 
-    shown = f"{INT8}: 21.66 it/s (torch 2.0), out of memory after the warm-up (torch ?[2J); measured here: 25 it/s"
-    assert terminal.remarks(session) == [f"published for this family (a100), not gated: {shown}"]
+    line = f"{INT8}: 21.66 it/s (torch 2.0), out of memory after the warm-up (torch ?[2J); measured here: 25 it/s"
+    assert terminal.remarks(shown) == [f"published for this family (a100), not gated: {line}"]
 
 
-def test_a_column_that_says_nothing_is_left_out(session):
+def test_operations_and_the_share_reached_are_told():
+    """A case with known ceilings has its floor and share; without them a workload has one line, whatever the stage."""
+    counted = {"operations": {"unet": {"flops": {"mm": 3 * 10**12, "bmm": 10**12}}}}
+    shown = view(rooflines={FP32: counted, BF16: counted, INT8: counted | {"floor_s": 0.0251, "share": 0.42}})
+
+    assert terminal.remarks(shown) == [
+        "sdxl at 1024px-30steps-b1: 4 TFLOP an image",
+        f"{INT8}: 4 TFLOP an image, 0.0251 s at least here; 42% of it reached",
+    ]
+
+
+def test_a_column_that_says_nothing_is_left_out():
     """Without rounds there are no latencies, rates, spreads, speed-ups and peaks, and no columns of dashes for them."""
-    session.keep(dataclasses.replace(measured(INT8, "int8", parity={"ssim": 1.0}), processes=()))
+    described = dataclasses.replace(measured(INT8, "int8", parity={"ssim": 1.0}), processes=())
 
-    assert [re.split("  +", line) for line in terminal.table(session)] == [
+    assert [cells(line) for line in terminal.table(view(described))] == [
         ["case", "SSIM", "cold start", "baseline", "verdict"], [INT8, "1.0000", "10.0 s (eager)", "none here", "-"],
     ]  # fmt: skip

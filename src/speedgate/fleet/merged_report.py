@@ -10,9 +10,6 @@ from typing import Any
 
 from speedgate.baselines import store
 from speedgate.fleet.merge import Merged
-from speedgate.measure.machine import Machine
-from speedgate.measure.rounds import Plan
-from speedgate.plugin.judgement import Session
 from speedgate.report import markdown, terminal, verdict_page
 from speedgate.results import case_key
 from speedgate.results import folder as untrusted
@@ -22,22 +19,16 @@ from speedgate.results.run import Outcome, Run, write_json
 def lines(merged: Merged, *, baselines_root: Path) -> list[str]:
     """The table, a sentence for each verdict that is no plain PASS, and what a reader has to know of the commit."""
     own = merged.manifest
-    session = Session(
-        policy=own.judging,
-        machine=Machine(key=own.gpu_key, device="", name=own.gpu_key, memory_bytes=0),
-        plan=Plan(processes=1, rounds=1),
-        isolation="process",
-        worker_timeout_s=1.0,
-        root=baselines_root.parent,
-        results=baselines_root,
-        against=own.against,
+    view = terminal.TerminalView(
+        gpu_key=own.gpu_key,
+        is_live=own.against is not None,
         baselines=store.newest_baselines(baselines_root, own.gpu_key) if own.against is None else {},
         runs={key: _shown(case.run) for key, case in merged.cases.items() if case.run is not None},
-        verdicts={key: list(case.verdicts) for key, case in merged.cases.items()},
-        broken={key: "" for key, case in merged.cases.items() if case.outcome is Outcome.INVALID},
+        verdicts={key: case.verdicts for key, case in merged.cases.items()},
+        lost_cases=[key for key, case in merged.cases.items() if case.outcome is Outcome.INVALID],
     )
     said = [f"speedgate on {own.gpu_key}, --gate {own.judging.mode.value}, {len(own.selection)} cases"]
-    said += [*terminal.table(session), "", *terminal.sentences(session)]
+    said += [*terminal.table(view), "", *terminal.sentences(view)]
     if own.commit.get("dirty"):
         said.append("the checkouts had uncommitted changes: whether they were the same is not known")
     return said

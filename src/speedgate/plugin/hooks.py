@@ -265,9 +265,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     if state is None or not (state.runs or state.verdicts):
         return
     terminalreporter.section(f"speedgate on {state.machine.key}, --gate {state.policy.mode.value}")
-    for line in [*terminal.table(state), "", *terminal.sentences(state)]:
-        terminalreporter.write_line(line)
-    for line in terminal.remarks(state):
+    view = session_report.terminal_view(state)
+    for line in [*terminal.table(view), "", *terminal.sentences(view), *terminal.remarks(view)]:
         terminalreporter.write_line(line)
     where = state.results.relative_to(state.root) if state.results.is_relative_to(state.root) else state.results
     if state.runs:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import speedgate
+from speedgate.gate.policy import Mode
 from speedgate.plugin.judgement import Session
 from speedgate.report import terminal
 from speedgate.results import commandline, optional
@@ -19,6 +20,25 @@ from speedgate.results.console import printable
 
 OPTION = "--report"
 TIMEOUT_S = 300.0  # a ladder takes 5 s
+
+
+def terminal_view(session: Session) -> terminal.TerminalView:
+    """Gather what the terminal section shows of a session."""
+    return terminal.TerminalView(
+        gpu_key=session.machine.key,
+        is_recording=session.policy.mode is Mode.RECORD,
+        is_live=session.against is not None,
+        runs=session.runs,
+        verdicts=session.verdicts,
+        lost_cases=session.broken,
+        explanations=session.explanations,
+        baselines=session.baselines,
+        comparisons=session.comparisons,
+        family_figures=session.family,
+        rooflines=session.rooflines,
+        health=session.health,
+        other_versions=session.other_versions,
+    )
 
 
 def check(config: pytest.Config) -> None:
@@ -74,7 +94,7 @@ def _keep(config: pytest.Config, session: Session) -> None:
     left = view.ReportAssets(
         results=view.digests(files),
         made_by=made_by,
-        remarks=tuple(terminal.remarks(session)),
+        remarks=tuple(terminal.remarks(terminal_view(session))),
         pictures=pictures.make_pictures(session.images),
     )
     view.save_assets(left, session.results)
