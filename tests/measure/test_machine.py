@@ -22,6 +22,9 @@ class NotSupportedError(NVMLError):
     """What a query raises that the GPU does not answer."""
 
 
+NO_ANSWER = ("NotSupported", "NoPermission", "FunctionNotFound", "ArgumentVersionMismatch", "Deprecated")
+
+
 def fake_nvml(*gpus, driver=True):
     """`pynvml` on a machine with these GPUs: (name, power limit in milliwatts, or None where it is not supported)."""
 
@@ -40,7 +43,7 @@ def fake_nvml(*gpus, driver=True):
 
     fake = SimpleNamespace(
         NVMLError=NVMLError,
-        NVMLError_NotSupported=NotSupportedError,
+        **{f"NVMLError_{reason}": NotSupportedError for reason in NO_ANSWER},
         nvmlInit=init,
         nvmlShutdown=shutdown,
         nvmlDeviceGetCount=lambda: len(gpus),

@@ -20,7 +20,8 @@ from typing import Any
 import pynvml as real
 import pytest
 
-from speedgate.measure.monitor import Monitor, Reading, open_monitor
+from speedgate.measure.monitor import Reading
+from speedgate.measure.nvml import NvmlMonitor
 
 FOLDER = Path(__file__).parent / "nvml"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.json"))
@@ -68,13 +69,13 @@ class FakeNvml:
 
 def open_gpu(
     patch: pytest.MonkeyPatch, name: str = "idle_h200", changed: dict[str, list[Any]] | None = None, **options: Any
-) -> Monitor:
+) -> NvmlMonitor:
     """A monitor of the GPU in `tests/nvml/<name>.json`, with other answers to the questions in `changed`."""
     patch.setitem(sys.modules, "pynvml", FakeNvml(answers(name) | (changed or {})))
-    return open_monitor("cuda", **options)
+    return NvmlMonitor(**options)
 
 
-def one_round(monitor: Monitor) -> Reading:
+def one_round(monitor: NvmlMonitor) -> Reading:
     """What the monitor reads around the first round of a session."""
     monitor.facts()
     monitor.begin()

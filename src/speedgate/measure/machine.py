@@ -10,6 +10,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from speedgate.measure.nvml import NO_GPU, first_gpu
+
 DEVICES = ("auto", "cuda", "cpu")
 _PACKAGES = ("torch", "triton", "diffusers", "torchao", "transformers", "accelerate", "numpy")
 
@@ -39,7 +41,7 @@ def resolve_machine(choice: str) -> Machine:
     if gpu is not None:
         return gpu
     if choice == "cuda":
-        raise ValueError("--device cuda: the NVIDIA driver reports no GPU here; use --device cpu or --device auto")
+        raise ValueError(NO_GPU)
     return _cpu()
 
 
@@ -85,69 +87,17 @@ def versions() -> dict[str, Any]:
 
 
 def _first_gpu() -> Machine | None:
-    import pynvml
-
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError:  # no driver on this machine: a fact, not a fault
-        return None
-    try:
-        handle = visible_handle(pynvml)
-        if handle is None:
+    with first_gpu() as gpu:
+        if gpu is None:
             return None
-        name = str(pynvml.nvmlDeviceGetName(handle))
-        memory_bytes = int(pynvml.nvmlDeviceGetMemoryInfo(handle).total)
-        power_limit_w = _power_limit_w(pynvml, handle)
         return Machine(
-            key=gpu_key(name=name, memory_bytes=memory_bytes, power_limit_w=power_limit_w),
+            key=gpu_key(name=gpu.name, memory_bytes=gpu.memory_bytes, power_limit_w=gpu.power_limit_w),
             device="cuda",
-            name=name,
-            memory_bytes=memory_bytes,
-            power_limit_w=power_limit_w,
-            driver=str(pynvml.nvmlSystemGetDriverVersion()),
+            name=gpu.name,
+            memory_bytes=gpu.memory_bytes,
+            power_limit_w=gpu.power_limit_w,
+            driver=gpu.driver(),
         )
-    finally:
-        pynvml.nvmlShutdown()
-
-
-def compute_capability() -> tuple[int, int] | None:
-    """CUDA's compute capability of torch's first GPU, as major and minor; None where there is none or NVML does not tell."""
-    import pynvml
-
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError:  # no driver on this machine: a fact, not a fault
-        return None
-    try:
-        handle = visible_handle(pynvml)
-        if handle is None:
-            return None
-        major, minor = pynvml.nvmlDeviceGetCudaComputeCapability(handle)
-        return int(major), int(minor)
-    except pynvml.NVMLError_NotSupported:
-        return None
-    finally:
-        pynvml.nvmlShutdown()
-
-
-def visible_handle(pynvml: Any) -> Any:
-    """NVML's handle of torch's device 0, None where CUDA_VISIBLE_DEVICES, which NVML does not read, hides them all.
-
-    A number counts in NVML's order, which is CUDA's where CUDA_DEVICE_ORDER=PCI_BUS_ID or the GPUs are alike.
-    """
-    first = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0].strip()
-    if first.startswith(("GPU-", "MIG-")):
-        return pynvml.nvmlDeviceGetHandleByUUID(first)
-    if not first.isdecimal() or int(first) >= pynvml.nvmlDeviceGetCount():
-        return None
-    return pynvml.nvmlDeviceGetHandleByIndex(int(first))
-
-
-def _power_limit_w(pynvml: Any, handle: Any) -> int | None:
-    try:
-        return round(int(pynvml.nvmlDeviceGetEnforcedPowerLimit(handle)) / 1000)
-    except pynvml.NVMLError_NotSupported:
-        return None
 
 
 def _cpu() -> Machine:

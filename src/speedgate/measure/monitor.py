@@ -51,16 +51,6 @@ class Monitor(Protocol):
         """Let go of the device; harmless when that has been done."""
 
 
-def open_monitor(device: str, *, own_processes: int = 1) -> Monitor:
-    """The monitor of torch's first GPU for "cuda", of this host for "cpu"."""
-    if device == "cuda":
-        from speedgate.measure.nvml import NvmlMonitor
-
-        return NvmlMonitor(own_processes=own_processes)
-    assert device == "cpu", f"no monitor for {device!r}"
-    return HostMonitor(own_processes=own_processes)
-
-
 class HostMonitor:
     """A Linux host. It never voids a round.
 

@@ -1,7 +1,7 @@
-"""The health of an NVIDIA GPU around a round, asked of NVML. Never creates a CUDA context.
+"""Query NVML for the facts of an NVIDIA GPU and for its state around a round. Never creates a CUDA context.
 
-What NVML does not answer, on this GPU, in this container or with this driver, is None, and None voids nothing. It has
-no question for locked clocks; the application clocks are recorded where a GPU still has them.
+A query that NVML cannot answer, for this GPU, container or driver, returns None, and None discards no round. NVML has no
+query for locked clocks; the application clocks are recorded for GPUs that still have them.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ import dataclasses
 import functools
 import hashlib
 import operator
+import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from speedgate.measure.machine import visible_handle
 from speedgate.measure.monitor import Fact, Reading, increase
 
 # Reasons for lowered clocks are told apart by their numbers: drivers add some, and nvidia-ml-py's mask of all of them
@@ -47,7 +47,7 @@ _COUNTERS = {
 }
 _UNLISTED_BYTES = 2**30  # memory in use that no listed process explains; a driver alone holds less
 
-_PLAIN = {
+_FACT_QUERIES = {
     "persistence_mode": ("nvmlDeviceGetPersistenceMode",),
     "compute_mode": ("nvmlDeviceGetComputeMode",),
     "ecc_uncorrected": ("nvmlDeviceGetTotalEccErrors", "NVML_MEMORY_ERROR_TYPE_UNCORRECTED", "NVML_AGGREGATE_ECC"),
@@ -60,6 +60,113 @@ _PLAIN = {
 }
 
 
+NO_GPU = "--device cuda: the NVIDIA driver reports no GPU here; use --device cpu or --device auto"
+
+
+@contextlib.contextmanager
+def first_gpu() -> Iterator[Gpu | None]:
+    """Open NVML and yield the GPU that is torch's device 0; None if there is no driver or no visible GPU."""
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:  # no driver on this machine
+        yield None
+        return
+    try:
+        handle = _visible_handle(pynvml)
+        yield None if handle is None else Gpu(pynvml, handle)
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def compute_capability() -> tuple[int, int] | None:
+    """Return CUDA's compute capability of torch's device 0, as major and minor; None if there is no GPU or no answer."""
+    with first_gpu() as gpu:
+        capability = gpu.query("nvmlDeviceGetCudaComputeCapability") if gpu is not None else None
+    return None if capability is None else (int(capability[0]), int(capability[1]))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Snapshot:
+    """The state of the GPU at one moment. The `counters` count from the loading of the driver."""
+
+    reasons: int | None
+    processes: int | None
+    counters: Mapping[str, int | None]
+
+
+class Gpu:
+    """Query NVML about one GPU. A newer query falls back to its older form, which older drivers know."""
+
+    def __init__(self, nvml: Any, handle: Any) -> None:
+        self._nvml = nvml
+        self._handle = handle
+
+    def query(self, question: str, *constants: str) -> Any:
+        """NVML's answer about this GPU, None where it has none; constants are given by their names."""
+        return _answer(self._nvml, question, self._handle, *(getattr(self._nvml, name) for name in constants))
+
+    @property
+    def name(self) -> str:
+        return str(self._nvml.nvmlDeviceGetName(self._handle))
+
+    @property
+    def memory_bytes(self) -> int:
+        return int(self._nvml.nvmlDeviceGetMemoryInfo(self._handle).total)
+
+    @property
+    def power_limit_w(self) -> int | None:
+        return self.watts("nvmlDeviceGetEnforcedPowerLimit")
+
+    def driver(self) -> Any:
+        return _answer(self._nvml, "nvmlSystemGetDriverVersion")
+
+    def snapshot(self) -> _Snapshot:
+        counters = {
+            name: self._query_field("violationTime", "nvmlDeviceGetViolationStatus", policy)
+            for name, (policy, _) in _COUNTERS.items()
+        }
+        counters["energy_mj"] = self.query("nvmlDeviceGetTotalEnergyConsumption")
+        reasons = self.query("nvmlDeviceGetCurrentClocksEventReasons")
+        if reasons is None:
+            reasons = self.query("nvmlDeviceGetCurrentClocksThrottleReasons")
+        return _Snapshot(reasons=reasons, processes=self.processes(), counters=counters)
+
+    def processes(self) -> int | None:
+        listed = self.query("nvmlDeviceGetComputeRunningProcesses_v3")
+        return None if listed is None else len(listed)
+
+    def used_bytes(self) -> int | None:
+        """Memory in use without what the driver reserves; with it where the driver does not tell them apart."""
+        used_bytes: int | None = self._query_field("used", "nvmlDeviceGetMemoryInfo", "nvmlMemory_v2")
+        if used_bytes is None:
+            used_bytes = self._query_field("used", "nvmlDeviceGetMemoryInfo")
+        return used_bytes
+
+    def temperature_c(self) -> int | None:
+        temperature_c: int | None = self.query("nvmlDeviceGetTemperatureV", "NVML_TEMPERATURE_GPU")
+        if temperature_c is None:
+            temperature_c = self.query("nvmlDeviceGetTemperature", "NVML_TEMPERATURE_GPU")
+        return temperature_c
+
+    def utilisation_percent(self) -> Any:
+        return self._query_field("gpu", "nvmlDeviceGetUtilizationRates")
+
+    def watts(self, question: str) -> int | None:
+        milliwatts = self.query(question)
+        return None if milliwatts is None else round(milliwatts / 1000)
+
+    def current(self, question: str) -> Any:
+        """The first of a mode's two states; the second holds after the next restart."""
+        states = self.query(question)
+        return None if states is None else states[0]
+
+    def _query_field(self, name: str, question: str, *constants: str) -> Any:
+        answer = self.query(question, *constants)
+        return None if answer is None else getattr(answer, name)
+
+
 class NvmlMonitor:
     """Torch's first GPU, of whose compute processes `own_processes` are ours; each one more voids the round.
 
@@ -67,72 +174,66 @@ class NvmlMonitor:
     """
 
     def __init__(self, *, own_processes: int = 1) -> None:
-        import pynvml
-
         self.own_processes = own_processes
-        self._lasting: list[str] | None = None  # what voids every round; known once `facts` was asked
-        self._before: _Look | None = None
+        self._reasons_for_all_rounds: list[str] | None = None  # set by `facts`
+        self._before: _Snapshot | None = None
         with contextlib.ExitStack() as stack:
-            pynvml.nvmlInit()
-            stack.callback(pynvml.nvmlShutdown)
-            handle = visible_handle(pynvml)
-            if handle is None:
-                raise ValueError(
-                    "--device cuda: the NVIDIA driver reports no GPU here; use --device cpu or --device auto"
-                )
-            self._gpu = _Gpu(pynvml, handle)
+            gpu = stack.enter_context(first_gpu())
+            if gpu is None:
+                raise ValueError(NO_GPU)
+            self._gpu = gpu
             self._open = stack.pop_all()
 
     def facts(self) -> dict[str, Any]:
         """The state before the first worker is opened; modes are NVML's own numbers."""
         gpu = self._gpu
         used_bytes, processes = gpu.used_bytes(), gpu.processes()
-        self._lasting = list(_unlisted(used_bytes, processes))
-        uuid = gpu.ask("nvmlDeviceGetUUID")
+        self._reasons_for_all_rounds = list(_unlisted(used_bytes, processes))
+        uuid = gpu.query("nvmlDeviceGetUUID")
         return {
             "driver": gpu.driver(),
             "uuid_sha256": hashlib.sha256(uuid.encode()).hexdigest()[:12] if uuid else None,
             "mig_mode": gpu.current("nvmlDeviceGetMigMode"),
             "ecc_mode": gpu.current("nvmlDeviceGetEccMode"),
-            "power_limit_w": gpu.watts("nvmlDeviceGetEnforcedPowerLimit"),
+            "power_limit_w": gpu.power_limit_w,
             "power_limit_default_w": gpu.watts("nvmlDeviceGetPowerManagementDefaultLimit"),
             "temperature_c": gpu.temperature_c(),
             "memory_used_bytes": used_bytes,
             "gpu_processes": processes,
             "utilisation_percent": gpu.utilisation_percent(),
-            **{name: gpu.ask(*question) for name, question in _PLAIN.items()},
+            **{name: gpu.query(*question) for name, question in _FACT_QUERIES.items()},
         }
 
     def begin(self) -> None:
-        assert self._lasting is not None, "facts() comes before the first worker, and so before the first round"
-        self._before = self._gpu.look()
+        assert self._reasons_for_all_rounds is not None, "facts() comes before the first worker, and so before the first round"
+        self._before = self._gpu.snapshot()
 
     def end(self) -> Reading:
         assert self._before is not None, "a round that has not begun"
         # The clock first: the GPU has nothing to do any more and will lower it.
         facts: dict[str, Fact] = {
-            "sm_clock_mhz": self._gpu.ask("nvmlDeviceGetClockInfo", "NVML_CLOCK_SM"),
-            "pstate": self._gpu.ask("nvmlDeviceGetPerformanceState"),
+            "sm_clock_mhz": self._gpu.query("nvmlDeviceGetClockInfo", "NVML_CLOCK_SM"),
+            "pstate": self._gpu.query("nvmlDeviceGetPerformanceState"),
             "temperature_c": self._gpu.temperature_c(),
         }
-        before, after = self._before, self._gpu.look()
+        before, after = self._before, self._gpu.snapshot()
         self._before = None
-        reasons, processes = _known(before.reasons, after.reasons), _known(before.processes, after.processes)
+        reasons, processes = _present(before.reasons, after.reasons), _present(before.processes, after.processes)
         facts["throttle_reasons"] = functools.reduce(operator.or_, reasons) if reasons else None
         facts["gpu_processes"] = max(processes, default=None)
         facts |= {name: increase(before.counters[name], count) for name, count in after.counters.items()}
         return Reading(facts=facts, void="; ".join(self._void(facts)) or None)
 
     def alone(self) -> bool:
-        assert self._lasting is not None, "facts() comes before the first worker"
-        return not (self._lasting or self._gpu.processes())
+        assert self._reasons_for_all_rounds is not None, "facts() comes before the first worker"
+        return not (self._reasons_for_all_rounds or self._gpu.processes())
 
     def close(self) -> None:
         self._open.close()
 
     def _void(self, facts: Mapping[str, Fact]) -> Iterator[str]:
-        assert self._lasting is not None
-        yield from self._lasting
+        assert self._reasons_for_all_rounds is not None
+        yield from self._reasons_for_all_rounds
         reasons = int(facts["throttle_reasons"] or 0) & ~_HARMLESS
         for bit in (1 << shift for shift in range(reasons.bit_length()) if reasons >> shift & 1):
             yield f"GPU clocks lowered by {_REASONS.get(bit, 'a reason that is not known here')} ({bit:#x})"
@@ -144,72 +245,17 @@ class NvmlMonitor:
             yield f"{others} other process{'es' if others > 1 else ''} on the GPU"
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Look:
-    """The GPU at one moment; `counters` run from the loading of the driver."""
+def _visible_handle(nvml: Any) -> Any:
+    """Return NVML's handle of torch's device 0; None if CUDA_VISIBLE_DEVICES, which NVML ignores, hides every GPU.
 
-    reasons: int | None
-    processes: int | None
-    counters: Mapping[str, int | None]
-
-
-class _Gpu:
-    """The questions to NVML about one GPU. Where there are two of a kind, older drivers know the second only."""
-
-    def __init__(self, nvml: Any, handle: Any) -> None:
-        self._nvml = nvml
-        self._handle = handle
-
-    def ask(self, question: str, *constants: str) -> Any:
-        """NVML's answer about this GPU, None where it has none; constants are given by their names."""
-        return _answer(self._nvml, question, self._handle, *(getattr(self._nvml, name) for name in constants))
-
-    def driver(self) -> Any:
-        return _answer(self._nvml, "nvmlSystemGetDriverVersion")
-
-    def look(self) -> _Look:
-        counters = {
-            name: self._part("violationTime", "nvmlDeviceGetViolationStatus", policy)
-            for name, (policy, _) in _COUNTERS.items()
-        }
-        counters["energy_mj"] = self.ask("nvmlDeviceGetTotalEnergyConsumption")
-        reasons = self.ask("nvmlDeviceGetCurrentClocksEventReasons")
-        if reasons is None:
-            reasons = self.ask("nvmlDeviceGetCurrentClocksThrottleReasons")
-        return _Look(reasons=reasons, processes=self.processes(), counters=counters)
-
-    def processes(self) -> int | None:
-        listed = self.ask("nvmlDeviceGetComputeRunningProcesses_v3")
-        return None if listed is None else len(listed)
-
-    def used_bytes(self) -> int | None:
-        """Memory in use without what the driver reserves; with it where the driver does not tell them apart."""
-        used_bytes: int | None = self._part("used", "nvmlDeviceGetMemoryInfo", "nvmlMemory_v2")
-        if used_bytes is None:
-            used_bytes = self._part("used", "nvmlDeviceGetMemoryInfo")
-        return used_bytes
-
-    def temperature_c(self) -> int | None:
-        temperature_c: int | None = self.ask("nvmlDeviceGetTemperatureV", "NVML_TEMPERATURE_GPU")
-        if temperature_c is None:
-            temperature_c = self.ask("nvmlDeviceGetTemperature", "NVML_TEMPERATURE_GPU")
-        return temperature_c
-
-    def utilisation_percent(self) -> Any:
-        return self._part("gpu", "nvmlDeviceGetUtilizationRates")
-
-    def watts(self, question: str) -> int | None:
-        milliwatts = self.ask(question)
-        return None if milliwatts is None else round(milliwatts / 1000)
-
-    def current(self, question: str) -> Any:
-        """The first of a mode's two states; the second holds after the next restart."""
-        states = self.ask(question)
-        return None if states is None else states[0]
-
-    def _part(self, name: str, question: str, *constants: str) -> Any:
-        answer = self.ask(question, *constants)
-        return None if answer is None else getattr(answer, name)
+    A number counts in NVML's order, which is CUDA's if CUDA_DEVICE_ORDER=PCI_BUS_ID or if the GPUs are alike.
+    """
+    first = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0].strip()
+    if first.startswith(("GPU-", "MIG-")):
+        return nvml.nvmlDeviceGetHandleByUUID(first)
+    if not first.isdecimal() or int(first) >= nvml.nvmlDeviceGetCount():
+        return None
+    return nvml.nvmlDeviceGetHandleByIndex(int(first))
 
 
 def _answer(nvml: Any, question: str, *arguments: Any) -> Any:
@@ -226,7 +272,7 @@ def _answer(nvml: Any, question: str, *arguments: Any) -> Any:
         return None
 
 
-def _known(*values: int | None) -> list[int]:
+def _present(*values: int | None) -> list[int]:
     return [value for value in values if value is not None]
 
 

@@ -17,7 +17,8 @@ from speedgate.baselines import checkpoint, published, store
 from speedgate.baselines.lock import recording_lock
 from speedgate.gate.policy import Mode
 from speedgate.measure.machine import resolve_machine
-from speedgate.measure.monitor import open_monitor
+from speedgate.measure.monitor import HostMonitor, Monitor
+from speedgate.measure.nvml import NvmlMonitor
 from speedgate.plugin import after, options, session_report
 from speedgate.plugin.judgement import Session
 from speedgate.plugin.progress import Progress
@@ -200,6 +201,12 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     state.monitor = open_monitor(state.machine.device, own_processes=2 if options.live(session.config) else 1)
     session.config.stash[OPEN].callback(state.monitor.close)
     state.health = state.monitor.facts()
+
+
+def open_monitor(device: str, *, own_processes: int = 1) -> Monitor:
+    """Open the monitor of torch's first GPU for "cuda", of this host for "cpu"."""
+    monitor_type = {"cuda": NvmlMonitor, "cpu": HostMonitor}[device]
+    return monitor_type(own_processes=own_processes)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

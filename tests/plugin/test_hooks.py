@@ -1,0 +1,20 @@
+"""The plugin's choice of a monitor."""
+
+import sys
+
+import pytest
+
+from speedgate.plugin.hooks import open_monitor
+from tests.support.fake_nvml import FakeNvml, answers
+
+
+@pytest.mark.parametrize(("device", "kind"), [("cpu", "HostMonitor"), ("cuda", "NvmlMonitor")])
+def test_each_device_has_its_monitor(monkeypatch, device, kind):
+    """A GPU is watched through NVML and a CPU is not; both monitors know how many workers are ours."""
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setitem(sys.modules, "pynvml", FakeNvml(answers("idle_h200")) if device == "cuda" else None)
+
+    monitor = open_monitor(device, own_processes=2)
+    monitor.close()
+
+    assert (type(monitor).__name__, monitor.own_processes) == (kind, 2)
