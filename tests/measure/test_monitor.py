@@ -91,7 +91,9 @@ def test_a_round_of_the_host_costs_two_reads_of_one_small_file(host, monkeypatch
     """The monitor does next to nothing around a round: it reads /proc/stat before and after."""
     monitor = host(proc__stat=STAT.format(steal=5))
     read_text, names = Path.read_text, []
-    monkeypatch.setattr(Path, "read_text", lambda path, **options: names.append(path.name) or read_text(path, **options))
+    monkeypatch.setattr(
+        Path, "read_text", lambda path, **options: names.append(path.name) or read_text(path, **options)
+    )
 
     monitor.begin()
     monitor.end()

@@ -205,7 +205,9 @@ class NvmlMonitor:
         }
 
     def begin(self) -> None:
-        assert self._reasons_for_all_rounds is not None, "facts() comes before the first worker, and so before the first round"
+        assert self._reasons_for_all_rounds is not None, (
+            "facts() comes before the first worker, and so before the first round"
+        )
         self._before = self._gpu.snapshot()
 
     def end(self) -> Reading:

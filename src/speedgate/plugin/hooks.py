@@ -205,8 +205,10 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 def open_monitor(device: str, *, own_processes: int = 1) -> Monitor:
     """Open the monitor of torch's first GPU for "cuda", of this host for "cpu"."""
-    monitor_type = {"cuda": NvmlMonitor, "cpu": HostMonitor}[device]
-    return monitor_type(own_processes=own_processes)
+    if device == "cuda":
+        return NvmlMonitor(own_processes=own_processes)
+    assert device == "cpu", f"no monitor for {device!r}"
+    return HostMonitor(own_processes=own_processes)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
