@@ -15,7 +15,8 @@ from speedgate.baselines import commands as baselines
 from speedgate.fleet import commands as fleet
 from speedgate.history import commands as history
 from speedgate.report import commands as report
-from speedgate.results import commandline, console
+from speedgate.results import console
+from speedgate.results.text import redact_password
 from speedgate.versions import commands as versions
 
 
@@ -30,7 +31,7 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Leave out passwords, because argparse repeats the argument that it refuses."""
-        super().error(" ".join(map(commandline.without_password, message.split(" "))))
+        super().error(" ".join(map(redact_password, message.split(" "))))
 
 
 def _parse(argv: list[str]) -> argparse.Namespace:

@@ -8,7 +8,7 @@ import pytest
 
 from speedgate.baselines import published
 from speedgate.cli import main
-from speedgate.results.run import write_json
+from speedgate.results.json_io import write_json
 from tests.support.baseline_samples import BF16, INT8, KEY, make_document, make_run, obtain, store
 from tests.support.command import fails
 

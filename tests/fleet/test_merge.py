@@ -13,7 +13,7 @@ from speedgate.fleet.shards import Shard
 from speedgate.gate.policy import Policy
 from speedgate.report import markdown
 from speedgate.results import folder as untrusted
-from speedgate.results.run import to_json, write_json
+from speedgate.results.json_io import to_json, write_json
 from tests.support.artifacts import result
 from tests.support.baseline_samples import KEY, make_run
 

@@ -11,7 +11,7 @@ pytest.importorskip("sqlalchemy", reason="needs the history extra: pip install '
 
 from speedgate.cli import main
 from speedgate.history import database, queries, urls
-from speedgate.results.run import write_json
+from speedgate.results.json_io import write_json
 from tests.support.baseline_samples import INT8
 from tests.support.history_samples import commit, document, session_folder
 

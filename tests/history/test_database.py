@@ -16,7 +16,7 @@ pytest.importorskip("sqlalchemy", reason="needs the history extra: pip install '
 
 from speedgate.cli import main
 from speedgate.history import database, entries, queries, urls, writing
-from speedgate.results.run import write_json
+from speedgate.results.json_io import write_json
 from tests.support.artifacts import HOSTILE
 from tests.support.baseline_samples import BF16, INT8, obtain
 from tests.support.history_samples import at, commit, document, entry, fill, session_folder

@@ -14,7 +14,7 @@ pytest.importorskip("sqlalchemy", reason="needs the history extra: pip install '
 from speedgate.cli import main
 from speedgate.history import queries, urls, writing
 from speedgate.history.entries import from_result
-from speedgate.results.run import write_json
+from speedgate.results.json_io import write_json
 from tests.support.artifacts import HOSTILE
 from tests.support.baseline_samples import BF16, INT8, KEY, make_document, make_run, obtain
 from tests.support.history_samples import document, entry, session_folder

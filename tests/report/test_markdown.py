@@ -12,7 +12,7 @@ import pytest
 
 from speedgate.cli import main
 from speedgate.report.markdown import MAX_CHARACTERS, render
-from speedgate.results.text import escaped, log_line, preformatted
+from speedgate.results.text import log_line, markdown_block, markdown_code
 from tests.support.artifacts import HOSTILE, NAME, SESSION, encoded, result
 from tests.support.baseline_samples import BF16, INT8
 
@@ -37,7 +37,7 @@ def verdict(sentence: str, *, claim: str = "latency", outcome: str = "SLOWER") -
 )
 def test_only_harmless_characters_are_left_bare(text: str) -> None:
     """Whatever means something to HTML, Markdown, GitHub or a workflow is a character reference, on one line."""
-    for shown in (escaped(text, limit=10_000), preformatted(text, limit=100_000)):
+    for shown in (markdown_code(text, limit=10_000), markdown_block(text, limit=100_000)):
         assert set(bare(shown)) - {"\u2060"} <= HARMLESS
 
 
@@ -45,7 +45,7 @@ def test_a_reader_sees_what_was_written() -> None:
     """Escaping loses nothing but control characters: resolved, the references are the text."""
     text = "a|b <c> *d* _e_ [f](g) `h` ~i~ !j \u00e9 \u4e2d"
 
-    assert html.unescape(escaped(text)) == f"<code>{text}</code>"
+    assert html.unescape(markdown_code(text)) == f"<code>{text}</code>"
 
 
 @pytest.mark.parametrize(
@@ -53,14 +53,14 @@ def test_a_reader_sees_what_was_written() -> None:
 )
 def test_nobody_is_mentioned_and_nothing_is_linked(text: str) -> None:
     """GitHub links in the rendered text, where a reference is a character again: the pattern itself is broken."""
-    rendered = html.unescape(escaped(text))
+    rendered = html.unescape(markdown_code(text))
 
     assert not re.search(r"@\w|#\d|gh-|://|www\.", rendered, re.IGNORECASE)
 
 
 def test_control_and_direction_characters_are_gone() -> None:
     """Neither a terminal's escape nor a right-to-left override comes through."""
-    rendered = html.unescape(escaped(HOSTILE))
+    rendered = html.unescape(markdown_code(HOSTILE))
 
     assert not {"\x1b", "\u202e", "\u200b", "\r", "\n"} & set(rendered)
 
@@ -77,7 +77,7 @@ def test_a_log_line_is_no_workflow_command(text: str) -> None:
 
 def test_preformatted_text_is_cut_by_what_it_becomes() -> None:
     """A text that escaping makes eight times as long stays below the limit all the same."""
-    shown = preformatted("\u4e2d<>\n" * 10_000, limit=1000)
+    shown = markdown_block("\u4e2d<>\n" * 10_000, limit=1000)
 
     assert len(shown) <= 1000
     assert shown.endswith("(cut)</pre>")
@@ -153,9 +153,9 @@ def test_what_was_only_described_stands_apart() -> None:
     text = render({**files, NAME: encoded(result())})
 
     assert text.startswith("**1 NOT_APPLIED, 1 PASS** on ")
-    assert f"\nstructure only: 1 case holds, on the meta device: {escaped('sdxl/bf16/w')}\n" in text
+    assert f"\nstructure only: 1 case holds, on the meta device: {markdown_code('sdxl/bf16/w')}\n" in text
     assert text.count("**PASS** | ") == 1
-    assert f"- **NOT_APPLIED** {escaped('sdxl/int8/w')}" in text
+    assert f"- **NOT_APPLIED** {markdown_code('sdxl/int8/w')}" in text
 
 
 def test_a_run_that_built_nothing_says_so() -> None:

@@ -12,8 +12,8 @@ from fixtures.pipelines.definition import SIZES
 from fixtures.suites import every_case
 from speedgate.plugin.options import MAX_PAIRS
 from speedgate.results import folder
+from speedgate.results.json_io import to_json, write_json
 from speedgate.results.loops import Loop
-from speedgate.results.run import to_json, write_json
 from speedgate.results.timings import Component
 from tests.support.artifacts import result
 from tests.support.baseline_samples import INT8, make_run

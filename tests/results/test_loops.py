@@ -8,8 +8,9 @@ import pytest
 
 from fixtures.worker import loops as watched
 from speedgate.results import loops
+from speedgate.results.json_io import to_json
 from speedgate.results.loops import Loop
-from speedgate.results.run import process_from_json, run_from_json, to_json
+from speedgate.results.run import process_from_json, run_from_json
 from tests.support.baseline_samples import make_run
 
 FILE = "0002_recorded.json"

@@ -8,8 +8,9 @@ import pytest
 
 from speedgate.baselines import store as baselines
 from speedgate.results import profile, timings
+from speedgate.results.json_io import to_json
 from speedgate.results.profile import OTHERS, Attribution, Kernel
-from speedgate.results.run import process_from_json, run_from_json, to_json
+from speedgate.results.run import process_from_json, run_from_json
 from speedgate.results.timings import Component
 from tests.support.baseline_samples import KEY, make_run, store
 

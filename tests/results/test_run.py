@@ -6,8 +6,8 @@ import math
 
 import pytest
 
-from speedgate.results.checks import positive
-from speedgate.results.run import Process, run_from_json, to_json, write_json
+from speedgate.results.json_io import positive, to_json, write_json
+from speedgate.results.run import Process, run_from_json
 from tests.support.baseline_samples import COLD, make_run
 
 FILE = "0002_recorded.json"

@@ -12,7 +12,7 @@ import pytest
 
 from speedgate.baselines.lock import recording_lock
 from speedgate.cli import main
-from speedgate.results import commandline
+from speedgate.results.text import command_line, redact_password
 from speedgate.versions.bisect import History
 from tests.support.baseline_samples import KEY
 from tests.versions.test_bisect import QUESTION, RELEASES
@@ -38,8 +38,8 @@ URL = "postgresql://boss:S3cret!pw@h/db"
 )
 def test_a_url_is_shown_without_its_password(word, shown):
     """Whatever characters stand in it, and wherever it stands; other arguments stay as they are."""
-    assert commandline.without_password(word) == shown
-    assert shlex.split(commandline.shown(["pytest", word])) == ["pytest", shown]
+    assert redact_password(word) == shown
+    assert shlex.split(command_line(["pytest", word])) == ["pytest", shown]
 
 
 def test_the_facts_beside_a_lock_hold_no_password(tmp_path, monkeypatch):

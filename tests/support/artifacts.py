@@ -9,7 +9,7 @@ import zipfile
 from collections.abc import Mapping
 from typing import Any
 
-from speedgate.results.run import to_json
+from speedgate.results.json_io import to_json
 from tests.support.baseline_samples import INT8, KEY, make_run
 
 SESSION = "20261121T155618Z-19269"

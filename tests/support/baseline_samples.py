@@ -12,7 +12,8 @@ from typing import Any
 from speedgate.baselines import benchmark_json
 from speedgate.baselines import store as baselines
 from speedgate.baselines.published import FamilyFigure
-from speedgate.results.run import Baseline, ColdStart, Process, Run, write_json
+from speedgate.results.json_io import write_json
+from speedgate.results.run import Baseline, ColdStart, Process, Run
 
 KEY = "nvidia-a100-sxm4-80gb-400w"
 INT8 = "sdxl/int8/1024px-30steps-b1"

@@ -9,7 +9,7 @@ from typing import Any
 
 from speedgate.history import database, schema
 from speedgate.history.entries import Entry, from_result
-from speedgate.results.run import to_json, write_json
+from speedgate.results.json_io import to_json, write_json
 from tests.support.artifacts import result
 from tests.support.baseline_samples import INT8, KEY, make_run
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from speedgate.results.checks import as_object, equal, expect, positive
-from speedgate.results.run import SCHEMA, Baseline, Run, run_from_json, to_json
+from speedgate.results.json_io import as_object, expect, expect_equal, positive, to_json
+from speedgate.results.run import SCHEMA, Baseline, Run, run_from_json
 
 BLOCK = "speedgate"
 PASSED, FAILED = "passed", "failed"
@@ -158,7 +158,7 @@ def parse_baselines(document: Any, *, path: Path, gpu_key: str) -> list[Baseline
             raise ValueError(f"{where}.case_key: {baseline.case_key!r} stands in this file twice")
         found[baseline.case_key] = baseline
     stated = as_object(as_object(document.get("machine_info")).get(BLOCK)).get("gpu_key")
-    equal(stated, gpu_key, f"{path}: machine_info.{BLOCK}.gpu_key")
+    expect_equal(stated, gpu_key, f"{path}: machine_info.{BLOCK}.gpu_key")
     return list(found.values())
 
 
@@ -205,13 +205,13 @@ def speedgate_blocks(document: Any, *, where: str) -> Iterator[tuple[str, dict[s
 
 
 def _baseline(block: Mapping[str, Any], *, path: Path, gpu_key: str, where: str) -> Baseline:
-    equal(block.get("schema"), SCHEMA, f"{where}.schema")
-    equal(block.get("gpu_key"), gpu_key, f"{where}.gpu_key")
+    expect_equal(block.get("schema"), SCHEMA, f"{where}.schema")
+    expect_equal(block.get("gpu_key"), gpu_key, f"{where}.gpu_key")
     case_key, source, fingerprint = block.get("case_key"), block.get("source"), block.get("fingerprint")
     case_key = check_case_key(case_key, where=f"{where}.case_key")
     if source not in (RECORDED, PUBLISHED):
         raise ValueError(f"{where}.source: expected {RECORDED!r} or {PUBLISHED!r}, found {source!r}")
-    equal(block.get("outcome"), PASSED, f"{where}.outcome")
+    expect_equal(block.get("outcome"), PASSED, f"{where}.outcome")
     if not isinstance(fingerprint, str | None):
         raise ValueError(f"{where}.fingerprint: expected a string or null, found {fingerprint!r}")
     baseline = Baseline(
@@ -260,4 +260,4 @@ def _agrees(baseline: Baseline, run: Run, *, where: str) -> None:
     if not run.processes:
         raise ValueError(f"{where}.run.processes: expected at least one process")
     for field in ("case_key", "process_medians_s", "peak_bytes", "fingerprint"):
-        equal(getattr(baseline, field), getattr(run, field), f"{where}.{field}")
+        expect_equal(getattr(baseline, field), getattr(run, field), f"{where}.{field}")

@@ -17,7 +17,8 @@ from typing import Any
 
 from speedgate.baselines.store import key_folder
 from speedgate.results import json_io
-from speedgate.results.run import SCHEMA, Run, run_from_json, to_json, write_json
+from speedgate.results.json_io import to_json, write_json
+from speedgate.results.run import SCHEMA, Run, run_from_json
 
 FOLDER = "recording"
 _SESSION = "session"
@@ -76,7 +77,7 @@ def load_run(root: Path, gpu_key: str, *, key: CheckpointKey, fingerprint: str |
 
 def load_session(root: Path, gpu_key: str, *, case_key: str) -> dict[str, Any]:
     """What was kept with the case of the session that began with it; what `load_run` has found to be sound is asked this."""
-    document = json_io.read(checkpoint_path(root, gpu_key, case_key))
+    document = json_io.read_json(checkpoint_path(root, gpu_key, case_key))
     return dict(document.get(_SESSION, {}))
 
 
@@ -106,7 +107,7 @@ def _aside(path: Path) -> Path:
 
 
 def _read(path: Path, *, gpu_key: str, key: CheckpointKey) -> Run:
-    document = json_io.read(path)
+    document = json_io.read_json(path)
     if not isinstance(document, dict) or not isinstance(data := document.pop("run", None), dict):
         raise ValueError(f"{path}: expected an object with a run")
     if not isinstance(document.pop(_SESSION, {}), dict):

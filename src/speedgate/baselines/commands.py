@@ -9,8 +9,9 @@ from typing import Any
 
 from speedgate.baselines import benchmark_json, describe, promote, published, store
 from speedgate.results import json_io
-from speedgate.results.console import FAILED, OK, ascii_line, print_error, print_line
-from speedgate.results.run import write_json
+from speedgate.results.console import FAILED, OK, print_error, print_line
+from speedgate.results.json_io import write_json
+from speedgate.results.text import ascii_line
 
 
 def add_commands(commands: Any) -> None:
@@ -91,7 +92,7 @@ def _check(options: argparse.Namespace) -> int:
         paths += published.source_files(options.root)
     for path in paths:
         try:
-            summary = published.summary(path) if path.suffix == ".csv" else _summary(json_io.read(path), path=path)
+            summary = published.summary(path) if path.suffix == ".csv" else _summary(json_io.read_json(path), path=path)
         except ValueError as error:
             errors.append(str(error))
         else:

@@ -10,9 +10,9 @@ from typing import Any, TypeGuard
 
 from speedgate.baselines import benchmark_json, promote, store
 from speedgate.results import case_key, json_io, provenance
-from speedgate.results.checks import as_object
+from speedgate.results.json_io import as_object
 from speedgate.results.run import Baseline, Process, Run
-from speedgate.results.text import escaped
+from speedgate.results.text import markdown_code
 
 GIB = 2**30
 _KERNELS = 3  # of a stage that are named
@@ -32,17 +32,17 @@ def baseline_page(root: Path, gpu_key: str) -> str:
         raise ValueError(
             f"{gpu_key}: nothing is recorded; keys of which something is: {keys}; see speedgate promote --help"
         )
-    documents = {path: json_io.read(path) for path in store.baseline_files(root, gpu_key)}
+    documents = {path: json_io.read_json(path) for path in store.baseline_files(root, gpu_key)}
     told = {one.path for one in recorded}
     lines = [f"{line}  " for path, one in documents.items() if str(path) in told for line in _origins(path, one)]
     full = stored.out_of_memory.items()
-    lines += [f"{escaped(key)}: **out of memory**, says {escaped(name)}  " for key, name in full]
+    lines += [f"{markdown_code(key)}: **out of memory**, says {markdown_code(name)}  " for key, name in full]
     lines += [
-        f"{escaped(line)}  " for path, one in documents.items() for line in promote.accepted_notes(one, path=path)
+        f"{markdown_code(line)}  " for path, one in documents.items() for line in promote.accepted_notes(one, path=path)
     ]
     published = _published(root)
     for (pipeline, workload), found in _ladders(recorded).items():
-        lines += ["", f"### {escaped(pipeline)} at {escaped(workload)}"]
+        lines += ["", f"### {markdown_code(pipeline)} at {markdown_code(workload)}"]
         for columns in (_figures(found, published), _starts(found), _components(found), _health(), _kernels()):
             lines += ["", *_table(columns, found)]
     return "\n".join([*lines, ""])
@@ -59,7 +59,7 @@ def _origins(path: Path, document: Any) -> list[str]:
         provenance.line(own | as_object(block.get("session")) | {"run": block.get("run")})
         for _, block in benchmark_json.speedgate_blocks(document, where=str(path))
     ]
-    return [f"{escaped(path.name)}: {escaped(line)}" for line in dict.fromkeys(said)]
+    return [f"{markdown_code(path.name)}: {markdown_code(line)}" for line in dict.fromkeys(said)]
 
 
 def _ladders(recorded: Sequence[Baseline]) -> dict[tuple[str, str], list[Baseline]]:
@@ -86,7 +86,7 @@ def _figures(found: Sequence[Baseline], published: Mapping[str, Baseline]) -> li
     own = {one.case_key: one.latency_s for one in found}
     theirs = {key: one.latency_s for key, one in published.items()}
     where = {published[key].gpu_key for key in own if key in published}
-    named = f"published, {', '.join(map(escaped, sorted(where)))}"
+    named = f"published, {', '.join(map(markdown_code, sorted(where)))}"
     return [
         ("s", lambda one: f"{one.latency_s:.4g}"),
         ("to its parent", lambda one: _gain(one, own, case_key.parent_key(_run(one)))),
@@ -117,7 +117,7 @@ def _starts(found: Sequence[Baseline]) -> list[Column]:
 
     return [
         *((f"first image, {state}, s", start(state)) for state in states),
-        *((escaped(name), count(name)) for name in counted),
+        *((markdown_code(name), count(name)) for name in counted),
     ]
 
 
@@ -133,7 +133,7 @@ def _components(found: Sequence[Baseline]) -> list[Column]:
         return of
 
     names = dict.fromkeys(name for one in found for name in _run(one).components_s)
-    return [(f"{escaped(name)}, s", cell(name)) for name in names]
+    return [(f"{markdown_code(name)}, s", cell(name)) for name in names]
 
 
 def _health() -> list[Column]:
@@ -165,7 +165,7 @@ def _kernels() -> list[Column]:
     def attention(one: Baseline) -> str:
         found = _run(one).attribution
         return (
-            ", ".join(f"{escaped(name)} x {count}" for name, count in found.attention_kernels.items())
+            ", ".join(f"{markdown_code(name)} x {count}" for name, count in found.attention_kernels.items())
             if found
             else _NONE
         )
@@ -175,7 +175,7 @@ def _kernels() -> list[Column]:
         if found is None or not found.total_s:
             return _NONE
         shares = [(each.name, each.seconds / found.total_s) for each in found.kernels[:_KERNELS]]
-        return ", ".join(f"{escaped(name, limit=60)} {share:.0%}" for name, share in shares)
+        return ", ".join(f"{markdown_code(name, limit=60)} {share:.0%}" for name, share in shares)
 
     return [("attention", lambda one: attention(one) or "none"), ("most of the kernels' time", most)]
 
@@ -183,7 +183,7 @@ def _kernels() -> list[Column]:
 def _table(columns: Sequence[Column], found: Sequence[Baseline]) -> Iterator[str]:
     """A row a case; a column of which no case says anything is left out."""
     cells = [(name, [cell(one) for one in found]) for name, cell in columns]
-    kept = [("stage", [escaped(_run(one).stage) for one in found]), *(c for c in cells if set(c[1]) != {_NONE})]
+    kept = [("stage", [markdown_code(_run(one).stage) for one in found]), *(c for c in cells if set(c[1]) != {_NONE})]
     yield f"| {' | '.join(name for name, _ in kept)} |"
     yield f"|{' --- |' * len(kept)}"
     for row in zip(*(column for _, column in kept), strict=True):

@@ -14,8 +14,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from speedgate.baselines.store import check_key
-from speedgate.results import commandline
-from speedgate.results.run import write_json
+from speedgate.results.json_io import write_json
+from speedgate.results.text import command_line
 
 
 @contextlib.contextmanager
@@ -49,7 +49,7 @@ def _holder_facts() -> dict[str, object]:
         "pid": os.getpid(),
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "directory": str(Path.cwd()),
-        "command": commandline.shown(sys.orig_argv)[:1000],
+        "command": command_line(sys.orig_argv)[:1000],
     }
 
 

@@ -12,8 +12,8 @@ from typing import Any
 from speedgate.baselines import benchmark_json, store
 from speedgate.baselines.store import ACCEPTED, OBTAINED, StoredCases
 from speedgate.results import json_io
-from speedgate.results.checks import as_object
-from speedgate.results.run import Baseline, write_json
+from speedgate.results.json_io import as_object, write_json
+from speedgate.results.run import Baseline
 
 MIN_PROCESSES = 3  # the interval of two has one degree of freedom: it is so wide that it decides nothing
 # How much slower than its oldest kept figure a case may be promoted without a word. A gate compares with the newest one,
@@ -51,7 +51,7 @@ def promote(root: Path, gpu_key: str, *, name: str = "recorded", accept_slower: 
 
 def review_notes(promoted: Path) -> list[str]:
     """What a reviewer has to know of a promoted file: `accepted_notes`, and a line for each case that is out of memory from now on."""
-    document = json_io.read(promoted)
+    document = json_io.read_json(promoted)
     full = store.parse_document(document, path=promoted, gpu_key=promoted.parent.name).out_of_memory
     return [*accepted_notes(document, path=promoted), *(f"{key}: out of memory from now on" for key in full)]
 
@@ -137,7 +137,7 @@ def _recorded(root: Path, obtained: Path) -> tuple[dict[str, Any], StoredCases]:
     if not obtained.is_file():
         keys = ", ".join(store.gpu_keys_where(root, lambda folder: (folder / OBTAINED).is_file())) or "none"
         raise ValueError(f"no {obtained}; keys that hold one: {keys}; record it with --gate record")
-    document = json_io.read(obtained)
+    document = json_io.read_json(obtained)
     if as_object(document).get("benchmarks") == [] and as_object(document.get(benchmark_json.BLOCK)).get(
         benchmark_json.WITHOUT_FIGURE
     ):

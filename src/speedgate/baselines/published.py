@@ -19,7 +19,7 @@ from typing import Any
 
 from speedgate.baselines import benchmark_json
 from speedgate.measure.machine import slug
-from speedgate.results.checks import positive
+from speedgate.results.json_io import positive
 from speedgate.results.run import SCHEMA
 
 NAME = "0001_published.json"  # the lowest number, so that anything recorded replaces it as the comparison

@@ -12,8 +12,8 @@ from typing import Any
 
 from speedgate.baselines import benchmark_json
 from speedgate.results import json_io
-from speedgate.results.checks import as_object, equal, expect
-from speedgate.results.run import SCHEMA, Baseline, Run, write_json
+from speedgate.results.json_io import as_object, expect, expect_equal, write_json
+from speedgate.results.run import SCHEMA, Baseline, Run
 
 OBTAINED = "obtained.json"
 ACCEPTED = "accepted_slower"
@@ -109,7 +109,7 @@ def read_baselines(path: Path, *, gpu_key: str) -> list[Baseline]:
 
 def read_file(path: Path, *, gpu_key: str) -> StoredCases:
     """What one file says, errors as of `read_baselines`."""
-    return parse_document(json_io.read(path), path=path, gpu_key=gpu_key)
+    return parse_document(json_io.read_json(path), path=path, gpu_key=gpu_key)
 
 
 def parse_document(document: Any, *, path: Path, gpu_key: str) -> StoredCases:
@@ -131,7 +131,7 @@ def _out_of_memory(document: Any, *, path: Path, gpu_key: str) -> Iterator[tuple
     """The case keys of what a recording could not fit into this GPU's memory, each with its place."""
     for where, block in benchmark_json.blocks_without_figure(document, where=str(path)):
         for name, value in _oom(gpu_key).items():
-            equal(block.get(name), value, f"{where}.{name}")
+            expect_equal(block.get(name), value, f"{where}.{name}")
         benchmark_json.check_case_key(block.get("case_key"), where=f"{where}.case_key")
         expect(isinstance(block.get("note"), str) and block["note"], f"{where}.note", "a text", block.get("note"))
         yield where, block["case_key"]

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from speedgate.results.files import replacing
+from speedgate.results.json_io import atomic_write
 
 SCHEMA = 1
 SUFFIX = ".zip"
@@ -107,7 +107,7 @@ def write(path: Path, *, origin: Origin, contents: Iterable[Content]) -> CacheFi
     """Write a file under a temporary name and rename it; `contents` may be made one after the other."""
     entries = []
     with (
-        replacing(path) as temporary,
+        atomic_write(path) as temporary,
         zipfile.ZipFile(temporary, "w", compression=zipfile.ZIP_DEFLATED) as archive,
     ):
         for content in contents:

@@ -12,7 +12,7 @@ from typing import Any
 
 from speedgate.fleet.shards import MOST, Shard
 from speedgate.gate.policy import Mode, Policy
-from speedgate.results.run import to_json, write_json
+from speedgate.results.json_io import to_json, write_json
 
 NAME = "manifest.json"
 SCHEMA = 1

@@ -54,7 +54,7 @@ def read(folder: Path) -> Part:
     path = folder / manifest.NAME
     if manifest.NAME not in files:
         raise ValueError(f"{folder}: no {manifest.NAME}; name folders that `pytest bench --results DIR` wrote")
-    own = manifest.from_json(json_io.parsed(files.pop(manifest.NAME), path=path), where=str(path))
+    own = manifest.from_json(json_io.parse_json(files.pop(manifest.NAME), path=path), where=str(path))
     documents, cases = {}, {}
     for name in filter(untrusted.is_case, sorted(files)):
         try:
@@ -63,7 +63,7 @@ def read(folder: Path) -> Part:
             raise ValueError(f"{folder}: {error}") from error
         if name != f"{case.case_key.replace('/', '__')}.json":
             raise ValueError(f"{folder / name}: holds the result of another case, {case.case_key}")
-        documents[case.case_key] = json_io.parsed(files[name], path=folder / name)
+        documents[case.case_key] = json_io.parse_json(files[name], path=folder / name)
         cases[case.case_key] = case
     return Part(folder=folder, manifest=own, documents=documents, cases=cases)
 

@@ -13,7 +13,8 @@ from speedgate.fleet.merge import Merged
 from speedgate.report import markdown, terminal, verdict_page
 from speedgate.results import case_key
 from speedgate.results import folder as untrusted
-from speedgate.results.run import Outcome, Run, write_json
+from speedgate.results.json_io import write_json
+from speedgate.results.run import Outcome, Run
 
 
 def lines(merged: Merged, *, baselines_root: Path) -> list[str]:

@@ -21,7 +21,7 @@ from typing import Any
 
 from speedgate.report import markdown
 from speedgate.results import folder
-from speedgate.results.text import escaped, log_line, preformatted
+from speedgate.results.text import log_line, markdown_block, markdown_code
 
 ARTIFACT = "speedgate-"  # how the names of the workflows' artifacts begin
 BOT = "github-actions[bot]"  # the author of what a workflow's token writes
@@ -194,7 +194,9 @@ def is_ours(item: Mapping[str, Any], marker: str) -> bool:
 def render_comment(run: Mapping[str, Any], files: Files) -> str:
     """Render how a run ended, and its results."""
     sha, name, conclusion = (str(_field(run, field)) for field in ("head_sha", "name", "conclusion"))
-    head = f"`{sha[:12]}`: {escaped(name)} ended with **{escaped(conclusion)}** ({_field(run, 'html_url')}).\n"
+    head = (
+        f"`{sha[:12]}`: {markdown_code(name)} ended with **{markdown_code(conclusion)}** ({_field(run, 'html_url')}).\n"
+    )
     note = "The figures were written by that commit's own run: they are worth what the commit is worth.\n"
     return f"{head}{note}\n{render_results(files)}"
 
@@ -204,11 +206,11 @@ def render_results(files: Files) -> str:
     if files is None:
         return "The run left no results.\n"
     if isinstance(files, str):
-        return f"The results are not shown: {escaped(files)}\n"
+        return f"The results are not shown: {markdown_code(files)}\n"
     try:
         return markdown.render(files, limit=_RESULTS_LIMIT)
     except ValueError as error:
-        return f"The results are not shown: {escaped(str(error))}\n"
+        return f"The results are not shown: {markdown_code(str(error))}\n"
 
 
 def render_nightly(files: Files) -> str:
@@ -217,7 +219,7 @@ def render_nightly(files: Files) -> str:
         return render_results(files)
     names = sorted(filter(folder.is_word, files), key=lambda name: (not name.endswith(".md"), name))
     texts = [
-        f"{escaped(name)}\n\n{preformatted(files[name].decode('utf-8', 'replace'), limit=_FILE_LIMIT)}\n\n"
+        f"{markdown_code(name)}\n\n{markdown_block(files[name].decode('utf-8', 'replace'), limit=_FILE_LIMIT)}\n\n"
         for name in names[:_NIGHTLY_FILES]
     ]
     return "".join(texts) + render_results(files)

@@ -9,7 +9,8 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from speedgate.history import urls
-from speedgate.results import commandline, console
+from speedgate.results import console
+from speedgate.results.text import redact_password
 
 if TYPE_CHECKING:
     from speedgate.history.series import Point, Series
@@ -75,7 +76,7 @@ def judge(found: Sequence[Series], options: argparse.Namespace) -> int:
     """Print what changed; return 1 where a change that `--fail-on` names is recent, raise `ValueError` where no series is long enough."""
     from speedgate.history.trend import MIN_RUNS, analyse, measured
 
-    history = commandline.without_password(options.history)
+    history = redact_password(options.history)
     if not found:
         asked = [f"{name} {key}" for name, key in (("case", options.case), ("GPU key", options.gpu_key)) if key]
         raise ValueError(f"{history}: holds no runs{' of ' + ' on '.join(asked) if asked else ''}")

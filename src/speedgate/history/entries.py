@@ -16,9 +16,8 @@ from typing import Any
 from speedgate.baselines.benchmark_json import PUBLISHED, RECORDED
 from speedgate.history import schema
 from speedgate.results import folder
-from speedgate.results.checks import positive
 from speedgate.results.folder import Case
-from speedgate.results.json_io import parsed
+from speedgate.results.json_io import parse_json, positive
 from speedgate.results.provenance import NO_COMMIT
 from speedgate.results.run import Run
 
@@ -113,7 +112,7 @@ def from_results(files: Mapping[str, bytes]) -> list[Entry]:
     names = folder.case_names(files)
     if not names:
         raise ValueError("no result of a case: name a folder that `pytest bench --results` wrote, such as .speedgate")
-    found = [from_result(parsed(files[name], path=Path(name)), where=name) for name in names]
+    found = [from_result(parse_json(files[name], path=Path(name)), where=name) for name in names]
     return [entry for entry in found if is_point(entry)]
 
 

@@ -14,7 +14,7 @@ from speedgate.baselines import benchmark_json
 from speedgate.baselines.benchmark_json import BLOCK, PUBLISHED
 from speedgate.history.entries import Entry, from_document, from_result, is_point
 from speedgate.results import json_io
-from speedgate.results.run import write_json
+from speedgate.results.json_io import write_json
 
 FORMAT = "history"
 _LAYOUT_VERSION = "5.3.1"  # fixed, so that an export does not change with the installed pytest-benchmark
@@ -46,7 +46,7 @@ def write(path: Path, entries: Iterable[Entry]) -> int:
 
 def read(path: Path) -> list[Entry]:
     """The entries of a file; a `ValueError` names the file and the place, and then none of it is to be taken."""
-    document = json_io.read(path)
+    document = json_io.read_json(path)
     ours = document.get(BLOCK) if isinstance(document, dict) else None
     if isinstance(ours, dict) and ours.get("format") == FORMAT:
         return list(_exported(document, ours, path=path))

@@ -25,7 +25,7 @@ from speedgate.plugin.progress import Progress
 from speedgate.plugin.recording import Campaign
 from speedgate.plugin.session import REQUIRED_CLAIMS
 from speedgate.report import terminal
-from speedgate.results.console import printable
+from speedgate.results.text import printable
 
 pytest_plugins = ["speedgate.plugin.sharding"]  # its hooks follow ours
 

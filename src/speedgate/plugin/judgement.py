@@ -13,7 +13,8 @@ from speedgate.gate import fit as expected
 from speedgate.gate.fit import Expected
 from speedgate.gate.roofline import Operations, Roofline
 from speedgate.plugin.session import Ledger
-from speedgate.results.run import Baseline, Outcome, Run, Verdict, to_json
+from speedgate.results.json_io import to_json
+from speedgate.results.run import Baseline, Outcome, Run, Verdict
 
 
 @dataclasses.dataclass(kw_only=True, repr=False)

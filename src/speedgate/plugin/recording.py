@@ -14,8 +14,7 @@ from speedgate.measure.budget import Budget, TimingLog
 from speedgate.measure.worker import OutOfTime
 from speedgate.plugin.judgement import Session
 from speedgate.plugin.progress import Progress
-from speedgate.results import commandline
-from speedgate.results.console import printable
+from speedgate.results.text import command_line, printable
 
 # EX_TEMPFAIL of sysexits.h, which pytest has no use for: nothing is red, and the same command goes on.
 UNFINISHED = 75
@@ -111,7 +110,7 @@ class Campaign:
             run = self._session.runs.get(key)
             count = f"{len(run.processes) if run else 0} of {self._session.plan.processes} processes"
             lines.append(printable(f"  {key}: {count}; {reason}"))
-        arguments = commandline.shown(self._config.invocation_params.args)
+        arguments = command_line(self._config.invocation_params.args)
         return [*lines, printable(f"the same command goes on from here: pytest {arguments}")]
 
 

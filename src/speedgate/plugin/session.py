@@ -17,7 +17,8 @@ from speedgate.measure.monitor import HostMonitor, Monitor
 from speedgate.measure.rounds import Plan
 from speedgate.report.html.pictures import CaseImage
 from speedgate.results import timings
-from speedgate.results.run import Baseline, Comparison, Run, Verdict, to_json, write_json
+from speedgate.results.json_io import to_json, write_json
+from speedgate.results.run import Baseline, Comparison, Run, Verdict
 
 # What must have been judged of a case before its figures may become a baseline.
 REQUIRED_CLAIMS = frozenset({"recipe", "compile", "parity"})

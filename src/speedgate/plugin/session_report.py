@@ -15,8 +15,8 @@ import speedgate
 from speedgate.gate.policy import Mode
 from speedgate.plugin.judgement import Session
 from speedgate.report import terminal
-from speedgate.results import commandline, optional
-from speedgate.results.console import printable
+from speedgate.results import optional
+from speedgate.results.text import command_line, printable
 
 OPTION = "--report"
 TIMEOUT_S = 300.0  # a ladder takes 5 s
@@ -84,7 +84,7 @@ def _keep(config: pytest.Config, session: Session) -> None:
 
     commit = config.hook.pytest_benchmark_generate_commit_info(config=config)
     made_by = {
-        "command": commandline.shown(["pytest", *config.invocation_params.args]),
+        "command": command_line(["pytest", *config.invocation_params.args]),
         "run in": str(config.invocation_params.dir),
         "commit": f"{commit.get('id', 'none')}{' and uncommitted changes' if commit.get('dirty') else ''}",
         "gate": session.policy.mode.value,

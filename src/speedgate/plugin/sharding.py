@@ -10,7 +10,7 @@ import pytest
 from speedgate.fleet import manifest, shards
 from speedgate.measure.machine import installed
 from speedgate.plugin.hooks import SESSION
-from speedgate.results.run import to_json
+from speedgate.results.json_io import to_json
 
 MANIFEST = pytest.StashKey[manifest.Log]()
 # The keys of all cases that were selected, and of those that are measured here; none where the collection was refused.

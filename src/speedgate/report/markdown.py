@@ -13,7 +13,7 @@ from speedgate.gate.explain import belongs
 from speedgate.results import folder, provenance
 from speedgate.results.folder import Case
 from speedgate.results.run import Outcome, Verdict
-from speedgate.results.text import escaped, log_line
+from speedgate.results.text import log_line, markdown_code
 
 MAX_CHARACTERS = 60_000  # GitHub takes 65,536 in a comment; what the poster adds stands in the rest
 _TABLE = ("| verdict | case | latency | processes | SSIM | peak | results |", "|---|---|---|---|---|---|---|")
@@ -61,7 +61,9 @@ def render(files: Mapping[str, bytes], *, limit: int = MAX_CHARACTERS) -> str:
     """
     found = sorted(folder.cases(files), key=lambda case: (_rank(case.outcome), case.case_key, case.session))
     cases = [case for case in found if not case.is_structure_only]
-    head = f"**{_counts(cases)}** on {', '.join(escaped(key) for key in sorted({c.gpu_key for c in found})[:10])}\n"
+    head = (
+        f"**{_counts(cases)}** on {', '.join(markdown_code(key) for key in sorted({c.gpu_key for c in found})[:10])}\n"
+    )
     head += _measured(found, limit=limit // 10)
     head += _structure([case for case in found if case.is_structure_only], limit=limit // 10)
     rows = [_row(case) for case in cases]
@@ -91,7 +93,7 @@ def _structure(cases: Sequence[Case], *, limit: int) -> str:
     """A line that names what was only described, apart from what was built: it is no PASS of a measurement."""
     if not cases:
         return ""
-    shown, left_out = _within([escaped(case.case_key) for case in cases], limit=limit)
+    shown, left_out = _within([markdown_code(case.case_key) for case in cases], limit=limit)
     more = [f"{left_out} more"] if left_out else []
     return f"\n{structure_only(len(cases))}: {', '.join([*shown, *more])}\n"
 
@@ -99,7 +101,7 @@ def _structure(cases: Sequence[Case], *, limit: int) -> str:
 def _measured(cases: Sequence[Case], *, limit: int) -> str:
     """A line for each time, commit and set of versions that the cases were measured with, where they say so."""
     lines = sorted({provenance.line(case.document) for case in cases} - {""}, reverse=True)  # the newest first
-    shown, left_out = _within([escaped(line) for line in lines], limit=limit)
+    shown, left_out = _within([markdown_code(line) for line in lines], limit=limit)
     more = [f"and {left_out} others"] if left_out else []
     return "".join(f"\n{line}\n" for line in (*shown, *more))
 
@@ -130,19 +132,19 @@ def _row(case: Case) -> str:
     ssim = None if run is None or run.parity is None else run.parity.get("ssim")
     cells = (
         f"**{case.outcome.value}**" if case.outcome else _NOT_JUDGED,
-        escaped(case.case_key),
+        markdown_code(case.case_key),
         f"{run.latency_s:.4g} s" if run is not None and measured else "-",
         str(len(run.processes)) if run is not None else "-",
         "-" if ssim is None else f"{ssim:.4f}",
         f"{run.peak_bytes / 2**30:.3f} GiB" if run is not None and measured else "-",
-        escaped(case.session),
+        markdown_code(case.session),
     )
     return f"| {' | '.join(cells)} |"
 
 
 def _sentence(verdict: Verdict, lines: Sequence[str]) -> str:
-    said = f"- **{verdict.outcome}** {escaped(verdict.case_key)} {escaped(verdict.claim)}: {escaped(verdict.sentence)}"
-    return "\n".join([said, *(f"  - {escaped(line)}" for line in lines)])
+    said = f"- **{verdict.outcome}** {markdown_code(verdict.case_key)} {markdown_code(verdict.claim)}: {markdown_code(verdict.sentence)}"
+    return "\n".join([said, *(f"  - {markdown_code(line)}" for line in lines)])
 
 
 def _within(lines: Sequence[str], *, limit: int) -> tuple[list[str], int]:

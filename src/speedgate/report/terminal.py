@@ -10,8 +10,8 @@ from speedgate.baselines.published import FamilyFigure
 from speedgate.gate.explain import belongs
 from speedgate.gate.judge import worst
 from speedgate.results import case_key as siblings
-from speedgate.results.console import printable
 from speedgate.results.run import Baseline, Comparison, Outcome, Run, Verdict
+from speedgate.results.text import printable
 
 _HEADER = (
     "case", "latency", "it/s", "spread", "vs parent", "vs first", "SSIM", "peak", "cold start", "baseline", "verdict"

@@ -11,6 +11,7 @@ from typing import Any
 from speedgate.gate import explain
 from speedgate.report import markdown as rendering
 from speedgate.results.run import Outcome
+from speedgate.results.text import markdown_text
 from speedgate.versions import index, suite_run
 
 VERDICT, SUMMARY = "verdict.json", "summary.md"
@@ -101,14 +102,14 @@ def _sentences(told: Sequence[Mapping[str, Any]], cases: Mapping[str, Any]) -> l
         shown = lines if explain.belongs(lines, claim=one["claim"], outcome=one["outcome"]) else ()
         if shown:
             explained.add(key)
-        head = f"- **{one['outcome']}** {_plain(key)} {_plain(one['claim'])}: {_plain(one['sentence'])}"
+        head = f"- **{one['outcome']}** {markdown_text(key)} {markdown_text(one['claim'])}: {markdown_text(one['sentence'])}"
         said.append("\n".join([head, *_below(shown)]))
     return said
 
 
 def _below(lines: Sequence[str]) -> list[str]:
     """What is different in a case, cut: one case's kernels must not crowd out the next one's verdict."""
-    shown = [f"  - {_plain(line)}" for line in lines]
+    shown = [f"  - {markdown_text(line)}" for line in lines]
     kept = [line for line, end in zip(shown, itertools.accumulate(map(len, shown)), strict=True) if end <= _EXPLANATION]
     left_out = [f"  - {len(shown) - len(kept)} more lines stand in {VERDICT}"] if len(kept) < len(shown) else []
     return [*kept, *left_out]
@@ -130,7 +131,7 @@ def _case_row(name: str, case: Mapping[str, Any]) -> str:
 def _title(document: Mapping[str, Any]) -> str:
     moved = [f"{one['package']} {one['new']['version']}" for one in document["changes"]]
     worst = f" ({document['outcome']})" if document["outcome"] else ""
-    return _plain(f"{', '.join(moved)} against the stable pins: {result(document)}{worst}")
+    return markdown_text(f"{', '.join(moved)} against the stable pins: {result(document)}{worst}")
 
 
 def _name(document: Mapping[str, Any]) -> str | None:
@@ -158,10 +159,4 @@ def _latency_s(side: Mapping[str, Any]) -> float | None:
 
 
 def _row(*cells: str) -> str:
-    return f"| {' | '.join(_plain(cell) for cell in cells)} |"
-
-
-def _plain(text: str) -> str:
-    """`text` as Markdown shows it: what a run says makes no table, markup, mention or link of its own."""
-    shown = "".join(character if character.isprintable() else "?" for character in text)
-    return shown.translate({ord(character): f"&#{ord(character)};" for character in "&\\`*_[]<>|#@!"})
+    return f"| {' | '.join(markdown_text(cell) for cell in cells)} |"

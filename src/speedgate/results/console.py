@@ -8,19 +8,11 @@ import os
 import sys
 from collections.abc import Callable
 
+from speedgate.results.text import ascii_line
+
 OK = 0
 RED = 1  # the exit status of a command that has judged a run, and the verdict is red
 FAILED = 2  # the exit status of a command that printed at least one error; argparse uses the same for a wrong option
-
-
-def printable(text: str) -> str:
-    """Replace control, direction and line-breaking characters by "?", so that the text stays on one line."""
-    return "".join(character if character.isprintable() else "?" for character in text)
-
-
-def ascii_line(text: str) -> str:
-    """Make the text printable, and escape everything that is not ASCII: a log or terminal may have another encoding."""
-    return printable(text).encode("ascii", "backslashreplace").decode("ascii")
 
 
 def print_line(text: str) -> None:

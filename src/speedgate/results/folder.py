@@ -110,7 +110,7 @@ def cases(files: Mapping[str, bytes], *, built: bool = False) -> list[Case]:
 
     With `built` also where no case has a run: one that was only described, on the meta device, says nothing of what was built.
     """
-    found = [case(name, json_io.parsed(files[name], path=Path(name))) for name in case_names(files)]
+    found = [case(name, json_io.parse_json(files[name], path=Path(name))) for name in case_names(files)]
     if not found:
         raise ValueError("no result of a case; a run that measured nothing is no pass")
     if built and all(one.run is None for one in found):
@@ -142,7 +142,7 @@ def is_word(name: str) -> bool:
 def is_green(files: Mapping[str, bytes]) -> bool:
     """Whether every `verdict.json` says so, and there is one."""
     names = [name for name in files if PurePosixPath(name).name == _VERDICT]
-    found = [json_io.parsed(files[name], path=Path(name)) for name in names]
+    found = [json_io.parse_json(files[name], path=Path(name)) for name in names]
     return bool(found) and all(isinstance(verdict, dict) and verdict.get("green") is True for verdict in found)
 
 

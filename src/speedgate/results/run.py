@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-import json
 import statistics
 import sys
 from collections.abc import Mapping
@@ -12,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from speedgate.results import loops, profile, timings
-from speedgate.results.checks import expect, is_finite, positive
-from speedgate.results.files import replacing
+from speedgate.results.json_io import expect, positive
 from speedgate.results.loops import Loop
 from speedgate.results.profile import Attribution
 from speedgate.results.timings import Component
@@ -217,12 +215,6 @@ class Comparison:
     own_first: tuple[bool, ...] = ()
 
 
-def to_json(record: Any) -> dict[str, Any]:
-    """A record as builtin types, ready for JSON or for execnet."""
-    fields: dict[str, Any] = dataclasses.asdict(record)
-    return fields
-
-
 def run_from_json(data: Mapping[str, Any], *, where: str) -> Run:
     """A `Run` from what `to_json` wrote; a `ValueError` names `where` and the field that is wrong."""
     fields = _fields(Run, data, where=where)
@@ -232,7 +224,7 @@ def run_from_json(data: Mapping[str, Any], *, where: str) -> Run:
         expect(isinstance(found, Mapping) or (found is None and may_lack), f"{where}: {name}", "an object", found)
     for name in ("components_s", "parity"):
         for key, value in (fields.get(name) or {}).items():
-            is_told = (name == "parity" and value is None) or is_finite(value)
+            is_told = (name == "parity" and value is None) or _is_finite(value)
             expect(is_told, f"{where}: {name}.{key}", "a finite number", value)
     fields["cold_start"] = _cold_start(fields["cold_start"], where=f"{where}: cold_start")
     processes = fields.get("processes", ())
@@ -271,6 +263,10 @@ def _cold_start(data: Any, *, where: str) -> ColdStart:
     return ColdStart(**fields)
 
 
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+
+
 def _texts(values: Any, *, where: str) -> tuple[str, ...]:
     if not isinstance(values, list | tuple) or not all(isinstance(value, str) for value in values):
         raise ValueError(f"{where}: expected a list of sentences, found {values!r}")
@@ -290,10 +286,3 @@ def _fields(cls: type, data: Any, *, where: str) -> dict[str, Any]:
         if names:
             raise ValueError(f"{where}: {problem} field {', '.join(sorted(names))}")
     return dict(data)
-
-
-def write_json(path: Path, data: Any) -> None:
-    """Write `data` as JSON under a temporary name and rename it, so that a reader sees the old file or the new one."""
-    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as stream:
-        json.dump(data, stream, indent=2, sort_keys=True, allow_nan=False)
-        stream.write("\n")

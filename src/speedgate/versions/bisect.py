@@ -11,8 +11,8 @@ from typing import Any
 
 from packaging.version import InvalidVersion, Version
 
-from speedgate.results import commandline
-from speedgate.results.run import write_json
+from speedgate.results.json_io import write_json
+from speedgate.results.text import redact_password
 from speedgate.versions.bisect_search import EndsError, Found, Step, search, steps
 from speedgate.versions.index import Origin, Wheel
 
@@ -114,7 +114,7 @@ class History:
     def _write(self) -> None:
         tried = {version: dataclasses.asdict(one) for version, one in self.tried.items()}
         question = dataclasses.asdict(self.question)
-        question["arguments"] = [commandline.without_password(one) for one in self.question.arguments]
+        question["arguments"] = [redact_password(one) for one in self.question.arguments]
         write_json(self.path, {"schema": SCHEMA, "question": question, "candidates": self.candidates, "tried": tried})
 
     def _read(self) -> list[str]:

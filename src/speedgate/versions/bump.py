@@ -16,7 +16,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from speedgate.report import verdict_page
-from speedgate.results.run import write_json
+from speedgate.results.json_io import write_json
 from speedgate.versions import environment, index, pins, suite_run
 from speedgate.versions.bisect import History, Question, Tried, date_of
 from speedgate.versions.bisect_search import Step

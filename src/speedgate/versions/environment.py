@@ -20,7 +20,7 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
-from speedgate.results.run import write_json
+from speedgate.results.json_io import write_json
 
 CACHE = Path(".speedgate/environments")
 _DONE = "layer.json"

@@ -12,7 +12,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from speedgate.results.files import replacing
+from speedgate.results.json_io import atomic_write
 from speedgate.versions import index
 from speedgate.versions.index import Origin, Wheel
 
@@ -175,5 +175,5 @@ def _remarks(
 
 
 def _write(path: Path, text: str) -> None:
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")

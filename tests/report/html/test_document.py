@@ -10,8 +10,9 @@ from speedgate.cli import main
 from speedgate.gate import explain
 from speedgate.report.html import document as report
 from speedgate.report.html import view
+from speedgate.results.json_io import to_json
 from speedgate.results.profile import Attribution, Kernel
-from speedgate.results.run import Outcome, Verdict, to_json
+from speedgate.results.run import Outcome, Verdict
 from tests.support.artifacts import encoded, result
 from tests.support.baseline_samples import BF16, INT8, KEY, make_run, store
 from tests.support.web_samples import STAGES, case_key, make_entry, make_report

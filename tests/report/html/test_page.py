@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from speedgate.report.html import page
 from speedgate.results import optional
+from speedgate.results.text import printable_lines
 from tests.support.web_samples import HOSTILE
 
 WEB = Path(page.__file__).parent
@@ -48,7 +49,7 @@ def test_a_text_makes_no_element(text):
     )
 
     assert [(tag, sorted(names)) for tag, names in hostile.tags] == [(tag, sorted(names)) for tag, names in plain.tags]
-    assert page.printable(text) in hostile.texts
+    assert printable_lines(text) in hostile.texts
 
 
 def test_an_unknown_name_in_a_template_is_an_error():

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from speedgate.report.html import pictures, view
-from speedgate.results.run import write_json
+from speedgate.results.json_io import write_json
 from tests.support.web_samples import case_images
 
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from speedgate.history.series import Point, Series
-from speedgate.results.checks import positive
+from speedgate.results.json_io import positive
 
 MOST_BINS = 250  # of a line in a ladder over time: more than the pixels between two points that an eye tells apart
 _DIGITS = 6  # significant: a process median repeats within a few thousandths at best

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from speedgate.report.html import page
+from speedgate.results.text import printable_lines
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -232,7 +233,7 @@ def svg(chart: Any, *, label: str) -> Markup:
     opening = "<svg "
     assert drawn.startswith(opening), drawn[:80]
     # One picture with one name: Vega's own roles name every mark, which is much to listen to and is in the table.
-    return Markup(f'<svg role="img" aria-label="{escape(page.printable(label))}" ') + Markup(drawn[len(opening) :])  # noqa: S704
+    return Markup(f'<svg role="img" aria-label="{escape(printable_lines(label))}" ') + Markup(drawn[len(opening) :])  # noqa: S704
 
 
 def _drawable(value: Any) -> Any:
@@ -240,7 +241,7 @@ def _drawable(value: Any) -> Any:
     the whole process.
     """
     if isinstance(value, str):
-        return page.printable(value)
+        return printable_lines(value)
     if isinstance(value, dict):
         return {_drawable(name): _drawable(one) for name, one in value.items()}
     return [_drawable(one) for one in value] if isinstance(value, list | tuple) else value

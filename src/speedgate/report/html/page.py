@@ -16,8 +16,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from speedgate.results.files import replacing
+from speedgate.results.json_io import atomic_write
 from speedgate.results.run import Outcome
+from speedgate.results.text import printable_lines
 
 if TYPE_CHECKING:  # an extra: `speedgate --help` needs none of it
     import jinja2
@@ -112,7 +113,7 @@ def text_of(name: str) -> str:
 
 def write(path: Path, document: str) -> None:
     """Write a page under a temporary name and rename it, so that a reader sees the old one or the new one, whole."""
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(document, encoding="utf-8", errors="replace")
 
 
@@ -165,16 +166,11 @@ def _environment() -> jinja2.Environment:
     )
 
 
-def printable(text: str) -> str:
-    """`text` with "?" for what would show as something else or as nothing: control and direction characters, half a surrogate."""
-    return "".join(character if character.isprintable() or character in "\n\t" else "?" for character in text)
-
-
 def _shown(value: Any) -> Any:
     """What a template's expression came to, before it is escaped."""
     from markupsafe import Markup
 
-    return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+    return printable_lines(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _own(text: str) -> Markup:

@@ -17,7 +17,8 @@ from speedgate.gate.judge import worst
 from speedgate.report.html.pictures import Pictures
 from speedgate.results import folder as folder_reader
 from speedgate.results import json_io, provenance
-from speedgate.results.run import Baseline, Outcome, Run, Verdict, run_from_json, write_json
+from speedgate.results.json_io import write_json
+from speedgate.results.run import Baseline, Outcome, Run, Verdict, run_from_json
 
 FOLDER, INDEX = "report", "index.json"
 _KINDS = ("image", "difference", "similarity")
@@ -184,7 +185,7 @@ def load_assets(results: Path, files: Mapping[str, bytes]) -> ReportAssets | Non
         return None
     if path.parent.is_symlink():
         raise ValueError(f"{path.parent}: a link; what a report left is a folder")
-    match json_io.parsed(_read(path), path=path):
+    match json_io.parse_json(_read(path), path=path):
         case {"results": dict(known), "made_by": dict(made_by), "remarks": list(remarks), "pictures": dict(shown)}:
             found = digests(files)
             if not known or any(found.get(name) != digest for name, digest in known.items()):
