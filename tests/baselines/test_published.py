@@ -12,7 +12,6 @@ import pytest
 
 from speedgate.baselines import promote, published
 from speedgate.baselines import store as baselines
-from speedgate.baselines.published import FamilyFigure
 from speedgate.cli import main
 from tests.support.baseline_samples import BF16, INT8, KEY, copy_source, make_run, obtain, publish_throughput, store
 from tests.support.suite import Suite, red
@@ -250,7 +249,7 @@ def test_a_cell_of_the_csv_is_shown(line: str, case_key: str, text: str) -> None
 
     figures = published.family_figures(ROOT, "NVIDIA A100-SXM4-80GB")[case_key]
 
-    assert text in [figure.says for figure in figures]
+    assert text in [figure.description for figure in figures]
 
 
 def test_a_cell_without_a_figure_is_kept() -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from speedgate.baselines.published import OUTCOMES
 from speedgate.gate.fit import Expected, expectation, judge_fit
 from speedgate.gate.policy import Mode, Policy
+from speedgate.results.family_figure import OUTCOMES
 from speedgate.results.run import Outcome, Verdict
 from tests.support.baseline_samples import INT8
 

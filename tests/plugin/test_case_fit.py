@@ -6,9 +6,9 @@ import shutil
 
 import pytest
 
-from speedgate.baselines.published import FamilyFigure
 from speedgate.gate.fit import Expected, known
 from speedgate.gate.policy import Mode, Policy
+from speedgate.results.family_figure import FamilyFigure
 from speedgate.results.run import Outcome, Verdict
 from tests.support.baseline_samples import make_baseline, publish_throughput
 from tests.support.suite import Suite, red

@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from speedgate.baselines.published import FamilyFigure
 from speedgate.report import terminal
+from speedgate.results.family_figure import FamilyFigure
 from speedgate.results.loops import Loop
 from speedgate.results.run import Comparison, Outcome, Turns, Verdict
 from tests.support.baseline_samples import BF16, INT8, KEY, make_baseline, make_run

@@ -11,7 +11,7 @@ from typing import Any
 
 from speedgate.baselines import benchmark_json
 from speedgate.baselines import store as baselines
-from speedgate.baselines.published import FamilyFigure
+from speedgate.results.family_figure import FamilyFigure
 from speedgate.results.json_io import write_json
 from speedgate.results.run import Baseline, ColdStart, Process, Run
 

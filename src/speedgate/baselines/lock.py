@@ -13,7 +13,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from speedgate.baselines.store import check_key
+from speedgate.measure.machine import check_gpu_key
 from speedgate.results.json_io import write_json
 from speedgate.results.text import command_line
 
@@ -24,7 +24,7 @@ def recording_lock(gpu_key: str, *, folder: Path | None = None) -> Iterator[None
 
     The kernel releases the lock when its process ends, so a killed recording blocks no other.
     """
-    lock_path = (folder or Path(tempfile.gettempdir())) / f"speedgate-{check_key(gpu_key)}.lock"
+    lock_path = (folder or Path(tempfile.gettempdir())) / f"speedgate-{check_gpu_key(gpu_key)}.lock"
     holder_path = lock_path.with_suffix(".holder.json")
     with contextlib.ExitStack() as stack:
         try:

@@ -11,11 +11,11 @@ from typing import Any
 
 from speedgate.baselines import benchmark_json, store
 from speedgate.baselines.store import ACCEPTED, OBTAINED, StoredCases
+from speedgate.gate.intervals import MIN_PROCESSES
 from speedgate.results import json_io
 from speedgate.results.json_io import as_object, write_json
 from speedgate.results.run import Baseline
 
-MIN_PROCESSES = 3  # the interval of two has one degree of freedom: it is so wide that it decides nothing
 # How much slower than its oldest kept figure a case may be promoted without a word. A gate compares with the newest one,
 # so that steps within its tolerance would add up unseen. A published figure is one run of another machine: more room.
 DRIFT_FLOORS = {benchmark_json.RECORDED: 0.03, benchmark_json.PUBLISHED: 0.10}

@@ -7,7 +7,6 @@ family of GPUs, such as "A100": its figures are shown beside a run and never dec
 from __future__ import annotations
 
 import csv
-import dataclasses
 import datetime
 import functools
 import io
@@ -19,21 +18,13 @@ from typing import Any
 
 from speedgate.baselines import benchmark_json
 from speedgate.measure.machine import slug
+from speedgate.results.family_figure import OK, OUTCOMES, FamilyFigure
 from speedgate.results.json_io import positive
 from speedgate.results.run import SCHEMA
 
 NAME = "0001_published.json"  # the lowest number, so that anything recorded replaces it as the comparison
 FOLDER = "published"
 LADDER, THROUGHPUT = "ladder", "throughput"
-OK = "ok"
-OUTCOMES = {
-    OK: "",
-    "oom": "out of memory",
-    "oom_after_warmup": "out of memory after the warm-up",
-    "oom_after_2nd_iteration": "out of memory after the second iteration",
-    "unsupported": "unsupported",
-    "not_published": "not published",
-}
 
 # Maker, brand, bus and memory size do not change the family. Any other word (Ti, D, Laptop, MIG, a vGPU profile) means
 # another GPU.
@@ -52,29 +43,6 @@ _REQUIRED: dict[str, dict[str, type]] = {
     THROUGHPUT: {**_COMMON, "software": dict, "builds": dict, "stages": dict, "pipelines": dict},
 }
 _TYPE_NAMES = {str: "a text", int: "a whole number", dict: "a table", datetime.date: "a date, such as 2024-01-03"}
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class FamilyFigure:
-    """One published cell: the result of one build of torch for a case on some GPU of the family.
-
-    `iterations_per_s` is of the denoising loop alone. It is None unless the outcome is "ok".
-    """
-
-    family: str
-    case_key: str
-    build: str
-    mode: str
-    outcome: str
-    iterations_per_s: float | None
-    note: str = ""
-
-    @property
-    def says(self) -> str:
-        """The figure, or why there is none."""
-        if self.iterations_per_s is None:
-            return f"{OUTCOMES[self.outcome]} (torch {self.build})"
-        return f"{self.iterations_per_s:.4g} it/s (torch {self.build})"
 
 
 def family_of_gpu(machine_name: str) -> str | None:

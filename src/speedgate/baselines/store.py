@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from speedgate.baselines import benchmark_json
+from speedgate.measure.machine import check_gpu_key
 from speedgate.results import json_io
 from speedgate.results.json_io import as_object, expect, expect_equal, write_json
 from speedgate.results.run import SCHEMA, Baseline, Run
@@ -19,19 +20,11 @@ OBTAINED = "obtained.json"
 ACCEPTED = "accepted_slower"
 _BESIDE = frozenset({benchmark_json.WITHOUT_FIGURE, ACCEPTED})  # of what stands beside the benchmarks
 _NUMBERED = re.compile(r"([0-9]{4})_.+\.json")
-_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")  # one folder name: a key must not lead out of the baselines
-
-
-def check_key(gpu_key: str) -> str:
-    """`gpu_key`, which becomes part of a path; a `ValueError` unless it is a plain name."""
-    if not _KEY.fullmatch(gpu_key):
-        raise ValueError(f"GPU key {gpu_key!r}: expected letters, digits, '.', '_', '+' and '-'")
-    return gpu_key
 
 
 def key_folder(root: Path, gpu_key: str) -> Path:
     """The folder of `gpu_key` below `root`, which it cannot lead out of."""
-    return root / check_key(gpu_key)
+    return root / check_gpu_key(gpu_key)
 
 
 def gpu_keys(root: Path) -> list[str]:

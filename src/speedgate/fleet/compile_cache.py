@@ -13,9 +13,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from speedgate.baselines.store import check_key
 from speedgate.fleet import cache_archive
 from speedgate.fleet.cache_archive import SUFFIX, CacheFile, Content, Origin
+from speedgate.measure.machine import check_gpu_key
 
 if TYPE_CHECKING:
     from speedgate.measure.worker import Target
@@ -103,7 +103,7 @@ def export_to(target: Path, *, folder: Path, here: Origin) -> tuple[list[CacheFi
         raise ValueError(f"{target}: {target.parent} is no folder; make it first, or name a file in one that is there")
     kept: dict[str, CacheFile] = {}
     left_out = []
-    for path in _files(folder / check_key(here.gpu_key)):
+    for path in _files(folder / check_gpu_key(here.gpu_key)):
         file = cache_archive.read(path)
         if reasons := file.origin.differences(here):
             left_out.append(f"{path}: {'; '.join(reasons)}")
@@ -151,7 +151,9 @@ def import_from(path: Path, *, folder: Path, here: Origin) -> CacheFile:
     for _ in _contents([file]):
         pass
     for content in _contents([file]):
-        target = folder / check_key(here.gpu_key) / IMPORTED / f"{cache_archive.file_name(content.case_key)}{SUFFIX}"
+        target = (
+            folder / check_gpu_key(here.gpu_key) / IMPORTED / f"{cache_archive.file_name(content.case_key)}{SUFFIX}"
+        )
         cache_archive.write(target, origin=here, contents=[content])
     return file
 

@@ -6,7 +6,7 @@ import dataclasses
 import enum
 from collections.abc import Sequence
 
-from speedgate.baselines.published import FamilyFigure
+from speedgate.results.family_figure import FamilyFigure
 from speedgate.results.run import Baseline, Outcome, Verdict
 
 

@@ -11,6 +11,7 @@ import functools
 import math
 from collections.abc import Sequence
 
+MIN_PROCESSES = 3  # of a baseline: with two, the interval has one degree of freedom and is too wide to decide anything
 POWER = 0.95  # of the slowdown that an interval is said to see
 _SPENDING = 2  # the exponent; with 1, slowdowns of 6 % on a machine with a spread of 1.5 % are caught less often
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from speedgate.measure.nvml import NO_GPU, first_gpu
 
+_GPU_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 DEVICES = ("auto", "cuda", "cpu")
 _PACKAGES = ("torch", "triton", "diffusers", "torchao", "transformers", "accelerate", "numpy")
 
@@ -53,6 +54,13 @@ def gpu_key(*, name: str, memory_bytes: int, power_limit_w: int | None) -> str:
     if power_limit_w is not None:
         words.append(f"{power_limit_w}w")
     return "-".join(words)
+
+
+def check_gpu_key(gpu_key: str) -> str:
+    """Return the key if it can be the name of a folder or file; a `ValueError` if it could lead out of its folder."""
+    if not _GPU_KEY.fullmatch(gpu_key):
+        raise ValueError(f"GPU key {gpu_key!r}: expected letters, digits, '.', '_', '+' and '-'")
+    return gpu_key
 
 
 def slug(text: str) -> str:

@@ -10,10 +10,9 @@ from typing import TypeVar
 
 import pytest
 
-from speedgate.baselines import promote
 from speedgate.fleet.shards import Shard
 from speedgate.fleet.shards import parse as shard
-from speedgate.gate.intervals import Looks
+from speedgate.gate.intervals import MIN_PROCESSES, Looks
 from speedgate.gate.policy import Mode, Policy
 from speedgate.measure.machine import DEVICES
 from speedgate.measure.rounds import Plan
@@ -104,7 +103,7 @@ def _add_measuring(group: pytest.OptionGroup) -> None:
         type=_positive_float,
         metavar="SECONDS",
         help="of a recording: stop cleanly before this command has run so long, and go on when it is given again"
-        f" (with it, at least {promote.MIN_PROCESSES} processes)",
+        f" (with it, at least {MIN_PROCESSES} processes)",
     )
     group.addoption(
         "--processes",
@@ -152,7 +151,7 @@ def plan(config: pytest.Config) -> Plan:
     recording = config.getoption("gate") == Mode.RECORD
     asked, rounds = config.getoption("processes"), config.getoption("rounds")
     budget = config.getoption("budget")
-    least = LEAST_RECORDED if budget is None else promote.MIN_PROCESSES  # where time is short, what can be promoted
+    least = LEAST_RECORDED if budget is None else MIN_PROCESSES  # where time is short, what can be promoted
     if recording and asked is not None and asked < least:
         raise pytest.UsageError(
             f"--processes {asked}: a baseline takes at least {least}, of which later verdicts learn the spread"

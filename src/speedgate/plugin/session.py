@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from speedgate.baselines import checkpoint
-from speedgate.baselines.published import FamilyFigure
 from speedgate.gate.policy import Mode, Policy
 from speedgate.measure.budget import Budget
 from speedgate.measure.machine import Machine
@@ -17,6 +16,7 @@ from speedgate.measure.monitor import HostMonitor, Monitor
 from speedgate.measure.rounds import Plan
 from speedgate.report.html.pictures import CaseImage
 from speedgate.results import timings
+from speedgate.results.family_figure import FamilyFigure
 from speedgate.results.json_io import to_json, write_json
 from speedgate.results.run import Baseline, Comparison, Run, Verdict
 

@@ -6,10 +6,10 @@ import dataclasses
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from speedgate.baselines.published import FamilyFigure
 from speedgate.gate.explain import belongs
 from speedgate.gate.judge import worst
 from speedgate.results import case_key as siblings
+from speedgate.results.family_figure import FamilyFigure
 from speedgate.results.run import Baseline, Comparison, Outcome, Run, Verdict
 from speedgate.results.text import printable
 
@@ -125,7 +125,7 @@ def _published(view: TerminalView) -> list[str]:
     measured = [run for run in view.runs.values() if run.processes]
     return [
         f"published for this family ({figures[0].family}), not gated: {figures[0].case_key}:"
-        f" {', '.join(figure.says for figure in figures)}; {here}"
+        f" {', '.join(figure.description for figure in figures)}; {here}"
         for run in measured
         for figures, here in _of_family(view, run)
     ]
