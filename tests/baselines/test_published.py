@@ -13,6 +13,7 @@ import pytest
 from speedgate.baselines import promote, published
 from speedgate.baselines import store as baselines
 from speedgate.cli import main
+from speedgate.results.family_figure import FamilyFigure
 from tests.support.baseline_samples import BF16, INT8, KEY, copy_source, make_run, obtain, publish_throughput, store
 from tests.support.suite import Suite, red
 
