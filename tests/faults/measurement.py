@@ -14,7 +14,7 @@ from tests.support.baseline_samples import store
 @measures(because="a round followed 1 images of its process")
 def no_warm_up(worker, patch):
     """The first round is measured right after the image that compiles."""
-    patch.setattr("speedgate.measure.rounds.Arm.warm_up", lambda arm: arm.plan.rounds)
+    patch.setattr("speedgate.measure.rounds.Measurement.warm_up", lambda measurement: measurement.plan.rounds)
 
 
 @measures(because="a round followed 1 images of its process")

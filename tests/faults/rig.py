@@ -22,7 +22,7 @@ from speedgate.gate import judge
 from speedgate.gate.policy import Policy
 from speedgate.measure.machine import resolve_machine
 from speedgate.measure.monitor import HostMonitor
-from speedgate.measure.rounds import Arm, Plan, VoidMeasurement, measure_process
+from speedgate.measure.rounds import InvalidMeasurement, Measurement, MeasurementPlan, measure_process
 from speedgate.plugin.judgement import Session
 from speedgate.results.run import Outcome, Verdict
 from tests.faults.measurement import Device
@@ -97,7 +97,7 @@ class Rig:
         session = Session(
             policy=Policy(),
             machine=resolve_machine("cpu"),
-            plan=Plan(processes=1, rounds=4),
+            plan=MeasurementPlan(processes=1, rounds=4),
             isolation="none",
             worker_timeout_s=1.0,
             root=self.folder,
@@ -107,8 +107,8 @@ class Rig:
             patch.setattr("speedgate.measure.rounds.time.perf_counter", lambda: worker.now_s)
             change.act(worker, patch)
             try:
-                measure_process(Arm(worker=worker, cold_start=COLD, plan=session.plan, monitor=HostMonitor()))
-            except VoidMeasurement as void:
+                measure_process(Measurement(worker=worker, cold_start=COLD, plan=session.plan, monitor=HostMonitor()))
+            except InvalidMeasurement as void:
                 return [session.void(stage, str(void))]
         return []
 

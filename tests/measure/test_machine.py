@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from speedgate.baselines import store
-from speedgate.measure.machine import gpu_key, resolve_machine, slug, versions
+from speedgate.measure.machine import gpu_key, resolve_machine, runtime_versions, slug
 
 A100_BYTES = 81920 * 2**20
 H200_BYTES = 143771 * 2**20
@@ -182,7 +182,7 @@ def test_versions_are_those_of_what_ran(monkeypatch):
     monkeypatch.setattr(importlib.metadata, "version", lambda package: f"{package} 1.0")
     packages = ("torch", "triton", "diffusers", "torchao", "transformers", "accelerate", "numpy")
 
-    found = versions()
+    found = runtime_versions()
 
     assert found.pop("python").startswith(f"{sys.version_info.major}.{sys.version_info.minor}.")
     assert [found.pop(package) for package in packages] == [f"{package} 1.0" for package in packages]
@@ -197,7 +197,7 @@ def test_versions_without_torch_say_none(monkeypatch):
 
     monkeypatch.setattr(importlib.metadata, "version", absent)
 
-    found = versions()
+    found = runtime_versions()
 
     assert found["torch"] is None
     assert "cuda" not in found

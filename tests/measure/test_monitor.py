@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from speedgate.measure.monitor import HostMonitor, Reading, summary
+from speedgate.measure.monitor import HostMonitor, Reading, summarize
 from tests.support.fake_nvml import NAMES, one_round, open_gpu
 
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -59,7 +59,7 @@ def test_what_a_kernel_does_not_have_is_none(host):
     assert {name for name, value in found.items() if value is None} == {
         *("governor", "load_1min", "stolen_s", "cpu_pressure_us")
     }
-    assert monitor.end() == Reading(facts={"stolen_s": None}, void=None)
+    assert monitor.end() == Reading(facts={"stolen_s": None}, discarded_reason=None)
 
 
 @pytest.mark.parametrize("code", [errno.EOPNOTSUPP, errno.EACCES])
@@ -84,7 +84,7 @@ def test_steal_time_is_that_of_the_round_and_voids_nothing(host):
     monitor.begin()
     host(proc__stat=STAT.format(steal=5 * TICKS + TICKS // 2))
 
-    assert monitor.end() == Reading(facts={"stolen_s": 0.5}, void=None)
+    assert monitor.end() == Reading(facts={"stolen_s": 0.5}, discarded_reason=None)
 
 
 def test_a_round_of_the_host_costs_two_reads_of_one_small_file(host, monkeypatch):
@@ -109,7 +109,7 @@ def test_a_process_is_summed_up():
         Reading(facts={"sm_clock_mhz": 1965, "throttle_reasons": 0x5, "temperature_c": 64, "energy_mj": 1400}),
     ]
 
-    assert summary(readings) == {
+    assert summarize(readings) == {
         "sm_clocks_mhz": [1980, 1410, 1965],
         "sm_clock_min_mhz": 1410,
         "sm_clock_median_mhz": 1965,
@@ -122,26 +122,26 @@ def test_a_process_is_summed_up():
 @pytest.mark.parametrize("fact", ["power_cap_ns", "thermal_ns", "sync_boost_ns", "board_limit_ns", "reliability_ns"])
 def test_the_time_at_a_limit_adds_up(fact):
     """A process's time below its clocks is the sum of its rounds'."""
-    assert summary([Reading(facts={fact: 3}), Reading(facts={fact: 4})]) == {fact: 7}
+    assert summarize([Reading(facts={fact: 3}), Reading(facts={fact: 4})]) == {fact: 7}
 
 
 def test_the_worst_state_and_the_fullest_gpu_are_kept():
     """P2 is slower than P0."""
     readings = [Reading(facts={"pstate": state, "gpu_processes": count}) for state, count in ((2, 1), (0, 2), (0, 1))]
 
-    assert summary(readings) == {"pstate_max": 2, "gpu_processes_max": 2}
+    assert summarize(readings) == {"pstate_max": 2, "gpu_processes_max": 2}
 
 
 def test_a_fact_that_nobody_knows_stays_none():
     """A missing reading does not become a zero, a zero not a missing one, and what is known is not lost beside it."""
     unknown = Reading(facts={"thermal_ns": None, "stolen_s": None, "throttle_reasons": 0})
 
-    assert summary([unknown, Reading(facts={"stolen_s": 0.5})]) == {
+    assert summarize([unknown, Reading(facts={"stolen_s": 0.5})]) == {
         "thermal_ns": None,
         "stolen_s": 0.5,
         "throttle_reasons": 0,
     }
-    assert summary([]) == {}
+    assert summarize([]) == {}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -149,7 +149,7 @@ def test_every_fact_of_a_gpu_can_be_summed_up(monkeypatch, name):
     """A fact without a rule would be a `KeyError` in the middle of a run."""
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
 
-    found = summary([one_round(open_gpu(monkeypatch, name))])
+    found = summarize([one_round(open_gpu(monkeypatch, name))])
 
     assert {"sm_clock_min_mhz", "throttle_reasons", "temperature_max_c", "energy_mj", "thermal_ns"} <= set(found)
     assert json.loads(json.dumps(found, allow_nan=False)) == found

@@ -56,7 +56,7 @@ def in_use(used_bytes):
 )
 def test_a_round_is_void_where_something_else_set_its_seconds(gpu, name, void):
     """Heat, other processes and memory that nobody owns up to void it, in one sentence; a power cap and MIG do not."""
-    assert one_round(gpu(name)).void == void
+    assert one_round(gpu(name)).discarded_reason == void
 
 
 def test_every_scripted_gpu_has_its_verdict():
@@ -85,7 +85,7 @@ def test_a_throttled_round_is_void(gpu, bit, reason, when):
     """Seen before the round or after it, and whether or not anybody knows the reason yet."""
     reading = one_round(gpu(changed={REASONS: [bit, 0] if when == "begin" else [0, bit]}))
 
-    assert reading.void == f"GPU clocks lowered by {reason} ({bit:#x})"
+    assert reading.discarded_reason == f"GPU clocks lowered by {reason} ({bit:#x})"
     assert reading.facts["throttle_reasons"] == bit
 
 
@@ -94,7 +94,7 @@ def test_a_harmless_reason_is_recorded(gpu, bit):
     """Idling, chosen clocks and the power cap are how a healthy GPU runs."""
     reading = one_round(gpu(changed={REASONS: [bit, 0]}))
 
-    assert (reading.void, reading.facts["throttle_reasons"]) == (None, bit)
+    assert (reading.discarded_reason, reading.facts["throttle_reasons"]) == (None, bit)
 
 
 def test_both_looks_at_the_reasons_count(gpu):
@@ -102,7 +102,7 @@ def test_both_looks_at_the_reasons_count(gpu):
     reading = one_round(gpu(changed={REASONS: [0x41, 0x84]}))
 
     assert reading.facts["throttle_reasons"] == 0xC5
-    assert reading.void == (
+    assert reading.discarded_reason == (
         "GPU clocks lowered by hardware thermal slowdown (0x40); GPU clocks lowered by hardware power brake (0x80)"
     )
 
@@ -120,7 +120,10 @@ def test_a_limit_that_held_the_clocks_down_voids_the_round(gpu, policy, fact, li
     """NVML's counter tells what fell between the two looks at the mask."""
     reading = one_round(gpu(changed=violation(policy, 5_000_000, 17_340_000)))
 
-    assert (reading.void, reading.facts[fact]) == (f"GPU clocks held down for 12.3 ms by {limit}", 12_340_000)
+    assert (reading.discarded_reason, reading.facts[fact]) == (
+        f"GPU clocks held down for 12.3 ms by {limit}",
+        12_340_000,
+    )
 
 
 def test_what_a_counter_held_before_the_round_is_not_the_rounds(gpu):
@@ -128,7 +131,7 @@ def test_what_a_counter_held_before_the_round_is_not_the_rounds(gpu):
     reading = one_round(gpu())
 
     assert [reading.facts[name] for name in DELTAS] == [2_000_000, 0, 0, 0, 0, 1500]
-    assert reading.void is None
+    assert reading.discarded_reason is None
 
 
 def test_a_round_starts_from_its_own_counters(gpu):
@@ -138,7 +141,7 @@ def test_a_round_starts_from_its_own_counters(gpu):
     one_round(monitor)
     monitor.begin()
 
-    assert monitor.end().void is None
+    assert monitor.end().discarded_reason is None
 
 
 def test_a_round_that_was_given_up_leaves_nothing_behind(gpu):
@@ -148,12 +151,12 @@ def test_a_round_that_was_given_up_leaves_nothing_behind(gpu):
     monitor.begin()
     monitor.begin()
 
-    assert monitor.end().void is None
+    assert monitor.end().discarded_reason is None
 
 
 def test_a_counter_that_was_reset_is_no_time_at_a_limit(gpu):
     """A driver that starts to count anew has not held any clock down."""
-    assert one_round(gpu(changed=violation("THERMAL", 900, 0))).void is None
+    assert one_round(gpu(changed=violation("THERMAL", 900, 0))).discarded_reason is None
 
 
 @pytest.mark.parametrize(
@@ -169,20 +172,20 @@ def test_a_counter_that_was_reset_is_no_time_at_a_limit(gpu):
 )
 def test_processes_are_counted(gpu, own, counts, void):
     """More of them than are ours, before the round or after it, void it; their ids say nothing in a container."""
-    reading = one_round(gpu(changed=listed(*counts), own_processes=own))
+    reading = one_round(gpu(changed=listed(*counts), expected_workers=own))
 
-    assert (reading.void, reading.facts["gpu_processes"]) == (void, max(counts[1:]))
+    assert (reading.discarded_reason, reading.facts["gpu_processes"]) == (void, max(counts[1:]))
 
 
 def test_a_second_worker_can_be_announced(gpu):
     """A live comparison opens its second worker later, and then two processes are ours."""
     monitor = gpu(changed=listed(0, 2))
-    assert one_round(monitor).void == "1 other process on the GPU"
+    assert one_round(monitor).discarded_reason == "1 other process on the GPU"
 
-    monitor.own_processes = 2
+    monitor.expected_workers = 2
     monitor.begin()
 
-    assert monitor.end().void is None
+    assert monitor.end().discarded_reason is None
 
 
 @pytest.mark.parametrize("processes", [[[]], ["NVML_ERROR_NOT_SUPPORTED"]], ids=["empty list", "no list"])
@@ -196,7 +199,7 @@ def test_memory_that_nobody_is_listed_for_voids_every_round(gpu, processes, used
     readings.append(monitor.end())
 
     void = "1.2 GiB of GPU memory were in use before the first worker, by processes that are not listed here"
-    assert [reading.void for reading in readings] == [void if voids else None] * 2
+    assert [reading.discarded_reason for reading in readings] == [void if voids else None] * 2
 
 
 @pytest.mark.parametrize(
@@ -214,12 +217,12 @@ def test_the_memory_is_ours_while_nobody_else_is_seen(gpu, changed, alone):
     monitor = gpu(changed=changed)
     monitor.facts()
 
-    assert monitor.alone() is alone
+    assert monitor.is_exclusive() is alone
 
 
 def test_memory_of_a_listed_process_is_no_riddle(gpu):
     """Where the list names who held it and he is gone, the round stands."""
-    assert one_round(gpu(changed={**listed(1, 1), **in_use(2**33)})).void is None
+    assert one_round(gpu(changed={**listed(1, 1), **in_use(2**33)})).discarded_reason is None
 
 
 def test_a_round_needs_the_facts_before_it(gpu):

@@ -122,7 +122,7 @@ def test_an_older_driver_is_asked_in_its_own_words(gpu):
 
     assert (facts["memory_used_bytes"], facts["temperature_c"]) == (2**20, 29)
     assert (reading.facts["temperature_c"], reading.facts["throttle_reasons"]) == (66, 0x40)
-    assert "hardware thermal slowdown" in reading.void
+    assert "hardware thermal slowdown" in reading.discarded_reason
 
 
 @pytest.mark.parametrize(("visible", "handle"), [("0", "gpu0"), ("1,0", "gpu1")])

@@ -7,21 +7,21 @@ import pytest
 
 from speedgate.measure.monitor import HostMonitor, Reading
 from speedgate.measure.rounds import (
-    Arm,
-    Plan,
-    VoidMeasurement,
+    InvalidMeasurement,
+    Measurement,
+    MeasurementPlan,
     WorkerClock,
-    hand_over,
     log_ratio,
     measure_pair,
     measure_process,
+    replay_in_benchmark,
 )
 from speedgate.results.loops import Loop
 from tests.support.baseline_samples import COLD, make_run
 
 INNER = """
 import pytest
-from speedgate.measure.rounds import WorkerClock, hand_over
+from speedgate.measure.rounds import WorkerClock, replay_in_benchmark
 from tests.support.baseline_samples import make_run
 
 clock = WorkerClock()
@@ -29,7 +29,7 @@ clock = WorkerClock()
 
 @pytest.mark.benchmark(timer=clock)
 def test_seconds(benchmark):
-    hand_over(benchmark, make_run(medians_s=(0.5, 3.0)).processes, clock=clock)
+    replay_in_benchmark(benchmark, make_run(medians_s=(0.5, 3.0)).processes, clock=clock)
 
     assert benchmark.stats.stats.data == pytest.approx([0.49, 0.5, 0.51, 2.99, 3.0, 3.01])
 """
@@ -62,13 +62,13 @@ class Moody(HostMonitor):
 
     def end(self):
         """The next answer."""
-        return Reading(facts={"stolen_s": 0.5}, void=next(self.answers))
+        return Reading(facts={"stolen_s": 0.5}, discarded_reason=next(self.answers))
 
 
 def make_arm(worker, *, monitor=None, **plan):
-    """An arm with that worker, one process of four rounds unless told otherwise."""
-    plan = Plan(**{"processes": 1, "rounds": 4} | plan)
-    return Arm(worker=worker, cold_start=COLD, plan=plan, monitor=monitor or HostMonitor())
+    """An measurement with that worker, one process of four rounds unless told otherwise."""
+    plan = MeasurementPlan(**{"processes": 1, "rounds": 4} | plan)
+    return Measurement(worker=worker, cold_start=COLD, plan=plan, monitor=monitor or HostMonitor())
 
 
 def test_the_clock_stands_still_until_it_is_moved():
@@ -103,14 +103,14 @@ def test_warm_up_rounds_are_made_and_not_kept(warmup_rounds):
     assert process.cold_start is COLD
 
 
-@pytest.mark.parametrize(("least_s", "rounds"), [(0.0, 4), (1.9, 4), (3.0, 6), (1e9, 1000)])
-def test_short_rounds_are_repeated_until_they_fill_the_time(least_s, rounds):
+@pytest.mark.parametrize(("min_total_s", "rounds"), [(0.0, 4), (1.9, 4), (3.0, 6), (1e9, 1000)])
+def test_short_rounds_are_repeated_until_they_fill_the_time(min_total_s, rounds):
     """A warm-up round of 0.5 s tells how many rounds fill the time; never fewer than asked for, never more than 1000."""
-    assert make_arm(Scripted(), least_s=least_s).warm_up() == rounds
+    assert make_arm(Scripted(), min_total_s=min_total_s).warm_up() == rounds
 
 
 def test_a_pair_takes_turns_so_that_each_follows_itself_as_often_as_the_other():
-    """Own other other own: in a block of four each arm has one round after its own and one after the other's."""
+    """Own other other own: in a block of four each measurement has one round after its own and one after the other's."""
     log = []
     own, other = (make_arm(Scripted(name, log)) for name in "ab")
 
@@ -121,7 +121,7 @@ def test_a_pair_takes_turns_so_that_each_follows_itself_as_often_as_the_other():
 
 
 def test_the_ratio_of_a_pair_cancels_what_a_turn_costs():
-    """With a round after the other arm's 7 % slower, two equal arms have the ratio 1, and 3 % more work shows as 3 %."""
+    """With a round after the other measurement's 7 % slower, two equal arms have the ratio 1, and 3 % more work shows as 3 %."""
     after_own, after_other = 1.0, 1.07
     own = [after_own, after_other] * 10
     other = [after_other, after_own] * 10
@@ -155,47 +155,47 @@ def test_a_void_round_is_measured_again_and_told():
 
 def test_a_machine_that_goes_on_voiding_ends_the_measurement():
     """After a set number of void rounds the measurement is void, with the reason of the last."""
-    arm = make_arm(Scripted(), monitor=Moody(*["hot"] * 9), void_rounds=2)
+    measurement = make_arm(Scripted(), monitor=Moody(*["hot"] * 9), max_discarded_rounds=2)
 
-    with pytest.raises(VoidMeasurement, match="3 rounds of one process were void, the last one: hot"):
-        measure_process(arm)
+    with pytest.raises(InvalidMeasurement, match="3 rounds of one process were void, the last one: hot"):
+        measure_process(measurement)
 
 
 @pytest.mark.parametrize("seconds", [0.0, -0.0, -1.0, math.nan, math.inf, -math.inf, "1", None, 1])
 def test_what_is_no_duration_is_void(seconds):
     """Zero, negative, undefined and infinite seconds, and what is no number of seconds, are refused with the figure."""
-    arm = make_arm(Scripted(seconds=seconds), least_s=0.0)
+    measurement = make_arm(Scripted(seconds=seconds), min_total_s=0.0)
 
-    with pytest.raises(VoidMeasurement, match="for a round: not a duration"):
-        arm.round()
+    with pytest.raises(InvalidMeasurement, match="for a round: not a duration"):
+        measurement.round()
 
-    assert arm.seconds == []
+    assert measurement.seconds == []
 
 
 @pytest.mark.parametrize("peak_bytes", [0, -1, math.nan, None])
 def test_what_is_no_peak_is_void(peak_bytes):
     """A peak that was not read would otherwise be the smallest there ever was."""
-    arm = make_arm(Scripted(peak_bytes=peak_bytes))
+    measurement = make_arm(Scripted(peak_bytes=peak_bytes))
 
-    with pytest.raises(VoidMeasurement, match="not a size"):
-        measure_process(arm)
+    with pytest.raises(InvalidMeasurement, match="not a size"):
+        measure_process(measurement)
 
 
 def test_a_reused_round_is_void():
     """Seconds that come without a new image are those of an earlier round."""
-    with pytest.raises(VoidMeasurement, match="image 7 of a process was followed by image 7: a reused round"):
+    with pytest.raises(InvalidMeasurement, match="image 7 of a process was followed by image 7: a reused round"):
         measure_process(make_arm(Scripted(images=7)))
 
 
 def test_a_round_of_a_cold_process_is_void():
     """The image that compiles and the one that warms up are never a round."""
-    with pytest.raises(VoidMeasurement, match="a round followed 1 images of its process"):
+    with pytest.raises(InvalidMeasurement, match="a round followed 1 images of its process"):
         make_arm(Scripted()).round()
 
 
 def test_a_worker_that_does_not_count_its_images_is_too_old():
     """A checkout from before the count is refused in words instead of being trusted."""
-    with pytest.raises(VoidMeasurement, match="too old to be compared with"):
+    with pytest.raises(InvalidMeasurement, match="too old to be compared with"):
         measure_process(make_arm(Scripted(images=None)))
 
 
@@ -204,7 +204,7 @@ def test_seconds_that_the_worker_did_not_count_are_void(monkeypatch):
     now_s = itertools.count(0.0, 2.5)
     monkeypatch.setattr("speedgate.measure.rounds.time.perf_counter", lambda: next(now_s))
 
-    with pytest.raises(VoidMeasurement, match=r"4 rounds took 10 s, of which the worker's clock counted 4.5 s"):
+    with pytest.raises(InvalidMeasurement, match=r"4 rounds took 10 s, of which the worker's clock counted 4.5 s"):
         measure_process(make_arm(Scripted()))
 
 
@@ -220,7 +220,7 @@ def test_the_loops_of_each_round_are_kept():
 
 def test_a_loop_that_took_longer_than_its_round_is_void():
     """Nothing is made of figures that contradict one another."""
-    with pytest.raises(VoidMeasurement, match=r"round 1 took 0.75 s and its loops, as the worker tells, "):
+    with pytest.raises(InvalidMeasurement, match=r"round 1 took 0.75 s and its loops, as the worker tells, "):
         measure_process(make_arm(Scripted(loops={"": {"iterations": 4, "seconds": 0.76}})))
 
 
@@ -232,6 +232,6 @@ def test_a_run_is_handed_over_in_one_call():
         def pedantic(self, function, **keywords):
             asked.update(keywords)
 
-    hand_over(Fixture(), make_run(medians_s=(0.5, 3.0)).processes)
+    replay_in_benchmark(Fixture(), make_run(medians_s=(0.5, 3.0)).processes)
 
     assert asked == {"rounds": 6, "iterations": 1}

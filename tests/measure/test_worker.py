@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from speedgate.measure.worker import InProcess, Worker, WorkerFailure, last_lines
+from speedgate.measure.worker import InProcessTarget, Worker, WorkerFailure, last_lines
 
 PATHS = [str(Path(__file__).parents[2]), str(Path(__file__).parents[2] / "src")]
 
@@ -40,7 +40,7 @@ def target(request):
     """The same target behind either isolation."""
     if request.param == "process":
         return request.getfixturevalue("worker")
-    return InProcess("tests.support.targets:Target", arguments={})
+    return InProcessTarget("tests.support.targets:Target", arguments={})
 
 
 def is_alive(pid):
@@ -68,7 +68,7 @@ def test_a_worker_is_a_process_of_its_own(worker):
 
 def test_in_process_is_this_process():
     """Without isolation the target lives here, raises its own exceptions and is told when it ends."""
-    target = InProcess("tests.support.targets:Target", arguments={})
+    target = InProcessTarget("tests.support.targets:Target", arguments={})
 
     with pytest.raises(RuntimeError, match=r"^no luck$"):
         target.call("raises", message="no luck")
@@ -178,7 +178,11 @@ def test_running_out_of_memory_is_told_from_dying(reason, of_gpu, of_host, guess
     """What the worker said itself is a fact, Python's own error one of the host; a killed one may have died of anything."""
     failure = WorkerFailure(f"{reason}\n  out of memory in another line")
 
-    assert (failure.filled("cuda"), failure.filled("cpu"), failure.out_of_memory) == (of_gpu, of_host, guessed)
+    assert (failure.reported_out_of_memory("cuda"), failure.reported_out_of_memory("cpu"), failure.out_of_memory) == (
+        of_gpu,
+        of_host,
+        guessed,
+    )
 
 
 def test_the_reason_alone_promises_no_lines(doomed):

@@ -109,7 +109,7 @@ def test_without_other_options_six_to_twelve_pairs_are_measured(pytestconfig, mo
     monkeypatch.setattr(pytestconfig.option, "against", "python")
 
     assert options.policy(pytestconfig).looks.counts == (6, 9, 12)
-    assert options.plan(pytestconfig).least_s == 3.0
+    assert options.plan(pytestconfig).min_total_s == 3.0
 
 
 def test_another_checkout_is_an_arm(suite, tmp_path):
@@ -151,7 +151,7 @@ def test_a_package_folder_is_narrowed_to_our_packages(tmp_path):
         (tmp_path / "site-packages" / name).mkdir(parents=True)
     paths = (str(ROOT), str(tmp_path / "site-packages"))
 
-    kept, links = other_arm.isolated(paths, scratch=tmp_path)
+    kept, links = other_arm.isolate_packages(paths, scratch=tmp_path)
 
     assert kept == str(ROOT)
     assert sorted(path.name for path in Path(links).iterdir()) == ["fixtures", "speedgate"]

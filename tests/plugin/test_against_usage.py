@@ -116,8 +116,8 @@ def test_options_that_contradict_or_say_nothing_are_refused(refusal, arguments, 
 
 def test_this_interpreter_is_found_by_its_path_alone(monkeypatch):
     """An interpreter is taken as it is named, links included, and a bare name is looked up."""
-    from speedgate.measure.other_arm import interpreter
+    from speedgate.measure.other_arm import find_interpreter
 
     monkeypatch.setenv("PATH", str(sys.prefix) + "/bin")
 
-    assert interpreter("python") == f"{sys.prefix}/bin/python"
+    assert find_interpreter("python") == f"{sys.prefix}/bin/python"

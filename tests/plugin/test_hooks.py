@@ -14,7 +14,7 @@ def test_each_device_has_its_monitor(monkeypatch, device, kind):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setitem(sys.modules, "pynvml", FakeNvml(answers("idle_h200")) if device == "cuda" else None)
 
-    monitor = open_monitor(device, own_processes=2)
+    monitor = open_monitor(device, expected_workers=2)
     monitor.close()
 
-    assert (type(monitor).__name__, monitor.own_processes) == (kind, 2)
+    assert (type(monitor).__name__, monitor.expected_workers) == (kind, 2)

@@ -6,7 +6,7 @@ from speedgate.gate import explain
 from speedgate.gate.intervals import Looks
 from speedgate.gate.policy import Mode, Policy
 from speedgate.measure.machine import Machine
-from speedgate.measure.rounds import Plan
+from speedgate.measure.rounds import MeasurementPlan
 from speedgate.plugin import session_report
 from speedgate.plugin.judgement import Session
 from speedgate.report import terminal
@@ -22,7 +22,7 @@ def session(tmp_path):
     return Session(
         policy=Policy(looks=Looks(first=3, last=8)),
         machine=Machine(key=KEY, device="cuda", name="NVIDIA A100-SXM4-80GB", memory_bytes=1),
-        plan=Plan(processes=1, rounds=3),
+        plan=MeasurementPlan(processes=1, rounds=3),
         isolation="process",
         worker_timeout_s=60.0,
         root=tmp_path,

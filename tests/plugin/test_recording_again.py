@@ -15,7 +15,7 @@ import pytest
 from speedgate.baselines.promote import promote
 from speedgate.gate.policy import Mode, Policy
 from speedgate.measure.machine import resolve_machine
-from speedgate.measure.rounds import Plan
+from speedgate.measure.rounds import MeasurementPlan
 from speedgate.plugin.judgement import Session
 from speedgate.plugin.options import LEAST_RECORDED
 from speedgate.plugin.session import REQUIRED_CLAIMS
@@ -149,7 +149,7 @@ def session(folder, *, rounds=4, source="0" * 64):
     return Session(
         policy=Policy(mode=Mode.RECORD),
         machine=resolve_machine("cpu"),
-        plan=Plan(processes=5, rounds=rounds),
+        plan=MeasurementPlan(processes=5, rounds=rounds),
         isolation="process",
         worker_timeout_s=1.0,
         root=folder,

@@ -6,7 +6,7 @@ import pytest
 
 from speedgate.gate.policy import Policy
 from speedgate.measure.machine import Machine
-from speedgate.measure.rounds import Plan
+from speedgate.measure.rounds import MeasurementPlan
 from speedgate.plugin.judgement import Session
 from speedgate.results.run import Outcome
 from tests.support.baseline_samples import INT8, KEY, make_run
@@ -18,7 +18,7 @@ def session(tmp_path):
     return Session(
         policy=Policy(),
         machine=Machine(key=KEY, device="cuda", name="NVIDIA A100-SXM4-80GB", memory_bytes=80 * 2**30),
-        plan=Plan(processes=1, rounds=3),
+        plan=MeasurementPlan(processes=1, rounds=3),
         isolation="process",
         worker_timeout_s=60.0,
         root=tmp_path,

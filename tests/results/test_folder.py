@@ -15,7 +15,7 @@ import pytest
 
 from speedgate.gate.policy import Policy
 from speedgate.measure.machine import Machine
-from speedgate.measure.rounds import Plan
+from speedgate.measure.rounds import MeasurementPlan
 from speedgate.plugin.judgement import Session
 from speedgate.results import folder
 from speedgate.results.folder import cases, read_archive, read_folder
@@ -50,7 +50,7 @@ def test_what_a_session_writes_is_read(tmp_path: Path) -> None:
     """A field that the suite comes to write and this reader does not know would make every result a refused one."""
     machine = Machine(key=KEY, device="cuda", name="A100", memory_bytes=1)
     session = Session(
-        policy=Policy(), machine=machine, plan=Plan(processes=1, rounds=3), isolation="process", worker_timeout_s=60.0,
+        policy=Policy(), machine=machine, plan=MeasurementPlan(processes=1, rounds=3), isolation="process", worker_timeout_s=60.0,
         root=tmp_path, results=tmp_path,
     )  # fmt: skip
     run = session.keep(make_run())

@@ -16,7 +16,7 @@ from fixtures.worker.loops import clock
 from fixtures.workshop import import_paths
 from speedgate.gate.explain import explain
 from speedgate.measure.monitor import HostMonitor
-from speedgate.measure.rounds import Arm, Plan, measure_process
+from speedgate.measure.rounds import Measurement, MeasurementPlan, measure_process
 from speedgate.measure.worker import Worker
 from speedgate.results.profile import told
 from tests.support.baseline_samples import COLD, make_run
@@ -195,8 +195,10 @@ def worker(tmp_path_factory):
 
 def measured(worker):
     """A run of that worker's next rounds, as a case has them."""
-    arm = Arm(worker=worker, cold_start=COLD, plan=Plan(processes=1, rounds=3), monitor=HostMonitor())
-    run = dataclasses.replace(make_run(), processes=(measure_process(arm),))
+    measurement = Measurement(
+        worker=worker, cold_start=COLD, plan=MeasurementPlan(processes=1, rounds=3), monitor=HostMonitor()
+    )
+    run = dataclasses.replace(make_run(), processes=(measure_process(measurement),))
     return dataclasses.replace(run, attribution=told(worker.call("attribute")))
 
 

@@ -219,9 +219,9 @@ class FakeProbe:
     """Speaks as `fixtures.worker.probe.Probe` does, of an environment that holds what its behaviour says."""
 
     def versions(self) -> dict[str, Any]:
-        from speedgate.measure.machine import installed
+        from speedgate.measure.machine import installed_versions
 
-        return installed() | _behaviour().get("versions", {})
+        return installed_versions() | _behaviour().get("versions", {})
 
     def close(self) -> None:
         pass

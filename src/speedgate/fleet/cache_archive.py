@@ -87,7 +87,7 @@ class Content:
 
 
 def origin(gpu_key: str, environment: Mapping[str, Any]) -> Origin:
-    """Where kernels come from that were compiled in an environment, by what `speedgate.measure.machine.versions` says of it."""
+    """Where kernels come from that were compiled in an environment with these `runtime_versions`."""
     build = {name: None if (value := environment.get(name)) is None else str(value) for name in FACTS}
     if build["python"] is not None:
         build["python"] = ".".join(build["python"].split(".")[:2])  # a bug-fix release compiles nothing differently

@@ -87,7 +87,7 @@ def _says(file: CacheFile) -> list[str]:
 
 def _here(device: str) -> Origin:
     """This machine and this interpreter's build; a `ValueError` where it has no torch."""
-    here = cache_archive.origin(machine.resolve_machine(device).key, machine.versions())
+    here = cache_archive.origin(machine.resolve_machine(device).key, machine.runtime_versions())
     if here.build["torch"] is None:
         raise ValueError("there is no torch in this environment, and compile caches are of one build of it")
     return here

@@ -69,7 +69,7 @@ def slug(text: str) -> str:
     return "-".join(re.findall(r"[a-z0-9]+", bare))
 
 
-def installed() -> dict[str, Any]:
+def installed_versions() -> dict[str, Any]:
     """Versions of Python and the packages that matter, None for one that is not there; imports none of them."""
     found: dict[str, Any] = {"python": platform.python_version()}
     for package in _PACKAGES:
@@ -80,9 +80,9 @@ def installed() -> dict[str, Any]:
     return found
 
 
-def versions() -> dict[str, Any]:
+def runtime_versions() -> dict[str, Any]:
     """Versions of what ran, read in the worker's interpreter; torch's own build facts where torch is there."""
-    found = installed()
+    found = installed_versions()
     if found["torch"] is not None:
         import torch
 

@@ -24,16 +24,16 @@ _STEAL = 8  # the field of a `cpu` line in /proc/stat, its name counted in
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Reading:
-    """What was seen around one round; `void` is a short sentence, in numbers, where the round cannot be used."""
+    """What was seen around one round; `discarded_reason` is a short sentence, in numbers, where the round cannot be used."""
 
     facts: Mapping[str, Fact]
-    void: str | None = None
+    discarded_reason: str | None = None
 
 
 class Monitor(Protocol):
     """What is asked of a device around its rounds. A fact that the device does not tell is None."""
 
-    own_processes: int  # how many of our workers may be on the device at once
+    expected_workers: int  # how many of our workers may be on the device at once
 
     def facts(self) -> dict[str, Any]:
         """The state before the first worker is opened, as plain JSON values."""
@@ -44,7 +44,7 @@ class Monitor(Protocol):
     def end(self) -> Reading:
         """Look again right after it."""
 
-    def alone(self) -> bool:
+    def is_exclusive(self) -> bool:
         """Whether the device's memory is ours, asked while no worker of ours lives, as far as can be told."""
 
     def close(self) -> None:
@@ -62,11 +62,11 @@ class HostMonitor:
     def __init__(
         self,
         *,
-        own_processes: int = 1,
+        expected_workers: int = 1,
         proc: Path = Path("/proc"),
         cpu0: Path = Path("/sys/devices/system/cpu/cpu0"),
     ) -> None:
-        self.own_processes = own_processes
+        self.expected_workers = expected_workers
         self._proc = proc
         self._cpu0 = cpu0
         self._stolen_before: int | None = None
@@ -85,9 +85,9 @@ class HostMonitor:
         self._stolen_before = self._stolen_ticks()
 
     def end(self) -> Reading:
-        return Reading(facts={"stolen_s": _seconds(increase(self._stolen_before, self._stolen_ticks()))})
+        return Reading(facts={"stolen_s": _seconds(counter_increase(self._stolen_before, self._stolen_ticks()))})
 
-    def alone(self) -> bool:
+    def is_exclusive(self) -> bool:
         return True  # a host always has other processes, and what they hold can be swapped out
 
     def close(self) -> None:
@@ -106,12 +106,12 @@ def _seconds(ticks: int | None) -> float | None:
     return None if ticks is None else ticks / os.sysconf("SC_CLK_TCK")
 
 
-def increase(before: Any, after: Any) -> Any:
+def counter_increase(before: Any, after: Any) -> Any:
     """How much a counter has grown; None where one side is not known."""
     return None if before is None or after is None else after - before
 
 
-def summary(readings: Sequence[Reading]) -> dict[str, Any]:
+def summarize(readings: Sequence[Reading]) -> dict[str, Any]:
     """The readings of one process as plain JSON values; a fact that no reading knows is None."""
     found = {}
     for name in {name: None for reading in readings for name in reading.facts}:

@@ -15,7 +15,7 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from speedgate.measure.monitor import Fact, Reading, increase
+from speedgate.measure.monitor import Fact, Reading, counter_increase
 
 # Reasons for lowered clocks are told apart by their numbers: drivers add some, and nvidia-ml-py's mask of all of them
 # leaves out two. What is not listed here voids a round, so a reason that nobody knows yet does.
@@ -168,13 +168,13 @@ class Gpu:
 
 
 class NvmlMonitor:
-    """Torch's first GPU, of whose compute processes `own_processes` are ours; each one more voids the round.
+    """Torch's first GPU, of whose compute processes `expected_workers` are ours; each one more voids the round.
 
     They are counted and not recognised, because in a container NVML may tell the ids that processes have on the host.
     """
 
-    def __init__(self, *, own_processes: int = 1) -> None:
-        self.own_processes = own_processes
+    def __init__(self, *, expected_workers: int = 1) -> None:
+        self.expected_workers = expected_workers
         self._reasons_for_all_rounds: list[str] | None = None  # set by `facts`
         self._before: _Snapshot | None = None
         with contextlib.ExitStack() as stack:
@@ -223,10 +223,10 @@ class NvmlMonitor:
         reasons, processes = _present(before.reasons, after.reasons), _present(before.processes, after.processes)
         facts["throttle_reasons"] = functools.reduce(operator.or_, reasons) if reasons else None
         facts["gpu_processes"] = max(processes, default=None)
-        facts |= {name: increase(before.counters[name], count) for name, count in after.counters.items()}
-        return Reading(facts=facts, void="; ".join(self._void(facts)) or None)
+        facts |= {name: counter_increase(before.counters[name], count) for name, count in after.counters.items()}
+        return Reading(facts=facts, discarded_reason="; ".join(self._void(facts)) or None)
 
-    def alone(self) -> bool:
+    def is_exclusive(self) -> bool:
         assert self._reasons_for_all_rounds is not None, "facts() comes before the first worker"
         return not (self._reasons_for_all_rounds or self._gpu.processes())
 
@@ -242,7 +242,7 @@ class NvmlMonitor:
         for name, (_, limit) in _COUNTERS.items():
             if limit and (lasted_ns := facts[name] or 0) > 0:
                 yield f"GPU clocks held down for {lasted_ns / 1e6:.3g} ms by {limit}"
-        others = int(facts["gpu_processes"] or 0) - self.own_processes
+        others = int(facts["gpu_processes"] or 0) - self.expected_workers
         if others > 0:
             yield f"{others} other process{'es' if others > 1 else ''} on the GPU"
 

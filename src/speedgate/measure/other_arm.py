@@ -18,7 +18,7 @@ _NEEDS = "name the python of an environment that holds torch and diffusers"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Other:
+class OtherArm:
     """What builds the other arm: its interpreter, where that finds `fixtures` and `speedgate`, and what it holds."""
 
     python: str
@@ -27,7 +27,7 @@ class Other:
     label: str
 
 
-def interpreter(asked: str) -> str:
+def find_interpreter(asked: str) -> str:
     """The path of `--against`; a `ValueError` where it is no Python interpreter that is recent enough."""
     found = shutil.which(asked)
     if found is not None:
@@ -63,7 +63,7 @@ def _check_python(found: str, asked: str) -> None:
         raise ValueError(f"--against {asked}: is Python {has}, this suite needs {wanted} or later; {_NEEDS}")
 
 
-def checkout(asked: Path) -> tuple[str, ...]:
+def checkout_paths(asked: Path) -> tuple[str, ...]:
     """Where the other arm finds `fixtures` and `speedgate` for `--against-rootdir`."""
     paths = (asked.resolve(), asked.resolve() / "src")
     for package in (paths[0] / "fixtures", paths[1] / "speedgate"):
@@ -72,7 +72,7 @@ def checkout(asked: Path) -> tuple[str, ...]:
     return tuple(str(path) for path in paths)
 
 
-def isolated(paths: tuple[str, ...], *, scratch: Path) -> tuple[str, ...]:
+def isolate_packages(paths: tuple[str, ...], *, scratch: Path) -> tuple[str, ...]:
     """`paths` with each that holds more than our packages replaced by a folder of links to those alone.
 
     A package installed beside torch would otherwise bring this environment's torch into the other interpreter.
@@ -91,22 +91,22 @@ def isolated(paths: tuple[str, ...], *, scratch: Path) -> tuple[str, ...]:
     return tuple(cleaned)
 
 
-def resolve(
+def resolve_other_arm(
     python: str | None,
     *,
     rootdir: Path | None,
     paths: tuple[str, ...],
-    own: Mapping[str, Any],
+    this_versions: Mapping[str, Any],
     factory: str,
     log: Path,
     timeout_s: float,
-) -> Other:
+) -> OtherArm:
     """Start the other arm's interpreter once, let it import what it needs, and ask it for its versions.
 
-    `factory` names what is imported and answers `versions`, `own` holds this arm's, `rootdir` is the checkout that was asked
+    `factory` names what is imported and answers `versions`, `this_versions` holds this arm's, `rootdir` is the checkout that was asked
     for. A `ValueError` quotes the import error of that side.
     """
-    chosen = interpreter(python) if python is not None else sys.executable
+    chosen = find_interpreter(python) if python is not None else sys.executable
     option = f"--against {python}" if python is not None else f"--against-rootdir {rootdir}"
     try:
         worker = Worker(factory, arguments={}, paths=paths, log=log, timeout_s=timeout_s, python=chosen)
@@ -119,7 +119,9 @@ def resolve(
             f"{option}: that side cannot build a case: {failure.reason}; it needs torch, diffusers, torchao and transformers"
             " in versions that this suite supports"
         ) from failure
-    return Other(python=chosen, paths=paths, versions=versions, label=label(own, versions, rootdir=rootdir))
+    return OtherArm(
+        python=chosen, paths=paths, versions=versions, label=label(this_versions, versions, rootdir=rootdir)
+    )
 
 
 def label(own: Mapping[str, Any], other: Mapping[str, Any], *, rootdir: Path | None = None) -> str:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from speedgate.measure import monitor as health
+from speedgate.measure.monitor import Monitor, Reading, summarize
 from speedgate.measure.worker import Target
 from speedgate.results import loops, timings
 from speedgate.results.run import ColdStart, Process
@@ -25,7 +25,7 @@ _UNSEEN_S = 0.05
 _MOST_ROUNDS = 1000
 
 
-class VoidMeasurement(Exception):
+class InvalidMeasurement(Exception):
     """What was measured cannot be used; the message is the sentence of an INVALID verdict."""
 
 
@@ -49,7 +49,7 @@ class WorkerClock:
 worker_clock = WorkerClock()
 
 
-def hand_over(benchmark: Any, processes: Iterable[Process], *, clock: WorkerClock = worker_clock) -> None:
+def replay_in_benchmark(benchmark: Any, processes: Iterable[Process], *, clock: WorkerClock = worker_clock) -> None:
     """Let pytest-benchmark time what has been measured, one round of its own a round.
 
     It wants their number beforehand, and how many there are is known only when a verdict is reached.
@@ -60,42 +60,42 @@ def hand_over(benchmark: Any, processes: Iterable[Process], *, clock: WorkerCloc
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Plan:
+class MeasurementPlan:
     """How much is measured of a case.
 
     `rounds` in each of `processes` fresh processes, after `warmup_rounds` that are not kept; more rounds where those take
-    less than `least_s` together. A void round is measured again, `void_rounds` times in a process at most.
+    less than `min_total_s` together. A void round is measured again, `max_discarded_rounds` times in a process at most.
     """
 
     processes: int
     rounds: int
-    least_s: float = 0.0
+    min_total_s: float = 0.0
     warmup_rounds: int = 1
-    void_rounds: int = 5
+    max_discarded_rounds: int = 5
 
 
 @dataclasses.dataclass(kw_only=True)
-class Arm:
+class Measurement:
     """A worker that holds a case, and the rounds that have been measured in it; `name` tells it from another one."""
 
     worker: Target
     cold_start: ColdStart
-    plan: Plan
-    monitor: health.Monitor
+    plan: MeasurementPlan
+    monitor: Monitor
     name: str | None = None
     images: int = 0
     wall_s: float = 0.0
     seconds: list[float] = dataclasses.field(default_factory=list)
     peak_bytes: list[int] = dataclasses.field(default_factory=list)
-    readings: list[health.Reading] = dataclasses.field(default_factory=list)
-    void: list[str] = dataclasses.field(default_factory=list)
+    readings: list[Reading] = dataclasses.field(default_factory=list)
+    discarded_reasons: list[str] = dataclasses.field(default_factory=list)
     loops: list[Any] = dataclasses.field(default_factory=list)
     components: list[Any] = dataclasses.field(default_factory=list)
 
     def warm_up(self) -> int:
         """Make the images that are not kept; the number of rounds that this process needs."""
         warm_s = [self._generate()["seconds"] for _ in range(self.plan.warmup_rounds)]
-        wanted = self.plan.least_s / warm_s[-1] if warm_s and warm_s[-1] > 0 else 0.0
+        wanted = self.plan.min_total_s / warm_s[-1] if warm_s and warm_s[-1] > 0 else 0.0
         return max(self.plan.rounds, math.ceil(min(wanted, _MOST_ROUNDS)))
 
     def round(self) -> None:
@@ -106,11 +106,13 @@ class Arm:
             reply = self._generate()
             wall_s = time.perf_counter() - started_s
             reading = self.monitor.end()
-            if reading.void is None:
+            if reading.discarded_reason is None:
                 break
-            self.void.append(reading.void)
-            if len(self.void) > self.plan.void_rounds:
-                raise self._void(f"{len(self.void)} rounds of one process were void, the last one: {reading.void}")
+            self.discarded_reasons.append(reading.discarded_reason)
+            if len(self.discarded_reasons) > self.plan.max_discarded_rounds:
+                raise self._invalid(
+                    f"{len(self.discarded_reasons)} rounds of one process were void, the last one: {reading.discarded_reason}"
+                )
         self._check(reply)
         self.wall_s += wall_s
         self.readings.append(reading)
@@ -123,7 +125,7 @@ class Arm:
         """The record of this process."""
         counted_s = math.fsum(self.seconds)
         if self.wall_s > counted_s * (1 + _UNSEEN_SHARE) + _UNSEEN_S * len(self.seconds):
-            raise self._void(
+            raise self._invalid(
                 f"{len(self.seconds)} rounds took {self.wall_s:.3g} s, of which the worker's clock counted {counted_s:.3g} s:"
                 " the device is not synchronised around a round, or work is done outside of the clock"
             )
@@ -131,13 +133,13 @@ class Arm:
             timed = loops.over_rounds(self.loops, seconds=self.seconds)
             spent = timings.over_rounds(self.components, seconds=self.seconds)
         except ValueError as error:
-            raise self._void(str(error)) from error
+            raise self._invalid(str(error)) from error
         return Process(
             seconds=tuple(self.seconds),
             peak_bytes=tuple(self.peak_bytes),
             cold_start=self.cold_start,
-            void=tuple(self.void),
-            health=health.summary(self.readings),
+            void=tuple(self.discarded_reasons),
+            health=summarize(self.readings),
             loops=timed,
             components=spent,
         )
@@ -145,9 +147,9 @@ class Arm:
     def _generate(self) -> dict[str, Any]:
         reply: dict[str, Any] = self.worker.call("generate")
         if not isinstance(reply.get("images"), int):
-            raise self._void("the worker does not count its images: its checkout is too old to be compared with")
+            raise self._invalid("the worker does not count its images: its checkout is too old to be compared with")
         if reply["images"] <= self.images:
-            raise self._void(
+            raise self._invalid(
                 f"image {self.images} of a process was followed by image {reply['images']}: a reused round"
             )
         self.images = reply["images"]
@@ -156,40 +158,40 @@ class Arm:
     def _check(self, reply: dict[str, Any]) -> None:
         seconds = reply["seconds"]
         if not (isinstance(seconds, float) and math.isfinite(seconds) and seconds > 0):
-            raise self._void(f"the worker measured {seconds!r} s for a round: not a duration")
+            raise self._invalid(f"the worker measured {seconds!r} s for a round: not a duration")
         peak_bytes = reply["peak_bytes"]
         if not (isinstance(peak_bytes, int) and peak_bytes > 0):
-            raise self._void(f"the worker read a peak of {peak_bytes!r} bytes: not a size")
-        before = self.images - len(self.seconds) - len(self.void) - 1
+            raise self._invalid(f"the worker read a peak of {peak_bytes!r} bytes: not a size")
+        before = self.images - len(self.seconds) - len(self.discarded_reasons) - 1
         if before < 1 + self.plan.warmup_rounds:
-            raise self._void(
+            raise self._invalid(
                 f"a round followed {before} images of its process: the first one compiles, {self.plan.warmup_rounds} warm up"
             )
 
-    def _void(self, sentence: str) -> VoidMeasurement:
-        return VoidMeasurement(f"{self.name}: {sentence}" if self.name else sentence)
+    def _invalid(self, sentence: str) -> InvalidMeasurement:
+        return InvalidMeasurement(f"{self.name}: {sentence}" if self.name else sentence)
 
 
-def measure_process(arm: Arm) -> Process:
+def measure_process(measurement: Measurement) -> Process:
     """All rounds of one process."""
-    for _ in range(arm.warm_up()):
-        arm.round()
-    return arm.process()
+    for _ in range(measurement.warm_up()):
+        measurement.round()
+    return measurement.process()
 
 
-def measure_pair(own: Arm, other: Arm) -> tuple[Process, Process]:
+def measure_pair(own: Measurement, other: Measurement) -> tuple[Process, Process]:
     """All rounds of two live processes that take turns: own other other own, and so on."""
     rounds = max(own.warm_up(), other.warm_up())
     for index in range(rounds + rounds % 2):
-        for arm in (own, other) if index % 2 == 0 else (other, own):
-            arm.round()
+        for measurement in (own, other) if index % 2 == 0 else (other, own):
+            measurement.round()
     return own.process(), other.process()
 
 
 def log_ratio(own_s: Sequence[float], other_s: Sequence[float], *, rounds_in_turn: bool) -> float:
     """The logarithm of own/other: of the medians, or over the rounds of `measure_pair` the median over blocks of four.
 
-    In such a block each arm has one round that follows its own and one that follows the other's. That matters: on the
+    In such a block each measurement has one round that follows its own and one that follows the other's. That matters: on the
     2-core machine that this was written on, the latter was slower by 5 to 7 %.
     """
     if not rounds_in_turn:

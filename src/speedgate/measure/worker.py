@@ -37,7 +37,7 @@ class WorkerFailure(Exception):
     """A worker that raised, died or did not answer in time. The message is one case's failure, with its last words.
 
     `reason` is one line. `out_of_memory` says that the memory of the device or the host ran out, as far as can be told;
-    `filled` that the worker said so itself, where a killed one leaves it to be guessed.
+    `reported_out_of_memory` that the worker said so itself, where a killed one leaves it to be guessed.
     """
 
     @property
@@ -46,9 +46,9 @@ class WorkerFailure(Exception):
 
     @property
     def out_of_memory(self) -> bool:
-        return self.filled("cpu") or "out-of-memory" in self.reason
+        return self.reported_out_of_memory("cpu") or "out-of-memory" in self.reason
 
-    def filled(self, device: str) -> bool:
+    def reported_out_of_memory(self, device: str) -> bool:
         """Whether the worker said that the memory of "cuda" or "cpu" ran out: Python's own `MemoryError` is the host's."""
         signs = ("out of memory", "OutOfMemoryError", "ALLOC_FAILED", *(("MemoryError",) if device == "cpu" else ()))
         return any(sign in self.reason for sign in signs)
@@ -173,7 +173,7 @@ class Worker:
         return ""
 
 
-class InProcess:
+class InProcessTarget:
     """The same target in this process (`--isolation none`): for a debugger; a crash takes pytest with it."""
 
     def __init__(self, factory: str, *, arguments: Mapping[str, Any]) -> None:

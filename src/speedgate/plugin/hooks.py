@@ -198,17 +198,17 @@ def pytest_collection_finish(session: pytest.Session) -> None:
             state.family = published.family_figures(state.baselines_root, state.machine.name)
     except ValueError as error:
         raise pytest.UsageError(str(error)) from error
-    state.monitor = open_monitor(state.machine.device, own_processes=2 if options.live(session.config) else 1)
+    state.monitor = open_monitor(state.machine.device, expected_workers=2 if options.live(session.config) else 1)
     session.config.stash[OPEN].callback(state.monitor.close)
     state.health = state.monitor.facts()
 
 
-def open_monitor(device: str, *, own_processes: int = 1) -> Monitor:
+def open_monitor(device: str, *, expected_workers: int = 1) -> Monitor:
     """Open the monitor of torch's first GPU for "cuda", of this host for "cpu"."""
     if device == "cuda":
-        return NvmlMonitor(own_processes=own_processes)
+        return NvmlMonitor(expected_workers=expected_workers)
     assert device == "cpu", f"no monitor for {device!r}"
-    return HostMonitor(own_processes=own_processes)
+    return HostMonitor(expected_workers=expected_workers)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

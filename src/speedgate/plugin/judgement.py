@@ -96,7 +96,7 @@ class Session(Ledger):
             fits=fits,
             baseline=known.baseline if known else "",
             device_bytes=self.machine.memory_bytes,
-            alone=fits or self.monitor.alone(),
+            alone=fits or self.monitor.is_exclusive(),
         )
         if not fits:
             self.broken[case_key] = verdict.sentence

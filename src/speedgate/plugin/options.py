@@ -15,7 +15,7 @@ from speedgate.fleet.shards import parse as shard
 from speedgate.gate.intervals import MIN_PROCESSES, Looks
 from speedgate.gate.policy import Mode, Policy
 from speedgate.measure.machine import DEVICES
-from speedgate.measure.rounds import Plan
+from speedgate.measure.rounds import MeasurementPlan
 
 ROUNDS = 10
 # Processes: recorded, and recorded at least; before the first verdict by a recorded baseline; pairs before the first one of
@@ -146,7 +146,7 @@ def live(config: pytest.Config) -> bool:
     return config.getoption("against") is not None or config.getoption("against_rootdir") is not None
 
 
-def plan(config: pytest.Config) -> Plan:
+def plan(config: pytest.Config) -> MeasurementPlan:
     """How much is measured; `pytest.UsageError` where the options contradict one another."""
     recording = config.getoption("gate") == Mode.RECORD
     asked, rounds = config.getoption("processes"), config.getoption("rounds")
@@ -171,10 +171,10 @@ def plan(config: pytest.Config) -> Plan:
         raise pytest.UsageError(
             "--against: a live comparison needs two workers and stores nothing; drop --gate record and --isolation none"
         )
-    return Plan(
+    return MeasurementPlan(
         processes=asked or (RECORD_PROCESSES if recording else 1),
         rounds=rounds or ROUNDS,
-        least_s=0.0 if rounds else AGAINST_LEAST_S if live(config) else LEAST_S,
+        min_total_s=0.0 if rounds else AGAINST_LEAST_S if live(config) else LEAST_S,
     )
 
 

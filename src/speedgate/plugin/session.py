@@ -13,7 +13,7 @@ from speedgate.gate.policy import Mode, Policy
 from speedgate.measure.budget import Budget
 from speedgate.measure.machine import Machine
 from speedgate.measure.monitor import HostMonitor, Monitor
-from speedgate.measure.rounds import Plan
+from speedgate.measure.rounds import MeasurementPlan
 from speedgate.report.html.pictures import CaseImage
 from speedgate.results import timings
 from speedgate.results.family_figure import FamilyFigure
@@ -34,7 +34,7 @@ class Ledger:
 
     policy: Policy
     machine: Machine
-    plan: Plan
+    plan: MeasurementPlan
     isolation: str
     worker_timeout_s: float
     root: Path

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from speedgate.fleet import manifest, shards
-from speedgate.measure.machine import installed
+from speedgate.measure.machine import installed_versions
 from speedgate.plugin.hooks import SESSION
 from speedgate.results.json_io import to_json
 
@@ -81,7 +81,7 @@ def _manifest(config: pytest.Config) -> manifest.Manifest:
         part=tuple(part),
         gpu_key=state.machine.key,
         commit={name: commit.get(name) for name in ("id", "dirty")},
-        versions={**installed(), "driver": state.machine.driver},
+        versions={**installed_versions(), "driver": state.machine.driver},
         policy=to_json(state.policy),
         against=state.against,
     )
