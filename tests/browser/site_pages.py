@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from speedgate.history.site import folder, model, write
+from speedgate.history.site import model, write
 from tests.support import site_history as histories
 
 GPU = model.digest(histories.GPUS[0])
@@ -14,9 +14,9 @@ COMMIT_URL = "https://host.example/owner/repository/commit/{commit}"
 
 def make(target, series):
     """The site of these series."""
-    with folder.replacing(target) as made:
+    with write.replace_folder(target) as made:
         options = {"generated_at": "2026-11-21T19:00:00+00:00", "commit_url": COMMIT_URL, "stages": histories.STAGES}
-        write.write(made, series, changes=histories.changes, **options)
+        write.write_site(made, series, changes=histories.changes, **options)
     return target
 
 

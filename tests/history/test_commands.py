@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("sqlalchemy", reason="needs the history extra: pip install 'speedgate[history]'")
 
 from speedgate.cli import main
-from speedgate.history import database, queries, urls
+from speedgate.history import database, queries
 from speedgate.results.json_io import write_json
 from tests.support.baseline_samples import INT8
 from tests.support.history_samples import commit, document, session_folder
@@ -21,7 +21,7 @@ RECIPE = {"case_key": INT8, "claim": "recipe", "outcome": "PASS", "sentence": "a
 @pytest.fixture
 def url(tmp_path: Path) -> str:
     """An empty history."""
-    url = urls.of_file(tmp_path / "history.sqlite")
+    url = database.sqlite_url(tmp_path / "history.sqlite")
     database.prepare(url)
     return url
 
@@ -41,12 +41,12 @@ def test_what_was_not_measured_to_its_end_is_no_run(url, tmp_path, capsys, no_po
 
     assert main(["history", "import", str(tmp_path / "results"), "--history", url]) == 0
     assert ": 1 added" in capsys.readouterr().out
-    assert [point.commit for one in queries.series(url) for point in one.points] == [commit(1)["id"]]
+    assert [point.commit for one in queries.read_series(url) for point in one.points] == [commit(1)["id"]]
 
 
 def test_an_upgrade_makes_no_history(tmp_path, capsys):
     """A path that was mistyped is told, and left as it is."""
-    url = urls.of_file(tmp_path / "mistyped" / "history.sqlite")
+    url = database.sqlite_url(tmp_path / "mistyped" / "history.sqlite")
 
     assert main(["history", "upgrade", "--history", url]) == 2
     assert capsys.readouterr().err == f"speedgate: history {url}: there is no such file\n"
@@ -56,7 +56,7 @@ def test_an_upgrade_makes_no_history(tmp_path, capsys):
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
     """It names the history, and no number of the system's."""
     (tmp_path / "file").touch()
-    url = urls.of_file(tmp_path / "file" / "history.sqlite")
+    url = database.sqlite_url(tmp_path / "file" / "history.sqlite")
 
     with pytest.raises(ValueError, match=rf"^history {url}: {tmp_path}/file cannot be made: File exists$"):
         database.prepare(url)
@@ -71,7 +71,7 @@ def test_a_broken_result_is_named_with_its_folder(url, tmp_path, capsys):
 
     assert main(["history", "import", str(tmp_path / "a"), str(tmp_path / "b"), "--history", url]) == 2
     assert capsys.readouterr().err.startswith(f"speedgate: {tmp_path / 'b'}: {path.name}: not JSON")
-    assert queries.series(url) == []
+    assert queries.read_series(url) == []
 
 
 @pytest.mark.parametrize(
@@ -80,5 +80,5 @@ def test_a_broken_result_is_named_with_its_folder(url, tmp_path, capsys):
 def test_a_url_that_is_none_is_not_repeated(text):
     """What is expected is said, and half a password is a password."""
     with pytest.raises(ValueError, match=r"expected a URL|as %40") as caught:
-        urls.checked(text)
+        database.check_url(text)
     assert not re.search("SEC|RET|S3cret", str(caught.value))

@@ -15,7 +15,7 @@ import pytest
 pytest.importorskip("sqlalchemy", reason="needs the history extra: pip install 'speedgate[history]'")
 
 from speedgate.cli import main
-from speedgate.history import database, entries, queries, urls, writing
+from speedgate.history import database, entries, queries
 from speedgate.results.json_io import write_json
 from tests.support.artifacts import HOSTILE
 from tests.support.baseline_samples import BF16, INT8, obtain
@@ -38,7 +38,7 @@ def upgrade():
 @pytest.fixture
 def url(tmp_path: Path) -> str:
     """An empty history."""
-    url = urls.of_file(tmp_path / "history.sqlite")
+    url = database.sqlite_url(tmp_path / "history.sqlite")
     database.prepare(url)
     return url
 
@@ -53,15 +53,15 @@ def later(tmp_path: Path) -> tuple[Path, ...]:
 
 def everything(url: str) -> list[Any]:
     """All that a history holds."""
-    return [one.document() for one in queries.entries(url)]
+    return [one.document() for one in queries.read_entries(url)]
 
 
 def test_a_point_is_what_the_run_measured(url):
     """Figures, versions, verdict and commit of a run come back as they were uploaded."""
     sample = entry(number=3)
-    writing.add(url, [sample])
+    queries.add_entries(url, [sample])
 
-    ((point,),) = [one.points for one in queries.series(url)]
+    ((point,),) = [one.points for one in queries.read_series(url)]
 
     assert sample.case.run is not None
     assert point.process_medians_s == sample.case.run.process_medians_s
@@ -74,7 +74,7 @@ def test_a_point_is_what_the_run_measured(url):
 def test_everything_that_was_uploaded_is_kept(url):
     """Raw seconds of each process, components, parity, cold start, health and verdicts: nothing is summed up and thrown away."""
     sample = document(health={"load_1min": 0.5})
-    writing.add(url, [entries.from_result(sample, where="sample")])
+    queries.add_entries(url, [entries.from_result(sample, where="sample")])
 
     (kept,) = everything(url)
 
@@ -84,9 +84,9 @@ def test_everything_that_was_uploaded_is_kept(url):
 def test_a_retried_upload_adds_nothing(url):
     """The same results are the same runs, however often they are sent."""
     samples = [entry(number=number) for number in range(3)]
-    writing.add(url, samples)
+    queries.add_entries(url, samples)
 
-    assert writing.add(url, samples) == writing.Added(added=0, known=3)
+    assert queries.add_entries(url, samples) == queries.UploadCounts(added=0, known=3)
     assert len(everything(url)) == 3
 
 
@@ -98,9 +98,9 @@ def test_another_run_is_another_point(url, changes):
     """Another time, commit, machine or figure is no retry."""
     samples = [document(), document() | changes]
 
-    done = writing.add(url, [entries.from_result(one, where="sample") for one in samples])
+    done = queries.add_entries(url, [entries.from_result(one, where="sample") for one in samples])
 
-    assert done == writing.Added(added=2, known=0)
+    assert done == queries.UploadCounts(added=2, known=0)
 
 
 def test_a_recording_and_its_baseline_are_one_run(url, tmp_path):
@@ -110,7 +110,7 @@ def test_a_recording_and_its_baseline_are_one_run(url, tmp_path):
     path = obtain(tmp_path, run)
     written = json.loads(path.read_text())
     write_json(path, written | {"datetime": at(0), "commit_info": commit(0)})
-    writing.add(url, [entry()])
+    queries.add_entries(url, [entry()])
 
     assert main(["history", "import", str(path), "--history", url]) == 0
     assert len(everything(url)) == 1
@@ -121,21 +121,21 @@ def test_series_are_in_order(url):
     samples = [
         entry(key, number=number, gpu_key=gpu) for gpu in ("b", "a") for key in (INT8, BF16) for number in (2, 0, 1)
     ]
-    writing.add(url, samples)
+    queries.add_entries(url, samples)
 
-    found = queries.series(url)
+    found = queries.read_series(url)
 
     assert [(one.gpu_key, one.case_key) for one in found] == [("a", BF16), ("a", INT8), ("b", BF16), ("b", INT8)]
     assert [[point.commit for point in one.points] for one in found] == [[commit(n)["id"] for n in (0, 1, 2)]] * 4
-    assert queries.series(url, gpu_key="b", case_key=INT8) == found[3:]
+    assert queries.read_series(url, gpu_key="b", case_key=INT8) == found[3:]
 
 
 def test_a_case_that_was_lost_is_kept(url):
     """A worker that died left verdicts alone: a point without figures, whose outcome says so."""
     sample = entries.from_result(document(outcome="INVALID", run=None), where="sample")
-    writing.add(url, [sample])
+    queries.add_entries(url, [sample])
 
-    ((point,),) = [one.points for one in queries.series(url)]
+    ((point,),) = [one.points for one in queries.read_series(url)]
 
     assert (point.process_medians_s, point.peak_bytes, point.outcome) == ((), None, "INVALID")
 
@@ -144,7 +144,7 @@ def test_more_cases_than_a_statement_takes_parameters(url):
     """SQLite takes 32,766 in one statement: reading every series does not name the cases."""
     fill(url, cases=33_000, runs=1)
 
-    assert len(queries.series(url)) == 33_000
+    assert len(queries.read_series(url)) == 33_000
 
 
 def test_names_with_html_are_kept_as_they_are(url):
@@ -155,9 +155,9 @@ def test_names_with_html_are_kept_as_they_are(url):
         hostile["verdicts"][0] | {"case_key": hostile["run"]["case_key"], "sentence": HOSTILE + "\0"}
     ]
     sample = entries.from_result(hostile, where="sample")
-    writing.add(url, [sample])
+    queries.add_entries(url, [sample])
 
-    (series,) = queries.series(url)
+    (series,) = queries.read_series(url)
 
     assert (series.gpu_key, series.case_key) == (sample.case.gpu_key, sample.case.case_key)
     assert series.points[0].versions == {"torch": HOSTILE}
@@ -200,11 +200,11 @@ def test_a_peak_that_no_database_holds_is_refused():
 
 def test_an_older_history_is_refused_until_it_is_upgraded(url, later, monkeypatch, capsys):
     """One command upgrades it, and it keeps what it held."""
-    writing.add(url, [entry()])
+    queries.add_entries(url, [entry()])
     before = everything(url)
     monkeypatch.setattr(database, "VERSIONS", later)
 
-    for refused in (lambda: database.prepare(url), lambda: queries.series(url)):
+    for refused in (lambda: database.prepare(url), lambda: queries.read_series(url)):
         with pytest.raises(ValueError, match="older than this speedgate writes; upgrade it: speedgate history upgrade"):
             refused()
     assert main(["history", "upgrade", "--history", url]) == 0
@@ -220,7 +220,11 @@ def test_a_newer_history_is_refused_with_the_software_to_upgrade(url, later, cap
         patch.setattr(database, "VERSIONS", later)
         database.upgrade(url)
 
-    for refused in (lambda: database.prepare(url), lambda: queries.series(url), lambda: writing.add(url, [entry()])):
+    for refused in (
+        lambda: database.prepare(url),
+        lambda: queries.read_series(url),
+        lambda: queries.add_entries(url, [entry()]),
+    ):
         with pytest.raises(ValueError, match=r"newer than this speedgate knows.*pip install --upgrade speedgate"):
             refused()
     assert main(["history", "upgrade", "--history", url]) == 2
@@ -246,7 +250,7 @@ def test_a_file_that_is_no_database_is_left_alone(tmp_path, contents):
     path.write_bytes(contents)
 
     with pytest.raises(ValueError, match=r"history sqlite:///.*: file is not a database"):
-        database.prepare(urls.of_file(path))
+        database.prepare(database.sqlite_url(path))
     assert path.read_bytes() == contents
 
 
@@ -254,7 +258,7 @@ def test_an_edited_run_is_noticed(url):
     """A figure that somebody changed in the database is no longer what its key is a digest of."""
     import sqlalchemy as sa
 
-    writing.add(url, [entry()])
+    queries.add_entries(url, [entry()])
     with database.opened(url, write=True) as engine, engine.begin() as connection:
         connection.execute(sa.text("UPDATE speedgate_documents SET document = replace(document, '2.45', '1.45')"))
 

@@ -12,7 +12,7 @@ import pytest
 pytest.importorskip("sqlalchemy", reason="needs the history extra: pip install 'speedgate[history]'")
 
 from speedgate.cli import main
-from speedgate.history import queries, urls, writing
+from speedgate.history import database, queries
 from speedgate.history.entries import from_result
 from speedgate.results.json_io import write_json
 from tests.support.artifacts import HOSTILE
@@ -25,7 +25,7 @@ PUBLISHED = ROOT / "baselines" / KEY / "0001_published.json"
 
 def new(tmp_path: Path, name: str) -> str:
     """The URL of a history that is not there yet."""
-    return urls.of_file(tmp_path / f"{name}.sqlite")
+    return database.sqlite_url(tmp_path / f"{name}.sqlite")
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def url(tmp_path: Path) -> str:
         *(entry(number=number) for number in range(3)),
         *(from_result(one, where="s") for one in (hostile, lost)),
     ]
-    writing.add(url, samples)
+    queries.add_entries(url, samples)
     return url
 
 
@@ -59,7 +59,7 @@ def test_a_round_trip_changes_nothing(url, tmp_path):
     assert history("export", second, "--history", other) == 0
 
     assert first.read_bytes() == second.read_bytes()
-    assert queries.series(url, source=None) == queries.series(other, source=None)
+    assert queries.read_series(url, source=None) == queries.read_series(other, source=None)
 
 
 def test_an_import_of_what_is_there_adds_nothing(url, tmp_path, capsys):
@@ -80,7 +80,7 @@ def test_postgresql_and_sqlite_hold_the_same(postgres, url, tmp_path):
     assert history("export", second, "--history", there) == 0
 
     assert first.read_bytes() == second.read_bytes()
-    assert queries.series(there, source=None) == queries.series(url, source=None)
+    assert queries.read_series(there, source=None) == queries.read_series(url, source=None)
 
 
 def test_pytest_benchmark_compares_an_export(url, tmp_path):
@@ -128,13 +128,13 @@ def test_what_pytest_benchmark_saved_is_imported(tmp_path):
     write_json(tmp_path / "saved.json", saved)
 
     assert history("import", tmp_path / "saved.json", session_folder(tmp_path / "results"), "--history", url) == 0
-    assert [len(one.points) for one in queries.series(url)] == [1]
+    assert [len(one.points) for one in queries.read_series(url)] == [1]
 
 
 def test_published_figures_are_kept_apart(url):
     """They are in the history and in no series of ours, unless they are asked for."""
-    assert sum(len(one.points) for one in queries.series(url)) == 5
-    assert sum(len(one.points) for one in queries.series(url, source="published")) == 24
+    assert sum(len(one.points) for one in queries.read_series(url)) == 5
+    assert sum(len(one.points) for one in queries.read_series(url, source="published")) == 24
 
 
 def test_a_baseline_file_without_a_gpu_key_is_refused(tmp_path, capsys):
@@ -211,7 +211,7 @@ def test_a_driver_that_repeats_the_password_is_not_repeated():
     """libpq quotes what it cannot parse."""
     url = "postgresql://me:s3cr3t@host/db"
 
-    assert urls.scrubbed("invalid\n port in s3cr3t@host", url) == "invalid port in ***@host"
-    assert urls.command("import", "my results", url=url) == (
+    assert database.message_without_password("invalid\n port in s3cr3t@host", url) == "invalid port in ***@host"
+    assert database.history_command("import", "my results", url=url) == (
         "PGPASSWORD=... speedgate history import 'my results' --history postgresql://me@host/db"
     )

@@ -15,7 +15,7 @@ import pytest
 
 pytest.importorskip("sqlalchemy", reason="needs the history extra: pip install 'speedgate[history]'")
 
-from speedgate.history import database, queries, writing
+from speedgate.history import database, queries
 from speedgate.history.entries import Entry
 from tests.support.history_samples import entry
 from tests.support.postgres import Server, running
@@ -45,15 +45,15 @@ def held_up(entries: Iterator[Entry], halfway: Path) -> Iterator[Entry]:
         yield one
 
 
-def start_and_write(url: str, writer: int) -> writing.Added:
+def start_and_write(url: str, writer: int) -> queries.UploadCounts:
     """A whole session's part in it."""
     database.prepare(url)
-    return writing.add(url, samples(writer))
+    return queries.add_entries(url, samples(writer))
 
 
-def write(url: str, writer: int, halfway: Path) -> writing.Added:
+def write(url: str, writer: int, halfway: Path) -> queries.UploadCounts:
     """Upload to a history that is there."""
-    return writing.add(url, held_up(samples(writer), halfway))
+    return queries.add_entries(url, held_up(samples(writer), halfway))
 
 
 @pytest.fixture(scope="module")
@@ -63,15 +63,15 @@ def pool() -> Iterator[Pool]:
         yield processes
 
 
-def check_complete(url: str, done: list[writing.Added]) -> None:
+def check_complete(url: str, done: list[queries.UploadCounts]) -> None:
     """Every run of every writer is there, once."""
     own = [f"pipeline{writer}/int8/1024px-30steps-b1" for writer in range(WRITERS)]
     shared = [f"shared{pair}/int8/1024px-30steps-b1" for pair in range(WRITERS // 2)]
-    found = {series.case_key: [point.run_id for point in series.points] for series in queries.series(url)}
+    found = {series.case_key: [point.run_id for point in series.points] for series in queries.read_series(url)}
 
     assert Counter({key: len(set(ids)) for key, ids in found.items()}) == Counter(dict.fromkeys([*own, *shared], RUNS))
     assert [len(ids) for ids in found.values()] == [RUNS] * (WRITERS + WRITERS // 2)
-    assert len(list(queries.entries(url))) == ALL
+    assert len(list(queries.read_entries(url))) == ALL
     assert sum(one.added + one.known for one in done) == 2 * RUNS * WRITERS
 
 
@@ -104,13 +104,13 @@ def test_a_reader_sees_one_moment(url, monkeypatch):
 
     def meanwhile(connection: Any) -> Any:
         found = read(connection)
-        writing.add(url, samples(0))
+        queries.add_entries(url, samples(0))
         return found
 
     monkeypatch.setattr(queries, "_versions", meanwhile)
 
-    assert queries.series(url) == []
-    assert queries.series(url) != []
+    assert queries.read_series(url) == []
+    assert queries.read_series(url) != []
 
 
 def test_a_server_that_stays_away_is_one_line_and_nothing_is_lost(postgres, url):
@@ -124,12 +124,12 @@ def test_a_server_that_stays_away_is_one_line_and_nothing_is_lost(postgres, url)
         yield from entries[5:]
 
     with pytest.raises(ValueError, match=r"history postgresql://speedgate@/.*: .*connect") as refused:
-        writing.add(url, lost(), patience_s=0.3)
+        queries.add_entries(url, lost(), patience_s=0.3)
     assert "\n" not in str(refused.value)
     postgres.start()
 
     assert rows(url) == 5
-    assert writing.add(url, entries) == writing.Added(added=len(entries) - 5, known=5)
+    assert queries.add_entries(url, entries) == queries.UploadCounts(added=len(entries) - 5, known=5)
 
 
 @pytest.mark.parametrize(("ci", "ends"), [("", pytest.skip.Exception), ("true", pytest.fail.Exception)])
@@ -152,7 +152,7 @@ def restart(server: Server, meanwhile: Callable[[], object] = lambda: None) -> N
 
 def rows(url: str) -> int:
     """How many runs are there."""
-    return sum(len(series.points) for series in queries.series(url))
+    return sum(len(series.points) for series in queries.read_series(url))
 
 
 def wait_for(condition: Callable[[], bool], uploads: list[Any]) -> None:

@@ -12,7 +12,7 @@ import pytest
 pytest.importorskip("sqlalchemy", reason="needs the history extra: pip install 'speedgate[history]'")
 
 from speedgate.cli import main
-from speedgate.history import database, queries, urls
+from speedgate.history import database, queries
 from tests.support.suite import Folder, Suite, red
 
 SHORT = (
@@ -50,12 +50,12 @@ def append(suite: Suite, hook: str) -> None:
 
 def history(suite: Suite) -> str:
     """The URL that `SHORT` names, from here."""
-    return urls.of_file(suite.path / "history.sqlite")
+    return database.sqlite_url(suite.path / "history.sqlite")
 
 
 def points(suite: Suite) -> list[Any]:
     """Of the one series that there is."""
-    (series,) = queries.series(history(suite))
+    (series,) = queries.read_series(history(suite))
     assert series.gpu_key == suite.machine.key
     return list(series.points)
 
@@ -118,7 +118,7 @@ def test_a_recording_that_goes_on_adds_each_run_once(suite, capsys):
     assert "0 added, 2 there already" in capsys.readouterr().out
     found = {
         one.case_key.split("/")[1]: [len(point.process_medians_s) for point in one.points]
-        for one in queries.series(history(suite))
+        for one in queries.read_series(history(suite))
     }
     assert found == {"fp32": [5], "bf16": [5]}
 
@@ -132,7 +132,7 @@ def test_a_reference_is_no_run(suite, live):
 
     assert red(result) == []
     assert "bf16" in suite.results()
-    assert [one.case_key.split("/")[1] for one in queries.series(history(suite))] == ["fp32"]
+    assert [one.case_key.split("/")[1] for one in queries.read_series(history(suite))] == ["fp32"]
 
 
 @pytest.mark.parametrize(
@@ -203,9 +203,9 @@ def test_a_folder_is_no_history(suite):
 
 def test_a_bare_option_is_a_file_of_the_checkout(suite):
     """Beside the results, and only once something is measured."""
-    path = suite.path / urls.FILE
+    path = suite.path / database.DEFAULT_FILE
 
     assert suite.run("--stage=fp32", "--collect-only", "--history").ret == 0
     assert not path.exists()
     assert suite.run(*SHORT[:-1], "--history").ret == 0
-    assert len(queries.series(urls.of_file(path))) == 1
+    assert len(queries.read_series(database.sqlite_url(path))) == 1

@@ -12,8 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from speedgate.history.series import Point, Series
-from speedgate.history.trend import Change, Kind, Trend, analyse
+from speedgate.history.trend import Change, Kind, Point, Series, Trend, analyse
 from speedgate.plugin import options
 from tests.proof import replay
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from scipy import special
 
-from speedgate.history.series import Point, Series
+from speedgate.history.trend import Point, Series
 
 CASE, GPU = "sdxl/int8/1024px-30steps-b1", "nvidia-a100-sxm4-80gb-400w"
 START = datetime.datetime(2026, 1, 1, 3, 0, tzinfo=datetime.UTC)

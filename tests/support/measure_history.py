@@ -12,7 +12,7 @@ import multiprocessing
 import time
 from collections.abc import Sequence
 
-from speedgate.history import database, queries, writing
+from speedgate.history import database, queries
 from speedgate.history.trend import analyse
 from tests.support.histories import flat, make_series, stepped
 from tests.support.history_samples import case_keys, entry, fill
@@ -50,13 +50,13 @@ def measure_series(url: str, *, cases: int, runs: int) -> None:
     """Read every series, and one of them."""
     fill(url, cases=cases, runs=runs)
     started_s, used_s = time.perf_counter(), time.process_time()
-    found = queries.series(url)
+    found = queries.read_series(url)
     took_s, used_s = time.perf_counter() - started_s, time.process_time() - used_s
     print(
         f"all: {took_s:.2f} s, {used_s:.2f} s of them this process's, for {sum(len(one.points) for one in found)} points"
     )
     started_s = time.perf_counter()
-    (one,) = queries.series(url, case_key=found[len(found) // 2].case_key)
+    (one,) = queries.read_series(url, case_key=found[len(found) // 2].case_key)
     print(f"one: {time.perf_counter() - started_s:.3f} s for {len(one.points)} points")
 
 
@@ -84,10 +84,10 @@ def measure_writers(url: str, *, writers: int, runs: int) -> None:
     print(f"{writers} writers: {seconds:.2f} s for {added} runs added and {known} there already")
 
 
-def write(url: str, writer: int, runs: int) -> writing.Added:
+def write(url: str, writer: int, runs: int) -> queries.UploadCounts:
     """What one writer does: its own case, which another one may be writing too."""
     (key,) = case_keys(writer + 1)[-1:]
-    return writing.add(url, (entry(key, number=number) for number in range(runs)))
+    return queries.add_entries(url, (entry(key, number=number) for number in range(runs)))
 
 
 if __name__ == "__main__":

@@ -6,10 +6,8 @@ import json
 import random
 import re
 
-from speedgate.history.series import Point, Series
-from speedgate.history.site import folder
-from speedgate.history.site import write as generate
-from speedgate.history.site.model import Change
+from speedgate.history.site.write import replace_folder, write_site
+from speedgate.history.trend import LATENCY, Change, Kind, Point, Series
 
 STAGES = ("fp32", "bf16", "sdpa", "compile", "fused_qkv", "int8")
 SPEED = (7.362, 4.626, 3.315, 2.538, 2.523, 2.429)
@@ -66,7 +64,7 @@ def changes(one):
     if one.case_key.split("/")[1:2] != ["int8"]:
         return []
     where = {"before": after - 1, "run": after, "after": min(after + 1, len(one.points) - 1)}
-    return [Change(metric="latency", kind="step", ratio=STEP, low=1.055, high=1.065, **where)]
+    return [Change(metric=LATENCY, kind=Kind.STEP, ratio=STEP, low=1.055, high=1.065, p_value=0.0005, **where)]
 
 
 def many(cases, runs):
@@ -81,8 +79,8 @@ def many(cases, runs):
 def write(target, series, **options):
     """The site of these series, as the verb writes it."""
     options = {"changes": changes, "generated_at": AT, "stages": STAGES, **options}
-    with folder.replacing(target) as made:
-        return generate.write(made, series, **options)
+    with replace_folder(target) as made:
+        return write_site(made, series, **options)
 
 
 def data(target, name):

@@ -1,66 +1,153 @@
-"""`speedgate history`: upgrade a history, and runs into one and out of one."""
+"""The commands `speedgate history`, `speedgate trend` and `speedgate site`."""
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import datetime
+import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from speedgate.history import cli_trend, site_commands, urls
-from speedgate.results import console
+from speedgate.history import database
+from speedgate.results.console import OK, RED, print_line
+from speedgate.results.text import redact_password
 
 if TYPE_CHECKING:
     from speedgate.history.entries import Entry
+    from speedgate.history.trend import Change, Point, Series, Trend
 
 EXPORT_SUFFIX = ".json"
+KINDS = ("step", "drift")  # those of `trend.Kind`, without importing numpy
+RECENT_RUNS = 14
+_COMMIT_CHARACTERS = 12
+_VERSIONS_PER_LINE = 6  # the JSON has all of them
 
 
 def add_commands(commands: Any) -> None:
-    """Add `history`, `trend` and `site` to the sub-commands of `speedgate`."""
-    cli_trend.add_command(commands)
-    site_commands.add_command(commands)
-    history = commands.add_parser("history", help="runs over commits and machines, in SQLite or PostgreSQL")
+    """Add `history`, `trend` and `site` to the subcommands of `speedgate`."""
+    history = commands.add_parser("history", help="import, export or upgrade a history: a database of runs over time")
     verbs = history.add_subparsers(required=True, metavar="COMMAND")
-
-    importing = verbs.add_parser("import", help="add runs; what is there already is not added again")
-    importing.add_argument(
-        "paths", nargs="+", type=Path, metavar="PATH",
-        help="a results folder, an export, a baseline, or what pytest bench --benchmark-json saved",
-    )  # fmt: skip
-    _add_url(importing)
-    importing.set_defaults(run=_import)
-
-    exporting = verbs.add_parser("export", help="write all runs, or some, to one file")
-    exporting.add_argument(
-        "file", type=Path, metavar="FILE", help="a name that ends in .json; pytest-benchmark compare reads the file too"
-    )
-    exporting.add_argument("--gpu-key", metavar="KEY", help="of this machine only")
-    exporting.add_argument("--case", metavar="KEY", help="of this case only")
-    _add_url(exporting)
-    exporting.set_defaults(run=_export)
-
-    upgrade = verbs.add_parser("upgrade", help="bring an older history to the schema of this version")
-    _add_url(upgrade)
+    _add_import(verbs)
+    _add_export(verbs)
+    upgrade = verbs.add_parser("upgrade", help="convert an older history to the schema of this version")
+    _add_history(upgrade)
     upgrade.set_defaults(run=_upgrade)
+    _add_trend(commands)
+    _add_site(commands)
 
 
-def _add_url(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--history", default=urls.of_file(urls.FILE), metavar="URL", help=f"{urls.VALID} (default: %(default)s)"
+def _add_import(verbs: Any) -> None:
+    command = verbs.add_parser("import", help="add runs to a history; runs that it already holds are skipped")
+    command.add_argument(
+        "paths", nargs="+", type=Path, metavar="PATH",
+        help="a results folder, an export, a baseline file, or a file of pytest bench --benchmark-json",
+    )  # fmt: skip
+    _add_history(command)
+    command.set_defaults(run=_import)
+
+
+def _add_export(verbs: Any) -> None:
+    command = verbs.add_parser("export", help="write runs of a history to one JSON file; by default all runs")
+    command.add_argument(
+        "file", type=Path, metavar="FILE", help="a name that ends in .json; pytest-benchmark compare can read the file"
     )
+    command.add_argument("--gpu-key", metavar="KEY", help="only runs on this GPU key")
+    command.add_argument("--case", metavar="KEY", help="only runs of this case")
+    _add_history(command)
+    command.set_defaults(run=_export)
+
+
+def _add_trend(commands: Any) -> None:
+    command = commands.add_parser("trend", help="find steps and slow drifts in a history")
+    _add_history(command)
+    command.add_argument("--case", metavar="KEY", help="only this case (default: all cases)")
+    command.add_argument("--gpu-key", metavar="KEY", help="only this GPU key (default: all GPU keys)")
+    command.add_argument(
+        "--last", type=_positive_count, metavar="N", help="use only the last N runs of each case (default: all runs)"
+    )
+    command.add_argument(
+        "--fail-on",
+        type=_kinds,
+        default=KINDS,
+        metavar="KINDS",
+        help=f"exit with status 1 for these kinds of change: {','.join(KINDS)}, or none (default: {','.join(KINDS)})",
+    )
+    command.add_argument(
+        "--recent",
+        type=_positive_count,
+        default=RECENT_RUNS,
+        metavar="N",
+        help="fail only if the change lies in the last N runs (default: %(default)s)",
+    )
+    command.add_argument("--json", action="store_true", help="print all results as JSON")
+    command.set_defaults(run=_trend)
+
+
+def _add_site(commands: Any) -> None:
+    command = commands.add_parser("site", help="write a history as a static website")
+    command.add_argument(
+        "folder", type=Path, metavar="DIR", help="a new or empty folder, or an earlier site, which is replaced"
+    )
+    _add_history(command)
+    command.add_argument(
+        "--commit-url", metavar="URL", help="the address of a commit, with {commit} in place of its hash"
+    )
+    command.add_argument(
+        "--stages",
+        metavar="STAGE,...",
+        help="the order of the stages of a ladder (default: their order in the baseline files in --root)",
+    )
+    command.set_defaults(run=_site)
+
+
+def _add_history(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--history",
+        default=database.sqlite_url(database.DEFAULT_FILE),
+        metavar="URL",
+        help=f"the URL of the history, {database.URL_FORMS} (default: %(default)s)",
+    )
+
+
+def _positive_count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a number of runs, at least 1")
+    return int(text)
+
+
+def _kinds(text: str) -> tuple[str, ...]:
+    kinds = () if text == "none" else tuple(text.split(","))
+    if unknown := [kind for kind in kinds if kind not in KINDS]:
+        raise argparse.ArgumentTypeError(f"{', '.join(unknown)}: expected {' or '.join(KINDS)}, both, or none")
+    return kinds
 
 
 def _import(options: argparse.Namespace) -> int:
-    """Read every source before writing, so that nothing of a file that was cut short is imported."""
-    from speedgate.history import database, writing
+    """Read every source before writing, so that nothing of a truncated file is imported."""
+    from speedgate.history import queries
 
-    urls.parsed(options.history)
+    database.parse_url(options.history)
     entries_by_path = {path: _entries(path) for path in options.paths}
     database.prepare(options.history)
     for path, entries in entries_by_path.items():
-        done = writing.add(options.history, entries)
-        console.print_line(f"{path}: {done.added} added, {done.known} there already")
-    return console.OK
+        counts = queries.add_entries(options.history, entries)
+        print_line(f"{path}: {counts.added} added, {counts.known} there already")
+    return OK
+
+
+def _entries(path: Path) -> list[Entry]:
+    from speedgate.history import entries, exchange
+    from speedgate.results import folder
+
+    if not path.is_dir():
+        return exchange.read(path)
+    files = folder.read_folder(path)
+    try:
+        return entries.from_results(files)
+    except ValueError as error:  # names only the file, and several folders may hold a file of that name
+        raise ValueError(f"{path}: {error}") from error
 
 
 def _export(options: argparse.Namespace) -> int:
@@ -68,28 +155,160 @@ def _export(options: argparse.Namespace) -> int:
 
     if options.file.suffix != EXPORT_SUFFIX:
         raise ValueError(f"{options.file}: expected a name that ends in {EXPORT_SUFFIX}")
-    entries = queries.entries(options.history, gpu_key=options.gpu_key, case_key=options.case)
+    entries = queries.read_entries(options.history, gpu_key=options.gpu_key, case_key=options.case)
     count = exchange.write(options.file, entries)
-    console.print_line(f"{options.file}: {count} runs")
-    return console.OK
+    print_line(f"{options.file}: {count} runs")
+    return OK
 
 
 def _upgrade(options: argparse.Namespace) -> int:
-    from speedgate.history import database
-
     before, after = database.upgrade(options.history)
-    console.print_line(f"{urls.shown(options.history)}: schema {before or 'none'} before, {after} now")
-    return console.OK
+    print_line(f"{database.url_without_password(options.history)}: schema {before or 'none'} before, {after} now")
+    return OK
 
 
-def _entries(path: Path) -> list[Entry]:
-    from speedgate.history import entries, exchange
-    from speedgate.results import folder
+def _trend(options: argparse.Namespace) -> int:
+    from speedgate.history import queries
 
-    if path.is_dir():
-        files = folder.read_folder(path)
-        try:
-            return entries.from_results(files)
-        except ValueError as error:  # which names the file alone, and there may be one of that name in each folder
-            raise ValueError(f"{path}: {error}") from error
-    return exchange.read(path)
+    all_series = queries.read_series(options.history, gpu_key=options.gpu_key, case_key=options.case)
+    return report_trends(all_series, options)
+
+
+def report_trends(all_series: Sequence[Series], options: argparse.Namespace) -> int:
+    """Print the changes of each series. Returns 1 if one of them is a regression that `--fail-on` and `--recent` select.
+
+    Raises `ValueError` if no series is long enough to judge.
+    """
+    from speedgate.history.trend import MIN_RUNS, analyse, measured
+
+    history = redact_password(options.history)
+    if not all_series:
+        filters = [f"{name} {key}" for name, key in (("case", options.case), ("GPU key", options.gpu_key)) if key]
+        raise ValueError(f"{history}: holds no runs{' of ' + ' on '.join(filters) if filters else ''}")
+    shortened = [_last_runs(series, options.last) for series in all_series]
+    too_short = [series for series in shortened if measured(series.points) < MIN_RUNS]
+    trends = [analyse(series) for series in shortened if measured(series.points) >= MIN_RUNS]
+    if not trends:
+        longest = max(measured(series.points) for series in shortened)
+        raise ValueError(f"{history}: {longest} runs with a latency at most; a trend needs {MIN_RUNS} at least")
+    failed = any(_fails(trend, change, options) for trend in trends for change in trend.changes)
+    for line in _trends_json(trends, too_short, options) if options.json else _trend_lines(trends, too_short, options):
+        print_line(line)
+    return RED if failed else OK
+
+
+def _last_runs(series: Series, count: int | None) -> Series:
+    return series if count is None else dataclasses.replace(series, points=series.points[-count:])
+
+
+def _fails(trend: Trend, change: Change, options: argparse.Namespace) -> bool:
+    return change.worse and change.kind in options.fail_on and trend.is_recent(change, options.recent)
+
+
+def _trend_lines(trends: Sequence[Trend], too_short: Sequence[Series], options: argparse.Namespace) -> Iterator[str]:
+    """Yield a paragraph for each series that changed, failing ones first, then a count of changed and of short series."""
+    changed = [trend for trend in trends if trend.changes]
+    for trend in sorted(changed, key=lambda trend: not any(_fails(trend, change, options) for change in trend.changes)):
+        outliers = f", {len(trend.outliers)} of them outliers" if trend.outliers else ""
+        yield (
+            f"{trend.series.case_key} on {trend.series.gpu_key}: {trend.measured} runs{outliers};"
+            f" a run's spread {trend.run_spread:.2%}"
+        )
+        yield from (f"  {_change_line(trend, change, options)}" for change in reversed(trend.changes))
+    yield f"{len(changed)} of {len(trends)} series changed"
+    if too_short:
+        examples = ", ".join(series.case_key for series in too_short[:3])
+        yield f"{len(too_short)} series too short to judge: {examples}{', ...' * (len(too_short) > 3)}"
+
+
+def _change_line(trend: Trend, change: Change, options: argparse.Namespace) -> str:
+    """Write `STEP latency +3.1% (99% interval +2.8% to +3.4%, p 0.0005) between A and B, 8 runs ago: torch 1 -> 2`."""
+    fail = "FAIL " if _fails(trend, change, options) else ""
+    points = trend.series.points
+    rate = f", {change.per_month - 1:+.1%} a month" if change.per_month is not None else ""
+    versions = [f"{name} {old or '-'} -> {new or '-'}" for name, (old, new) in trend.versions(change).items()]
+    more = f" and {len(versions) - _VERSIONS_PER_LINE} more" if len(versions) > _VERSIONS_PER_LINE else ""
+    return (
+        f"{fail}{change.kind.upper()} {change.metric} {change.ratio - 1:+.1%}{rate}"
+        f" (99% interval {change.low - 1:+.1%} to {change.high - 1:+.1%}, p {change.p_value:.4f})"
+        f" between {_point_text(points[change.before])} and {_point_text(points[change.after])},"
+        f" {len(points) - change.run} runs ago: {', '.join(versions[:_VERSIONS_PER_LINE]) or 'no version changed'}{more}"
+    )
+
+
+def _point_text(point: Point) -> str:
+    commit = point.commit[:_COMMIT_CHARACTERS] if point.commit else "no commit"
+    return f"{commit} ({point.measured_at[:16]})"
+
+
+def _trends_json(trends: Sequence[Trend], too_short: Sequence[Series], options: argparse.Namespace) -> Iterator[str]:
+    document = {
+        "trends": [_trend_json(trend, options) for trend in trends],
+        "too_short": [{"gpu_key": series.gpu_key, "case_key": series.case_key} for series in too_short],
+    }
+    yield from json.dumps(document, indent=1).splitlines()
+
+
+def _trend_json(trend: Trend, options: argparse.Namespace) -> dict[str, Any]:
+    return {
+        "gpu_key": trend.series.gpu_key,
+        "case_key": trend.series.case_key,
+        "runs": trend.measured,
+        "run_spread": trend.run_spread,
+        "outliers": [trend.series.points[place].run_id for place in trend.outliers],
+        "changes": [_change_json(trend, change, options) for change in trend.changes],
+    }
+
+
+def _change_json(trend: Trend, change: Change, options: argparse.Namespace) -> dict[str, Any]:
+    places = {"before": change.before, "run": change.run, "after": change.after}
+    points = {name: _point_json(trend.series.points[place]) for name, place in places.items()}
+    versions = {name: {"before": old, "after": new} for name, (old, new) in trend.versions(change).items()}
+    figures = {name: value for name, value in dataclasses.asdict(change).items() if name not in places}
+    return {**figures, **points, "versions": versions, "fails": _fails(trend, change, options)}
+
+
+def _point_json(point: Point) -> dict[str, str | None]:
+    return {"run_id": point.run_id, "commit": point.commit, "measured_at": point.measured_at}
+
+
+def _site(options: argparse.Namespace) -> int:
+    from speedgate.history import queries
+    from speedgate.history.site import write
+
+    write.checked_commit_url(options.commit_url)
+    write.check_folder(options.folder.resolve())  # before a minute's work
+    with write.replace_folder(options.folder) as new_folder:
+        counts = write.write_site(
+            new_folder,
+            queries.read_series(options.history),
+            changes=_changes,
+            generated_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            commit_url=options.commit_url,
+            stages=options.stages.split(",") if options.stages else stages_of_baselines(options.root),
+        )
+    index = options.folder / "index.html"
+    print_line(f"{index}: {counts.runs} runs of {counts.cases} cases on {counts.gpus} GPU keys")
+    return OK
+
+
+def _changes(series: Series) -> Sequence[Change]:
+    """Find the changes of a series; none if it is too short for a trend."""
+    from speedgate.history import trend
+
+    return trend.analyse(series).changes if trend.measured(series.points) >= trend.MIN_RUNS else ()
+
+
+def stages_of_baselines(root: Path) -> Sequence[str]:
+    """List the stages in the order of the baseline files in `root`; empty if there are none."""
+    from speedgate.baselines import store
+
+    if not root.is_dir():
+        return ()
+    stages: dict[str, None] = {}
+    for gpu_key in store.gpu_keys(root):
+        for path in store.baseline_files(root, gpu_key):
+            stages |= {
+                baseline.case_key.split("/")[1]: None for baseline in store.read_baselines(path, gpu_key=gpu_key)
+            }
+    return tuple(stages)

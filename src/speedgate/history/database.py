@@ -7,12 +7,18 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from speedgate.history import schema, urls
+from speedgate.history import schema
+from speedgate.results import optional
 
+DEFAULT_FILE = Path(".speedgate") / "history.sqlite"
+URL_FORMS = "sqlite:///FILE or postgresql://USER@HOST/DATABASE"
+_SCHEMES = ("sqlite", "postgresql", "postgresql+psycopg")
+_MEMORY = (None, "", ":memory:")
 MIGRATIONS = Path(__file__).parent / "migrations"
 VERSIONS = (MIGRATIONS / "versions",)
 # libpq's, unless the URL says otherwise. A host that was cut off is noticed in a minute, not in the kernel's two hours.
@@ -33,7 +39,7 @@ class State(enum.Enum):
 @contextlib.contextmanager
 def opened(url: str, *, write: bool) -> Iterator[Any]:
     """SQLAlchemy's engine; of an SQLite file that is only read, one that never makes it."""
-    parsed = urls.parsed(url)
+    parsed = parse_url(url)
     import sqlalchemy as sa
 
     sqlite = parsed.get_backend_name() == "sqlite"
@@ -58,14 +64,14 @@ def _make_folder(folder: Path, url: str) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ValueError(f"history {urls.shown(url)}: {folder} cannot be made: {error.strerror}") from error
+        raise ValueError(f"history {url_without_password(url)}: {folder} cannot be made: {error.strerror}") from error
 
 
 def _refuse_missing(url: str) -> None:
     """Of PostgreSQL a connection says as much by itself."""
-    parsed = urls.parsed(url)
+    parsed = parse_url(url)
     if parsed.get_backend_name() == "sqlite" and not Path(parsed.database).is_file():
-        raise ValueError(f"history {urls.shown(url)}: there is no such file")
+        raise ValueError(f"history {url_without_password(url)}: there is no such file")
 
 
 @contextlib.contextmanager
@@ -77,7 +83,7 @@ def spoken(url: str) -> Iterator[None]:
         yield
     except sa.exc.SQLAlchemyError as error:
         said = getattr(error, "orig", None) or error
-        raise ValueError(f"history {urls.shown(url)}: {urls.scrubbed(str(said), url)}") from error
+        raise ValueError(f"history {url_without_password(url)}: {message_without_password(str(said), url)}") from error
 
 
 def prepare(url: str) -> None:
@@ -96,7 +102,9 @@ def current(connection: Any, url: str) -> None:
     """A `ValueError` unless the history is there and of the schema that this version knows."""
     found = state(connection)
     if found is State.NEW:
-        raise ValueError(f"history {urls.shown(url)}: the database holds none; pytest bench --history=URL makes one")
+        raise ValueError(
+            f"history {url_without_password(url)}: the database holds none; pytest bench --history=URL makes one"
+        )
     _refuse_other(found, url)
 
 
@@ -126,13 +134,13 @@ def state(connection: Any) -> State:
 def _refuse_other(found: State, url: str) -> None:
     if found is State.NEWER:
         raise ValueError(
-            f"history {urls.shown(url)}: its schema is newer than this speedgate knows; upgrade the software:"
+            f"history {url_without_password(url)}: its schema is newer than this speedgate knows; upgrade the software:"
             " pip install --upgrade speedgate"
         )
     if found is State.OLDER:
         raise ValueError(
-            f"history {urls.shown(url)}: its schema is older than this speedgate writes; upgrade it:"
-            f" {urls.command('upgrade', url=url)}"
+            f"history {url_without_password(url)}: its schema is older than this speedgate writes; upgrade it:"
+            f" {history_command('upgrade', url=url)}"
         )
 
 
@@ -194,3 +202,82 @@ def _config() -> Any:
     for name, paths in (("script_location", (MIGRATIONS,)), ("version_locations", VERSIONS)):
         config.set_main_option(name, "\n".join(map(str, paths)).replace("%", "%%"))
     return config
+
+
+def sqlite_url(path: Path) -> str:
+    """The URL of an SQLite file."""
+    return f"sqlite:///{path}"
+
+
+def check_url(text: str) -> str:
+    """`text` if it may be a history's URL, by its scheme alone; a `ValueError` that never repeats a password."""
+    scheme, found, _ = text.partition("://")
+    if not found or not scheme.isprintable() or set(scheme) & {":", "@"}:
+        said = "what is given as a history" if {":", "@"} & set(text) else text  # half a URL may hold a password
+        raise ValueError(f"{said}: expected a URL, {URL_FORMS}; write --history=URL, or a bare --history at the end")
+    if scheme not in _SCHEMES:
+        raise ValueError(f"{scheme}://...: expected {URL_FORMS}")
+    if scheme != "sqlite" and text.count("@") > 1:
+        # SQLAlchemy takes the first one for the end of the password, and would show the rest of it as the host.
+        raise ValueError(
+            f'{scheme}://...: holds more than one "@": write one that is part of a name or a password as %40, or leave the'
+            " password to PGPASSWORD or ~/.pgpass"
+        )
+    return text
+
+
+def require_extra() -> None:
+    """A `ValueError` with the command that installs what a history needs, where it is missing."""
+    optional.need("history", what="a history")
+
+
+def parse_url(text: str) -> Any:
+    """SQLAlchemy's URL, with the driver that we bring; a `ValueError` where it is none or would keep nothing."""
+    check_url(text)
+    require_extra()
+    import sqlalchemy as sa
+
+    try:
+        url = sa.make_url(text)
+    except (sa.exc.ArgumentError, ValueError) as error:
+        # What SQLAlchemy says may repeat the URL, and so its password.
+        raise ValueError(f"--history: not a URL that can be read; expected {URL_FORMS}") from error
+    if url.get_backend_name() == "sqlite" and (url.database in _MEMORY or url.query):
+        raise ValueError(f"--history: expected a file and nothing else, {URL_FORMS}: what is in memory is lost")
+    return url if url.get_backend_name() == "sqlite" else url.set(drivername="postgresql+psycopg")
+
+
+def url_without_password(text: str) -> str:
+    """The URL without its password, wherever that stands in it: it can be used with PGPASSWORD or ~/.pgpass."""
+    import sqlalchemy as sa
+
+    url = parse_url(text)
+    query = {name: value for name, value in url.query.items() if not _is_secret(name)}
+    bare = sa.URL.create(url.get_backend_name(), url.username, None, url.host, url.port, url.database, query)
+    return str(bare.render_as_string())
+
+
+def message_without_password(message: str, text: str) -> str:
+    """What a driver says, on one line and without the URL's password."""
+    url = parse_url(text)
+    secrets = [url.password, *(value for name, value in url.query.items() if _is_secret(name))]
+    line = " ".join(message.split())
+    for secret in secrets:
+        line = line.replace(str(secret), "***") if secret else line
+    return line
+
+
+def history_command(*words: str, url: str) -> str:
+    """`speedgate history` with these words, for a shell; the password of the URL is left to be filled in."""
+    line = shlex.join(["speedgate", "history", *words, "--history", url_without_password(url)])
+    return f"PGPASSWORD=... {line}" if has_password(url) else line
+
+
+def has_password(text: str) -> bool:
+    """Whether what is shown of the URL lacks a password that it holds."""
+    url = parse_url(text)
+    return url.password is not None or any(_is_secret(name) for name in url.query)
+
+
+def _is_secret(name: str) -> bool:
+    return "password" in name.lower()

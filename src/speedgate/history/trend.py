@@ -6,7 +6,8 @@ import dataclasses
 import datetime
 import enum
 import math
-from collections.abc import Sequence
+import statistics
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,6 @@ from numpy.typing import NDArray
 from speedgate.history import changepoints, drift
 from speedgate.history.changepoints import Floats, Noise, Step
 from speedgate.history.drift import Drift
-from speedgate.history.series import Point, Series
 
 MIN_RUNS = 10  # with a figure; two levels of so many points cannot be told apart from fewer
 LEAST = 0.005  # the smallest change of level worth a word
@@ -22,6 +22,43 @@ CONFIDENCE = 0.99  # of the interval of a ratio
 LATENCY, PEAK = "latency", "peak memory"
 _LEAST_SCALE = {LATENCY: 1e-6, PEAK: 1e-4}  # sd of a log below which figures count as equal
 _MONTH_DAYS = 30.0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Point:
+    """One run of a case; `run_id` is a digest of what was uploaded, so that the same upload is the same point.
+
+    `measured_at` is UTC in ISO 8601. `versions` holds what the run's environment says (`torch`, `torch_git`, `diffusers`, ...).
+    What a run did not have is None: a run without rounds has no medians and no peak. `dirty` says that the checkout had changes
+    that are not in `commit`.
+    """
+
+    run_id: str
+    measured_at: str
+    commit: str | None
+    process_medians_s: tuple[float, ...]
+    peak_bytes: int | None = None
+    ssim: float | None = None
+    first_image_s: float | None = None
+    cache: str | None = None
+    fingerprint: str | None = None
+    outcome: str | None = None
+    versions: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    dirty: bool = False
+
+    @property
+    def latency_s(self) -> float | None:
+        """Geometric mean of the process medians, in seconds, as of a `Run`; None where nothing was measured."""
+        return statistics.geometric_mean(self.process_medians_s) if self.process_medians_s else None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Series:
+    """The points of one case on one GPU key, oldest first."""
+
+    gpu_key: str
+    case_key: str
+    points: tuple[Point, ...]
 
 
 class Kind(enum.StrEnum):

@@ -10,7 +10,7 @@ import enum
 
 import pytest
 
-from speedgate.history import urls
+from speedgate.history import database
 from speedgate.plugin.judgement import Session
 
 NAME = "speedgate-history"
@@ -31,7 +31,7 @@ def add_option(parser: pytest.Parser) -> None:
         const=True,
         type=_url,
         metavar="URL",
-        help=f"add each case to this history when the session ends: {urls.VALID} (without URL: {urls.FILE})",
+        help=f"add each case to this history when the session ends: {database.URL_FORMS} (without URL: {database.DEFAULT_FILE})",
     )
 
 
@@ -39,7 +39,7 @@ def register(config: pytest.Config, session: Session) -> None:
     """Watch the session, where `--history` was given."""
     url = config.getoption("history")
     if url is not None:
-        file = urls.of_file(config.rootpath / urls.FILE)
+        file = database.sqlite_url(config.rootpath / database.DEFAULT_FILE)
         config.pluginmanager.register(Recorder(url=file if url is True else url, session=session), NAME)
 
 
@@ -74,7 +74,7 @@ class Recorder:
         except (OSError, ValueError) as error:
             self.says = [
                 f"history: NOT UPLOADED: {error}",
-                f"upload it later: {urls.command('import', str(self.session.results), url=self.url)}",
+                f"upload it later: {database.history_command('import', str(self.session.results), url=self.url)}",
             ]
             statuses = {pytest.ExitCode.OK: Failed.UPLOAD, pytest.ExitCode.TESTS_FAILED: Failed.UPLOAD_AND_TESTS}
             session.exitstatus = statuses.get(session.exitstatus, session.exitstatus)  # type: ignore[call-overload]
@@ -86,16 +86,16 @@ class Recorder:
             terminalreporter.write_line(line, red=len(self.says) > 1)
 
     def _upload(self) -> str:
-        from speedgate.history import entries, writing
+        from speedgate.history import entries, queries
 
         files = {path.name: path.read_bytes() for path in self.session.written.values()}
-        done = writing.add(self.url, entries.from_results(files))
+        done = queries.add_entries(self.url, entries.from_results(files))
         known = f", {done.known} there already" if done.known else ""
-        return f"history: {done.added} runs added to {urls.shown(self.url)}{known}"
+        return f"history: {done.added} runs added to {database.url_without_password(self.url)}{known}"
 
 
 def _url(text: str) -> str:
     try:
-        return urls.checked(text)
+        return database.check_url(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error

@@ -10,33 +10,15 @@ import datetime
 import hashlib
 import math
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from speedgate.history.series import Point, Series
+from speedgate.history.trend import Change, Point, Series
 from speedgate.results.json_io import positive
 
 MOST_BINS = 250  # of a line in a ladder over time: more than the pixels between two points that an eye tells apart
 _DIGITS = 6  # significant: a process median repeats within a few thousandths at best
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Change:
-    """A change of a series as `speedgate.history.trend` finds it, here so that the site needs neither it nor numpy to be written.
-
-    `metric` is "latency" or "peak memory", `kind` "step" or "drift", `ratio` after to before and within `low` to `high`.
-    It came after the run `before` and no later than `after`, most likely with `run`: places in the series' points.
-    """
-
-    metric: str
-    kind: str
-    ratio: float
-    low: float
-    high: float
-    before: int
-    run: int
-    after: int
-    per_month: float | None = None
+MOST_SESSIONS = 1000  # of a GPU key, the latest: a file each
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -204,3 +186,52 @@ def _texts(values: Sequence[str | None]) -> dict[str, list[Any]]:
     places: dict[str, int] = {}
     at = [-1 if value is None else places.setdefault(str(value), len(places)) for value in values]
     return {"texts": list(places), "at": at}
+
+
+@dataclasses.dataclass(kw_only=True)
+class Session:
+    """One session, as far as it has been read: a row a case. All ran in one environment, its first case's."""
+
+    point: Point
+    rows: list[tuple[Any, ...]]
+
+
+class Sessions:
+    """Collects them while the series pass by; all cases of a session carry its time (`Point.measured_at`)."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, dict[tuple[str, str | None], Session]] = {}
+
+    def add(self, series: Series) -> None:
+        """Take each run of a case to its session."""
+        identifier = case_id(series.gpu_key, series.case_key)
+        found = self._found.setdefault(series.gpu_key, {})
+        for point in series.points:
+            session = found.setdefault((point.measured_at, point.commit), Session(point=point, rows=[]))
+            figures = (rounded(point.latency_s), point.peak_bytes, rounded(point.ssim), point.outcome)
+            session.rows.append((identifier, *figures))
+
+    def documents(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        """The name and contents of each file: a list for each GPU key, and every session that is on it."""
+        for gpu_key, found in self._found.items():
+            latest = sorted(found.items(), key=lambda item: (item[0][0], item[0][1] or ""))[-MOST_SESSIONS:]
+            documents = [_session_document(gpu_key, session) for _, session in latest]
+            listed = [
+                {"id": one["id"], "at_ms": one["at_ms"], "commit": one["commit"], "cases": len(one["rows"])}
+                for one in documents
+            ]
+            more = {"left_out": len(found) - len(latest), "sessions": listed}
+            yield f"sessions-{digest(gpu_key)}", {"gpu": gpu_key, **more}
+            yield from ((f"session-{one['id']}", one) for one in documents)
+
+
+def _session_document(gpu_key: str, session: Session) -> dict[str, Any]:
+    point = session.point
+    return {
+        "id": digest(gpu_key, point.measured_at, point.commit or ""),
+        "at_ms": milliseconds(point.measured_at, where=point.run_id),
+        "commit": point.commit,
+        "dirty": point.dirty,
+        "versions": dict(point.versions),
+        "rows": session.rows,
+    }

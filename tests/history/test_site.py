@@ -3,15 +3,20 @@
 import dataclasses
 import datetime
 import re
+import shlex
 
 import pytest
 
-from speedgate.history.series import Series
+from speedgate import cli
+from speedgate.history import commands
 from speedgate.history.site import model
-from speedgate.history.site.sessions import MOST
+from speedgate.history.site.model import MOST_SESSIONS
+from speedgate.history.site.write import MARKER
+from speedgate.history.trend import Series
 from tests.support import site_history as histories
 from tests.support.site_history import data, write
 
+STEP_AT, RUNS = 12, 24
 COMMIT_URL = "https://host.example/owner/repository/commit/{commit}"
 
 
@@ -101,11 +106,11 @@ def test_a_session_holds_all_cases_of_its_time(site):
 
 def test_the_latest_sessions_are_kept(light, tmp_path):
     """So many files have an end: the earliest sessions of a GPU key are counted and left out."""
-    series = histories.series("sdxl/int8/w", runs=MOST + 5)
+    series = histories.series("sdxl/int8/w", runs=MOST_SESSIONS + 5)
     write(tmp_path / "site", [series])
     listed = data(tmp_path / "site", f"sessions-{model.digest(histories.GPUS[0])}")
 
-    assert (len(listed["sessions"]), listed["left_out"]) == (MOST, 5)
+    assert (len(listed["sessions"]), listed["left_out"]) == (MOST_SESSIONS, 5)
     assert listed["sessions"][-1]["commit"] == series.points[-1].commit
 
 
@@ -204,3 +209,163 @@ def test_a_missing_extra_is_named(tmp_path, monkeypatch):
         ValueError, match=r"report extra \(jinja2, vl_convert missing\): pip install 'speedgate\[report\]'"
     ):
         write(tmp_path / "site", [histories.series("sdxl/new/w")])
+
+
+def test_a_site_replaces_the_one_before(light, tmp_path):
+    """Of an earlier site nothing is left, and beside it nothing either."""
+    target = tmp_path / "site"
+    write(target, [histories.series("sdxl/gone/w")])
+    write(target, [histories.series("sdxl/new/w")])
+
+    assert [row["key"] for row in data(target, "index")["cases"]] == ["sdxl/new/w"]
+    assert len(list(target.glob("data/case-*"))) == 1
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_failure_leaves_the_earlier_site(light, tmp_path):
+    """What goes wrong half-way changes nothing that is served."""
+    write(tmp_path / "site", [histories.series("sdxl/old/w")])
+    before = {path: path.read_bytes() for path in (tmp_path / "site").rglob("*") if path.is_file()}
+
+    def full_disk(_):
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space"):
+        write(tmp_path / "site", [histories.series("sdxl/new/w")], changes=full_disk)
+
+    assert {path: path.read_bytes() for path in (tmp_path / "site").rglob("*") if path.is_file()} == before
+    assert list(tmp_path.iterdir()) == [tmp_path / "site"]
+
+
+def foreign(target):
+    """A folder of someone else's."""
+    target.mkdir()
+    (target / "thesis.txt").write_text("mine")
+
+
+def added(target):
+    """A site of ours in which someone put a file."""
+    write(target, [histories.series("sdxl/old/w")])
+    (target / "CNAME").write_text("mine")
+
+
+def repository(target):
+    """A site of ours that became a repository."""
+    write(target, [histories.series("sdxl/old/w")])
+    (target / ".git" / "refs").mkdir(parents=True)
+
+
+def broken(target):
+    """A marker that is none."""
+    target.mkdir()
+    (target / MARKER).write_text("[]")
+
+
+def file(target):
+    """No folder at all."""
+    target.write_text("mine")
+
+
+@pytest.mark.parametrize("make", [foreign, added, repository, broken, file])
+def test_what_is_not_ours_is_not_overwritten(light, tmp_path, make):
+    """A folder with anything in it that speedgate did not write is refused and stays as it is."""
+    target = tmp_path / "site"
+    make(target)
+    before = sorted(path.relative_to(target) for path in target.rglob("*"))
+    with pytest.raises(ValueError, match=re.escape(str(target))):
+        write(target, [histories.series("sdxl/new/w")])
+
+    assert sorted(path.relative_to(target) for path in target.rglob("*")) == before
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_file_that_comes_meanwhile_is_not_overwritten(light, tmp_path):
+    """The folder is looked at again when the site is done: what was put there since is kept, and the new site is not."""
+
+    def intrude(_):
+        (tmp_path / "site").mkdir()
+        (tmp_path / "site" / "thesis.txt").write_text("mine")
+        return []
+
+    with pytest.raises(ValueError, match="did not write"):
+        write(tmp_path / "site", [histories.series("sdxl/new/w")], changes=intrude)
+
+    assert [path.name for path in tmp_path.rglob("*")] == ["site", "thesis.txt"]
+
+
+def test_an_empty_folder_and_a_link_will_do(light, tmp_path):
+    """An empty folder is used; behind a link, what it leads to is replaced and the link stays."""
+    (tmp_path / "real").mkdir()
+    (tmp_path / "site").symlink_to(tmp_path / "real")
+    write(tmp_path / "site", [histories.series("sdxl/new/w")])
+
+    assert (tmp_path / "site").is_symlink()
+    assert (tmp_path / "real" / "index.html").is_file()
+
+
+@pytest.fixture
+def url(tmp_path):
+    """A history of two stages, one with a step of 10 % and the other with three runs only."""
+    pytest.importorskip("sqlalchemy", reason="needs the history extra: pip install 'speedgate[history]'")
+    from speedgate.history import database, queries
+    from tests.support.history_samples import document, entry
+
+    def slower(number, case_key):
+        one = document(case_key, number=number)
+        factor = 1.1 if number >= STEP_AT else 1 + number % 3 / 1000
+        for process in one["run"]["processes"]:
+            process["seconds"] = [value * factor for value in process["seconds"]]
+        return entry(case_key, number=number, run=one["run"])
+
+    found = f"sqlite:///{tmp_path / 'history.sqlite'}"
+    database.prepare(found)
+    queries.add_entries(found, [slower(number, "sdxl/int8/1024px-30steps-b1") for number in range(RUNS)])
+    queries.add_entries(found, [slower(number, "sdxl/fp32/1024px-30steps-b1") for number in range(3)])
+    return found
+
+
+def test_a_history_becomes_a_site(light, tmp_path, url, capsys):
+    """Every case of the history is in the index, the change that the trend finds with it, and one line says so."""
+    assert cli.main(shlex.split(f"site {tmp_path / 'site'} --history {url}")) == 0
+    rows = {row["key"].split("/")[1]: row for row in data(tmp_path / "site", "index")["cases"]}
+
+    assert "27 runs of 2 cases on 1 GPU keys" in capsys.readouterr().out
+    assert {stage: row["runs"] for stage, row in rows.items()} == {"int8": RUNS, "fp32": 3}
+    assert rows["fp32"]["change"] is None
+    assert (rows["int8"]["change"]["kind"], rows["int8"]["change"]["run"]) == ("step", STEP_AT)
+    assert rows["int8"]["change"]["ratio"] == pytest.approx(1.1, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ("--history sqlite:///{path}/none.sqlite", "none.sqlite"),
+        ("", "history sqlite:///.speedgate/history.sqlite: there is no such file"),
+        ("--history {url} --commit-url javascript:{{commit}}", "--commit-url"),
+    ],
+)
+def test_bad_input_is_one_line(light, tmp_path, url, capsys, monkeypatch, options, said):
+    """What cannot be read or linked is one line on stderr, exit status 2, and no folder."""
+    monkeypatch.chdir(tmp_path)
+    arguments = options.format(path=tmp_path, url=url)
+
+    assert cli.main(["site", str(tmp_path / "site"), *shlex.split(arguments)]) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert said in line
+    assert not (tmp_path / "site").exists()
+
+
+def test_a_foreign_folder_is_refused_before_the_work(light, tmp_path, capsys):
+    """It is looked at first: the history need not even be there."""
+    (tmp_path / "thesis.txt").write_text("mine")
+
+    assert cli.main(["site", str(tmp_path), "--history", "sqlite:///none"]) == 2
+    assert "did not write" in capsys.readouterr().err
+
+
+def test_the_order_of_the_ladder_is_that_of_the_baselines(pytestconfig):
+    """The published ladder's file lists its stages from the first to the last; without baselines there is no order."""
+    root = pytestconfig.rootpath / "baselines"
+
+    assert commands.stages_of_baselines(root) == ("fp32", "bf16", "sdpa", "compile", "fused_qkv", "int8")
+    assert commands.stages_of_baselines(root / "none") == ()
