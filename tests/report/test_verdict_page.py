@@ -36,10 +36,10 @@ def test_the_page_shows_figures_then_what_is_no_plain_pass() -> None:
     """Versions and commits, a row a case, the worst verdict first, each latency, and how many others passed."""
     found = [case(("latency", "PASS", "as fast"), ("memory", "BIGGER", "too big"), ("recipe", "PASS", "all facts"))]
 
-    verdict = verdict_page.verdict(CHANGES, found, status=1)
+    verdict = verdict_page.verdict_document(CHANGES, found, status=1)
 
     assert (verdict["green"], verdict["outcome"]) == (False, "BIGGER")
-    assert verdict_page.markdown(verdict).splitlines() == [
+    assert verdict_page.render(verdict).splitlines() == [
         "## torch 2.14.0.dev20260804+cu130 against the stable pins: red (BIGGER)",
         "",
         "| package | stable | bump | commits |",
@@ -60,7 +60,7 @@ def test_a_case_whose_worker_was_lost_is_on_the_page() -> None:
     """It has no figures, and its verdict is there."""
     found = [case(("worker", "INVALID", "died"), built=False)]
 
-    page = verdict_page.markdown(verdict_page.verdict(CHANGES, found, status=1))
+    page = verdict_page.render(verdict_page.verdict_document(CHANGES, found, status=1))
 
     assert "- **INVALID** p/s/w worker: died" in page
     assert "| p/s/w |" not in page
@@ -68,10 +68,10 @@ def test_a_case_whose_worker_was_lost_is_on_the_page() -> None:
 
 def test_a_suite_that_broke_is_no_green_bump() -> None:
     """pytest's exit status says so where no verdict does."""
-    verdict = verdict_page.verdict(CHANGES, [], status=4)
+    verdict = verdict_page.verdict_document(CHANGES, [], status=4)
 
     assert (verdict["green"], verdict["outcome"]) == (False, None)
-    assert "not judged, pytest ended with exit status 4\n" in verdict_page.markdown(verdict)
+    assert "not judged, pytest ended with exit status 4\n" in verdict_page.render(verdict)
 
 
 @pytest.mark.parametrize(
@@ -91,9 +91,9 @@ def test_a_run_that_judged_nothing_is_no_pass(status: int, outcomes: list[str], 
     """Green takes a verdict that says something, red any at all; what is neither is named so."""
     found = [case(*[("latency", outcome, "why") for outcome in outcomes])]
 
-    verdict = verdict_page.verdict(CHANGES, found, status=status)
+    verdict = verdict_page.verdict_document(CHANGES, found, status=status)
 
-    assert verdict_page.markdown(verdict).splitlines()[0].endswith(f" against the stable pins: {colour}")
+    assert verdict_page.render(verdict).splitlines()[0].endswith(f" against the stable pins: {colour}")
     assert (verdict["green"], verdict_page.is_red(verdict)) == (colour.startswith("green"), colour.startswith("red"))
 
 
@@ -102,7 +102,7 @@ def test_what_changed_stands_below_the_verdict() -> None:
     found = [case(("recipe", "NOT_APPLIED", "other"), ("latency", "SLOWER", "slow"), ("memory", "BIGGER", "too big"))]
     found[0]["explanation"] = ["components: vae_decode 1 s -> 2 s", "kernels appeared: <b>"]
 
-    lines = verdict_page.markdown(verdict_page.verdict(CHANGES, found, status=1)).splitlines()
+    lines = verdict_page.render(verdict_page.verdict_document(CHANGES, found, status=1)).splitlines()
 
     assert lines[-6:] == [
         "- **NOT_APPLIED** p/s/w recipe: other",
@@ -121,7 +121,7 @@ def test_what_a_run_says_is_shown_and_not_obeyed(text: str) -> None:
     """No table cell, tag, link, mention, code, heading or control character comes from a sentence or a key."""
     found = [case(("latency", "SLOWER", text), key=text)]
 
-    page = verdict_page.markdown(verdict_page.verdict([], found, status=1))
+    page = verdict_page.render(verdict_page.verdict_document([], found, status=1))
 
     assert text not in page
     rows = [line for line in page.splitlines() if line.startswith("| ")]
@@ -135,7 +135,7 @@ def test_the_page_fits_into_a_comment_and_keeps_the_worst() -> None:
     found += [case(("memory", "BIGGER", "b"), key=f"p/s/b{n}") | {"explanation": ["<" * 1000] * 12} for n in range(9)]
     found.append(case(("latency", "SLOWER", "the worst"), key="p/s/worst"))
 
-    page = verdict_page.markdown(verdict_page.verdict(CHANGES, found, status=1))
+    page = verdict_page.render(verdict_page.verdict_document(CHANGES, found, status=1))
 
     rows = [line for line in page.splitlines() if line.startswith("| p/s/")]
     assert 30_000 < len(page) <= 60_000

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from speedgate.report import verdict_page
 from speedgate.versions import suite_run
 from speedgate.versions.bisect_search import Step
 
@@ -67,7 +68,7 @@ def test_the_worst_case_speaks_for_a_step() -> None:
         1.34986, abs=1e-5
     )
     assert suite_run.judge("memory", [document(("memory", "BIGGER"), peak_bytes=125)]).ratio == 1.25
-    assert suite_run.ratio("memory", {"run": None, "verdicts": []}) is None
+    assert verdict_page.arm_ratio("memory", {"run": None, "verdicts": []}) is None
 
 
 @pytest.mark.parametrize(

@@ -14,15 +14,15 @@ from typing import Any
 from speedgate.fleet import manifest
 from speedgate.fleet.manifest import Manifest
 from speedgate.fleet.shards import Shard
+from speedgate.results import exit_status, json_io
 from speedgate.results import folder as untrusted
-from speedgate.results import json_io
 from speedgate.results.folder import Case
 
 # What a worker's end or unusable rounds say of a case by themselves: no test makes the claim, so that it may also be said of
 # a case that is only a reference in a shard. What the suite has lost ("baseline") is said by every shard.
 _UNCLAIMED = frozenset({"worker", "measurement", "fit", "baseline"})
 _SAME = ("selection", "gpu_key", "commit", "versions", "policy", "against")
-_JUDGED = (0, 1)  # pytest's exit statuses with which every test has had its turn
+_JUDGED = (exit_status.PASSED, exit_status.TESTS_FAILED)  # every test had its turn
 _SHOWN = 5
 
 

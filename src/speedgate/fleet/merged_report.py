@@ -53,12 +53,12 @@ def _fill(folder: Path, merged: Merged) -> None:
     status = merged.manifest.exit_status
     assert status is not None, "what is merged has ended"
     try:
-        verdict = verdict_page.verdict([], list(merged.documents.values()), status=status)
+        verdict = verdict_page.verdict_document([], list(merged.documents.values()), status=status)
     except (ArithmeticError, AttributeError, KeyError, TypeError) as error:  # the other arm's figures were not checked
         raise ValueError(f"the results of the other arm are not what a session writes ({error!r})") from error
-    write_json(folder / verdict_page.VERDICT, verdict)
+    write_json(folder / verdict_page.VERDICT_FILE, verdict)
     page = markdown.render(untrusted.read_folder(folder))
-    (folder / verdict_page.SUMMARY).write_text(page, encoding="utf-8")
+    (folder / verdict_page.SUMMARY_FILE).write_text(page, encoding="utf-8")
 
 
 def _shown(run: Run) -> Run:

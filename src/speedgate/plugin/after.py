@@ -6,21 +6,14 @@ The case's result file is what is uploaded. It stays where it is, so whatever be
 from __future__ import annotations
 
 import argparse
-import enum
 
 import pytest
 
 from speedgate.history import database
 from speedgate.plugin.judgement import Session
+from speedgate.results import exit_status
 
 NAME = "speedgate-history"
-
-
-class Failed(enum.IntEnum):
-    """Exit statuses of a session whose upload failed; pytest's own are below 10. Any other status stays as it is."""
-
-    UPLOAD = 10  # and nothing else
-    UPLOAD_AND_TESTS = 11  # a red verdict too, or another failed test
 
 
 def add_option(parser: pytest.Parser) -> None:
@@ -76,8 +69,11 @@ class Recorder:
                 f"history: NOT UPLOADED: {error}",
                 f"upload it later: {database.history_command('import', str(self.session.results), url=self.url)}",
             ]
-            statuses = {pytest.ExitCode.OK: Failed.UPLOAD, pytest.ExitCode.TESTS_FAILED: Failed.UPLOAD_AND_TESTS}
-            session.exitstatus = statuses.get(session.exitstatus, session.exitstatus)  # type: ignore[call-overload]
+            statuses = {
+                exit_status.PASSED: exit_status.UPLOAD_FAILED,
+                exit_status.TESTS_FAILED: exit_status.UPLOAD_AND_TESTS_FAILED,
+            }
+            session.exitstatus = statuses.get(session.exitstatus, session.exitstatus)
 
     @pytest.hookimpl(trylast=True)
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:

@@ -2,41 +2,28 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from speedgate.gate import explain
 from speedgate.report import markdown as rendering
+from speedgate.results import exit_status
 from speedgate.results.run import Outcome
 from speedgate.results.text import markdown_text
-from speedgate.versions import index, suite_run
 
-VERDICT, SUMMARY = "verdict.json", "summary.md"
+VERDICT_FILE, SUMMARY_FILE = "verdict.json", "summary.md"
 SCHEMA = 1
 _EXPLANATION = 4_000  # characters of a case's
 # What says nothing of two arms: nothing was measured, nothing to compare with, or too much noise.
 _UNJUDGED = {Outcome.INVALID, Outcome.STALE, Outcome.MISSING, Outcome.UNDECIDED, Outcome.NO_BASELINE}
 
 
-def change(package: str, old: Sequence[str], new: Sequence[str]) -> dict[str, Any]:
-    """What became of a package between two environments, each given by where its packages lie."""
-    after = index.origin(package, new)
-    try:
-        before = index.origin(package, old)
-    except ValueError:
-        return {"package": package, "old": None, "new": dataclasses.asdict(after), "commits": None}
-    return {
-        "package": package,
-        "old": dataclasses.asdict(before),
-        "new": dataclasses.asdict(after),
-        "commits": before.compare(after) if before != after else None,
-    }
-
-
-def verdict(changes: Sequence[Mapping[str, Any]], found: Sequence[Mapping[str, Any]], *, status: int) -> dict[str, Any]:
+def verdict_document(
+    changes: Sequence[Mapping[str, Any]], found: Sequence[Mapping[str, Any]], *, status: int
+) -> dict[str, Any]:
     """The document: `outcome` is the worst of all verdicts, null where there is none.
 
     `green` is whether pytest ended well and judged anything: a run that measured nothing is no pass. `judged` is whether the
@@ -44,11 +31,11 @@ def verdict(changes: Sequence[Mapping[str, Any]], found: Sequence[Mapping[str, A
     """
     told = [one for document in found for one in document["verdicts"]]
     order = [outcome.value for outcome in Outcome]
-    green = status in suite_run.GREEN and any(one["outcome"] not in _UNJUDGED for one in told)
+    green = status in exit_status.GREEN and any(one["outcome"] not in _UNJUDGED for one in told)
     return {
         "schema": SCHEMA,
         "green": green,
-        "judged": green or (status in suite_run.RED and bool(told)),
+        "judged": green or (status in exit_status.RED and bool(told)),
         "exit_status": status,
         "outcome": min((one["outcome"] for one in told), key=order.index, default=None),
         "changes": [dict(one) for one in changes],
@@ -62,16 +49,34 @@ def is_red(document: Mapping[str, Any]) -> bool:
     return bool(document["judged"] and not document["green"])
 
 
-def result(document: Mapping[str, Any]) -> str:
+def describe_result(document: Mapping[str, Any]) -> str:
     """Green, red or why neither, and where pytest could not hand its figures on."""
     ended = f"pytest ended with exit status {document['exit_status']}"
     if not document["judged"]:
-        return f"not judged, {ended}{' and no verdict' if document['exit_status'] in suite_run.JUDGED else ''}"
+        return f"not judged, {ended}{' and no verdict' if document['exit_status'] in exit_status.JUDGED else ''}"
     colour = "green" if document["green"] else "red"
-    return colour if document["exit_status"] in (0, 1) else f"{colour}, and {ended}: the history did not take it"
+    return (
+        colour
+        if document["exit_status"] in (exit_status.PASSED, exit_status.TESTS_FAILED)
+        else f"{colour}, and {ended}: the history did not take it"
+    )
 
 
-def markdown(document: Mapping[str, Any], *, limit: int = rendering.MAX_CHARACTERS) -> str:
+def arm_ratio(metric: str, document: Mapping[str, Any]) -> float | None:
+    """Divide this arm's latency or peak memory by the other arm's; None if the metric has no figure or was not measured."""
+    against = document.get("against") or {}
+    if metric == "latency" and against.get("log_ratios"):
+        return math.exp(statistics.fmean(against["log_ratios"]))
+    sides = [document.get("run") or {}, against.get("other") or {}]
+    if metric != "memory" or not all(side.get("processes") for side in sides):
+        return None
+    this_arm, other_arm = (
+        statistics.median(max(process["peak_bytes"]) for process in side["processes"]) for side in sides
+    )
+    return float(this_arm / other_arm)
+
+
+def render(document: Mapping[str, Any], *, limit: int = rendering.MAX_CHARACTERS) -> str:
     """The page: what changed, a row a case, then each verdict that is no plain PASS, worst first, in `limit` characters.
 
     What is different in a case stands below its first verdict that says that something moved.
@@ -111,7 +116,7 @@ def _below(lines: Sequence[str]) -> list[str]:
     """What is different in a case, cut: one case's kernels must not crowd out the next one's verdict."""
     shown = [f"  - {markdown_text(line)}" for line in lines]
     kept = [line for line, end in zip(shown, itertools.accumulate(map(len, shown)), strict=True) if end <= _EXPLANATION]
-    left_out = [f"  - {len(shown) - len(kept)} more lines stand in {VERDICT}"] if len(kept) < len(shown) else []
+    left_out = [f"  - {len(shown) - len(kept)} more lines stand in {VERDICT_FILE}"] if len(kept) < len(shown) else []
     return [*kept, *left_out]
 
 
@@ -131,7 +136,7 @@ def _case_row(name: str, case: Mapping[str, Any]) -> str:
 def _title(document: Mapping[str, Any]) -> str:
     moved = [f"{one['package']} {one['new']['version']}" for one in document["changes"]]
     worst = f" ({document['outcome']})" if document["outcome"] else ""
-    return markdown_text(f"{', '.join(moved)} against the stable pins: {result(document)}{worst}")
+    return markdown_text(f"{', '.join(moved)} against the stable pins: {describe_result(document)}{worst}")
 
 
 def _name(document: Mapping[str, Any]) -> str | None:
@@ -145,8 +150,8 @@ def _case(document: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "latency_s": _latency_s(document["run"]),
         "stable_latency_s": _latency_s(other),
-        "latency_ratio": suite_run.ratio("latency", document),
-        "memory_ratio": suite_run.ratio("memory", document),
+        "latency_ratio": arm_ratio("latency", document),
+        "memory_ratio": arm_ratio("memory", document),
         "environment": document["run"]["environment"],
         "stable_environment": other.get("environment"),
         "explanation": list(document.get("explanation") or ()),

@@ -16,6 +16,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from speedgate.report import verdict_page
+from speedgate.results import exit_status
 from speedgate.results.json_io import write_json
 from speedgate.versions import environment, index, pins, suite_run
 from speedgate.versions.bisect import History, Question, Tried, date_of
@@ -55,10 +56,25 @@ def bump(
         raise ValueError(f"--results {folder}: is not empty; name a new folder, or what lies there would be judged too")
     python = environment.build(layer, cache=cache)
     status = suite_run.run_suite(python, against=sys.executable, results=folder, arguments=arguments)
-    changes = [verdict_page.change(name, environment.places(), environment.places(python)) for name in requirements]
-    verdict = verdict_page.verdict(changes, suite_run.documents(folder), status=status)
+    changes = [describe_change(name, environment.places(), environment.places(python)) for name in requirements]
+    verdict = verdict_page.verdict_document(changes, suite_run.documents(folder), status=status)
     _report(folder, verdict)
     return verdict, folder
+
+
+def describe_change(package: str, old: Sequence[str], new: Sequence[str]) -> dict[str, Any]:
+    """Describe how a package differs between two environments; `old` and `new` list where their packages lie."""
+    after = index.origin(package, new)
+    try:
+        before = index.origin(package, old)
+    except ValueError:
+        return {"package": package, "old": None, "new": dataclasses.asdict(after), "commits": None}
+    return {
+        "package": package,
+        "old": dataclasses.asdict(before),
+        "new": dataclasses.asdict(after),
+        "commits": before.compare(after) if before != after else None,
+    }
 
 
 def _report(folder: Path, verdict: Mapping[str, Any]) -> None:
@@ -66,9 +82,9 @@ def _report(folder: Path, verdict: Mapping[str, Any]) -> None:
 
     The step's exit status cannot tell red: tox ends with 1 too where it cannot install.
     """
-    write_json(folder / verdict_page.VERDICT, verdict)
-    page = verdict_page.markdown(verdict)
-    (folder / verdict_page.SUMMARY).write_text(page, encoding="utf-8")
+    write_json(folder / verdict_page.VERDICT_FILE, verdict)
+    page = verdict_page.render(verdict)
+    (folder / verdict_page.SUMMARY_FILE).write_text(page, encoding="utf-8")
     if job := os.environ.get("GITHUB_STEP_SUMMARY"):
         with Path(job).open("a", encoding="utf-8") as stream:
             stream.write(page)
@@ -118,7 +134,7 @@ class Tester:
             raise ValueError(
                 f"{version}: {suite_run.broken(log, status=status)}; nothing is remembered of it; {log} has it all"
             )
-        if status not in suite_run.JUDGED:
+        if status not in exit_status.JUDGED:
             return Tried(step=Step.SKIP, reason=suite_run.broken(log, status=status), origin=origin)
         judged = suite_run.judge(self.question.metric, suite_run.documents(results))
         return Tried(step=judged.step, reason=judged.reason, ratio=judged.ratio, origin=origin)

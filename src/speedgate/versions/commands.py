@@ -104,7 +104,7 @@ def _bump(options: argparse.Namespace) -> int:
     if verdict_page.is_red(verdict):
         return console.RED
     if not verdict["green"] or verdict["exit_status"] != 0:
-        raise ValueError(f"{folder}: {verdict_page.result(verdict)}")
+        raise ValueError(f"{folder}: {verdict_page.describe_result(verdict)}")
     return console.OK
 
 

@@ -6,24 +6,19 @@ import argparse
 import dataclasses
 import itertools
 import json
-import math
 import os
 import re
-import statistics
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from speedgate.gate.policy import Mode
-from speedgate.plugin.after import Failed
+from speedgate.report.verdict_page import arm_ratio
 from speedgate.results.run import Outcome
 from speedgate.versions.bisect_search import Step
 from speedgate.versions.environment import clean
 
-# pytest's exit statuses with which every claim that could be judged was judged, whether or not `--history` took it.
-GREEN, RED = (0, Failed.UPLOAD), (1, Failed.UPLOAD_AND_TESTS)
-JUDGED = (*GREEN, *RED)
 # Of its own failure, of a mistake in its arguments, and of arguments that select no test.
 _BLAMELESS = (3, 4, 5)
 _IMPORT_ERROR = re.compile(r"\b(?:ImportError|ModuleNotFoundError)\b|while loading conftest")
@@ -122,26 +117,14 @@ def judge(metric: str, found: Sequence[Mapping[str, Any]]) -> Judged:
     own = [(verdict, document) for verdict, document in told if verdict["claim"] in wanted.claims]
     red = [(verdict, document) for verdict, document in own if verdict["outcome"] == wanted.red]
     if red:
-        verdict, document = max(red, key=lambda each: ratio(metric, each[1]) or 0.0)
-        return Judged(step=Step.BAD, reason=_says(verdict), ratio=ratio(metric, document))
+        verdict, document = max(red, key=lambda each: arm_ratio(metric, each[1]) or 0.0)
+        return Judged(step=Step.BAD, reason=_says(verdict), ratio=arm_ratio(metric, document))
     unsaid = [verdict for verdict, _ in told if verdict["outcome"] == Outcome.INVALID]
     unsaid += [verdict for verdict, _ in own if verdict["outcome"] == Outcome.UNDECIDED]
     if unsaid or not own:
         return Judged(step=Step.SKIP, reason=_says(unsaid[0]) if unsaid else f"no verdict on its {metric}")
-    ratios = [value for _, document in own if (value := ratio(metric, document)) is not None]
+    ratios = [value for _, document in own if (value := arm_ratio(metric, document)) is not None]
     return Judged(step=Step.GOOD, reason=_says(own[0][0]), ratio=max(ratios, default=None))
-
-
-def ratio(metric: str, document: Mapping[str, Any]) -> float | None:
-    """This arm's latency or peak memory over the other arm's; None of a metric that is no figure, or where none was measured."""
-    against = document.get("against") or {}
-    if metric == "latency" and against.get("log_ratios"):
-        return math.exp(statistics.fmean(against["log_ratios"]))
-    sides = [document.get("run") or {}, against.get("other") or {}]
-    if metric != "memory" or not all(side.get("processes") for side in sides):
-        return None
-    own, other = (statistics.median(max(process["peak_bytes"]) for process in side["processes"]) for side in sides)
-    return float(own / other)
 
 
 def broken(log: Path, *, status: int) -> str:
