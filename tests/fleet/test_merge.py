@@ -13,6 +13,7 @@ from speedgate.fleet.shards import Shard
 from speedgate.gate.policy import Policy
 from speedgate.report import markdown
 from speedgate.results import folder as untrusted
+from speedgate.results.case_key import RESULT_FILES, CaseKey
 from speedgate.results.json_io import to_json, write_json
 from tests.support.artifacts import result
 from tests.support.baseline_samples import KEY, make_run
@@ -36,7 +37,7 @@ def shard(folder, *, results=None, **changes):
     manifest = dataclasses.replace(MANIFEST, **changes)
     manifest.write(folder)
     for key, document in (results if results is not None else {key: result(key) for key in manifest.part}).items():
-        write_json(folder / f"{key.replace('/', '__')}.json", document)
+        write_json(folder / CaseKey.parse(key).file_name, document)
     return folder
 
 
@@ -67,9 +68,7 @@ def test_the_whole_is_a_folder_of_results(tmp_path, merge, halves):
     merged = tmp_path / "merged"
     assert status == 0
     assert all(key in said for key in KEYS)
-    assert sorted(path.name for path in merged.glob("*__*.json")) == sorted(
-        f"{k.replace('/', '__')}.json" for k in KEYS
-    )
+    assert sorted(path.name for path in merged.glob(RESULT_FILES)) == sorted(CaseKey.parse(k).file_name for k in KEYS)
     assert json.loads((merged / "verdict.json").read_text())["green"] is True
     assert (merged / "summary.md").read_text() == markdown.render(untrusted.read_folder(merged))
     coverage_table.read(merged)

@@ -9,6 +9,7 @@ from fixtures.cases import Case
 from fixtures.pipelines.registry import pipelines
 from fixtures.stages.ladder import LADDER
 from speedgate.fleet.shards import Task, cost, divide
+from speedgate.results.case_key import CaseKey
 
 
 def tasks(**units):
@@ -90,4 +91,6 @@ def test_the_ladders_of_all_pipelines_balance_over_two():
 
     loads = [sum(task.cost for task in selection if task.key in part) for part in parts]
     assert max(loads) <= 1.1 * min(loads)
-    assert {key.split("/")[0] for key in parts[0]}.isdisjoint({key.split("/")[0] for key in parts[1]})
+    assert {CaseKey.parse(key).pipeline for key in parts[0]}.isdisjoint(
+        {CaseKey.parse(key).pipeline for key in parts[1]}
+    )

@@ -13,6 +13,7 @@ from speedgate.history.site import model
 from speedgate.history.site.model import MOST_SESSIONS
 from speedgate.history.site.write import MARKER
 from speedgate.history.trend import Series
+from speedgate.results.case_key import CaseKey
 from tests.support import site_history as histories
 from tests.support.site_history import data, write
 
@@ -327,7 +328,7 @@ def url(tmp_path):
 def test_a_history_becomes_a_site(light, tmp_path, url, capsys):
     """Every case of the history is in the index, the change that the trend finds with it, and one line says so."""
     assert cli.main(shlex.split(f"site {tmp_path / 'site'} --history {url}")) == 0
-    rows = {row["key"].split("/")[1]: row for row in data(tmp_path / "site", "index")["cases"]}
+    rows = {CaseKey.parse(row["key"]).stage: row for row in data(tmp_path / "site", "index")["cases"]}
 
     assert "27 runs of 2 cases on 1 GPU keys" in capsys.readouterr().out
     assert {stage: row["runs"] for stage, row in rows.items()} == {"int8": RUNS, "fp32": 3}

@@ -8,6 +8,7 @@ import pytest
 
 from speedgate.gate.fit import Expected, known
 from speedgate.gate.policy import Mode, Policy
+from speedgate.results.case_key import CaseKey
 from speedgate.results.family_figure import FamilyFigure
 from speedgate.results.run import Outcome, Verdict
 from tests.support.baseline_samples import make_baseline, publish_throughput
@@ -22,7 +23,7 @@ ONE = ("--weights=synthetic", "--stage=fp32", "-k", "not parity and not full_rec
 
 def cell(outcome: str, build: str = "2.0", *, case_key: str = FP32) -> FamilyFigure:
     """What was published of a case with one build of torch."""
-    rate, stage = 20.0 if outcome == "ok" else None, case_key.split("/")[1]
+    rate, stage = 20.0 if outcome == "ok" else None, CaseKey.parse(case_key).stage
     return FamilyFigure(
         family="a100", case_key=case_key, build=build, mode=stage, outcome=outcome, iterations_per_s=rate
     )

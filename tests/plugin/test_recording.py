@@ -12,6 +12,7 @@ import pytest
 
 from speedgate.measure import budget
 from speedgate.plugin.recording import UNFINISHED
+from speedgate.results.case_key import CaseKey
 from tests.plugin.test_recording_again import end_workers, obtained
 from tests.support.suite import Folder, Suite, red
 
@@ -172,7 +173,7 @@ def test_what_was_ended_does_not_count(stopped):
         if (block := entry["extra_info"]["speedgate"])["outcome"] == "failed"
     }
 
-    assert {key.split("/")[1] for key in reasons} == {"bf16", "sdpa"}
+    assert {CaseKey.parse(key).stage for key in reasons} == {"bf16", "sdpa"}
     assert "sdxl-tiny__bf16__64px-4steps-b1.json" in kept
     assert again.ret == 0
     assert suite.builds() == [*["fp32"] * 3, *["bf16"] * 3, "bf16", *["sdpa"] * 3]

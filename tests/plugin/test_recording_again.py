@@ -19,6 +19,7 @@ from speedgate.measure.rounds import MeasurementPlan
 from speedgate.plugin.judgement import Session
 from speedgate.plugin.options import LEAST_RECORDED
 from speedgate.plugin.session import REQUIRED_CLAIMS
+from speedgate.results.case_key import CaseKey
 from speedgate.results.run import Outcome, Verdict
 from tests.support.baseline_samples import make_run
 from tests.support.suite import Folder, Suite, red
@@ -70,7 +71,7 @@ def obtained(suite):
     """What was recorded, by case."""
     document = json.loads((suite.path / "baselines" / suite.machine.key / "obtained.json").read_text())
     entries = [benchmark["extra_info"]["speedgate"] for benchmark in document["benchmarks"]]
-    return {entry["case_key"].split("/")[1]: entry for entry in entries}
+    return {CaseKey.parse(entry["case_key"]).stage: entry for entry in entries}
 
 
 def test_finished_processes_are_not_measured_again(resumed):

@@ -11,6 +11,7 @@ import pytest
 from speedgate.plugin import session_report
 from speedgate.report.html import view
 from speedgate.results import folder
+from speedgate.results.case_key import CaseKey
 from tests.report.html.test_pictures import pixels
 from tests.support.suite import Folder, Suite
 
@@ -88,7 +89,7 @@ def test_pictures_lie_beside_the_results(measured):
     assert set(index["results"]) == set(folder.case_names(folder.read_folder(suite.path / "results")))
     assert len(index["pictures"]) == 3
     seen = view.load_assets(suite.path / "results", folder.read_folder(suite.path / "results")).pictures
-    brightness = {key.split("/")[1]: pixels(one.difference).mean() for key, one in seen.items()}
+    brightness = {CaseKey.parse(key).stage: pixels(one.difference).mean() for key, one in seen.items()}
     assert pixels(seen["sdxl-tiny/bf16/64px-4steps-b1"].image).std() > 50
     assert brightness["bf16"] == 0 < brightness["fp32"] < brightness["sdpa"]
 

@@ -11,6 +11,7 @@ import pytest
 from fixtures.cases import Case
 from fixtures.pipelines.registry import pipelines
 from fixtures.stages.ladder import lineage
+from speedgate.results.case_key import RESULT_FILES
 from tests.support.suite import Suite, red
 
 ROOT = Path(__file__).parents[2]
@@ -33,7 +34,7 @@ def suite(pytester):
 
 def results(suite):
     """What was kept of each case, in the order of the names."""
-    return sorted((suite.path / "results").glob("*__*.json"))
+    return sorted((suite.path / "results").glob(RESULT_FILES))
 
 
 def measured(suite):

@@ -11,6 +11,7 @@ import pytest
 
 from fixtures import coverage_table
 from speedgate.cli import main
+from speedgate.results.case_key import RESULT_FILES, CaseKey
 from tests.support.suite import Folder, Suite, red
 
 STAGES = ["fp32", "bf16", "sdpa", "compile", "fused_qkv", "int8"]
@@ -30,8 +31,8 @@ def manifest(suite, folder):
 
 def judged(suite, folder):
     """The stages that tests made claims of."""
-    documents = [json.loads(path.read_text()) for path in sorted((suite.path / folder).glob("*__*.json"))]
-    return {one["run"]["case_key"].split("/")[1] for one in documents if one["verdicts"]}
+    documents = [json.loads(path.read_text()) for path in sorted((suite.path / folder).glob(RESULT_FILES))]
+    return {CaseKey.parse(one["run"]["case_key"]).stage for one in documents if one["verdicts"]}
 
 
 def test_each_case_is_judged_by_one_shard(halves):
@@ -84,7 +85,7 @@ def test_the_shards_merge_into_one_verdict(halves, capsys):
 
     table = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert status == 0
-    assert [row[0].split("/")[1] for row in table if row and row[0].startswith("sdxl-tiny/")] == STAGES
+    assert [CaseKey.parse(row[0]).stage for row in table if row and row[0].startswith("sdxl-tiny/")] == STAGES
     assert "2.80x" in next(row for row in table if "/int8/" in row[0])  # 0.7 s and 0.25 s, of two sessions
     assert len(coverage_table.read(merged)) == len(STAGES)
 

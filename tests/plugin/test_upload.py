@@ -13,6 +13,7 @@ pytest.importorskip("sqlalchemy", reason="needs the history extra: pip install '
 
 from speedgate.cli import main
 from speedgate.history import database, queries
+from speedgate.results.case_key import CaseKey
 from tests.support.suite import Folder, Suite, red
 
 SHORT = (
@@ -117,7 +118,7 @@ def test_a_recording_that_goes_on_adds_each_run_once(suite, capsys):
     assert main(["history", "import", str(obtained), "--history", history(suite)]) == 0
     assert "0 added, 2 there already" in capsys.readouterr().out
     found = {
-        one.case_key.split("/")[1]: [len(point.process_medians_s) for point in one.points]
+        CaseKey.parse(one.case_key).stage: [len(point.process_medians_s) for point in one.points]
         for one in queries.read_series(history(suite))
     }
     assert found == {"fp32": [5], "bf16": [5]}
@@ -132,7 +133,7 @@ def test_a_reference_is_no_run(suite, live):
 
     assert red(result) == []
     assert "bf16" in suite.results()
-    assert [one.case_key.split("/")[1] for one in queries.read_series(history(suite))] == ["fp32"]
+    assert [CaseKey.parse(one.case_key).stage for one in queries.read_series(history(suite))] == ["fp32"]
 
 
 @pytest.mark.parametrize(

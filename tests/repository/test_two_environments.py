@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from speedgate.results.case_key import RESULT_FILES
 from tests.support.suite import ROOT, environment, red
 
 PIN = ROOT / ".github" / "pins" / "against.txt"
@@ -37,7 +38,7 @@ def compared(other, tmp_path_factory):
     command = [sys.executable, "-m", "pytest", "bench", "--device=cpu", "-ra", "-p", "no:cacheprovider", *options]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     said = pytest.RunResult(done.returncode, done.stdout.splitlines(), done.stderr.splitlines(), 0.0)
-    (path,) = results.glob("*__*.json")
+    (path,) = results.glob(RESULT_FILES)
     return said, json.loads(path.read_text())
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from speedgate.baselines import benchmark_json
 from speedgate.baselines import store as baselines
+from speedgate.results.case_key import CaseKey
 from speedgate.results.family_figure import FamilyFigure
 from speedgate.results.json_io import write_json
 from speedgate.results.run import Baseline, ColdStart, Process, Run
@@ -61,9 +62,9 @@ def make_baseline(*medians_s: float, source: str = "recorded", peak_bytes: int =
 
 def make_meta(case_key: str) -> dict[str, str]:
     """The test that owns a case."""
-    pipeline, stage, _ = case_key.split("/")
-    name = f"test_latency[{pipeline}-{stage}]"
-    return {"name": name, "fullname": f"bench/test_latency.py::{name}", "group": pipeline}
+    key = CaseKey.parse(case_key)
+    name = f"test_latency[{key.pipeline}-{key.stage}]"
+    return {"name": name, "fullname": f"bench/test_latency.py::{name}", "group": key.pipeline}
 
 
 def make_document(*runs: Run, gpu_key: str = KEY) -> dict[str, Any]:
@@ -120,18 +121,18 @@ def publish_throughput(root: Path, *figures: FamilyFigure, name: str = "guide") 
     tables: dict[str, dict[str, str]] = {name: {} for name in ("builds", "stages", "pipelines", "workloads")}
     rows = [["gpu", "batch", "pipeline", "torch_build", "mode", "value", "unit", "outcome", "note"]]
     for figure in figures:
-        pipeline, stage, workload = figure.case_key.split("/")
-        workload, _, batch = workload.rpartition("-b")
+        key = CaseKey.parse(figure.case_key)
+        workload, _, batch = key.workload.rpartition("-b")
         tables["builds"][figure.build] = figure.build
-        tables["stages"][figure.mode] = stage
-        tables["pipelines"][pipeline] = pipeline
-        tables["workloads"][pipeline] = workload
+        tables["stages"][figure.mode] = key.stage
+        tables["pipelines"][key.pipeline] = key.pipeline
+        tables["workloads"][key.pipeline] = workload
         value, unit = ("", "") if figure.iterations_per_s is None else (str(figure.iterations_per_s), "it/s")
         rows.append(
             [
                 figure.family.upper(),
                 batch,
-                pipeline,
+                key.pipeline,
                 figure.build,
                 figure.mode,
                 value,

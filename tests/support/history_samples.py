@@ -9,6 +9,7 @@ from typing import Any
 
 from speedgate.history import database, schema
 from speedgate.history.entries import Entry, from_result
+from speedgate.results.case_key import CaseKey
 from speedgate.results.json_io import to_json, write_json
 from tests.support.artifacts import result
 from tests.support.baseline_samples import INT8, KEY, make_run
@@ -43,7 +44,7 @@ def entry(case_key: str = INT8, *, number: int = 0, **changes: Any) -> Entry:
 def session_folder(folder: Path, *documents: dict[str, Any]) -> Path:
     """A results folder, as `pytest bench --results` leaves it."""
     for one in documents or (document(),):
-        name = f"{one['run']['case_key'].replace('/', '__')}.json" if one["run"] else "lost.json"
+        name = CaseKey.parse(one["run"]["case_key"]).file_name if one["run"] else "lost.json"
         write_json(folder / name, one)
     return folder
 

@@ -8,6 +8,7 @@ import re
 
 from speedgate.history.site.write import replace_folder, write_site
 from speedgate.history.trend import LATENCY, Change, Kind, Point, Series
+from speedgate.results.case_key import CaseKey
 
 STAGES = ("fp32", "bf16", "sdpa", "compile", "fused_qkv", "int8")
 SPEED = (7.362, 4.626, 3.315, 2.538, 2.523, 2.429)
@@ -61,7 +62,7 @@ def ladder(pipeline="sdxl", *, gpu_key=GPUS[0], runs=40, workload="1024px-30step
 def changes(one):
     """The known step, as a trend would report it."""
     after = int(len(one.points) * STEP_AT)
-    if one.case_key.split("/")[1:2] != ["int8"]:
+    if CaseKey.parse(one.case_key).stage != "int8":
         return []
     where = {"before": after - 1, "run": after, "after": min(after + 1, len(one.points) - 1)}
     return [Change(metric=LATENCY, kind=Kind.STEP, ratio=STEP, low=1.055, high=1.065, p_value=0.0005, **where)]

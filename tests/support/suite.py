@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from speedgate.measure.machine import resolve_machine
+from speedgate.results.case_key import RESULT_FILES
 from speedgate.results.run import Outcome, Verdict
 
 ROOT = Path(__file__).parents[2]
@@ -166,7 +167,7 @@ class Suite:
         return document
 
     def results(self) -> list[str]:
-        return sorted(path.name.split("__")[1] for path in (self.path / "results").glob("*__*.json"))
+        return sorted(path.name.split("__")[1] for path in (self.path / "results").glob(RESULT_FILES))
 
 
 def red(result: pytest.RunResult) -> list[str]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from speedgate.results.case_key import CaseKey
 from speedgate.results.json_io import as_object, expect, expect_equal, positive, to_json
 from speedgate.results.run import SCHEMA, Baseline, Run, run_from_json
 
@@ -232,8 +233,7 @@ def _baseline(block: Mapping[str, Any], *, path: Path, gpu_key: str, where: str)
 
 def check_case_key(value: Any, *, where: str) -> str:
     """`value` where it is a pipeline, a stage and a workload; a `ValueError` that names `where` else."""
-    is_key = isinstance(value, str) and all(value.split("/")) and value.count("/") == 2
-    expect(is_key, where, "a case key, PIPELINE/STAGE/WORKLOAD", value)
+    expect(CaseKey.is_key(value), where, "a case key, PIPELINE/STAGE/WORKLOAD", value)
     return str(value)
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from speedgate.baselines.store import key_folder
 from speedgate.results import json_io
+from speedgate.results.case_key import CaseKey
 from speedgate.results.json_io import to_json, write_json
 from speedgate.results.run import SCHEMA, Run, run_from_json
 
@@ -99,7 +100,7 @@ def discard(root: Path, gpu_key: str, *, case_keys: Collection[str]) -> None:
 
 def checkpoint_path(root: Path, gpu_key: str, case_key: str, *, suffix: str = ".json") -> Path:
     """Where something is kept of a case."""
-    return key_folder(root, gpu_key) / FOLDER / f"{case_key.replace('/', '__')}{suffix}"
+    return key_folder(root, gpu_key) / FOLDER / f"{CaseKey.parse(case_key).file_stem}{suffix}"
 
 
 def _aside(path: Path) -> Path:

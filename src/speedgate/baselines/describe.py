@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from speedgate.baselines import benchmark_json, promote, store
-from speedgate.results import case_key, json_io, provenance
+from speedgate.results import json_io, provenance
+from speedgate.results.case_key import CaseKey
 from speedgate.results.json_io import as_object
 from speedgate.results.run import Baseline, Process, Run
 from speedgate.results.text import markdown_code
@@ -65,9 +66,9 @@ def _origins(path: Path, document: Any) -> list[str]:
 def _ladders(recorded: Sequence[Baseline]) -> dict[tuple[str, str], list[Baseline]]:
     """The cases of each pipeline and workload, a stage after those that it stands on."""
     found: dict[tuple[str, str], list[Baseline]] = {}
-    for one in sorted(recorded, key=lambda one: len(case_key.stages(_run(one)))):
-        pipeline, _, workload = one.case_key.split("/")
-        found.setdefault((pipeline, workload), []).append(one)
+    for one in sorted(recorded, key=lambda one: len(_run(one).stages)):
+        key = CaseKey.parse(one.case_key)
+        found.setdefault((key.pipeline, key.workload), []).append(one)
     return found
 
 
@@ -89,10 +90,10 @@ def _figures(found: Sequence[Baseline], published: Mapping[str, Baseline]) -> li
     named = f"published, {', '.join(map(markdown_code, sorted(where)))}"
     return [
         ("s", lambda one: f"{one.latency_s:.4g}"),
-        ("to its parent", lambda one: _gain(one, own, case_key.parent_key(_run(one)))),
-        ("to the first", lambda one: _gain(one, own, case_key.first_key(_run(one)))),
+        ("to its parent", lambda one: _gain(one, own, _run(one).parent_key)),
+        ("to the first", lambda one: _gain(one, own, _run(one).first_key)),
         (f"{named}, s", lambda one: _number(theirs.get(one.case_key), ".4g")),
-        (f"{named}, to its parent", lambda one: _gain(one, theirs, case_key.parent_key(_run(one)))),
+        (f"{named}, to its parent", lambda one: _gain(one, theirs, _run(one).parent_key)),
         ("sd of processes", lambda one: f"{_deviation(one.process_medians_s)} of {len(one.process_medians_s)}"),
         ("sd of rounds", lambda one: _deviation_of_rounds(_run(one).processes)),
         ("SSIM", lambda one: _number((_run(one).parity or {}).get("ssim"), ".4f")),

@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from speedgate.results.case_key import CaseKey
 from speedgate.results.json_io import atomic_write
 
 SCHEMA = 1
@@ -100,7 +101,7 @@ def file_name(case_key: str) -> str:
         raise ValueError(
             f"case key {case_key!r}: expected pipeline/stage/workload in letters, digits, '.', '_' and '-'"
         )
-    return case_key.replace("/", "__")
+    return CaseKey.parse(case_key).file_stem
 
 
 def write(path: Path, *, origin: Origin, contents: Iterable[Content]) -> CacheFile:

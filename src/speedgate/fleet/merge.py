@@ -16,6 +16,7 @@ from speedgate.fleet.manifest import Manifest
 from speedgate.fleet.shards import Shard
 from speedgate.results import exit_status, json_io
 from speedgate.results import folder as untrusted
+from speedgate.results.case_key import CaseKey
 from speedgate.results.folder import Case
 
 # What a worker's end or unusable rounds say of a case by themselves: no test makes the claim, so that it may also be said of
@@ -61,7 +62,7 @@ def read(folder: Path) -> Part:
             (case,) = untrusted.cases({name: files[name]})
         except ValueError as error:
             raise ValueError(f"{folder}: {error}") from error
-        if name != f"{case.case_key.replace('/', '__')}.json":
+        if not CaseKey.is_key(case.case_key) or name != CaseKey.parse(case.case_key).file_name:
             raise ValueError(f"{folder / name}: holds the result of another case, {case.case_key}")
         documents[case.case_key] = json_io.parse_json(files[name], path=folder / name)
         cases[case.case_key] = case

@@ -11,8 +11,8 @@ from typing import Any
 from speedgate.baselines import store
 from speedgate.fleet.merge import Merged
 from speedgate.report import markdown, terminal, verdict_page
-from speedgate.results import case_key
 from speedgate.results import folder as untrusted
+from speedgate.results.case_key import CaseKey
 from speedgate.results.json_io import write_json
 from speedgate.results.run import Outcome, Run
 
@@ -48,7 +48,7 @@ def write(merged: Merged, folder: Path) -> None:
 def _fill(folder: Path, merged: Merged) -> None:
     folder.mkdir(parents=True)
     for key, document in merged.documents.items():
-        write_json(folder / f"{key.replace('/', '__')}.json", document)
+        write_json(folder / CaseKey.parse(key).file_name, document)
     merged.manifest.write(folder)
     status = merged.manifest.exit_status
     assert status is not None, "what is merged has ended"
@@ -64,4 +64,4 @@ def _fill(folder: Path, merged: Merged) -> None:
 def _shown(run: Run) -> Run:
     """The run with no more in it than the table may ask of it."""
     parity: dict[str, Any] | None = None if run.parity is None else {"ssim": run.parity.get("ssim")}
-    return dataclasses.replace(run, recipe={"stages": case_key.stages(run)}, parity=parity)
+    return dataclasses.replace(run, recipe={"stages": run.stages}, parity=parity)

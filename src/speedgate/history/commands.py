@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from speedgate.history import database
+from speedgate.results.case_key import CaseKey
 from speedgate.results.console import OK, RED, print_line
 from speedgate.results.text import redact_password
 
@@ -309,6 +310,6 @@ def stages_of_baselines(root: Path) -> Sequence[str]:
     for gpu_key in store.gpu_keys(root):
         for path in store.baseline_files(root, gpu_key):
             stages |= {
-                baseline.case_key.split("/")[1]: None for baseline in store.read_baselines(path, gpu_key=gpu_key)
+                CaseKey.parse(baseline.case_key).stage: None for baseline in store.read_baselines(path, gpu_key=gpu_key)
             }
     return tuple(stages)

@@ -16,6 +16,7 @@ from speedgate.measure.monitor import HostMonitor, Monitor
 from speedgate.measure.rounds import MeasurementPlan
 from speedgate.report.html.pictures import CaseImage
 from speedgate.results import timings
+from speedgate.results.case_key import CaseKey
 from speedgate.results.family_figure import FamilyFigure
 from speedgate.results.json_io import to_json, write_json
 from speedgate.results.run import Baseline, Comparison, Run, Verdict
@@ -79,7 +80,7 @@ class Ledger:
 
     def file_of(self, case_key: str) -> Path:
         """Where the case's results lie as soon as there are any."""
-        return self.results / f"{case_key.replace('/', '__')}.json"
+        return self.results / CaseKey.parse(case_key).file_name
 
     def keep(self, run: Run) -> Run:
         """Remember a run, or what has been added to it, and write it to its file."""

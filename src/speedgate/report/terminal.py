@@ -8,7 +8,7 @@ from typing import Any
 
 from speedgate.gate.explain import belongs
 from speedgate.gate.judge import worst
-from speedgate.results import case_key as siblings
+from speedgate.results.case_key import CaseKey
 from speedgate.results.family_figure import FamilyFigure
 from speedgate.results.run import Baseline, Comparison, Outcome, Run, Verdict
 from speedgate.results.text import printable
@@ -109,14 +109,16 @@ def _rooflines(view: TerminalView) -> list[str]:
     """What an image takes and the share of the machine that it reaches; where no ceiling is known, once a workload."""
     lines: dict[str, str] = {}
     for key, found in view.rooflines.items():
-        pipeline, _, workload = key.split("/")
+        parts = CaseKey.parse(key)
         tflop = sum(sum(one["flops"].values()) for one in found["operations"].values()) / 1e12
         if "share" in found:
             lines[key] = (
                 f"{key}: {tflop:.4g} TFLOP an image, {found['floor_s']:.3g} s at least here; {found['share']:.0%} of it reached"
             )
         else:
-            lines[f"{pipeline}//{workload}"] = f"{pipeline} at {workload}: {tflop:.4g} TFLOP an image"
+            lines[f"{parts.pipeline}//{parts.workload}"] = (
+                f"{parts.pipeline} at {parts.workload}: {tflop:.4g} TFLOP an image"
+            )
     return list(lines.values())
 
 
@@ -140,13 +142,12 @@ def _of_family(view: TerminalView, run: Run) -> list[tuple[Sequence[FamilyFigure
     found: list[tuple[Sequence[FamilyFigure], str]] = (
         [(view.family_figures[run.case_key], here)] if run.case_key in view.family_figures else []
     )
-    pipeline, stage, workload = run.case_key.split("/")
-    batch = workload.rpartition("-")[2]
+    batch = run.key.workload.rpartition("-")[2]
     for loop, rate in run.iterations_per_s.items():
         found += [
             (figures, f"measured here: {rate:.4g} it/s")
             for key, figures in view.family_figures.items()
-            if loop and key.startswith(f"{pipeline}-{loop}/{stage}/") and key.endswith(f"-{batch}")
+            if loop and key.startswith(f"{run.key.pipeline}-{loop}/{run.stage}/") and key.endswith(f"-{batch}")
         ]
     return found
 
@@ -160,8 +161,8 @@ def _row(view: TerminalView, run: Run) -> tuple[str, ...]:
         f"{run.latency_s:.4g} s" if measured else "-",
         _rates(run) or "-",
         _spread(run.process_medians_s),
-        _speedup(view, run, siblings.parent_key(run)),
-        _speedup(view, run, siblings.first_key(run)),
+        _speedup(view, run, run.parent_key),
+        _speedup(view, run, run.first_key),
         _ssim(run),
         f"{run.peak_bytes / 2**30:.3f} GiB" if measured else "-",
         f"{run.cold_start.total_s:.1f} s ({run.cold_start.cache})",

@@ -1,27 +1,50 @@
-"""Which other cases a run stands beside: the same pipeline and workload at the stages that it was built from."""
+"""The key of a case, `PIPELINE/STAGE/WORKLOAD`. Records hold it as text; `CaseKey` is for whoever needs its parts."""
 
 from __future__ import annotations
 
-from speedgate.results.run import Run
+import dataclasses
+
+RESULT_FILES = "*__*__*.json"  # a glob: the files of cases in a results folder
 
 
-def stages(run: Run) -> list[str]:
-    """The stages that were applied, the first one first and the run's own last; that alone where a stored recipe has none."""
-    found = run.recipe.get("stages")
-    told = found if isinstance(found, list) and all(isinstance(stage, str) for stage in found) else []
-    return list(told) or [run.stage]
+@dataclasses.dataclass(frozen=True, order=True)
+class CaseKey:
+    """A pipeline, one of its stages and a workload, such as `sdxl/int8/1024px-30steps-b1`."""
 
+    pipeline: str
+    stage: str
+    workload: str
 
-def parent_key(run: Run) -> str | None:
-    """The case of the stage before; None of the first."""
-    return _sibling(run, stages(run)[-2]) if len(stages(run)) > 1 else None
+    @classmethod
+    def parse(cls, text: str) -> CaseKey:
+        """Take a key apart; a `ValueError` if it is not three texts with "/" between them."""
+        if not cls.is_key(text):
+            raise ValueError(f"expected a case key, PIPELINE/STAGE/WORKLOAD, found {text!r}")
+        return cls(*text.split("/"))
 
+    @classmethod
+    def from_file_stem(cls, stem: str) -> CaseKey:
+        """Parse the name of a file, without its extension, that `file_stem` made."""
+        return cls.parse(stem.replace("__", "/"))
 
-def first_key(run: Run) -> str:
-    """The case of the first stage."""
-    return _sibling(run, stages(run)[0])
+    @staticmethod
+    def is_key(text: object) -> bool:
+        """True for a text that `parse` accepts."""
+        return isinstance(text, str) and text.count("/") == 2 and all(text.split("/"))
 
+    def __str__(self) -> str:
+        return f"{self.pipeline}/{self.stage}/{self.workload}"
 
-def _sibling(run: Run, stage: str) -> str:
-    pipeline, _, workload = run.case_key.split("/")
-    return f"{pipeline}/{stage}/{workload}"
+    @property
+    def file_stem(self) -> str:
+        """The key as a file's name without its extension."""
+        return str(self).replace("/", "__")
+
+    @property
+    def file_name(self) -> str:
+        """The name of the case's result file."""
+        return f"{self.file_stem}.json"
+
+    def at(self, stage: str) -> CaseKey:
+        """The same pipeline and workload at another stage."""
+        return dataclasses.replace(self, stage=stage)

@@ -18,6 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from speedgate.results import json_io
+from speedgate.results.case_key import RESULT_FILES
 from speedgate.results.run import Outcome, Run, Verdict, run_from_json
 
 # Of each pair of processes a live result holds up to 60 kB (100 rounds an arm, and what their loops and components took), and
@@ -92,7 +93,7 @@ def skipped(folder: Path) -> list[str]:
         found = [
             entry for entry in listing if entry.is_dir(follow_symlinks=False) and not _FOLDER.fullmatch(entry.name)
         ]
-    return sorted(entry.name for entry in found if any(Path(entry.path).glob("*__*__*.json")))
+    return sorted(entry.name for entry in found if any(Path(entry.path).glob(RESULT_FILES)))
 
 
 def read_archive(data: bytes) -> dict[str, bytes]:

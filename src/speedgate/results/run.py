@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from speedgate.results import loops, profile, timings
+from speedgate.results.case_key import CaseKey
 from speedgate.results.json_io import expect, positive
 from speedgate.results.loops import Loop
 from speedgate.results.profile import Attribution
@@ -132,9 +133,29 @@ class Run:
     attribution: Attribution | None = None
 
     @property
+    def key(self) -> CaseKey:
+        return CaseKey.parse(self.case_key)
+
+    @property
     def stage(self) -> str:
-        """The second part of the case key."""
-        return self.case_key.split("/")[1]
+        return self.key.stage
+
+    @property
+    def stages(self) -> list[str]:
+        """The stages that were applied, in order, this run's own last. Only that one if the stored recipe lists none."""
+        stages = self.recipe.get("stages")
+        listed = isinstance(stages, list) and all(isinstance(stage, str) for stage in stages)
+        return list(stages) if stages and listed else [self.stage]
+
+    @property
+    def first_key(self) -> str:
+        """Key of the same pipeline and workload at the first stage."""
+        return str(self.key.at(self.stages[0]))
+
+    @property
+    def parent_key(self) -> str | None:
+        """Key of the same pipeline and workload at the stage before; None for the first."""
+        return str(self.key.at(self.stages[-2])) if len(self.stages) > 1 else None
 
     @property
     def process_medians_s(self) -> tuple[float, ...]:

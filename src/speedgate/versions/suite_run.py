@@ -15,6 +15,7 @@ from typing import Any
 
 from speedgate.gate.policy import Mode
 from speedgate.report.verdict_page import arm_ratio
+from speedgate.results.case_key import RESULT_FILES
 from speedgate.results.run import Outcome
 from speedgate.versions.bisect_search import Step
 from speedgate.versions.environment import clean
@@ -104,7 +105,7 @@ def for_metric(metric: str, arguments: Sequence[str]) -> list[str]:
 
 def documents(results: Path) -> list[dict[str, Any]]:
     """What a run left on disk of each case."""
-    return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(results.glob("*__*.json"))]
+    return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(results.glob(RESULT_FILES))]
 
 
 def judge(metric: str, found: Sequence[Mapping[str, Any]]) -> Judged:

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from speedgate.history.trend import Change, Point, Series
+from speedgate.results.case_key import CaseKey
 from speedgate.results.json_io import positive
 
 MOST_BINS = 250  # of a line in a ladder over time: more than the pixels between two points that an eye tells apart
@@ -117,16 +118,15 @@ def summary(series: Series, changes: Sequence[Change]) -> dict[str, Any]:
 
 def rung(series: Series) -> Rung | None:
     """The case's part of a ladder; None where its key is not pipeline/stage/workload, or nothing was measured."""
-    parts = series.case_key.split("/")
     measured = [point for point in series.points if point.latency_s is not None]
-    if len(parts) != 3 or not measured:
+    if not CaseKey.is_key(series.case_key) or not measured:
         return None
-    pipeline, stage, workload = parts
+    key = CaseKey.parse(series.case_key)
     return Rung(
         gpu_key=series.gpu_key,
-        pipeline=pipeline,
-        stage=stage,
-        workload=workload,
+        pipeline=key.pipeline,
+        stage=key.stage,
+        workload=key.workload,
         case_id=case_id(series.gpu_key, series.case_key),
         latest=measured[-1],
         line=tuple(_line(measured)),

@@ -17,6 +17,7 @@ from speedgate.gate.judge import worst
 from speedgate.report.html.pictures import Pictures
 from speedgate.results import folder as folder_reader
 from speedgate.results import json_io, provenance
+from speedgate.results.case_key import CaseKey
 from speedgate.results.json_io import write_json
 from speedgate.results.run import Baseline, Outcome, Run, Verdict, run_from_json
 
@@ -53,13 +54,15 @@ class ReportCase:
 
     @property
     def stage(self) -> str:
-        return self.case_key.split("/")[1] if self.case_key.count("/") == 2 else self.case_key
+        return CaseKey.parse(self.case_key).stage if CaseKey.is_key(self.case_key) else self.case_key
 
     @property
     def group(self) -> str:
         """What the case shares with those that it is compared with: pipeline and workload."""
-        pipeline, _, rest = self.case_key.partition("/")
-        return f"{pipeline} {rest.partition('/')[2]}".strip()
+        if not CaseKey.is_key(self.case_key):
+            return self.case_key
+        key = CaseKey.parse(self.case_key)
+        return f"{key.pipeline} {key.workload}"
 
     @property
     def measured(self) -> Run | None:
