@@ -9,7 +9,7 @@ import zipfile
 import pytest
 
 from speedgate.fleet import cache_archive, compile_cache
-from speedgate.fleet.cache_archive import Content
+from speedgate.fleet.cache_archive import CacheContent
 from tests.support.baseline_samples import KEY
 
 CASE, OTHER = "sdxl/int8/1024px-30steps-b1", "sdxl/compile/1024px-30steps-b1"
@@ -22,13 +22,13 @@ BYTES = bytes(range(256)) * 8
 @pytest.fixture
 def path(tmp_path):
     """A file of one case."""
-    content = Content(case_key=CASE, fingerprint="f00d", artifacts=BYTES)
+    content = CacheContent(case_key=CASE, fingerprint="f00d", artifacts=BYTES)
     return cache_archive.write(tmp_path / "c.zip", origin=HERE, contents=[content]).path
 
 
 def test_a_file_reads_as_it_was_written(tmp_path):
     """Origin, cases, recipes and bytes come back."""
-    contents = [Content(case_key=key, fingerprint="f00d", artifacts=key.encode()) for key in (CASE, OTHER)]
+    contents = [CacheContent(case_key=key, fingerprint="f00d", artifacts=key.encode()) for key in (CASE, OTHER)]
     written = cache_archive.write(tmp_path / "c.zip", origin=HERE, contents=contents)
 
     found = cache_archive.read(tmp_path / "c.zip")
@@ -43,7 +43,7 @@ def test_a_failed_write_leaves_the_old_file(path):
 
     with pytest.raises(ValueError, match=r"case key '\.\./evil'"):
         cache_archive.write(
-            path, origin=HERE, contents=[Content(case_key="../evil", fingerprint="f00d", artifacts=b"")]
+            path, origin=HERE, contents=[CacheContent(case_key="../evil", fingerprint="f00d", artifacts=b"")]
         )
     assert path.read_bytes() == before
     assert list(path.parent.iterdir()) == [path]
@@ -101,7 +101,7 @@ def test_an_edited_file_is_refused(path, changes, said):
 
 def test_one_wrong_case_is_enough(tmp_path):
     """All of a file is checked before any of it is written."""
-    contents = [Content(case_key=key, fingerprint="f00d", artifacts=BYTES) for key in (CASE, OTHER)]
+    contents = [CacheContent(case_key=key, fingerprint="f00d", artifacts=BYTES) for key in (CASE, OTHER)]
     path = cache_archive.write(tmp_path / "c.zip", origin=HERE, contents=contents).path
     rewritten(path, members={cache_archive.file_name(OTHER): BYTES[::-1]})
 

@@ -8,7 +8,7 @@ import pytest
 
 from speedgate.cli import main
 from speedgate.fleet import cache_archive, commands, compile_cache
-from speedgate.fleet.cache_archive import Content
+from speedgate.fleet.cache_archive import CacheContent
 from tests.support.baseline_samples import KEY
 
 CASE, OTHER = "sdxl/int8/1024px-30steps-b1", "sdxl/compile/1024px-30steps-b1"
@@ -23,7 +23,7 @@ def of(**facts):
 
 def leave(folder, case_key, *, origin=HERE, fingerprint="f00d"):
     """The file of one case, as a start leaves it."""
-    content = Content(case_key=case_key, fingerprint=fingerprint, artifacts=b"compiled" * 100)
+    content = CacheContent(case_key=case_key, fingerprint=fingerprint, artifacts=b"compiled" * 100)
     path = folder / f"{cache_archive.file_name(case_key)}.zip"
     return cache_archive.write(path, origin=origin, contents=[content]).path
 

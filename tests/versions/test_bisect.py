@@ -9,44 +9,44 @@ from pathlib import Path
 
 import pytest
 
-from speedgate.versions.bisect import History, Question, Tried, between
-from speedgate.versions.bisect_search import Step
-from speedgate.versions.index import Origin
+from speedgate.versions.bisect import BisectRequest, BisectState, Trial, between
+from speedgate.versions.bisect_search import BisectOutcome
+from speedgate.versions.index import WheelOrigin
 from tests.support.stub_index import COMMITS
 
 RELEASES = ["1.0", "1.1", "1.2", "1.3", "1.4", "1.10", "2.0rc1"]
 NIGHTLIES = ["2.14.0.dev20260803+cpu", "2.15.0.dev20260803+cpu", "2.14.0.dev20260804+cpu", "2.13.0.dev20260805+cpu"]
-QUESTION = Question(package="stub", good="1.0", bad="1.10", metric="latency")
+QUESTION = BisectRequest(package="stub", good="1.0", bad="1.10", metric="latency")
 
 
 class Judge:
     """Says what a test wants it to say of each version, and remembers which it was asked of."""
 
-    def __init__(self, steps: Mapping[str, Step]) -> None:
+    def __init__(self, steps: Mapping[str, BisectOutcome]) -> None:
         self.steps = steps
         self.asked: list[str] = []
 
-    def __call__(self, version: str) -> Tried:
+    def __call__(self, version: str) -> Trial:
         self.asked.append(version)
-        origin = Origin(
+        origin = WheelOrigin(
             version=version,
             git_version=COMMITS[RELEASES.index(version)],
             repository="https://github.com/somebody/stub",
         )
         ratio = {"good": 1.0, "bad": 1.06, "skip": None}[self.steps[version]]
-        return Tried(step=self.steps[version], reason=f"because of {version}", ratio=ratio, origin=origin)
+        return Trial(step=self.steps[version], reason=f"because of {version}", ratio=ratio, origin=origin)
 
 
 def judge_from(first_bad: str, *skipped: str) -> Judge:
     """Good before a version and bad from it on, but for what cannot be judged."""
     late = RELEASES[RELEASES.index(first_bad) :]
-    steps = {version: Step.BAD if version in late else Step.GOOD for version in RELEASES}
-    return Judge(steps | dict.fromkeys(skipped, Step.SKIP))
+    steps = {version: BisectOutcome.BAD if version in late else BisectOutcome.GOOD for version in RELEASES}
+    return Judge(steps | dict.fromkeys(skipped, BisectOutcome.SKIP))
 
 
-def history(folder: Path, question: Question = QUESTION) -> History:
+def history(folder: Path, question: BisectRequest = QUESTION) -> BisectState:
     """As the command opens it."""
-    return History(folder / "state.json", question, versions=lambda: RELEASES)
+    return BisectState(folder / "state.json", question, versions=lambda: RELEASES)
 
 
 def concluded(folder: Path, judge: Judge) -> list[str]:
@@ -111,7 +111,7 @@ def test_an_interrupted_bisect_goes_on_where_it_stopped(tmp_path: Path, steps_be
     """Whenever it is interrupted, nothing is tried twice and the answer is the same."""
     judge, calls = judge_from("1.3"), itertools.count()
 
-    def interrupted(version: str) -> Tried:
+    def interrupted(version: str) -> Trial:
         if next(calls) == steps_before:
             raise KeyboardInterrupt
         return judge(version)
@@ -163,13 +163,13 @@ def test_another_question_has_another_folder() -> None:
     """Other pins, another metric or other arguments are another bisect."""
     others = [{"metric": "memory"}, {"arguments": ("--stage=fp32",)}, {"stable": ("torch==2.13.0",)}, {"good": "1.1"}]
 
-    digests = {Question(**{"package": "stub", "good": "1.0", "bad": "1.10", "metric": "latency"} | one).digest for one in others}  # type: ignore[arg-type]  # fmt: skip
+    digests = {BisectRequest(**{"package": "stub", "good": "1.0", "bad": "1.10", "metric": "latency"} | one).digest for one in others}  # type: ignore[arg-type]  # fmt: skip
 
     assert len(digests | {QUESTION.digest}) == 5
 
 
 def test_the_state_is_json_and_whole(tmp_path: Path) -> None:
-    """Question, candidates and every step, for whoever wants to read them."""
+    """Request, candidates and every step, for whoever wants to read them."""
     concluded(tmp_path, judge_from("1.3"))
 
     state = json.loads((tmp_path / "state.json").read_text())

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from speedgate.versions.bisect_search import EndsError, Step, search, steps
+from speedgate.versions.bisect_search import BisectOutcome, EndsError, search, steps
 
 
 def histories(count):
@@ -25,8 +25,8 @@ def judged(count, *, first_bad, skipped=frozenset()):
     def judge(index):
         asked.append(index)
         if index in skipped:
-            return Step.SKIP
-        return Step.BAD if index >= first_bad else Step.GOOD
+            return BisectOutcome.SKIP
+        return BisectOutcome.BAD if index >= first_bad else BisectOutcome.GOOD
 
     return search(count, judge), asked
 
@@ -75,14 +75,14 @@ def test_any_monotone_history_is_searched_in_the_fewest_steps(history):
     assert len(set(asked[2:]) - skipped) <= steps(count - 2) == math.ceil(math.log2(count - 1))
 
 
-@given(long_histories(), st.sampled_from([Step.GOOD, Step.SKIP]))
+@given(long_histories(), st.sampled_from([BisectOutcome.GOOD, BisectOutcome.SKIP]))
 def test_any_history_whose_bad_end_is_not_bad_is_refused(history, found):
     """Nothing between the ends is tried where the last candidate is not what it was said to be."""
     count, _, _ = history
     asked = []
 
     with pytest.raises(EndsError):
-        search(count, lambda index: asked.append(index) or (found if index else Step.GOOD))
+        search(count, lambda index: asked.append(index) or (found if index else BisectOutcome.GOOD))
 
     assert asked == [0, count - 1]
 
@@ -98,16 +98,21 @@ def test_a_history_that_goes_back_and_forth_still_ends_at_a_boundary():
     """Where good and bad alternate, what is named is a bad one whose last judged predecessor was good."""
     draw = random.Random(7)  # noqa: S311 - no secret
     for _ in range(500):
-        said = [Step.GOOD, *draw.choices(list(Step), k=draw.randrange(20)), Step.BAD]
+        said = [BisectOutcome.GOOD, *draw.choices(list(BisectOutcome), k=draw.randrange(20)), BisectOutcome.BAD]
 
         found = search(len(said), said.__getitem__)
 
-        assert (said[found.last_good], said[found.first_bad]) == (Step.GOOD, Step.BAD)
-        assert {said[index] for index in found.suspects[:-1]} <= {Step.SKIP}
+        assert (said[found.last_good], said[found.first_bad]) == (BisectOutcome.GOOD, BisectOutcome.BAD)
+        assert {said[index] for index in found.suspects[:-1]} <= {BisectOutcome.SKIP}
 
 
 @pytest.mark.parametrize(
-    ("good", "bad"), [ends for ends in itertools.product(Step, Step) if ends != (Step.GOOD, Step.BAD)]
+    ("good", "bad"),
+    [
+        ends
+        for ends in itertools.product(BisectOutcome, BisectOutcome)
+        if ends != (BisectOutcome.GOOD, BisectOutcome.BAD)
+    ],
 )
 def test_ends_that_are_not_as_said_are_refused_first(good, bad):
     """The good end is judged first, then the bad one, and nothing else where one of them is not as said."""
@@ -117,7 +122,7 @@ def test_ends_that_are_not_as_said_are_refused_first(good, bad):
     with pytest.raises(EndsError) as refused:
         search(9, lambda index: asked.append(index) or said[index])
 
-    wrong = 0 if good is not Step.GOOD else 8
+    wrong = 0 if good is not BisectOutcome.GOOD else 8
     assert (refused.value.index, refused.value.found) == (wrong, said[wrong])
     assert asked == [0, 8][: asked.index(wrong) + 1]
 
@@ -125,4 +130,4 @@ def test_ends_that_are_not_as_said_are_refused_first(good, bad):
 def test_one_candidate_is_no_history():
     """Where the good and the bad end are the same there is nothing to search."""
     with pytest.raises(ValueError, match="1 candidates: a good and a bad one are needed"):
-        search(1, lambda index: Step.GOOD)
+        search(1, lambda index: BisectOutcome.GOOD)

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from speedgate.versions import bump, environment, suite_run
-from speedgate.versions.bisect import Question
-from speedgate.versions.bisect_search import Step
+from speedgate.versions.bisect import BisectRequest
+from speedgate.versions.bisect_search import BisectOutcome
 from tests.support.desk import LATENCY, THREE_PAIRS, Desk, stocked
 from tests.support.stub_index import COMMITS, sha256
 
@@ -145,21 +145,21 @@ def test_a_nightly_is_tried_with_its_companion(
     """`--with torchao` takes the build of the same day, the higher of two, and a day without one is skipped; other pins hold."""
     built = []
 
-    def build(layer: environment.Layer, *, cache: Path) -> Path:
+    def build(layer: environment.OverlayEnvironment, *, cache: Path) -> Path:
         built.append(layer)
         raise environment.InstallFailure("not here")
 
     versions = ["0.20.0.dev20260804+cpu", "0.19.0.dev20260804+cpu", "0.19.0.dev20260803+cpu", "0.18.0"]
     monkeypatch.setattr(environment, "versions_of", lambda package, **options: versions)
     monkeypatch.setattr(environment, "build", build)
-    question = Question(
+    question = BisectRequest(
         package="torch", good="20260803", bad="20260805", metric="latency", together=("torchao",),
         stable=("numpy==2.4.6", "torch==2.13.0", "torchao==0.18.0"),
     )  # fmt: skip
 
     tried = bump.Tester(question=question, cache=Path(), folder=Path(), good=version)(version)
 
-    assert tried.step is Step.SKIP
+    assert tried.step is BisectOutcome.SKIP
     assert (built[0].requirements if built else tried.reason) == expected
     assert [layer.constraints for layer in built] == [("numpy==2.4.6",)] * len(built)
 
@@ -167,11 +167,11 @@ def test_a_nightly_is_tried_with_its_companion(
 def test_an_index_that_goes_away_is_remembered_of_no_version(monkeypatch: pytest.MonkeyPatch) -> None:
     """It ends the bisect, where a version that is not there would be stepped over."""
 
-    def build(layer: environment.Layer, *, cache: Path) -> Path:
+    def build(layer: environment.OverlayEnvironment, *, cache: Path) -> Path:
         raise environment.IndexFailure("the index cannot be reached")
 
     monkeypatch.setattr(environment, "build", build)
-    question = Question(package="stubkernel", good="1.0", bad="1.8", metric="latency")
+    question = BisectRequest(package="stubkernel", good="1.0", bad="1.8", metric="latency")
 
     with pytest.raises(environment.IndexFailure):
         bump.Tester(question=question, cache=Path(), folder=Path(), good="1.0")("1.1")

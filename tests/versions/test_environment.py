@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from speedgate.versions import environment, pins
-from speedgate.versions.environment import IndexFailure, InstallFailure, Layer
+from speedgate.versions.environment import IndexFailure, InstallFailure, OverlayEnvironment
 from tests.support.stub_index import Index
 
 ASK = "import iniconfig, pluggy, importlib.metadata as m; print(m.version('iniconfig'), iniconfig.__file__, pluggy.__file__)"
@@ -46,11 +46,11 @@ def no_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def layer(index: Index) -> Layer:
-    return Layer(requirements=("iniconfig==99.0",), constraints=("pluggy>=1",), index_url=index.url)
+def layer(index: Index) -> OverlayEnvironment:
+    return OverlayEnvironment(requirements=("iniconfig==99.0",), constraints=("pluggy>=1",), index_url=index.url)
 
 
-def test_a_layer_holds_what_differs_and_shares_the_rest(layer: Layer, cache: Path) -> None:
+def test_a_layer_holds_what_differs_and_shares_the_rest(layer: OverlayEnvironment, cache: Path) -> None:
     """Its own version comes first and is what it says it has; everything else is this environment's, neither copied nor moved."""
     python = environment.build(layer, cache=cache)
 
@@ -65,7 +65,7 @@ def test_a_layer_holds_what_differs_and_shares_the_rest(layer: Layer, cache: Pat
     assert importlib.metadata.version("iniconfig") != "99.0"
 
 
-def test_a_layer_is_made_once(layer: Layer, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_layer_is_made_once(layer: OverlayEnvironment, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same pins are the same environment, and pip is not asked again."""
     made = environment.build(layer, cache=cache)
     monkeypatch.setattr(environment, "_pip", lambda *arguments: pytest.fail("pip was run"))
@@ -74,7 +74,7 @@ def test_a_layer_is_made_once(layer: Layer, cache: Path, monkeypatch: pytest.Mon
 
 
 def test_a_layer_that_was_interrupted_is_made_again(
-    layer: Layer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    layer: OverlayEnvironment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What an interrupted installation has left is never used."""
     calls = []
@@ -93,7 +93,7 @@ def test_a_layer_that_was_interrupted_is_made_again(
 
 def test_pins_that_hold_are_not_moved(index: Index, tmp_path: Path) -> None:
     """A version that needs another one of what is pinned cannot be installed, and pip's words say so."""
-    layer = Layer(requirements=("iniconfig==99.0",), constraints=("stubhelper==2.0",), index_url=index.url)
+    layer = OverlayEnvironment(requirements=("iniconfig==99.0",), constraints=("stubhelper==2.0",), index_url=index.url)
 
     with pytest.raises(InstallFailure, match=r"Cannot install iniconfig==99\.0"):
         environment.build(layer, cache=tmp_path)
@@ -102,19 +102,19 @@ def test_pins_that_hold_are_not_moved(index: Index, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "other",
     [
-        Layer(requirements=("iniconfig==98.0",)),
-        Layer(requirements=("iniconfig==99.0",), constraints=("pluggy==1.0",)),
-        Layer(requirements=("iniconfig==99.0",), index_url="https://example.org/simple"),
+        OverlayEnvironment(requirements=("iniconfig==98.0",)),
+        OverlayEnvironment(requirements=("iniconfig==99.0",), constraints=("pluggy==1.0",)),
+        OverlayEnvironment(requirements=("iniconfig==99.0",), index_url="https://example.org/simple"),
     ],
 )
-def test_other_pins_are_another_environment(other: Layer) -> None:
+def test_other_pins_are_another_environment(other: OverlayEnvironment) -> None:
     """The folder's name comes from all of them."""
-    assert other.digest != Layer(requirements=("iniconfig==99.0",)).digest
+    assert other.digest != OverlayEnvironment(requirements=("iniconfig==99.0",)).digest
 
 
 def test_another_package_here_is_another_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """An update of what lies below is no reason to measure what is no longer there."""
-    layer = Layer(requirements=("iniconfig==99.0",))
+    layer = OverlayEnvironment(requirements=("iniconfig==99.0",))
     before = layer.digest
     monkeypatch.setattr(environment, "_installed", lambda: ["torch==2.14.0"])
 
@@ -180,7 +180,9 @@ def test_a_layer_whose_index_is_out_of_reach_says_so(tmp_path: Path, monkeypatch
     monkeypatch.setenv("PIP_RETRIES", "0")
 
     with pytest.raises(IndexFailure, match=r"^the index cannot be reached: "):
-        environment.build(Layer(requirements=("nosuch==1.0",), index_url="http://127.0.0.1:9"), cache=tmp_path)
+        environment.build(
+            OverlayEnvironment(requirements=("nosuch==1.0",), index_url="http://127.0.0.1:9"), cache=tmp_path
+        )
 
 
 @pytest.mark.parametrize(
@@ -238,7 +240,9 @@ def test_pins_that_are_not_there_say_what_writes_them(tmp_path: Path) -> None:
         pins.read(tmp_path / "nightly.txt")
 
 
-def test_two_commands_make_one_layer(layer: Layer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_commands_make_one_layer(
+    layer: OverlayEnvironment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Of two that ask for it at once one makes it, and the other waits for what that one has made."""
     made: list[float] = []
     create = venv.create

@@ -15,10 +15,10 @@ from packaging.version import Version
 from speedgate.cli import main
 from speedgate.versions import index as wheels
 from speedgate.versions import pins
-from speedgate.versions.index import Origin, Wheel
+from speedgate.versions.index import Wheel, WheelOrigin
 from tests.support.stub_index import COMMITS, Index, sha256
 
-INSTALLED = Origin(version="2.13.0", git_version=COMMITS[99], repository="https://github.com/pytorch/pytorch")
+INSTALLED = WheelOrigin(version="2.13.0", git_version=COMMITS[99], repository="https://github.com/pytorch/pytorch")
 PYTHON = f"cp3{sys.version_info[1]}-cp3{sys.version_info[1]}-linux_{os.uname().machine}"
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from speedgate.report import verdict_page
 from speedgate.versions import suite_run
-from speedgate.versions.bisect_search import Step
+from speedgate.versions.bisect_search import BisectOutcome
 
 
 def document(
@@ -33,23 +33,25 @@ def document(
 @pytest.mark.parametrize(
     ("metric", "verdicts", "expected"),
     [
-        ("latency", [("latency", "PASS")], Step.GOOD),
-        ("latency", [("latency", "FASTER"), ("recipe", "NOT_APPLIED")], Step.GOOD),
-        ("latency", [("latency", "SLOWER")], Step.BAD),
-        ("latency", [("latency", "SLOWER"), ("worker", "INVALID")], Step.BAD),
-        ("latency", [("latency", "UNDECIDED")], Step.SKIP),
-        ("latency", [("latency", "PASS"), ("worker", "INVALID")], Step.SKIP),
-        ("latency", [("measurement", "INVALID")], Step.SKIP),
-        ("latency", [("memory", "BIGGER")], Step.SKIP),
-        ("latency", [], Step.SKIP),
-        ("memory", [("memory", "BIGGER")], Step.BAD),
-        ("memory", [("memory", "SMALLER")], Step.GOOD),
-        ("parity", [("parity", "PASS"), ("same picture", "DIFFERENT")], Step.BAD),
-        ("structure", [("recipe", "PASS"), ("same structure", "NOT_APPLIED")], Step.BAD),
-        ("structure", [("recipe", "PASS"), ("parity", "DIFFERENT")], Step.GOOD),
+        ("latency", [("latency", "PASS")], BisectOutcome.GOOD),
+        ("latency", [("latency", "FASTER"), ("recipe", "NOT_APPLIED")], BisectOutcome.GOOD),
+        ("latency", [("latency", "SLOWER")], BisectOutcome.BAD),
+        ("latency", [("latency", "SLOWER"), ("worker", "INVALID")], BisectOutcome.BAD),
+        ("latency", [("latency", "UNDECIDED")], BisectOutcome.SKIP),
+        ("latency", [("latency", "PASS"), ("worker", "INVALID")], BisectOutcome.SKIP),
+        ("latency", [("measurement", "INVALID")], BisectOutcome.SKIP),
+        ("latency", [("memory", "BIGGER")], BisectOutcome.SKIP),
+        ("latency", [], BisectOutcome.SKIP),
+        ("memory", [("memory", "BIGGER")], BisectOutcome.BAD),
+        ("memory", [("memory", "SMALLER")], BisectOutcome.GOOD),
+        ("parity", [("parity", "PASS"), ("same picture", "DIFFERENT")], BisectOutcome.BAD),
+        ("structure", [("recipe", "PASS"), ("same structure", "NOT_APPLIED")], BisectOutcome.BAD),
+        ("structure", [("recipe", "PASS"), ("parity", "DIFFERENT")], BisectOutcome.GOOD),
     ],
 )
-def test_a_run_is_good_bad_or_says_nothing(metric: str, verdicts: list[tuple[str, str]], expected: Step) -> None:
+def test_a_run_is_good_bad_or_says_nothing(
+    metric: str, verdicts: list[tuple[str, str]], expected: BisectOutcome
+) -> None:
     """A red verdict of the metric is bad, a crash or a verdict that was not reached is a skip, and others do not matter."""
     assert suite_run.judge(metric, [document(*verdicts)]).step is expected
 

@@ -34,20 +34,20 @@ _BROKEN = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, NotImplemente
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Origin:
+class CacheOrigin:
     """What compiled kernels are of: a GPU key, and the build that made them."""
 
     gpu_key: str
     build: Mapping[str, str | None]
 
-    def differences(self, here: Origin) -> list[str]:
+    def differences(self, here: CacheOrigin) -> list[str]:
         """Each fact in which this is not what is `here`, with both values."""
         theirs, ours = ({"GPU key": one.gpu_key, **one.build} for one in (self, here))
         return [f"its {name} is {theirs[name]}, here it is {ours[name]}" for name in ours if theirs[name] != ours[name]]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Entry:
+class CacheEntry:
     """One case of a file: which recipe was compiled, and how its bytes are known again."""
 
     case_key: str
@@ -66,10 +66,10 @@ class CacheFile:
     """A file whose manifest was read and checked; its bytes are checked when they are read."""
 
     path: Path
-    origin: Origin
-    entries: tuple[Entry, ...]
+    origin: CacheOrigin
+    entries: tuple[CacheEntry, ...]
 
-    def artifacts(self, entry: Entry) -> bytes:
+    def artifacts(self, entry: CacheEntry) -> bytes:
         """The bytes of a case; a `ValueError` unless they are those of the manifest."""
         with _opened(self.path) as archive:
             content = _member(archive, entry.name, most=entry.artifact_bytes, path=self.path)
@@ -79,7 +79,7 @@ class CacheFile:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Content:
+class CacheContent:
     """A case to be written."""
 
     case_key: str
@@ -87,12 +87,12 @@ class Content:
     artifacts: bytes = dataclasses.field(repr=False)
 
 
-def origin(gpu_key: str, environment: Mapping[str, Any]) -> Origin:
+def origin(gpu_key: str, environment: Mapping[str, Any]) -> CacheOrigin:
     """Where kernels come from that were compiled in an environment with these `runtime_versions`."""
     build = {name: None if (value := environment.get(name)) is None else str(value) for name in FACTS}
     if build["python"] is not None:
         build["python"] = ".".join(build["python"].split(".")[:2])  # a bug-fix release compiles nothing differently
-    return Origin(gpu_key=gpu_key, build=build)
+    return CacheOrigin(gpu_key=gpu_key, build=build)
 
 
 def file_name(case_key: str) -> str:
@@ -104,7 +104,7 @@ def file_name(case_key: str) -> str:
     return CaseKey.parse(case_key).file_stem
 
 
-def write(path: Path, *, origin: Origin, contents: Iterable[Content]) -> CacheFile:
+def write(path: Path, *, origin: CacheOrigin, contents: Iterable[CacheContent]) -> CacheFile:
     """Write a file under a temporary name and rename it; `contents` may be made one after the other."""
     entries = []
     with (
@@ -133,10 +133,10 @@ def read(path: Path) -> CacheFile:
     return found
 
 
-def _entry(content: Content) -> Entry:
+def _entry(content: CacheContent) -> CacheEntry:
     if len(content.artifacts) > MOST_BYTES:
         raise ValueError(f"{content.case_key}: its compile cache has more than {MOST_BYTES} bytes: it cannot be kept")
-    return Entry(
+    return CacheEntry(
         case_key=content.case_key,
         fingerprint=content.fingerprint,
         artifact_bytes=len(content.artifacts),
@@ -188,19 +188,19 @@ def _checked(document: Any, *, path: Path) -> CacheFile:
     if not isinstance(cases, list) or not cases:
         raise ValueError(f"{path}: cases: expected at least one")
     entries = tuple(_checked_entry(case, where=f"{path}: cases[{number}]") for number, case in enumerate(cases))
-    return CacheFile(path=path, origin=Origin(gpu_key=str(gpu_key), build=build), entries=entries)
+    return CacheFile(path=path, origin=CacheOrigin(gpu_key=str(gpu_key), build=build), entries=entries)
 
 
-def _checked_entry(case: Any, *, where: str) -> Entry:
-    if not isinstance(case, dict) or set(case) != {field.name for field in dataclasses.fields(Entry)}:
-        raise ValueError(f"{where}: expected {', '.join(field.name for field in dataclasses.fields(Entry))}")
+def _checked_entry(case: Any, *, where: str) -> CacheEntry:
+    if not isinstance(case, dict) or set(case) != {field.name for field in dataclasses.fields(CacheEntry)}:
+        raise ValueError(f"{where}: expected {', '.join(field.name for field in dataclasses.fields(CacheEntry))}")
     size = case["artifact_bytes"]
     if isinstance(size, bool) or not isinstance(size, int) or not 0 < size <= MOST_BYTES:
         raise ValueError(f"{where}: artifact_bytes: expected a whole number up to {MOST_BYTES}, found {size!r}")
     _check_words({name: case[name] for name in ("fingerprint", "sha256")}, where=where)
     if not isinstance(case["case_key"], str) or not _CASE_KEY.fullmatch(case["case_key"]):
         raise ValueError(f"{where}: case_key: expected pipeline/stage/workload, found {case['case_key']!r}")
-    return Entry(**case)
+    return CacheEntry(**case)
 
 
 def _check_words(values: Mapping[str, Any], *, where: str) -> None:

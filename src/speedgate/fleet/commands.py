@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from speedgate.fleet import cache_archive, compile_cache
-from speedgate.fleet.cache_archive import CacheFile, Origin
+from speedgate.fleet.cache_archive import CacheFile, CacheOrigin
 from speedgate.measure import machine
 from speedgate.results import console
 
@@ -85,7 +85,7 @@ def _says(file: CacheFile) -> list[str]:
     return [f"{file.path}: {size}, torch {file.origin.build['torch']} on {file.origin.gpu_key}", *cases]
 
 
-def _here(device: str) -> Origin:
+def _here(device: str) -> CacheOrigin:
     """This machine and this interpreter's build; a `ValueError` where it has no torch."""
     here = cache_archive.origin(machine.resolve_machine(device).key, machine.runtime_versions())
     if here.build["torch"] is None:

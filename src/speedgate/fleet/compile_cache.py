@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from speedgate.fleet import cache_archive
-from speedgate.fleet.cache_archive import SUFFIX, CacheFile, Content, Origin
+from speedgate.fleet.cache_archive import SUFFIX, CacheContent, CacheFile, CacheOrigin
 from speedgate.measure.machine import check_gpu_key
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class CaseCache:
     """The compile cache of one built case, `name` in its progress: given to its worker before it compiles, taken after."""
 
     folder: Path
-    origin: Origin
+    origin: CacheOrigin
     case_key: str
     fingerprint: str
     name: str
@@ -69,7 +69,7 @@ class CaseCache:
         with self.progress.phase(f"{self.name}: keep the compile cache"):
             artifacts = worker.call("save_cache")
             if artifacts is not None:
-                content = Content(case_key=self.case_key, fingerprint=self.fingerprint, artifacts=artifacts)
+                content = CacheContent(case_key=self.case_key, fingerprint=self.fingerprint, artifacts=artifacts)
                 cache_archive.write(self._left, origin=self.origin, contents=[content])
         if artifacts is None:
             self.progress.note(f"{self.name}: torch has no compile cache to keep: its caches are off")
@@ -93,7 +93,7 @@ class CaseCache:
         return file.origin == self.origin and kept == [(self.case_key, self.fingerprint)]
 
 
-def export_to(target: Path, *, folder: Path, here: Origin) -> tuple[list[CacheFile], list[str]]:
+def export_to(target: Path, *, folder: Path, here: CacheOrigin) -> tuple[list[CacheFile], list[str]]:
     """Pack what is kept of this machine and build into the file `target`, or a file a case where it is a folder.
 
     Returns the files, and of each kept case that was left out why. A `ValueError` where nothing is left, where the target's
@@ -140,7 +140,7 @@ def _check_ours(path: Path) -> None:
         raise ValueError(f"{error}: it is not replaced; name another file, or remove it") from error
 
 
-def import_from(path: Path, *, folder: Path, here: Origin) -> CacheFile:
+def import_from(path: Path, *, folder: Path, here: CacheOrigin) -> CacheFile:
     """Put each case of an exported file where its next start loads it; all of it is checked before any is written.
 
     A `ValueError` where the file is broken, or is of another build or GPU key.
@@ -163,7 +163,7 @@ def _files(folder: Path) -> list[Path]:
     return [path for place in (folder / IMPORTED, folder) for path in sorted(place.glob(f"[!.]*{SUFFIX}"))]
 
 
-def _contents(files: Iterable[CacheFile]) -> Iterator[Content]:
+def _contents(files: Iterable[CacheFile]) -> Iterator[CacheContent]:
     for file in files:
         for entry in file.entries:
-            yield Content(case_key=entry.case_key, fingerprint=entry.fingerprint, artifacts=file.artifacts(entry))
+            yield CacheContent(case_key=entry.case_key, fingerprint=entry.fingerprint, artifacts=file.artifacts(entry))

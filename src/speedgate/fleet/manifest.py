@@ -88,7 +88,7 @@ def _shard(data: Any, *, where: str) -> Shard:
 
 
 @dataclasses.dataclass(kw_only=True)
-class Log:
+class ManifestWriter:
     """Writes the manifest of a session that goes on, and what becomes of each case."""
 
     folder: Path

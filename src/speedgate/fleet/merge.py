@@ -28,7 +28,7 @@ _SHOWN = 5
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Part:
+class ShardResults:
     """One shard's folder: what the session said of itself, and each result by its case key, as it stands and checked."""
 
     folder: Path
@@ -49,7 +49,7 @@ class Merged:
     cases: Mapping[str, Case]
 
 
-def read(folder: Path) -> Part:
+def read(folder: Path) -> ShardResults:
     """A shard's folder; a `ValueError` says what in it is not what a session writes."""
     files = {name: data for name, data in untrusted.read_folder(folder).items() if "/" not in name}
     path = folder / manifest.NAME
@@ -66,10 +66,10 @@ def read(folder: Path) -> Part:
             raise ValueError(f"{folder / name}: holds the result of another case, {case.case_key}")
         documents[case.case_key] = json_io.parse_json(files[name], path=folder / name)
         cases[case.case_key] = case
-    return Part(folder=folder, manifest=own, documents=documents, cases=cases)
+    return ShardResults(folder=folder, manifest=own, documents=documents, cases=cases)
 
 
-def merge(parts: Sequence[Part]) -> Merged:
+def merge(parts: Sequence[ShardResults]) -> Merged:
     """The parts as one; a `ValueError` names the folders that do not fit together, and what to do."""
     parts = sorted(parts, key=lambda part: part.manifest.shard.number)
     _check_same(parts)
@@ -91,7 +91,7 @@ def merge(parts: Sequence[Part]) -> Merged:
     return Merged(manifest=dataclasses.replace(whole, exit_status=status), documents=documents, cases=cases)
 
 
-def _check_same(parts: Sequence[Part]) -> None:
+def _check_same(parts: Sequence[ShardResults]) -> None:
     first = parts[0]
     for other in parts[1:]:
         if other.manifest.shard.of != first.manifest.shard.of:
@@ -114,10 +114,10 @@ def _difference(ours: Any, theirs: Any) -> str:
     return f": {ours} and {theirs}"
 
 
-def _check_shards(parts: Sequence[Part]) -> None:
+def _check_shards(parts: Sequence[ShardResults]) -> None:
     """Each of 1 to N once, and each case of the selection in one of them."""
-    by_number: dict[int, Part] = {}
-    owners: dict[str, Part] = {}
+    by_number: dict[int, ShardResults] = {}
+    owners: dict[str, ShardResults] = {}
     for part in parts:
         number = part.manifest.shard.number
         if number in by_number:
@@ -138,7 +138,7 @@ def _check_shards(parts: Sequence[Part]) -> None:
         raise ValueError(f"{owners[foreign[0]]}: {_listed(foreign)} is not of the selection")
 
 
-def _check_complete(part: Part) -> None:
+def _check_complete(part: ShardResults) -> None:
     own = part.manifest
     left = [key for key in own.part if key not in part.cases and key not in own.skipped]
     said = f"; {_listed(left)} has no result" if left else ""
@@ -149,7 +149,7 @@ def _check_complete(part: Part) -> None:
         raise ValueError(f"gap: {part} has ended{said}; run it again into a new folder")
 
 
-def _check_results(part: Part) -> None:
+def _check_results(part: ShardResults) -> None:
     """Each result is of the machine and versions that the manifest names, and judges nothing that another shard judges."""
     own = part.manifest
     for key, case in part.cases.items():
@@ -166,7 +166,7 @@ def _check_results(part: Part) -> None:
             )
 
 
-def _joined(parts: Sequence[Part]) -> dict[str, dict[str, Any]]:
+def _joined(parts: Sequence[ShardResults]) -> dict[str, dict[str, Any]]:
     """Each case's result from its own shard; of what is in no part, as references outside the selection, the first."""
     owned = {key: part.documents[key] for part in parts for key in part.manifest.part if key in part.documents}
     found = {key: owned[key] for key in parts[0].manifest.selection if key in owned}

@@ -12,7 +12,7 @@ from speedgate.measure.machine import installed_versions
 from speedgate.plugin.hooks import SESSION
 from speedgate.results.json_io import to_json
 
-MANIFEST = pytest.StashKey[manifest.Log]()
+MANIFEST = pytest.StashKey[manifest.ManifestWriter]()
 # The keys of all cases that were selected, and of those that are measured here; none where the collection was refused.
 SELECTED = pytest.StashKey[tuple[list[str], list[str]]]()
 
@@ -68,7 +68,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     config = session.config
     if config.option.collectonly or not _gated(session.items) or SELECTED not in config.stash:
         return
-    config.stash[MANIFEST] = manifest.Log(folder=config.stash[SESSION].results, manifest=_manifest(config))
+    config.stash[MANIFEST] = manifest.ManifestWriter(folder=config.stash[SESSION].results, manifest=_manifest(config))
     config.stash[MANIFEST].begin()
 
 

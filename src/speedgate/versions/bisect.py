@@ -13,14 +13,14 @@ from packaging.version import InvalidVersion, Version
 
 from speedgate.results.json_io import write_json
 from speedgate.results.text import redact_password
-from speedgate.versions.bisect_search import EndsError, Found, Step, search, steps
-from speedgate.versions.index import Origin, Wheel
+from speedgate.versions.bisect_search import BisectBoundary, BisectOutcome, EndsError, search, steps
+from speedgate.versions.index import Wheel, WheelOrigin
 
 SCHEMA = 1
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Question:
+class BisectRequest:
     """What is asked. The same question goes on where it was interrupted; `stable` are the pins that stay as they are."""
 
     package: str
@@ -39,28 +39,28 @@ class Question:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Tried:
+class Trial:
     """What trying one candidate said, and the source that it was built from where it could be installed."""
 
-    step: Step
+    step: BisectOutcome
     reason: str
     ratio: float | None = None
-    origin: Origin | None = None
+    origin: WheelOrigin | None = None
 
 
-class History:
+class BisectState:
     """The candidates of a question from good to bad and what is known of them: written with each step, read again later."""
 
-    def __init__(self, path: Path, question: Question, *, versions: Callable[[], Sequence[str]]) -> None:
+    def __init__(self, path: Path, question: BisectRequest, *, versions: Callable[[], Sequence[str]]) -> None:
         self.path, self.question = path, question
-        self.tried: dict[str, Tried] = {}
+        self.tried: dict[str, Trial] = {}
         if path.exists():
             self.candidates = self._read()
         else:
             self.candidates = between(versions(), good=question.good, bad=question.bad, package=question.package)
             self._write()
 
-    def bisect(self, judge: Callable[[str], Tried], *, say: Callable[[str], None]) -> Found:
+    def bisect(self, judge: Callable[[str], Trial], *, say: Callable[[str], None]) -> BisectBoundary:
         """Try candidates until the first bad one is known; a `ValueError` in one sentence where an end is not as claimed."""
         say(
             f"{self.question.package}: {len(self.candidates)} candidates from {self.candidates[0]} (good) to"
@@ -68,7 +68,7 @@ class History:
             f" {steps(len(self.candidates) - 2)} steps and one more for each skip"
         )
 
-        def step(index: int) -> Step:
+        def step(index: int) -> BisectOutcome:
             version = self.candidates[index]
             again = " (known from an earlier run)" if version in self.tried else ""
             if not again:
@@ -83,14 +83,16 @@ class History:
         except EndsError as error:
             version = self.candidates[error.index]
             again = (
-                "the same command tries it again" if error.found is Step.SKIP else f"delete {self.path} to try again"
+                "the same command tries it again"
+                if error.found is BisectOutcome.SKIP
+                else f"delete {self.path} to try again"
             )
             raise ValueError(
                 f"the ends are not as claimed: {self.question.package} {version}, named --{error.claimed}, is {error.found}:"
                 f" {self.tried[version].reason}; {again}"
             ) from error
 
-    def conclusion(self, found: Found) -> Iterator[str]:
+    def conclusion(self, found: BisectBoundary) -> Iterator[str]:
         """What was found, line by line."""
         package, good, bad = self.question.package, self.candidates[found.last_good], self.candidates[found.first_bad]
         suspects = [self.candidates[index] for index in found.suspects]
@@ -125,7 +127,7 @@ class History:
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{self.path}: is not what a bisect leaves ({error}); delete it to start anew") from error
         for end in (candidates[0], candidates[-1]):  # without both there is no bisect
-            if end in self.tried and self.tried[end].step is Step.SKIP:
+            if end in self.tried and self.tried[end].step is BisectOutcome.SKIP:
                 del self.tried[end]
         return candidates
 
@@ -177,6 +179,6 @@ def _find(versions: Sequence[Version], asked: str, *, package: str) -> int:
     raise ValueError(f"{package} {asked}: no such version for this Python; the newest are {shown or 'none'}")
 
 
-def _tried(data: Any) -> Tried:
+def _tried(data: Any) -> Trial:
     origin = data.pop("origin")
-    return Tried(**data | {"step": Step(data["step"]), "origin": Origin(**origin) if origin else None})
+    return Trial(**data | {"step": BisectOutcome(data["step"]), "origin": WheelOrigin(**origin) if origin else None})

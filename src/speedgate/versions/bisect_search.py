@@ -7,7 +7,7 @@ import enum
 from collections.abc import Callable
 
 
-class Step(enum.StrEnum):
+class BisectOutcome(enum.StrEnum):
     """What trying one candidate said; SKIP where it said nothing, as exit status 125 does in `git bisect run`."""
 
     GOOD = "good"
@@ -16,7 +16,7 @@ class Step(enum.StrEnum):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Found:
+class BisectBoundary:
     """The last candidate that was good and the first after it that was bad; all between them were skipped."""
 
     last_good: int
@@ -31,12 +31,12 @@ class Found:
 class EndsError(ValueError):
     """An end is not what it was said to be: `index`, `claimed` and `found`."""
 
-    def __init__(self, index: int, *, claimed: Step, found: Step) -> None:
+    def __init__(self, index: int, *, claimed: BisectOutcome, found: BisectOutcome) -> None:
         super().__init__(f"candidate {index} was said to be {claimed} and is {found}")
         self.index, self.claimed, self.found = index, claimed, found
 
 
-def search(count: int, judge: Callable[[int], Step]) -> Found:
+def search(count: int, judge: Callable[[int], BisectOutcome]) -> BisectBoundary:
     """The boundary between good and bad among candidates 0, said to be good, to `count - 1`, said to be bad.
 
     Each is judged once at most, both ends first; `EndsError` where one is not as said. The middle of those left is always next:
@@ -45,19 +45,19 @@ def search(count: int, judge: Callable[[int], Step]) -> Found:
     """
     if count < 2:
         raise ValueError(f"{count} candidates: a good and a bad one are needed")
-    for index, claimed in ((0, Step.GOOD), (count - 1, Step.BAD)):
+    for index, claimed in ((0, BisectOutcome.GOOD), (count - 1, BisectOutcome.BAD)):
         if (found := judge(index)) is not claimed:
             raise EndsError(index, claimed=claimed, found=found)
     good, bad, left = 0, count - 1, list(range(1, count - 1))
     while left:
         index = left[len(left) // 2]
         step = judge(index)
-        if step is Step.GOOD:
+        if step is BisectOutcome.GOOD:
             good = index
-        elif step is Step.BAD:
+        elif step is BisectOutcome.BAD:
             bad = index
         left = [other for other in left if good < other < bad and other != index]
-    return Found(last_good=good, first_bad=bad)
+    return BisectBoundary(last_good=good, first_bad=bad)
 
 
 def steps(between: int) -> int:

@@ -19,9 +19,9 @@ from speedgate.report import verdict_page
 from speedgate.results import exit_status
 from speedgate.results.json_io import write_json
 from speedgate.versions import environment, index, pins, suite_run
-from speedgate.versions.bisect import History, Question, Tried, date_of
-from speedgate.versions.bisect_search import Step
-from speedgate.versions.environment import InstallFailure, Layer
+from speedgate.versions.bisect import BisectRequest, BisectState, Trial, date_of
+from speedgate.versions.bisect_search import BisectOutcome
+from speedgate.versions.environment import InstallFailure, OverlayEnvironment
 
 BISECTS, BUMPS = Path(".speedgate/bisect"), Path(".speedgate/bump")
 _CACHE = "environments are kept there: name another folder with --cache"
@@ -43,7 +43,7 @@ def bump(
     That holds each case's JSON, `verdict.json` and `summary.md`, which is also added to the summary of a GitHub job.
     """
     suite_run.check(arguments)
-    layer = Layer(
+    layer = OverlayEnvironment(
         requirements=tuple(requirements.values()),
         constraints=pins.without(stable.values(), requirements),
         index_url=index_url,
@@ -93,13 +93,13 @@ def _report(folder: Path, verdict: Mapping[str, Any]) -> None:
             stream.write(f"red={str(verdict_page.is_red(verdict)).lower()}\n")
 
 
-def bisect(question: Question, *, cache: Path, say: Callable[[str], None]) -> None:
+def bisect(question: BisectRequest, *, cache: Path, say: Callable[[str], None]) -> None:
     """Find the first bad version and say which it is; a `ValueError` where an end is not as claimed."""
     suite_run.check(question.arguments)
     environment.check_writable(cache, what=_CACHE)
     folder = BISECTS.absolute() / f"{canonicalize_name(question.package)}-{question.digest}"
     environment.check_writable(folder, what=_STEPS)
-    history = History(folder / "state.json", question, versions=lambda: _versions(question, question.package))
+    history = BisectState(folder / "state.json", question, versions=lambda: _versions(question, question.package))
     say(f"{history.path}: an interrupted bisect goes on by the same command")
     found = history.bisect(Tester(question=question, cache=cache, folder=folder, good=history.candidates[0]), say=say)
     for line in history.conclusion(found):
@@ -114,16 +114,16 @@ class Tester:
     A `ValueError` where what fails is not the candidate's fault, so that nothing is remembered of it.
     """
 
-    question: Question
+    question: BisectRequest
     cache: Path
     folder: Path
     good: str
 
-    def __call__(self, version: str) -> Tried:
+    def __call__(self, version: str) -> Trial:
         try:
             python = self._python(version)
         except InstallFailure as failure:
-            return Tried(step=Step.SKIP, reason=f"cannot be installed: {failure}")
+            return Trial(step=BisectOutcome.SKIP, reason=f"cannot be installed: {failure}")
         good = self._python(self.good)
         results, log = self.folder / version, self.folder / f"{version}.log"
         shutil.rmtree(results, ignore_errors=True)  # of a step that was interrupted
@@ -135,14 +135,14 @@ class Tester:
                 f"{version}: {suite_run.broken(log, status=status)}; nothing is remembered of it; {log} has it all"
             )
         if status not in exit_status.JUDGED:
-            return Tried(step=Step.SKIP, reason=suite_run.broken(log, status=status), origin=origin)
+            return Trial(step=BisectOutcome.SKIP, reason=suite_run.broken(log, status=status), origin=origin)
         judged = suite_run.judge(self.question.metric, suite_run.documents(results))
-        return Tried(step=judged.step, reason=judged.reason, ratio=judged.ratio, origin=origin)
+        return Trial(step=judged.step, reason=judged.reason, ratio=judged.ratio, origin=origin)
 
     def _python(self, version: str) -> Path:
         question = self.question
         moved = {question.package: version} | {name: self._beside(name, version) for name in question.together}
-        layer = Layer(
+        layer = OverlayEnvironment(
             requirements=tuple(f"{name}=={moved[name]}" for name in moved),
             constraints=pins.without(question.stable, moved),
             index_url=question.index_url,
@@ -158,7 +158,7 @@ class Tester:
         return same[0]  # pip lists the highest first
 
 
-def _versions(question: Question, package: str) -> list[str]:
+def _versions(question: BisectRequest, package: str) -> list[str]:
     ends = (question.good, question.bad)
     nightly = any(re.fullmatch("[0-9]{8}", end) or Version(end).is_prerelease for end in ends)
     return environment.versions_of(package, index_url=question.index_url, prereleases=nightly)

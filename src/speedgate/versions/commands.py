@@ -111,11 +111,11 @@ def _bump(options: argparse.Namespace) -> int:
 def _bisect(options: argparse.Namespace) -> int:
     from speedgate.versions import bump as bumps
     from speedgate.versions import environment
-    from speedgate.versions.bisect import Question, check_end
+    from speedgate.versions.bisect import BisectRequest, check_end
 
     for end in ("good", "bad"):
         check_end(getattr(options, end), option=f"--{end}")
-    question = Question(
+    question = BisectRequest(
         package=options.package,
         good=options.good,
         bad=options.bad,

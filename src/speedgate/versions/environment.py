@@ -44,7 +44,7 @@ class IndexFailure(ValueError):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Layer:
+class OverlayEnvironment:
     """What an environment holds of its own, and which pins keep their version: `requirements` and `constraints` of pip's."""
 
     requirements: tuple[str, ...]
@@ -58,7 +58,7 @@ class Layer:
         return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16]
 
 
-def build(layer: Layer, *, cache: Path) -> Path:
+def build(layer: OverlayEnvironment, *, cache: Path) -> Path:
     """The interpreter of the layer's environment below `cache`, made where it is not there yet.
 
     Only what `requirements` change is installed: torch is neither installed again nor copied while the pins keep it, for a
@@ -75,7 +75,7 @@ def build(layer: Layer, *, cache: Path) -> Path:
     return folder / "bin" / "python"
 
 
-def _make(layer: Layer, folder: Path) -> None:
+def _make(layer: OverlayEnvironment, folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)  # what an interruption has left
     venv.create(folder, symlinks=True)
     (packages,) = folder.glob("lib/python*/site-packages")

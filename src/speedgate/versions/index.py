@@ -43,14 +43,14 @@ class Wheel:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Origin:
+class WheelOrigin:
     """What an installed package, or a wheel, says of the source that it was built from."""
 
     version: str
     git_version: str | None = None
     repository: str | None = None
 
-    def compare(self, newer: Origin) -> str:
+    def compare(self, newer: WheelOrigin) -> str:
         """The range of commits up to `newer`: a link where both commits are known, or tags can be taken for granted."""
         home = newer.repository or self.repository
         if self.git_version and newer.git_version:
@@ -121,14 +121,14 @@ def distribution(package: str, places: Sequence[str]) -> importlib.metadata.Dist
     return found
 
 
-def origin(package: str, places: Sequence[str]) -> Origin:
+def origin(package: str, places: Sequence[str]) -> WheelOrigin:
     """Version, commit and home of the package in `places`."""
     found = distribution(package, places)
     metadata = found.metadata
     stated = [*metadata.get_all("Project-URL", []), *metadata.get_all("Home-page", [])]
     homes = [match[0].removesuffix(".git") for line in stated if (match := _HOME.search(line))]
     commit = _GIT_VERSION.search(_version_file(found, package))
-    return Origin(
+    return WheelOrigin(
         version=found.version, git_version=commit[1] if commit else None, repository=homes[0] if homes else None
     )
 

@@ -14,7 +14,7 @@ from packaging.version import Version
 
 from speedgate.results.json_io import atomic_write
 from speedgate.versions import index
-from speedgate.versions.index import Origin, Wheel
+from speedgate.versions.index import Wheel, WheelOrigin
 
 FOLDER, STABLE, NIGHTLY = Path(".github/pins"), "stable.txt", "nightly.txt"
 # PyTorch's index of nightlies, by what its builds are for.
@@ -92,7 +92,9 @@ def without(stable: Iterable[str], packages: Iterable[str]) -> tuple[str, ...]:
     return tuple(line for line in stable if canonicalize_name(Requirement(line).name) not in moved)
 
 
-def update_nightly(path: Path, *, index_url: str, variant: str, installed: Origin, date: str | None = None) -> Moved:
+def update_nightly(
+    path: Path, *, index_url: str, variant: str, installed: WheelOrigin, date: str | None = None
+) -> Moved:
     """Write to `path` the newest nightly (or that of `date`, YYYYMMDD) of which torch and torchao both have a wheel.
 
     What torch itself asks for in a version that no release has (its triton) is pinned with it. The range of commits starts at
@@ -158,7 +160,7 @@ def _own_nightlies(places: list[str], index_url: str) -> dict[str, Wheel]:
     return own
 
 
-def _before(path: Path, installed: Origin) -> Origin:
+def _before(path: Path, installed: WheelOrigin) -> WheelOrigin:
     commit = _COMMIT.search(path.read_text(encoding="utf-8")) if path.exists() else None
     return dataclasses.replace(installed, git_version=commit[1]) if commit else installed
 

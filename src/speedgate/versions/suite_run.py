@@ -17,7 +17,7 @@ from speedgate.gate.policy import Mode
 from speedgate.report.verdict_page import arm_ratio
 from speedgate.results.case_key import RESULT_FILES
 from speedgate.results.run import Outcome
-from speedgate.versions.bisect_search import Step
+from speedgate.versions.bisect_search import BisectOutcome
 from speedgate.versions.environment import clean
 
 # Of its own failure, of a mistake in its arguments, and of arguments that select no test.
@@ -64,7 +64,7 @@ METRICS: Mapping[str, Metric] = {
 class Judged:
     """What a run says of one metric: the step, the sentence why, and the ratio to the other arm where the metric has one."""
 
-    step: Step
+    step: BisectOutcome
     reason: str
     ratio: float | None = None
 
@@ -119,13 +119,13 @@ def judge(metric: str, found: Sequence[Mapping[str, Any]]) -> Judged:
     red = [(verdict, document) for verdict, document in own if verdict["outcome"] == wanted.red]
     if red:
         verdict, document = max(red, key=lambda each: arm_ratio(metric, each[1]) or 0.0)
-        return Judged(step=Step.BAD, reason=_says(verdict), ratio=arm_ratio(metric, document))
+        return Judged(step=BisectOutcome.BAD, reason=_says(verdict), ratio=arm_ratio(metric, document))
     unsaid = [verdict for verdict, _ in told if verdict["outcome"] == Outcome.INVALID]
     unsaid += [verdict for verdict, _ in own if verdict["outcome"] == Outcome.UNDECIDED]
     if unsaid or not own:
-        return Judged(step=Step.SKIP, reason=_says(unsaid[0]) if unsaid else f"no verdict on its {metric}")
+        return Judged(step=BisectOutcome.SKIP, reason=_says(unsaid[0]) if unsaid else f"no verdict on its {metric}")
     ratios = [value for _, document in own if (value := arm_ratio(metric, document)) is not None]
-    return Judged(step=Step.GOOD, reason=_says(own[0][0]), ratio=max(ratios, default=None))
+    return Judged(step=BisectOutcome.GOOD, reason=_says(own[0][0]), ratio=max(ratios, default=None))
 
 
 def broken(log: Path, *, status: int) -> str:
