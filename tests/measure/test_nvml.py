@@ -50,7 +50,7 @@ def in_use(used_bytes):
         ("foreign_process", "1 other process on the GPU"),
         (
             "container",
-            "5.0 GiB of GPU memory were in use before the first worker, by processes that are not listed here",
+            "5.0 GiB of GPU memory were in use before the first worker, by processes that NVML does not list here",
         ),
     ],
 )
@@ -77,8 +77,8 @@ def test_every_scripted_gpu_has_its_verdict():
         (0x80, "hardware power brake"),
         (0x200, "board limit"),
         (0x400, "reliability limit"),
-        (0x800, "a reason that is not known here"),
-        (1 << 63, "a reason that is not known here"),
+        (0x800, "an unknown reason"),
+        (1 << 63, "an unknown reason"),
     ],
 )
 def test_a_throttled_round_is_void(gpu, bit, reason, when):
@@ -198,7 +198,7 @@ def test_memory_that_nobody_is_listed_for_voids_every_round(gpu, processes, used
     monitor.begin()
     readings.append(monitor.end())
 
-    void = "1.2 GiB of GPU memory were in use before the first worker, by processes that are not listed here"
+    void = "1.2 GiB of GPU memory were in use before the first worker, by processes that NVML does not list here"
     assert [reading.discarded_reason for reading in readings] == [void if voids else None] * 2
 
 
@@ -229,5 +229,5 @@ def test_a_round_needs_the_facts_before_it(gpu):
     """Without them the memory before the first worker would be unknown, and a busy container would pass."""
     monitor = gpu("container")
 
-    with pytest.raises(AssertionError, match="before the first worker"):
+    with pytest.raises(AssertionError, match="before the first worker starts"):
         monitor.begin()

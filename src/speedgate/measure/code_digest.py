@@ -1,6 +1,6 @@
-"""Which code measures, as a digest: processes that an interrupted recording has left count for the same code only.
+"""Digest the code that measures: an interrupted recording continues only with processes of the same code.
 
-A commit would not do: a copy of a checkout has none, uncommitted changes stand in none, and a new sentence in the README is one.
+A commit is not enough: a copy of a checkout has none, it misses uncommitted changes, and it changes with the README.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
-# The packages that a round passes through, here and in the worker. Packages that judge and report are left out: claims are
-# judged again from the stored figures, by the code of the day.
+# The packages that run while a round is measured, here and in the worker. Packages that judge and report are left out:
+# verdicts are computed again from the stored figures by the current code.
 PACKAGES = ("measure", "results")
 
 
@@ -21,10 +21,10 @@ def measuring_files() -> list[Path]:
 
 
 def digest(files: Iterable[Path]) -> str:
-    """SHA-256 over the names and bytes of `files`, whatever their order, in hexadecimal digits."""
-    found = hashlib.sha256()
+    """Return the SHA-256 of the names and bytes of `files`, independent of their order, in hexadecimal digits."""
+    sha256 = hashlib.sha256()
     for path in sorted(files, key=lambda path: (path.name, path)):
         content = path.read_bytes()
-        found.update(f"{path.name} {len(content)}\n".encode())
-        found.update(content)
-    return found.hexdigest()
+        sha256.update(f"{path.name} {len(content)}\n".encode())
+        sha256.update(content)
+    return sha256.hexdigest()

@@ -1,4 +1,4 @@
-"""The machine that a figure belongs to: its GPU key, and the versions that ran. Never creates a CUDA context."""
+"""Describe the machine that a figure belongs to: its key and the versions that ran. Never creates a CUDA context."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from typing import Any
 
 from speedgate.measure.nvml import NO_GPU, first_gpu
 
-_GPU_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 DEVICES = ("auto", "cuda", "cpu")
 _PACKAGES = ("torch", "triton", "diffusers", "torchao", "transformers", "accelerate", "numpy")
+_GPU_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Machine:
-    """What a baseline's folder is named after, and what the name was made from.
+    """Identify a machine; `key` names its folder of baselines and is made from the other fields.
 
-    `key` is finer than a GPU's name: SKU, memory and power limit, because two hosts that both said "A100 80 GB" were
+    The key is finer than a GPU's name: it has memory and power limit, because two hosts that both reported "A100 80 GB" were
     16-19 % apart in the published data.
     """
 
@@ -34,20 +34,20 @@ class Machine:
 
 
 def resolve_machine(choice: str) -> Machine:
-    """The machine for `--device`: `auto` takes the first CUDA GPU and falls back to the CPU.
+    """Return the machine for `--device`: `auto` is the first CUDA GPU or, without one, the CPU.
 
-    A `ValueError` where `cuda` is asked for and NVML reports no GPU.
+    Raises `ValueError` if `choice` is `cuda` and NVML reports no GPU.
     """
-    gpu = _first_gpu() if choice in ("auto", "cuda") else None
+    gpu = _first_gpu_machine() if choice in ("auto", "cuda") else None
     if gpu is not None:
         return gpu
     if choice == "cuda":
         raise ValueError(NO_GPU)
-    return _cpu()
+    return _cpu_machine()
 
 
 def gpu_key(*, name: str, memory_bytes: int, power_limit_w: int | None) -> str:
-    """SKU, memory and power limit as a folder name, such as `nvidia-a100-sxm4-80gb-400w`."""
+    """Join a GPU's name, memory and power limit to a folder name, such as `nvidia-a100-sxm4-80gb-400w`."""
     words = [slug(name)]
     if not re.search(r"\d+gb", words[0]):
         words.append(f"{round(memory_bytes / 2**30)}gb")
@@ -57,44 +57,44 @@ def gpu_key(*, name: str, memory_bytes: int, power_limit_w: int | None) -> str:
 
 
 def check_gpu_key(gpu_key: str) -> str:
-    """Return the key if it can be the name of a folder or file; a `ValueError` if it could lead out of its folder."""
+    """Return the key if it is safe as the name of a folder or file; raise `ValueError` if it could lead out of its folder."""
     if not _GPU_KEY.fullmatch(gpu_key):
         raise ValueError(f"GPU key {gpu_key!r}: expected letters, digits, '.', '_', '+' and '-'")
     return gpu_key
 
 
 def slug(text: str) -> str:
-    """Lower-case words of letters and digits, joined by hyphens."""
+    """Reduce a name to lower-case words of letters and digits, joined by hyphens."""
     bare = re.sub(r"\((r|tm)\)|\bcpu\b|@.*", " ", text.lower())
     return "-".join(re.findall(r"[a-z0-9]+", bare))
 
 
 def installed_versions() -> dict[str, Any]:
-    """Versions of Python and the packages that matter, None for one that is not there; imports none of them."""
-    found: dict[str, Any] = {"python": platform.python_version()}
+    """Return the versions of Python and of the packages that affect a figure, None for a missing one. Imports none of them."""
+    versions: dict[str, Any] = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:
-            found[package] = importlib.metadata.version(package)
+            versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
-            found[package] = None
-    return found
+            versions[package] = None
+    return versions
 
 
 def runtime_versions() -> dict[str, Any]:
-    """Versions of what ran, read in the worker's interpreter; torch's own build facts where torch is there."""
-    found = installed_versions()
-    if found["torch"] is not None:
+    """Return `installed_versions` of the worker's interpreter, with torch's build facts if torch is installed."""
+    versions = installed_versions()
+    if versions["torch"] is not None:
         import torch
 
-        found["torch_git"] = torch.version.git_version
-        found["cuda"] = torch.version.cuda
+        versions["torch_git"] = torch.version.git_version
+        versions["cuda"] = torch.version.cuda
         cudnn: Any = torch.backends.cudnn
-        found["cudnn"] = cudnn.version()
-        found["threads"] = torch.get_num_threads()
-    return found
+        versions["cudnn"] = cudnn.version()
+        versions["threads"] = torch.get_num_threads()
+    return versions
 
 
-def _first_gpu() -> Machine | None:
+def _first_gpu_machine() -> Machine | None:
     with first_gpu() as gpu:
         if gpu is None:
             return None
@@ -108,7 +108,7 @@ def _first_gpu() -> Machine | None:
         )
 
 
-def _cpu() -> Machine:
+def _cpu_machine() -> Machine:
     model = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(encoding="utf-8"), re.MULTILINE)
     name = model.group(1).strip() if model else platform.machine()
     cores = len(os.sched_getaffinity(0))

@@ -1,7 +1,7 @@
-"""What the machine says of its health around a round: facts that are recorded, and the reason that voids a round.
+"""Watch a device around each round: record facts, and name the reason to discard a round.
 
-A round is void where something other than the work is known to have set its seconds; it is measured again. The GPU's
-side is `speedgate.measure.nvml`.
+A round is discarded, and measured again, if something other than the work is known to have determined its seconds. The
+monitor of a GPU is in `speedgate.measure.nvml`.
 """
 
 from __future__ import annotations
@@ -18,45 +18,48 @@ from typing import Any, Protocol
 
 Fact = float | int | None
 
-_ABSENT = (errno.ENOENT, errno.EACCES, errno.EOPNOTSUPP)  # the last where the kernel keeps no pressure
-_STEAL = 8  # the field of a `cpu` line in /proc/stat, its name counted in
+_MISSING_FILE = (
+    errno.ENOENT,
+    errno.EACCES,
+    errno.EOPNOTSUPP,
+)  # the last: a kernel started without pressure information
+_STEAL = 8  # the field of a `cpu` line in /proc/stat; the name is field 0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Reading:
-    """What was seen around one round; `discarded_reason` is a short sentence, in numbers, where the round cannot be used."""
+    """Hold the facts around one round and, if the round cannot be used, the reason as a short sentence with numbers."""
 
     facts: Mapping[str, Fact]
     discarded_reason: str | None = None
 
 
 class Monitor(Protocol):
-    """What is asked of a device around its rounds. A fact that the device does not tell is None."""
+    """Watch one device. A fact that the device cannot provide is None."""
 
     expected_workers: int  # how many of our workers may be on the device at once
 
     def facts(self) -> dict[str, Any]:
-        """The state before the first worker is opened, as plain JSON values."""
+        """Return the state before the first worker starts, as plain JSON values."""
 
     def begin(self) -> None:
-        """Look at the device right before a round."""
+        """Read the device's state right before a round."""
 
     def end(self) -> Reading:
-        """Look again right after it."""
+        """Read it again right after the round."""
 
     def is_exclusive(self) -> bool:
-        """Whether the device's memory is ours, asked while no worker of ours lives, as far as can be told."""
+        """Return True if nobody else is seen to use the device's memory; called while no worker of ours is alive."""
 
     def close(self) -> None:
-        """Let go of the device; harmless when that has been done."""
+        """Release the device; may be called twice."""
 
 
 class HostMonitor:
-    """A Linux host. It never voids a round.
+    """Watch a Linux host. It never discards a round.
 
-    On a CPU, what disturbs a round is other work, in any amount from none to much: no threshold tells a bad round from a
-    good one, so that noise is left to the interval, and the steal time stands beside it for whoever reads the result.
-    `stolen_s` and `cpu_pressure_us` of `facts` count from the start of the machine.
+    Other work disturbs a round on a CPU by any amount, and no threshold separates a bad round from a good one. So the noise is
+    left to the confidence interval, and the steal time is recorded. `stolen_s` and `cpu_pressure_us` of `facts` count from boot.
     """
 
     def __init__(
@@ -72,12 +75,12 @@ class HostMonitor:
         self._stolen_before: int | None = None
 
     def facts(self) -> dict[str, Any]:
-        load = _text(self._proc / "loadavg")
+        load = _read_kernel_file(self._proc / "loadavg")
         return {
-            "governor": _text(self._cpu0 / "cpufreq" / "scaling_governor"),
+            "governor": _read_kernel_file(self._cpu0 / "cpufreq" / "scaling_governor"),
             "load_1min": float(load.split()[0]) if load else None,
             "cores": len(os.sched_getaffinity(0)),
-            "stolen_s": _seconds(self._stolen_ticks()),
+            "stolen_s": _ticks_to_s(self._stolen_ticks()),
             "cpu_pressure_us": self._pressure_us(),
         }
 
@@ -85,48 +88,48 @@ class HostMonitor:
         self._stolen_before = self._stolen_ticks()
 
     def end(self) -> Reading:
-        return Reading(facts={"stolen_s": _seconds(counter_increase(self._stolen_before, self._stolen_ticks()))})
+        return Reading(facts={"stolen_s": _ticks_to_s(counter_increase(self._stolen_before, self._stolen_ticks()))})
 
     def is_exclusive(self) -> bool:
-        return True  # a host always has other processes, and what they hold can be swapped out
+        return True  # a host always has other processes, and their memory can be swapped out
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: no handle is held."""
 
     def _stolen_ticks(self) -> int | None:
-        fields = (_text(self._proc / "stat") or "").partition("\n")[0].split()
+        fields = (_read_kernel_file(self._proc / "stat") or "").partition("\n")[0].split()
         return int(fields[_STEAL]) if len(fields) > _STEAL else None
 
     def _pressure_us(self) -> int | None:
-        pressure = _text(self._proc / "pressure" / "cpu")
+        pressure = _read_kernel_file(self._proc / "pressure" / "cpu")
         return int(pressure.partition("\n")[0].rpartition("total=")[2]) if pressure else None
 
 
-def _seconds(ticks: int | None) -> float | None:
-    return None if ticks is None else ticks / os.sysconf("SC_CLK_TCK")
-
-
 def counter_increase(before: Any, after: Any) -> Any:
-    """How much a counter has grown; None where one side is not known."""
+    """Return how much a counter has grown, None if one of the values is unknown."""
     return None if before is None or after is None else after - before
 
 
 def summarize(readings: Sequence[Reading]) -> dict[str, Any]:
-    """The readings of one process as plain JSON values; a fact that no reading knows is None."""
-    found = {}
+    """Combine the readings of one process to plain JSON values; a fact that no reading has is None."""
+    summary = {}
     for name in {name: None for reading in readings for name in reading.facts}:
-        known = [value for reading in readings if (value := reading.facts.get(name)) is not None]
-        for summed_up, rule in _RULES[name].items():
-            found[summed_up] = rule(known) if known else None
-    return found
+        values = [value for reading in readings if (value := reading.facts.get(name)) is not None]
+        for summary_name, rule in _RULES[name].items():
+            summary[summary_name] = rule(values) if values else None
+    return summary
 
 
-def _text(path: Path) -> str | None:
-    """What a file of the kernel says, None where this kernel has none: a fact, not a fault."""
+def _ticks_to_s(ticks: int | None) -> float | None:
+    return None if ticks is None else ticks / os.sysconf("SC_CLK_TCK")
+
+
+def _read_kernel_file(path: Path) -> str | None:
+    """Return the text of a kernel file, None if this kernel does not have it or does not let us read it."""
     try:
         return path.read_text(encoding="ascii").strip()
     except OSError as error:
-        if error.errno in _ABSENT:
+        if error.errno in _MISSING_FILE:
             return None
         raise
 
@@ -141,7 +144,7 @@ _SUMMED = (
     "stolen_s",
 )
 _RULES: Mapping[str, Mapping[str, Callable[[Sequence[Any]], Any]]] = {
-    # Each round's beside their median: seconds times clock are cycles, a second opinion on a round that was slow.
+    # Keep each round's clock beside the median: seconds times clock are cycles, a second opinion on a slow round.
     "sm_clock_mhz": {"sm_clocks_mhz": list, "sm_clock_min_mhz": min, "sm_clock_median_mhz": statistics.median},
     "temperature_c": {"temperature_max_c": max},
     "pstate": {"pstate_max": max},  # P0 is the fastest

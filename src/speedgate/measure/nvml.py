@@ -17,18 +17,18 @@ from typing import Any
 
 from speedgate.measure.monitor import Fact, Reading, counter_increase
 
-# Reasons for lowered clocks are told apart by their numbers: drivers add some, and nvidia-ml-py's mask of all of them
-# leaves out two. What is not listed here voids a round, so a reason that nobody knows yet does.
+# Bits of the mask of reasons for lowered clocks, as numbers: new drivers add bits, and nvidia-ml-py's mask of all reasons
+# misses two. A bit that is not listed here discards the round, so an unknown reason does too.
 _HARMLESS = (
-    0x1  # idle, as a GPU is between rounds
+    0x1  # idle: normal between rounds
     | 0x2  # application clocks: a setting, the same in every round
-    | 0x4  # software power cap: how a GPU runs at full load; the power limit is part of the GPU key
-    | 0x100  # display clocks: a setting as well
+    | 0x4  # software power cap: normal at full load; the power limit is part of the GPU key
+    | 0x100  # display clocks: a setting too
 )
 _REASONS = {
-    0x8: "hardware slowdown",  # also told of a mere change of P-state (DCGM): void all the same, and measured again
-    # Every GPU of a sync boost group runs at the lowest clock that any of them may have, and the reason for that is found
-    # on the other GPU only: it may be its heat, so this one's seconds are no longer the work's.
+    0x8: "hardware slowdown",  # also set by a change of P-state (DCGM); discarded in that case too
+    # All GPUs of a sync boost group run at the lowest clock of the group. The cause, such as heat, is reported by another
+    # GPU only, and the seconds measured here depend on it.
     0x10: "sync boost",
     0x20: "software thermal slowdown",
     0x40: "hardware thermal slowdown",
@@ -36,8 +36,8 @@ _REASONS = {
     0x200: "board limit",
     0x400: "reliability limit",
 }
-# NVML counts for how long a limit held the clocks down, which sees what lies between two looks at the reasons. The limit
-# is named where it voids a round.
+# NVML counts how long each limit held the clocks down, which covers the time between two snapshots of the reasons. A limit
+# with a name here discards the round.
 _COUNTERS = {
     "power_cap_ns": ("NVML_PERF_POLICY_POWER", None),
     "thermal_ns": ("NVML_PERF_POLICY_THERMAL", "the thermal limit"),
@@ -45,7 +45,9 @@ _COUNTERS = {
     "board_limit_ns": ("NVML_PERF_POLICY_BOARD_LIMIT", "the board limit"),
     "reliability_ns": ("NVML_PERF_POLICY_RELIABILITY", "the reliability limit"),
 }
-_UNLISTED_BYTES = 2**30  # memory in use that no listed process explains; a driver alone holds less
+_UNLISTED_BYTES = (
+    2**30
+)  # more memory in use than this, without a listed process, belongs to somebody; a driver holds less
 
 _FACT_QUERIES = {
     "persistence_mode": ("nvmlDeviceGetPersistenceMode",),
@@ -89,7 +91,7 @@ def compute_capability() -> tuple[int, int] | None:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Snapshot:
-    """The state of the GPU at one moment. The `counters` count from the loading of the driver."""
+    """Hold the state of the GPU at one moment. The `counters` count from the loading of the driver."""
 
     reasons: int | None
     processes: int | None
@@ -97,15 +99,15 @@ class _Snapshot:
 
 
 class Gpu:
-    """Query NVML about one GPU. A newer query falls back to its older form, which older drivers know."""
+    """Query NVML about one GPU. Falls back to the older form of a query, because older drivers know only that."""
 
     def __init__(self, nvml: Any, handle: Any) -> None:
         self._nvml = nvml
         self._handle = handle
 
-    def query(self, question: str, *constants: str) -> Any:
-        """NVML's answer about this GPU, None where it has none; constants are given by their names."""
-        return _answer(self._nvml, question, self._handle, *(getattr(self._nvml, name) for name in constants))
+    def query(self, function: str, *constants: str) -> Any:
+        """Return NVML's answer about this GPU, None if it has none. `constants` are names of NVML's constants."""
+        return _answer(self._nvml, function, self._handle, *(getattr(self._nvml, name) for name in constants))
 
     @property
     def name(self) -> str:
@@ -138,7 +140,7 @@ class Gpu:
         return None if listed is None else len(listed)
 
     def used_bytes(self) -> int | None:
-        """Memory in use without what the driver reserves; with it where the driver does not tell them apart."""
+        """Return the memory in use, without the driver's reserve if this driver reports the reserve separately."""
         used_bytes: int | None = self._query_field("used", "nvmlDeviceGetMemoryInfo", "nvmlMemory_v2")
         if used_bytes is None:
             used_bytes = self._query_field("used", "nvmlDeviceGetMemoryInfo")
@@ -153,24 +155,24 @@ class Gpu:
     def utilisation_percent(self) -> Any:
         return self._query_field("gpu", "nvmlDeviceGetUtilizationRates")
 
-    def watts(self, question: str) -> int | None:
-        milliwatts = self.query(question)
+    def watts(self, function: str) -> int | None:
+        milliwatts = self.query(function)
         return None if milliwatts is None else round(milliwatts / 1000)
 
-    def current(self, question: str) -> Any:
-        """The first of a mode's two states; the second holds after the next restart."""
-        states = self.query(question)
+    def current(self, function: str) -> Any:
+        """Return a mode's current state; NVML also returns the state after the next restart."""
+        states = self.query(function)
         return None if states is None else states[0]
 
-    def _query_field(self, name: str, question: str, *constants: str) -> Any:
-        answer = self.query(question, *constants)
+    def _query_field(self, name: str, function: str, *constants: str) -> Any:
+        answer = self.query(function, *constants)
         return None if answer is None else getattr(answer, name)
 
 
 class NvmlMonitor:
-    """Torch's first GPU, of whose compute processes `expected_workers` are ours; each one more voids the round.
+    """Watch torch's first GPU. Discards a round if more compute processes than `expected_workers` are on it.
 
-    They are counted and not recognised, because in a container NVML may tell the ids that processes have on the host.
+    Processes are counted, not identified, because in a container NVML may report the ids that processes have on the host.
     """
 
     def __init__(self, *, expected_workers: int = 1) -> None:
@@ -185,10 +187,10 @@ class NvmlMonitor:
             self._open = stack.pop_all()
 
     def facts(self) -> dict[str, Any]:
-        """The state before the first worker is opened; modes are NVML's own numbers."""
+        """Return the state before the first worker starts; modes are NVML's own numbers."""
         gpu = self._gpu
         used_bytes, processes = gpu.used_bytes(), gpu.processes()
-        self._reasons_for_all_rounds = list(_unlisted(used_bytes, processes))
+        self._reasons_for_all_rounds = list(_unlisted_memory(used_bytes, processes))
         uuid = gpu.query("nvmlDeviceGetUUID")
         return {
             "driver": gpu.driver(),
@@ -201,18 +203,16 @@ class NvmlMonitor:
             "memory_used_bytes": used_bytes,
             "gpu_processes": processes,
             "utilisation_percent": gpu.utilisation_percent(),
-            **{name: gpu.query(*question) for name, question in _FACT_QUERIES.items()},
+            **{name: gpu.query(*function) for name, function in _FACT_QUERIES.items()},
         }
 
     def begin(self) -> None:
-        assert self._reasons_for_all_rounds is not None, (
-            "facts() comes before the first worker, and so before the first round"
-        )
+        assert self._reasons_for_all_rounds is not None, "facts() must be called before the first worker starts"
         self._before = self._gpu.snapshot()
 
     def end(self) -> Reading:
-        assert self._before is not None, "a round that has not begun"
-        # The clock first: the GPU has nothing to do any more and will lower it.
+        assert self._before is not None, "begin() must be called before end()"
+        # Read the clock first: the GPU is idle now and will lower it.
         facts: dict[str, Fact] = {
             "sm_clock_mhz": self._gpu.query("nvmlDeviceGetClockInfo", "NVML_CLOCK_SM"),
             "pstate": self._gpu.query("nvmlDeviceGetPerformanceState"),
@@ -224,33 +224,33 @@ class NvmlMonitor:
         facts["throttle_reasons"] = functools.reduce(operator.or_, reasons) if reasons else None
         facts["gpu_processes"] = max(processes, default=None)
         facts |= {name: counter_increase(before.counters[name], count) for name, count in after.counters.items()}
-        return Reading(facts=facts, discarded_reason="; ".join(self._void(facts)) or None)
+        return Reading(facts=facts, discarded_reason="; ".join(self._discard_reasons(facts)) or None)
 
     def is_exclusive(self) -> bool:
-        assert self._reasons_for_all_rounds is not None, "facts() comes before the first worker"
+        assert self._reasons_for_all_rounds is not None, "facts() must be called before the first worker starts"
         return not (self._reasons_for_all_rounds or self._gpu.processes())
 
     def close(self) -> None:
         self._open.close()
 
-    def _void(self, facts: Mapping[str, Fact]) -> Iterator[str]:
+    def _discard_reasons(self, facts: Mapping[str, Fact]) -> Iterator[str]:
         assert self._reasons_for_all_rounds is not None
         yield from self._reasons_for_all_rounds
         reasons = int(facts["throttle_reasons"] or 0) & ~_HARMLESS
         for bit in (1 << shift for shift in range(reasons.bit_length()) if reasons >> shift & 1):
-            yield f"GPU clocks lowered by {_REASONS.get(bit, 'a reason that is not known here')} ({bit:#x})"
+            yield f"GPU clocks lowered by {_REASONS.get(bit, 'an unknown reason')} ({bit:#x})"
         for name, (_, limit) in _COUNTERS.items():
-            if limit and (lasted_ns := facts[name] or 0) > 0:
-                yield f"GPU clocks held down for {lasted_ns / 1e6:.3g} ms by {limit}"
-        others = int(facts["gpu_processes"] or 0) - self.expected_workers
-        if others > 0:
-            yield f"{others} other process{'es' if others > 1 else ''} on the GPU"
+            if limit and (held_ns := facts[name] or 0) > 0:
+                yield f"GPU clocks held down for {held_ns / 1e6:.3g} ms by {limit}"
+        foreign = int(facts["gpu_processes"] or 0) - self.expected_workers
+        if foreign > 0:
+            yield f"{foreign} other process{'es' if foreign > 1 else ''} on the GPU"
 
 
 def _visible_handle(nvml: Any) -> Any:
     """Return NVML's handle of torch's device 0; None if CUDA_VISIBLE_DEVICES, which NVML ignores, hides every GPU.
 
-    A number counts in NVML's order, which is CUDA's if CUDA_DEVICE_ORDER=PCI_BUS_ID or if the GPUs are alike.
+    A number is an index in NVML's order, which is CUDA's order if CUDA_DEVICE_ORDER=PCI_BUS_ID or if all GPUs are alike.
     """
     first = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0].strip()
     if first.startswith(("GPU-", "MIG-")):
@@ -260,10 +260,10 @@ def _visible_handle(nvml: Any) -> Any:
     return nvml.nvmlDeviceGetHandleByIndex(int(first))
 
 
-def _answer(nvml: Any, question: str, *arguments: Any) -> Any:
-    """What NVML answers, None where it says that it cannot; any other error is a fault and goes on."""
+def _answer(nvml: Any, function: str, *arguments: Any) -> Any:
+    """Call a function of NVML; None if NVML cannot answer. Any other error, such as a lost GPU, is raised."""
     try:
-        return getattr(nvml, question)(*arguments)
+        return getattr(nvml, function)(*arguments)
     except (
         nvml.NVMLError_NotSupported,
         nvml.NVMLError_NoPermission,
@@ -278,10 +278,10 @@ def _present(*values: int | None) -> list[int]:
     return [value for value in values if value is not None]
 
 
-def _unlisted(used_bytes: int | None, processes: int | None) -> Iterator[str]:
-    """In a container the list may be empty though others are at work; the memory that they hold is seen."""
+def _unlisted_memory(used_bytes: int | None, processes: int | None) -> Iterator[str]:
+    """Yield a reason if memory is in use without a listed process: in a container the list may be empty."""
     if not processes and (used_bytes or 0) > _UNLISTED_BYTES:
         yield (
             f"{(used_bytes or 0) / 2**30:.1f} GiB of GPU memory were in use before the first worker, "
-            "by processes that are not listed here"
+            "by processes that NVML does not list here"
         )
