@@ -41,7 +41,7 @@ def hostile(tmp_path_factory, browser):
 @pytest.mark.parametrize("page", TEMPLATES)
 def test_hostile_texts_are_only_text(at, hostile, page):
     """A GPU, case, run, commit, verdict or version with markup in it is read letter by letter, and nothing runs."""
-    gpu = model.digest(histories.HOSTILE)
+    gpu = model.short_digest(histories.HOSTILE)
     case = model.case_id(histories.HOSTILE, f"{histories.HOSTILE}/int8/w".replace("</", "<\\"))
     found = at(hostile, page.format(gpu=gpu, case=case))
     for switch in found.page.locator("input[type=checkbox]").all():

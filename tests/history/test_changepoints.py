@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from speedgate.history import changepoints
-from speedgate.history.changepoints import ALPHA, noise, outliers, steps
+from speedgate.history.changepoints import ALPHA, estimate_noise, find_outliers, find_steps
 from tests.support.histories import r_normal
 
 # ggchangepoint's reference of `ecp_wrapper`, which calls ecp's e.divisive: `set.seed(2022)`, a series whose spread grows tenfold
@@ -37,11 +37,11 @@ PUBLISHED = {
 def found(values):
     """The steps in values whose outliers are left out, in places of all of them."""
     values = np.asarray(values, dtype=np.float64)
-    alone = outliers(values, noise(values, least=1e-6).scale)
+    alone = find_outliers(values, estimate_noise(values, least=1e-6).scale)
     kept = np.flatnonzero(~alone)
-    scatter = noise(values[kept], least=1e-6)
+    scatter = estimate_noise(values[kept], least=1e-6)
     weights = np.full(len(kept), scatter.scale**-2)
-    return [int(kept[step.index]) for step in steps(values[kept], weights, noise=scatter)]
+    return [int(kept[step.index]) for step in find_steps(values[kept], weights, noise=scatter)]
 
 
 @pytest.mark.parametrize(("values", "expected"), PUBLISHED.values(), ids=list(PUBLISHED))
@@ -100,10 +100,10 @@ def test_a_run_of_many_processes_weighs_more():
     values = np.random.default_rng(6).normal(0, 0.01, 60)
     values[57:] += 0.035
     weights = np.full(60, 1e4)
-    scatter = noise(values, least=1e-6)
+    scatter = estimate_noise(values, least=1e-6)
 
-    unsure = steps(values, np.where(np.arange(60) < 57, weights, weights / 20), noise=scatter)
-    sure = steps(values, weights, noise=scatter)
+    unsure = find_steps(values, np.where(np.arange(60) < 57, weights, weights / 20), noise=scatter)
+    sure = find_steps(values, weights, noise=scatter)
 
     assert ([step.index for step in sure], unsure) == ([57], [])
 
@@ -113,8 +113,8 @@ def test_a_range_holds_the_change_as_often_as_it_says():
     held = []
     for seed in range(100):
         values = np.repeat([0.0, 0.008], 60) + np.random.default_rng(seed).normal(0, 0.006, 120)
-        scatter = noise(values, least=1e-6)
-        held += [step.earliest <= 60 <= step.latest for step in steps(values, np.ones(120), noise=scatter)]
+        scatter = estimate_noise(values, least=1e-6)
+        held += [step.earliest <= 60 <= step.latest for step in find_steps(values, np.ones(120), noise=scatter)]
 
     assert len(held) >= 90
     assert np.mean(held) >= 0.9
@@ -124,11 +124,11 @@ def test_neighbours_that_resemble_each_other_are_told():
     """The correlation is seen through a step, and is about none for independent points."""
     rng = np.random.default_rng(7)
     values = rng.normal(0, 1, 2000)
-    independent = noise(values + np.repeat([0.0, 5.0], 1000), least=1e-6)
+    independent = estimate_noise(values + np.repeat([0.0, 5.0], 1000), least=1e-6)
     for place in range(1, 2000):
         values[place] += 0.5 * values[place - 1]
 
-    alike = noise(values + np.repeat([0.0, 5.0], 1000), least=1e-6)
+    alike = estimate_noise(values + np.repeat([0.0, 5.0], 1000), least=1e-6)
 
     assert (independent.correlation, independent.scale) == (pytest.approx(0, abs=0.05), pytest.approx(1, rel=0.05))
     assert (alike.correlation, alike.scale) == (pytest.approx(0.5, abs=0.08), pytest.approx(1.155, rel=0.08))
@@ -137,10 +137,10 @@ def test_neighbours_that_resemble_each_other_are_told():
 def test_the_same_values_give_the_same_steps():
     """Permutations are drawn from a seed: a p-value is the same figure every time."""
     values = np.repeat([0.0, 0.005], 50) + np.random.default_rng(8).normal(0, 0.006, 100)
-    scatter = noise(values, least=1e-6)
+    scatter = estimate_noise(values, least=1e-6)
 
-    first, again = (steps(values, np.ones(100), noise=scatter) for _ in range(2))
+    first, again = (find_steps(values, np.ones(100), noise=scatter) for _ in range(2))
     changepoints._orders.cache_clear()
 
-    assert first == again == steps(values, np.ones(100), noise=scatter)
+    assert first == again == find_steps(values, np.ones(100), noise=scatter)
     assert all(step.p_value <= ALPHA for step in first)

@@ -22,7 +22,7 @@ RECIPE = {"case_key": INT8, "claim": "recipe", "outcome": "PASS", "sentence": "a
 def url(tmp_path: Path) -> str:
     """An empty history."""
     url = database.sqlite_url(tmp_path / "history.sqlite")
-    database.prepare(url)
+    database.prepare_history(url)
     return url
 
 
@@ -59,7 +59,7 @@ def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
     url = database.sqlite_url(tmp_path / "file" / "history.sqlite")
 
     with pytest.raises(ValueError, match=rf"^history {url}: {tmp_path}/file cannot be made: File exists$"):
-        database.prepare(url)
+        database.prepare_history(url)
 
 
 def test_a_broken_result_is_named_with_its_folder(url, tmp_path, capsys):

@@ -39,7 +39,7 @@ def upgrade():
 def url(tmp_path: Path) -> str:
     """An empty history."""
     url = database.sqlite_url(tmp_path / "history.sqlite")
-    database.prepare(url)
+    database.prepare_history(url)
     return url
 
 
@@ -74,7 +74,7 @@ def test_a_point_is_what_the_run_measured(url):
 def test_everything_that_was_uploaded_is_kept(url):
     """Raw seconds of each process, components, parity, cold start, health and verdicts: nothing is summed up and thrown away."""
     sample = document(health={"load_1min": 0.5})
-    queries.add_entries(url, [entries.from_result(sample, where="sample")])
+    queries.add_entries(url, [entries.entry_from_result(sample, where="sample")])
 
     (kept,) = everything(url)
 
@@ -86,7 +86,7 @@ def test_a_retried_upload_adds_nothing(url):
     samples = [entry(number=number) for number in range(3)]
     queries.add_entries(url, samples)
 
-    assert queries.add_entries(url, samples) == queries.UploadCounts(added=0, known=3)
+    assert queries.add_entries(url, samples) == queries.UploadCounts(added=0, present=3)
     assert len(everything(url)) == 3
 
 
@@ -98,9 +98,9 @@ def test_another_run_is_another_point(url, changes):
     """Another time, commit, machine or figure is no retry."""
     samples = [document(), document() | changes]
 
-    done = queries.add_entries(url, [entries.from_result(one, where="sample") for one in samples])
+    done = queries.add_entries(url, [entries.entry_from_result(one, where="sample") for one in samples])
 
-    assert done == queries.UploadCounts(added=2, known=0)
+    assert done == queries.UploadCounts(added=2, present=0)
 
 
 def test_a_recording_and_its_baseline_are_one_run(url, tmp_path):
@@ -132,7 +132,7 @@ def test_series_are_in_order(url):
 
 def test_a_case_that_was_lost_is_kept(url):
     """A worker that died left verdicts alone: a point without figures, whose outcome says so."""
-    sample = entries.from_result(document(outcome="INVALID", run=None), where="sample")
+    sample = entries.entry_from_result(document(outcome="INVALID", run=None), where="sample")
     queries.add_entries(url, [sample])
 
     ((point,),) = [one.points for one in queries.read_series(url)]
@@ -154,7 +154,7 @@ def test_names_with_html_are_kept_as_they_are(url):
     hostile["verdicts"] = [
         hostile["verdicts"][0] | {"case_key": hostile["run"]["case_key"], "sentence": HOSTILE + "\0"}
     ]
-    sample = entries.from_result(hostile, where="sample")
+    sample = entries.entry_from_result(hostile, where="sample")
     queries.add_entries(url, [sample])
 
     (series,) = queries.read_series(url)
@@ -186,7 +186,7 @@ def test_a_key_that_no_database_takes_is_refused(bad):
 def test_a_result_that_is_not_sound_is_refused(changes, said):
     """The field that is wrong is named."""
     with pytest.raises(ValueError, match=said):
-        entries.from_result(document() | changes, where="sample")
+        entries.entry_from_result(document() | changes, where="sample")
 
 
 def test_a_peak_that_no_database_holds_is_refused():
@@ -195,7 +195,7 @@ def test_a_peak_that_no_database_holds_is_refused():
     sample["run"]["processes"][0]["peak_bytes"] = [2**63] * 3
 
     with pytest.raises(ValueError, match="peak_bytes: expected at most"):
-        entries.from_result(sample, where="sample")
+        entries.entry_from_result(sample, where="sample")
 
 
 def test_an_older_history_is_refused_until_it_is_upgraded(url, later, monkeypatch, capsys):
@@ -204,24 +204,24 @@ def test_an_older_history_is_refused_until_it_is_upgraded(url, later, monkeypatc
     before = everything(url)
     monkeypatch.setattr(database, "VERSIONS", later)
 
-    for refused in (lambda: database.prepare(url), lambda: queries.read_series(url)):
+    for refused in (lambda: database.prepare_history(url), lambda: queries.read_series(url)):
         with pytest.raises(ValueError, match="older than this speedgate writes; upgrade it: speedgate history upgrade"):
             refused()
     assert main(["history", "upgrade", "--history", url]) == 0
 
     assert "schema 0001 before, 9999 now" in capsys.readouterr().out
     assert everything(url) == before
-    database.prepare(url)
+    database.prepare_history(url)
 
 
 def test_a_newer_history_is_refused_with_the_software_to_upgrade(url, later, capsys):
     """Neither a session, nor a reader, nor an upgrade touches it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(database, "VERSIONS", later)
-        database.upgrade(url)
+        database.upgrade_history(url)
 
     for refused in (
-        lambda: database.prepare(url),
+        lambda: database.prepare_history(url),
         lambda: queries.read_series(url),
         lambda: queries.add_entries(url, [entry()]),
     ):
@@ -238,7 +238,7 @@ def test_the_steps_make_the_tables_that_the_code_uses(url):
 
     from speedgate.history import schema
 
-    with database.opened(url, write=False) as engine, engine.connect() as connection:
+    with database.open_engine(url, write=False) as engine, engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"version_table": schema.VERSION_TABLE})
         assert compare_metadata(context, schema.tables().metadata) == []
 
@@ -250,7 +250,7 @@ def test_a_file_that_is_no_database_is_left_alone(tmp_path, contents):
     path.write_bytes(contents)
 
     with pytest.raises(ValueError, match=r"history sqlite:///.*: file is not a database"):
-        database.prepare(database.sqlite_url(path))
+        database.prepare_history(database.sqlite_url(path))
     assert path.read_bytes() == contents
 
 
@@ -259,7 +259,7 @@ def test_an_edited_run_is_noticed(url):
     import sqlalchemy as sa
 
     queries.add_entries(url, [entry()])
-    with database.opened(url, write=True) as engine, engine.begin() as connection:
+    with database.open_engine(url, write=True) as engine, engine.begin() as connection:
         connection.execute(sa.text("UPDATE speedgate_documents SET document = replace(document, '2.45', '1.45')"))
 
     with pytest.raises(ValueError, match="it was edited"):

@@ -13,7 +13,7 @@ pytest.importorskip("sqlalchemy", reason="needs the history extra: pip install '
 
 from speedgate.cli import main
 from speedgate.history import database, queries
-from speedgate.history.entries import from_result
+from speedgate.history.entries import entry_from_result
 from speedgate.results.json_io import write_json
 from tests.support.artifacts import HOSTILE
 from tests.support.baseline_samples import BF16, INT8, KEY, make_document, make_run, obtain
@@ -39,7 +39,7 @@ def url(tmp_path: Path) -> str:
     lost = document(outcome="INVALID", run=None, number=6)
     samples = [
         *(entry(number=number) for number in range(3)),
-        *(from_result(one, where="s") for one in (hostile, lost)),
+        *(entry_from_result(one, where="s") for one in (hostile, lost)),
     ]
     queries.add_entries(url, samples)
     return url

@@ -16,7 +16,7 @@ import pytest
 pytest.importorskip("sqlalchemy", reason="needs the history extra: pip install 'speedgate[history]'")
 
 from speedgate.history import database, queries
-from speedgate.history.entries import Entry
+from speedgate.history.entries import HistoryEntry
 from tests.support.history_samples import entry
 from tests.support.postgres import Server, running
 
@@ -31,13 +31,13 @@ def url(postgres: Server) -> str:
     return postgres.create(f"history{next(NUMBERS)}")
 
 
-def samples(writer: int) -> Iterator[Entry]:
+def samples(writer: int) -> Iterator[HistoryEntry]:
     """What one runner has: its own case and, as after a retried job, one that its neighbour has too."""
     own, shared = f"pipeline{writer}/int8/1024px-30steps-b1", f"shared{writer // 2}/int8/1024px-30steps-b1"
     return (entry(key, number=number) for number in range(RUNS) for key in (own, shared))
 
 
-def held_up(entries: Iterator[Entry], halfway: Path) -> Iterator[Entry]:
+def held_up(entries: Iterator[HistoryEntry], halfway: Path) -> Iterator[HistoryEntry]:
     """The same, where the second half waits for a file to be there."""
     for index, one in enumerate(entries):
         while index >= RUNS and not halfway.exists():
@@ -47,7 +47,7 @@ def held_up(entries: Iterator[Entry], halfway: Path) -> Iterator[Entry]:
 
 def start_and_write(url: str, writer: int) -> queries.UploadCounts:
     """A whole session's part in it."""
-    database.prepare(url)
+    database.prepare_history(url)
     return queries.add_entries(url, samples(writer))
 
 
@@ -72,7 +72,7 @@ def check_complete(url: str, done: list[queries.UploadCounts]) -> None:
     assert Counter({key: len(set(ids)) for key, ids in found.items()}) == Counter(dict.fromkeys([*own, *shared], RUNS))
     assert [len(ids) for ids in found.values()] == [RUNS] * (WRITERS + WRITERS // 2)
     assert len(list(queries.read_entries(url))) == ALL
-    assert sum(one.added + one.known for one in done) == 2 * RUNS * WRITERS
+    assert sum(one.added + one.present for one in done) == 2 * RUNS * WRITERS
 
 
 def test_sixteen_writers_at_once_lose_nothing_and_add_nothing_twice(url, pool):
@@ -86,7 +86,7 @@ def test_sixteen_writers_at_once_lose_nothing_and_add_nothing_twice(url, pool):
 def test_a_server_that_is_killed_and_comes_back_is_waited_for(postgres, url, pool, tmp_path):
     """Nothing that was reported as written is lost, nothing is written twice, and no writer has to be started again."""
     halfway = tmp_path / "halfway"
-    database.prepare(url)
+    database.prepare_history(url)
     uploads = [pool.apply_async(write, (url, writer, halfway)) for writer in range(WRITERS)]
 
     wait_for(lambda: rows(url) > 0, uploads)
@@ -99,7 +99,7 @@ def test_a_server_that_is_killed_and_comes_back_is_waited_for(postgres, url, poo
 
 def test_a_reader_sees_one_moment(url, monkeypatch):
     """A run that is added while it reads, of versions that it has not read, is not in its answer, and in the next one."""
-    database.prepare(url)
+    database.prepare_history(url)
     read = queries._versions
 
     def meanwhile(connection: Any) -> Any:
@@ -115,10 +115,10 @@ def test_a_reader_sees_one_moment(url, monkeypatch):
 
 def test_a_server_that_stays_away_is_one_line_and_nothing_is_lost(postgres, url):
     """Patience ends; what was written before is there, and the same call adds the rest."""
-    database.prepare(url)
+    database.prepare_history(url)
     entries = list(samples(0))
 
-    def lost() -> Iterator[Entry]:
+    def lost() -> Iterator[HistoryEntry]:
         yield from entries[:5]
         postgres.kill()
         yield from entries[5:]
@@ -129,7 +129,7 @@ def test_a_server_that_stays_away_is_one_line_and_nothing_is_lost(postgres, url)
     postgres.start()
 
     assert rows(url) == 5
-    assert queries.add_entries(url, entries) == queries.UploadCounts(added=len(entries) - 5, known=5)
+    assert queries.add_entries(url, entries) == queries.UploadCounts(added=len(entries) - 5, present=5)
 
 
 @pytest.mark.parametrize(("ci", "ends"), [("", pytest.skip.Exception), ("true", pytest.fail.Exception)])

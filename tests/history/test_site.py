@@ -38,7 +38,9 @@ def light(monkeypatch):
 def test_the_index_holds_every_case(site):
     """A row a case and a row a GPU key, with the latest figures and the latest change."""
     index = data(site, "index")
-    [int8] = [row for row in index["cases"] if "/int8/" in row["key"] and row["gpu"] == model.digest(histories.GPUS[0])]
+    [int8] = [
+        row for row in index["cases"] if "/int8/" in row["key"] and row["gpu"] == model.short_digest(histories.GPUS[0])
+    ]
     last = histories.series("sdxl/int8/1024px-30steps-b1", base_s=2.429).points[-1]
 
     assert [gpu["key"] for gpu in index["gpus"]] == sorted(histories.GPUS)
@@ -65,7 +67,7 @@ def test_a_case_holds_every_run(site):
 
 def test_a_ladder_is_in_its_order(site):
     """Stages stand in the order that is given, and not in the alphabet's, with their latest figures."""
-    [ladder] = data(site, f"gpu-{model.digest(histories.GPUS[0])}")["ladders"]
+    [ladder] = data(site, f"gpu-{model.short_digest(histories.GPUS[0])}")["ladders"]
 
     assert [stage["stage"] for stage in ladder["stages"]] == list(histories.STAGES)
     assert ladder["stages"][0]["latency_s"] == pytest.approx(7.362, rel=0.02)
@@ -76,7 +78,7 @@ def test_stages_that_no_order_names_follow(light, tmp_path):
     """Without an order it is slowest first; with one, what it does not name comes after it."""
     for stages in ((), ("int8",)):
         write(tmp_path / "site", histories.ladder(), stages=stages)
-        [ladder] = data(tmp_path / "site", f"gpu-{model.digest(histories.GPUS[0])}")["ladders"]
+        [ladder] = data(tmp_path / "site", f"gpu-{model.short_digest(histories.GPUS[0])}")["ladders"]
         shown = [stage["stage"] for stage in ladder["stages"]]
         slowest_first = ["fp32", "bf16", "sdpa", "int8", "compile", "fused_qkv"]  # int8 after its step
 
@@ -86,7 +88,7 @@ def test_stages_that_no_order_names_follow(light, tmp_path):
 def test_a_long_line_is_thinned_by_medians(light, tmp_path):
     """A ladder's line has 250 points at most and keeps a step; the case's own page keeps every run."""
     write(tmp_path / "site", [histories.series("sdxl/int8/w", runs=1000)])
-    [ladder] = data(tmp_path / "site", f"gpu-{model.digest(histories.GPUS[0])}")["ladders"]
+    [ladder] = data(tmp_path / "site", f"gpu-{model.short_digest(histories.GPUS[0])}")["ladders"]
     line = [latency_s for _, latency_s in data(tmp_path / "site", f"ladder-{ladder['id']}")["stages"][0]["line"]]
 
     assert len(line) == model.MOST_BINS
@@ -95,7 +97,7 @@ def test_a_long_line_is_thinned_by_medians(light, tmp_path):
 
 def test_a_session_holds_all_cases_of_its_time(site):
     """Two sessions can be compared case by case: each has the figures of every case that was measured then."""
-    listed = data(site, f"sessions-{model.digest(histories.GPUS[0])}")
+    listed = data(site, f"sessions-{model.short_digest(histories.GPUS[0])}")
     session = data(site, f"session-{listed['sessions'][3]['id']}")
     point = histories.series("sdxl/int8/1024px-30steps-b1", base_s=2.429).points[3]
     [row] = [row for row in session["rows"] if row[1] == pytest.approx(point.latency_s, rel=1e-5)]
@@ -109,7 +111,7 @@ def test_the_latest_sessions_are_kept(light, tmp_path):
     """So many files have an end: the earliest sessions of a GPU key are counted and left out."""
     series = histories.series("sdxl/int8/w", runs=MOST_SESSIONS + 5)
     write(tmp_path / "site", [series])
-    listed = data(tmp_path / "site", f"sessions-{model.digest(histories.GPUS[0])}")
+    listed = data(tmp_path / "site", f"sessions-{model.short_digest(histories.GPUS[0])}")
 
     assert (len(listed["sessions"]), listed["left_out"]) == (MOST_SESSIONS, 5)
     assert listed["sessions"][-1]["commit"] == series.points[-1].commit
@@ -319,7 +321,7 @@ def url(tmp_path):
         return entry(case_key, number=number, run=one["run"])
 
     found = f"sqlite:///{tmp_path / 'history.sqlite'}"
-    database.prepare(found)
+    database.prepare_history(found)
     queries.add_entries(found, [slower(number, "sdxl/int8/1024px-30steps-b1") for number in range(RUNS)])
     queries.add_entries(found, [slower(number, "sdxl/fp32/1024px-30steps-b1") for number in range(3)])
     return found

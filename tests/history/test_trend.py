@@ -8,7 +8,7 @@ import pytest
 
 from speedgate import cli
 from speedgate.history import commands
-from speedgate.history.trend import MIN_RUNS, PEAK, Kind, Series, analyse
+from speedgate.history.trend import MIN_RUNS, PEAK, ChangeKind, Series, analyse
 from tests.support.histories import CASE, flat, make_series, stepped
 
 STEP = stepped(120, (112, 1.05))
@@ -39,14 +39,14 @@ def test_a_step_is_named_by_its_commits(ratio):
     """It lies between the last run before and the first one after, with its ratio in the interval."""
     (change,) = analyse(make_series(stepped(120, (80, ratio)))).changes
 
-    assert (change.kind, change.worse) == (Kind.STEP, ratio > 1)
+    assert (change.kind, change.worse) == (ChangeKind.STEP, ratio > 1)
     assert change.before < 80 <= change.after
     assert change.low <= ratio <= change.high
 
 
 def test_a_large_step_is_seen_after_three_runs():
     """Three runs at the end are enough, and two are not."""
-    assert kinds(analyse(make_series(stepped(63, (60, 1.03))))) == [(Kind.STEP, True)]
+    assert kinds(analyse(make_series(stepped(63, (60, 1.03))))) == [(ChangeKind.STEP, True)]
     assert kinds(analyse(make_series(stepped(62, (60, 1.03))))) == []
 
 
@@ -61,7 +61,7 @@ def test_a_drift_of_one_percent_a_month_is_one():
     """It is a drift and no stairs, at its rate."""
     (change,) = analyse(make_series(np.log(1.01) / 30 * np.arange(120))).changes
 
-    assert change.kind is Kind.DRIFT
+    assert change.kind is ChangeKind.DRIFT
     assert change.per_month == pytest.approx(1.01, abs=0.002)
 
 
@@ -69,7 +69,7 @@ def test_a_drift_has_a_beginning():
     """After a hundred flat runs it begins where it begins, within ten runs, and goes on to nearly the end."""
     (change,) = analyse(make_series(np.log(1.01) / 30 * np.clip(np.arange(220) - 100, 0, None))).changes
 
-    assert change.kind is Kind.DRIFT
+    assert change.kind is ChangeKind.DRIFT
     assert change.before == pytest.approx(100, abs=10)
     assert change.after >= 205
 
@@ -80,7 +80,7 @@ def test_a_step_within_a_drift_stays_a_step():
 
     trend = analyse(make_series(levels))
 
-    assert kinds(trend) == [(Kind.DRIFT, True), (Kind.STEP, False), (Kind.DRIFT, True)]
+    assert kinds(trend) == [(ChangeKind.DRIFT, True), (ChangeKind.STEP, False), (ChangeKind.DRIFT, True)]
     assert trend.changes[1].before < 120 <= trend.changes[1].after
 
 
@@ -88,7 +88,7 @@ def test_stairs_are_steps():
     """Three steps up that are flat in between are no drift."""
     levels = stepped(160, (40, 1.03), (80, 1.03), (120, 1.03))
 
-    assert kinds(analyse(make_series(levels))) == [(Kind.STEP, True)] * 3
+    assert kinds(analyse(make_series(levels))) == [(ChangeKind.STEP, True)] * 3
 
 
 @pytest.mark.parametrize("processes", [1, 3])
@@ -158,7 +158,7 @@ def test_memory_changes_in_steps():
 
     (change,) = analyse(make_series(flat(80), peaks=peaks)).changes
 
-    assert (change.metric, change.kind, change.run) == (PEAK, Kind.STEP, 50)
+    assert (change.metric, change.kind, change.run) == (PEAK, ChangeKind.STEP, 50)
     assert change.ratio == pytest.approx(1.01, abs=1e-4)
 
 

@@ -182,8 +182,8 @@ def test_a_history_of_a_later_version_stops_before_anything_is_measured(suite):
     """The command that upgrades the software is named."""
     import sqlalchemy as sa
 
-    database.prepare(history(suite))
-    with database.opened(history(suite), write=True) as engine, engine.begin() as connection:
+    database.prepare_history(history(suite))
+    with database.open_engine(history(suite), write=True) as engine, engine.begin() as connection:
         connection.execute(sa.text("UPDATE speedgate_schema SET version_num = '9999'"))
 
     result = suite.run(*SHORT)

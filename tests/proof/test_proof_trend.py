@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from speedgate.history.trend import Kind
+from speedgate.history.trend import ChangeKind
 from tests.proof import __main__ as proof
 from tests.proof import trend_section, trends
 
@@ -46,7 +46,7 @@ def test_an_alarm_is_counted_once():
 
     (alarm,) = trends._alarms(trends.history(logs))
 
-    assert (alarm.kind, alarm.run) == (Kind.STEP, 80)
+    assert (alarm.kind, alarm.run) == (ChangeKind.STEP, 80)
 
 
 def test_changes_are_found_as_what_they_are(machines):
@@ -61,7 +61,7 @@ def test_changes_are_found_as_what_they_are(machines):
 def test_the_section_holds_every_machine(machines):
     """A row each in both tables, with the figures."""
     alarms = [
-        trends.Alarms(machine=name, nightly=dict.fromkeys(Kind, 0.5), whole=dict.fromkeys(Kind, 0.25))
+        trends.Alarms(machine=name, nightly=dict.fromkeys(ChangeKind, 0.5), whole=dict.fromkeys(ChangeKind, 0.25))
         for name in machines
     ]
     found = [

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from speedgate.history.changepoints import ALPHA
-from speedgate.history.trend import LEAST, Kind
+from speedgate.history.trend import LEAST, ChangeKind
 from tests.proof import trends
 from tests.proof.trends import Alarms, Found
 
@@ -67,9 +67,10 @@ def replaced(document: str, section: Sequence[str]) -> str:
 
 
 def _alarms(alarms: Sequence[Alarms]) -> list[str]:
-    names = [f"{kind}, {how}" for how in ("nightly", "whole") for kind in Kind]
+    names = [f"{kind}, {how}" for how in ("nightly", "whole") for kind in ChangeKind]
     rows = [
-        [one.machine, *(f"{rate[kind]:.2f}" for rate in (one.nightly, one.whole) for kind in Kind)] for one in alarms
+        [one.machine, *(f"{rate[kind]:.2f}" for rate in (one.nightly, one.whole) for kind in ChangeKind)]
+        for one in alarms
     ]
     return _table(["machine", *names], rows)
 

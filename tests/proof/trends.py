@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from speedgate.history.trend import Change, Kind, Point, Series, Trend, analyse
+from speedgate.history.trend import ChangeKind, Series, SeriesPoint, Trend, TrendChange, analyse
 from speedgate.plugin import options
 from tests.proof import replay
 
@@ -61,8 +61,8 @@ class Alarms:
     """False alarms in a thousand runs, by kind: judged run by run, and a whole history at once."""
 
     machine: str
-    nightly: dict[Kind, float]
-    whole: dict[Kind, float]
+    nightly: dict[ChangeKind, float]
+    whole: dict[ChangeKind, float]
 
 
 def machines(measured: dict[str, Any]) -> list[Machine]:
@@ -99,21 +99,21 @@ def _measured(logs: np.ndarray, rng: np.random.Generator, runs: int) -> np.ndarr
 def false_alarms(machine: Machine, *, runs: int = RUNS, whole: int = WHOLE) -> Alarms:
     """What a machine without a change is accused of."""
     rng = np.random.default_rng([SEED, 1])
-    nightly: list[Change] = []
+    nightly: list[TrendChange] = []
     for _ in range(math.ceil(runs / HISTORY)):
         points = history(machine.draw(rng, BEFORE + min(runs, HISTORY)))
         nightly += _alarms(points)
     at_once = [change for _ in range(whole) for change in judged(history(machine.draw(rng, HISTORY))).changes]
     return Alarms(
         machine=machine.name,
-        nightly={kind: _rate(nightly, kind, runs) for kind in Kind},
-        whole={kind: _rate([one for one in at_once if one.worse], kind, whole * HISTORY) for kind in Kind},
+        nightly={kind: _rate(nightly, kind, runs) for kind in ChangeKind},
+        whole={kind: _rate([one for one in at_once if one.worse], kind, whole * HISTORY) for kind in ChangeKind},
     )
 
 
-def _alarms(points: Sequence[Point]) -> list[Change]:
+def _alarms(points: Sequence[SeriesPoint]) -> list[TrendChange]:
     """Each alarm once: the same kind at nearly the same run is the one of the night before."""
-    raised: list[Change] = []
+    raised: list[TrendChange] = []
     for end in range(BEFORE, len(points) + 1):
         start = max(0, end - LAST)
         trend = judged(points[start:end])
@@ -126,15 +126,15 @@ def _alarms(points: Sequence[Point]) -> list[Change]:
     return raised
 
 
-def _rate(changes: Sequence[Change], kind: Kind, runs: int) -> float:
+def _rate(changes: Sequence[TrendChange], kind: ChangeKind, runs: int) -> float:
     return 1000 * sum(change.kind is kind for change in changes) / runs
 
 
 def power(machine: Machine, *, repetitions: int = REPETITIONS) -> list[Found]:
     """What is found of each injected change, the noise of every change the same."""
     changes = [
-        *((f"step +{step:.0%}", Kind.STEP, functools.partial(_stepped, step), STEP_RUNS, 1) for step in STEPS),
-        (f"drift +{MONTHLY:.0%} a month", Kind.DRIFT, _drifting, DRIFT_RUNS, EVERY),
+        *((f"step +{step:.0%}", ChangeKind.STEP, functools.partial(_stepped, step), STEP_RUNS, 1) for step in STEPS),
+        (f"drift +{MONTHLY:.0%} a month", ChangeKind.DRIFT, _drifting, DRIFT_RUNS, EVERY),
     ]
     found = []
     for name, kind, change, wait, every in changes:
@@ -148,7 +148,7 @@ def power(machine: Machine, *, repetitions: int = REPETITIONS) -> list[Found]:
                 share=len(seen) / repetitions,
                 runs=statistics.median(one.runs for one in seen) if seen else None,
                 otherwise=statistics.mean(one.otherwise for one in waited),
-                placed=statistics.mean(one.placed for one in seen) if seen and kind is Kind.STEP else None,
+                placed=statistics.mean(one.placed for one in seen) if seen and kind is ChangeKind.STEP else None,
             )
         )
     return found
@@ -161,7 +161,7 @@ class _Waited:
     otherwise: bool
 
 
-def _wait(logs: np.ndarray, kind: Kind, every: int) -> _Waited:
+def _wait(logs: np.ndarray, kind: ChangeKind, every: int) -> _Waited:
     """After how many runs the change was found, if at all, whether in the right place, and whether something else was said."""
     points, otherwise = history(logs), False
     for runs in range(every, len(points) - BEFORE + 1, every):
@@ -187,15 +187,15 @@ def _drifting(logs: np.ndarray) -> np.ndarray:
     return np.asarray(logs + math.log1p(MONTHLY) / 30 * _after(len(logs)))
 
 
-def judged(points: Sequence[Point]) -> Trend:
+def judged(points: Sequence[SeriesPoint]) -> Trend:
     """What `speedgate trend` finds in these."""
     return analyse(Series(gpu_key="simulated", case_key="simulated", points=tuple(points)))
 
 
-def history(logs: np.ndarray) -> list[Point]:
+def history(logs: np.ndarray) -> list[SeriesPoint]:
     """A run a day; `logs` are the logarithms of its processes' medians."""
     return [
-        Point(
+        SeriesPoint(
             run_id=str(day),
             measured_at=(_START + datetime.timedelta(days=day)).isoformat(),
             commit=None,

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from scipy import special
 
-from speedgate.history.trend import Point, Series
+from speedgate.history.trend import Series, SeriesPoint
 
 CASE, GPU = "sdxl/int8/1024px-30steps-b1", "nvidia-a100-sxm4-80gb-400w"
 START = datetime.datetime(2026, 1, 1, 3, 0, tzinfo=datetime.UTC)
@@ -50,7 +50,7 @@ def make_point(day, medians_s, **fields: Any):
         "process_medians_s": medians_s,
         "versions": {"torch": f"2.14.0.dev{nightly}", "diffusers": "0.42.1"},
     }
-    return Point(**known | fields)
+    return SeriesPoint(**known | fields)
 
 
 def r_normal(seed, count):

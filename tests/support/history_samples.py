@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from speedgate.history import database, schema
-from speedgate.history.entries import Entry, from_result
+from speedgate.history.entries import HistoryEntry, entry_from_result
 from speedgate.results.case_key import CaseKey
 from speedgate.results.json_io import to_json, write_json
 from tests.support.artifacts import result
@@ -36,9 +36,9 @@ def document(case_key: str = INT8, *, number: int = 0, **changes: Any) -> dict[s
     return read
 
 
-def entry(case_key: str = INT8, *, number: int = 0, **changes: Any) -> Entry:
+def entry(case_key: str = INT8, *, number: int = 0, **changes: Any) -> HistoryEntry:
     """What a history keeps of it."""
-    return from_result(document(case_key, number=number, **changes), where="sample")
+    return entry_from_result(document(case_key, number=number, **changes), where="sample")
 
 
 def session_folder(folder: Path, *documents: dict[str, Any]) -> Path:
@@ -56,14 +56,14 @@ def case_keys(count: int) -> list[str]:
 
 def fill(url: str, *, cases: int, runs: int, gpu_key: str = KEY) -> None:
     """A history of `runs` runs of `cases` cases, five processes each, rows in bulk and without their documents."""
-    database.prepare(url)
+    database.prepare_history(url)
     tables = schema.tables()
     versions = dict.fromkeys(("torch", "torch_git", "diffusers", "torchao", "triton"), "1.2.3.dev20260101+cu130")
     keys = case_keys(cases)
-    with database.opened(url, write=True) as engine, engine.begin() as connection:
+    with database.open_engine(url, write=True) as engine, engine.begin() as connection:
         connection.execute(tables.environments.insert(), [{"environment_id": "e", "versions": versions}])
         for row in _rows(gpu_key, runs):  # as sessions add them: all cases of one, then of the next
-            many = [row | {"case_key": key, "run_id": schema.digest([key, row["measured_at"]])} for key in keys]
+            many = [row | {"case_key": key, "run_id": schema.json_digest([key, row["measured_at"]])} for key in keys]
             connection.execute(tables.runs.insert(), many)
 
 

@@ -73,14 +73,14 @@ def measure_trends(*, cases: int, runs: int) -> None:
 
 def measure_writers(url: str, *, writers: int, runs: int) -> None:
     """As many processes at once, each with `runs` transactions of its own; every run twice."""
-    database.prepare(url)
+    database.prepare_history(url)
     context = multiprocessing.get_context("spawn")
     with context.Pool(writers) as pool:
         pool.starmap(write, [(url, number, 0) for number in range(writers)], chunksize=1)  # what starts, and imports
         started_s = time.perf_counter()
         done = pool.starmap(write, [(url, number // 2, runs) for number in range(writers)], chunksize=1)
         seconds = time.perf_counter() - started_s
-    added, known = sum(one.added for one in done), sum(one.known for one in done)
+    added, known = sum(one.added for one in done), sum(one.present for one in done)
     print(f"{writers} writers: {seconds:.2f} s for {added} runs added and {known} there already")
 
 

@@ -7,7 +7,7 @@ import random
 import re
 
 from speedgate.history.site.write import replace_folder, write_site
-from speedgate.history.trend import LATENCY, Change, Kind, Point, Series
+from speedgate.history.trend import LATENCY, ChangeKind, Series, SeriesPoint, TrendChange
 from speedgate.results.case_key import CaseKey
 
 STAGES = ("fp32", "bf16", "sdpa", "compile", "fused_qkv", "int8")
@@ -40,7 +40,7 @@ def point(index, *, base_s, random_, **changes):
             "python": "3.11.7",
         },
     }
-    return Point(**{**fields, **changes})
+    return SeriesPoint(**{**fields, **changes})
 
 
 def series(case_key, *, gpu_key=GPUS[0], runs=40, base_s=2.5, step=True, **changes):
@@ -65,7 +65,9 @@ def changes(one):
     if CaseKey.parse(one.case_key).stage != "int8":
         return []
     where = {"before": after - 1, "run": after, "after": min(after + 1, len(one.points) - 1)}
-    return [Change(metric=LATENCY, kind=Kind.STEP, ratio=STEP, low=1.055, high=1.065, p_value=0.0005, **where)]
+    return [
+        TrendChange(metric=LATENCY, kind=ChangeKind.STEP, ratio=STEP, low=1.055, high=1.065, p_value=0.0005, **where)
+    ]
 
 
 def many(cases, runs):

@@ -59,7 +59,7 @@ def _inflation(correlation: float) -> float:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Step:
+class StepChange:
     """A change of level: `index` is the first value after it, likely within `earliest` to `latest` (95 %).
 
     `shift` is the level after it minus the level before, with its standard error at so many degrees of freedom.
@@ -74,7 +74,7 @@ class Step:
     p_value: float
 
 
-def noise(values: Floats, *, least: float) -> Noise:
+def estimate_noise(values: Floats, *, least: float) -> Noise:
     """The scatter of values (shape `(n,)`) around a level that may change now and then, told from their differences.
 
     What trimming the largest differences takes from the spread of a normal distribution is given back. With neighbours that
@@ -88,7 +88,7 @@ def noise(values: Floats, *, least: float) -> Noise:
     return Noise(scale=math.sqrt(one / 2 / (1 - low)), correlation=low, at_most=high)
 
 
-def outliers(values: Floats, scale: float) -> NDArray[np.bool_]:
+def find_outliers(values: Floats, scale: float) -> NDArray[np.bool_]:
     """Which values lie alone: far from the middle of the three before and of the three after, on the same side of both.
 
     None where they are too many to be outliers: a series with two modes is no series with outliers.
@@ -107,10 +107,10 @@ def _middle_of_three(values: Floats) -> Floats:
     return np.asarray(middle, dtype=np.float64)
 
 
-def steps(values: Floats, weights: Floats, *, noise: Noise) -> list[Step]:
+def find_steps(values: Floats, weights: Floats, *, noise: Noise) -> list[StepChange]:
     """The changes of level in values (shape `(n,)`) whose variances are one over `weights`, in order."""
     cuts = _candidates(values, noise)
-    search = _Search(values=values, weights=weights, noise=noise)
+    search = _StepSearch(values=values, weights=weights, noise=noise)
     seen = {tuple(cuts)}  # moving every cut to where it is best between its neighbours may go round in circles
     while cuts:
         p_values = [search.p_value(*around) for around in _around(cuts, len(values))]
@@ -161,7 +161,7 @@ def _candidates(values: Floats, noise: Noise) -> list[int]:
 
 
 @dataclasses.dataclass(kw_only=True)
-class _Search:
+class _StepSearch:
     """Tests of stretches of one series; each stretch is tested once, and always with the same permutations."""
 
     values: Floats
@@ -183,13 +183,13 @@ class _Search:
             moved[number] = self._best(low, high)
         return moved
 
-    def step(self, low: int, high: int) -> Step:
+    def step(self, low: int, high: int) -> StepChange:
         cut, curve = self._best(low, high), self._curve(low, high)
         likely = np.flatnonzero(curve.max() ** 2 - curve**2 <= _HANSEN) + low + SHORTEST
         shift, error, freedom = self._shift(low, cut, high)
         p_value = self.p_value(low, high)
         earliest, latest = (int(likely[end]) for end in (0, -1))
-        return Step(
+        return StepChange(
             index=cut,
             earliest=earliest,
             latest=latest,

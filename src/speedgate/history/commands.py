@@ -16,8 +16,8 @@ from speedgate.results.console import OK, RED, print_line
 from speedgate.results.text import redact_password
 
 if TYPE_CHECKING:
-    from speedgate.history.entries import Entry
-    from speedgate.history.trend import Change, Point, Series, Trend
+    from speedgate.history.entries import HistoryEntry
+    from speedgate.history.trend import Series, SeriesPoint, Trend, TrendChange
 
 EXPORT_SUFFIX = ".json"
 KINDS = ("step", "drift")  # those of `trend.Kind`, without importing numpy
@@ -131,22 +131,22 @@ def _import(options: argparse.Namespace) -> int:
 
     database.parse_url(options.history)
     entries_by_path = {path: _entries(path) for path in options.paths}
-    database.prepare(options.history)
+    database.prepare_history(options.history)
     for path, entries in entries_by_path.items():
         counts = queries.add_entries(options.history, entries)
-        print_line(f"{path}: {counts.added} added, {counts.known} there already")
+        print_line(f"{path}: {counts.added} added, {counts.present} there already")
     return OK
 
 
-def _entries(path: Path) -> list[Entry]:
+def _entries(path: Path) -> list[HistoryEntry]:
     from speedgate.history import entries, exchange
     from speedgate.results import folder
 
     if not path.is_dir():
-        return exchange.read(path)
+        return exchange.read_file(path)
     files = folder.read_folder(path)
     try:
-        return entries.from_results(files)
+        return entries.entries_from_files(files)
     except ValueError as error:  # names only the file, and several folders may hold a file of that name
         raise ValueError(f"{path}: {error}") from error
 
@@ -157,13 +157,13 @@ def _export(options: argparse.Namespace) -> int:
     if options.file.suffix != EXPORT_SUFFIX:
         raise ValueError(f"{options.file}: expected a name that ends in {EXPORT_SUFFIX}")
     entries = queries.read_entries(options.history, gpu_key=options.gpu_key, case_key=options.case)
-    count = exchange.write(options.file, entries)
+    count = exchange.write_file(options.file, entries)
     print_line(f"{options.file}: {count} runs")
     return OK
 
 
 def _upgrade(options: argparse.Namespace) -> int:
-    before, after = database.upgrade(options.history)
+    before, after = database.upgrade_history(options.history)
     print_line(f"{database.url_without_password(options.history)}: schema {before or 'none'} before, {after} now")
     return OK
 
@@ -180,17 +180,17 @@ def report_trends(all_series: Sequence[Series], options: argparse.Namespace) -> 
 
     Raises `ValueError` if no series is long enough to judge.
     """
-    from speedgate.history.trend import MIN_RUNS, analyse, measured
+    from speedgate.history.trend import MIN_RUNS, analyse, count_measured
 
     history = redact_password(options.history)
     if not all_series:
         filters = [f"{name} {key}" for name, key in (("case", options.case), ("GPU key", options.gpu_key)) if key]
         raise ValueError(f"{history}: holds no runs{' of ' + ' on '.join(filters) if filters else ''}")
     shortened = [_last_runs(series, options.last) for series in all_series]
-    too_short = [series for series in shortened if measured(series.points) < MIN_RUNS]
-    trends = [analyse(series) for series in shortened if measured(series.points) >= MIN_RUNS]
+    too_short = [series for series in shortened if count_measured(series.points) < MIN_RUNS]
+    trends = [analyse(series) for series in shortened if count_measured(series.points) >= MIN_RUNS]
     if not trends:
-        longest = max(measured(series.points) for series in shortened)
+        longest = max(count_measured(series.points) for series in shortened)
         raise ValueError(f"{history}: {longest} runs with a latency at most; a trend needs {MIN_RUNS} at least")
     failed = any(_fails(trend, change, options) for trend in trends for change in trend.changes)
     for line in _trends_json(trends, too_short, options) if options.json else _trend_lines(trends, too_short, options):
@@ -202,7 +202,7 @@ def _last_runs(series: Series, count: int | None) -> Series:
     return series if count is None else dataclasses.replace(series, points=series.points[-count:])
 
 
-def _fails(trend: Trend, change: Change, options: argparse.Namespace) -> bool:
+def _fails(trend: Trend, change: TrendChange, options: argparse.Namespace) -> bool:
     return change.worse and change.kind in options.fail_on and trend.is_recent(change, options.recent)
 
 
@@ -212,7 +212,7 @@ def _trend_lines(trends: Sequence[Trend], too_short: Sequence[Series], options: 
     for trend in sorted(changed, key=lambda trend: not any(_fails(trend, change, options) for change in trend.changes)):
         outliers = f", {len(trend.outliers)} of them outliers" if trend.outliers else ""
         yield (
-            f"{trend.series.case_key} on {trend.series.gpu_key}: {trend.measured} runs{outliers};"
+            f"{trend.series.case_key} on {trend.series.gpu_key}: {trend.measured_count} runs{outliers};"
             f" a run's spread {trend.run_spread:.2%}"
         )
         yield from (f"  {_change_line(trend, change, options)}" for change in reversed(trend.changes))
@@ -222,7 +222,7 @@ def _trend_lines(trends: Sequence[Trend], too_short: Sequence[Series], options: 
         yield f"{len(too_short)} series too short to judge: {examples}{', ...' * (len(too_short) > 3)}"
 
 
-def _change_line(trend: Trend, change: Change, options: argparse.Namespace) -> str:
+def _change_line(trend: Trend, change: TrendChange, options: argparse.Namespace) -> str:
     """Write `STEP latency +3.1% (99% interval +2.8% to +3.4%, p 0.0005) between A and B, 8 runs ago: torch 1 -> 2`."""
     fail = "FAIL " if _fails(trend, change, options) else ""
     points = trend.series.points
@@ -237,7 +237,7 @@ def _change_line(trend: Trend, change: Change, options: argparse.Namespace) -> s
     )
 
 
-def _point_text(point: Point) -> str:
+def _point_text(point: SeriesPoint) -> str:
     commit = point.commit[:_COMMIT_CHARACTERS] if point.commit else "no commit"
     return f"{commit} ({point.measured_at[:16]})"
 
@@ -254,14 +254,14 @@ def _trend_json(trend: Trend, options: argparse.Namespace) -> dict[str, Any]:
     return {
         "gpu_key": trend.series.gpu_key,
         "case_key": trend.series.case_key,
-        "runs": trend.measured,
+        "runs": trend.measured_count,
         "run_spread": trend.run_spread,
         "outliers": [trend.series.points[place].run_id for place in trend.outliers],
         "changes": [_change_json(trend, change, options) for change in trend.changes],
     }
 
 
-def _change_json(trend: Trend, change: Change, options: argparse.Namespace) -> dict[str, Any]:
+def _change_json(trend: Trend, change: TrendChange, options: argparse.Namespace) -> dict[str, Any]:
     places = {"before": change.before, "run": change.run, "after": change.after}
     points = {name: _point_json(trend.series.points[place]) for name, place in places.items()}
     versions = {name: {"before": old, "after": new} for name, (old, new) in trend.versions(change).items()}
@@ -269,7 +269,7 @@ def _change_json(trend: Trend, change: Change, options: argparse.Namespace) -> d
     return {**figures, **points, "versions": versions, "fails": _fails(trend, change, options)}
 
 
-def _point_json(point: Point) -> dict[str, str | None]:
+def _point_json(point: SeriesPoint) -> dict[str, str | None]:
     return {"run_id": point.run_id, "commit": point.commit, "measured_at": point.measured_at}
 
 
@@ -277,7 +277,7 @@ def _site(options: argparse.Namespace) -> int:
     from speedgate.history import queries
     from speedgate.history.site import write
 
-    write.checked_commit_url(options.commit_url)
+    write.check_commit_url(options.commit_url)
     write.check_folder(options.folder.resolve())  # before a minute's work
     with write.replace_folder(options.folder) as new_folder:
         counts = write.write_site(
@@ -293,11 +293,11 @@ def _site(options: argparse.Namespace) -> int:
     return OK
 
 
-def _changes(series: Series) -> Sequence[Change]:
+def _changes(series: Series) -> Sequence[TrendChange]:
     """Find the changes of a series; none if it is too short for a trend."""
     from speedgate.history import trend
 
-    return trend.analyse(series).changes if trend.measured(series.points) >= trend.MIN_RUNS else ()
+    return trend.analyse(series).changes if trend.count_measured(series.points) >= trend.MIN_RUNS else ()
 
 
 def stages_of_baselines(root: Path) -> Sequence[str]:

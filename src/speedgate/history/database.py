@@ -27,7 +27,7 @@ _BUSY_TIMEOUT_S = 60  # how long a writer of an SQLite file waits for another on
 _LOCK = 0x5BEED6A7E  # of PostgreSQL's advisory locks, ours while a schema is changed
 
 
-class State(enum.Enum):
+class SchemaState(enum.Enum):
     """What a database holds beside what this version of speedgate writes."""
 
     NEW = "no history yet"
@@ -37,7 +37,7 @@ class State(enum.Enum):
 
 
 @contextlib.contextmanager
-def opened(url: str, *, write: bool) -> Iterator[Any]:
+def open_engine(url: str, *, write: bool) -> Iterator[Any]:
     """SQLAlchemy's engine; of an SQLite file that is only read, one that never makes it."""
     parsed = parse_url(url)
     import sqlalchemy as sa
@@ -50,11 +50,11 @@ def opened(url: str, *, write: bool) -> Iterator[Any]:
     connect = {"timeout": _BUSY_TIMEOUT_S} if sqlite else _CONNECT | dict(parsed.query)
     # What several queries read is of one moment, while others write; a transaction of SQLite is so by itself.
     level = {} if sqlite or write else {"isolation_level": "REPEATABLE READ"}
-    engine = sa.create_engine(parsed, json_serializer=schema.canonical, pool_size=1, connect_args=connect, **level)
+    engine = sa.create_engine(parsed, json_serializer=schema.canonical_json, pool_size=1, connect_args=connect, **level)
     if sqlite:
         _prepare_sqlite(engine, write=write)
     try:
-        with spoken(url):
+        with translate_errors(url):
             yield engine
     finally:
         engine.dispose()
@@ -75,7 +75,7 @@ def _refuse_missing(url: str) -> None:
 
 
 @contextlib.contextmanager
-def spoken(url: str) -> Iterator[None]:
+def translate_errors(url: str) -> Iterator[None]:
     """Say what the database says in one line."""
     import sqlalchemy as sa
 
@@ -86,58 +86,58 @@ def spoken(url: str) -> Iterator[None]:
         raise ValueError(f"history {url_without_password(url)}: {message_without_password(str(said), url)}") from error
 
 
-def prepare(url: str) -> None:
+def prepare_history(url: str) -> None:
     """Make the history if there is none, and see that it can be written to; a `ValueError` says what to do where not."""
-    with opened(url, write=True) as engine:
+    with open_engine(url, write=True) as engine:
         with engine.connect() as connection:
-            found = state(connection)
-        if found is State.NEW:
+            found = schema_state(connection)
+        if found is SchemaState.NEW:
             _upgrade(engine)
         else:
             _refuse_other(found, url)
         _try_writing(engine)
 
 
-def current(connection: Any, url: str) -> None:
+def require_current_schema(connection: Any, url: str) -> None:
     """A `ValueError` unless the history is there and of the schema that this version knows."""
-    found = state(connection)
-    if found is State.NEW:
+    found = schema_state(connection)
+    if found is SchemaState.NEW:
         raise ValueError(
             f"history {url_without_password(url)}: the database holds none; pytest bench --history=URL makes one"
         )
     _refuse_other(found, url)
 
 
-def upgrade(url: str) -> tuple[str | None, str]:
+def upgrade_history(url: str) -> tuple[str | None, str]:
     """Bring an older history to this version's schema: its revision before and after. A newer or a missing one is refused."""
     _refuse_missing(url)
-    with opened(url, write=True) as engine:
+    with open_engine(url, write=True) as engine:
         with engine.connect() as connection:
-            before, found = _revision(connection), state(connection)
-        if found is State.NEWER:
+            before, found = _revision(connection), schema_state(connection)
+        if found is SchemaState.NEWER:
             _refuse_other(found, url)
         _upgrade(engine)
         return before, _script().get_current_head()
 
 
-def state(connection: Any) -> State:
+def schema_state(connection: Any) -> SchemaState:
     """How the schema of a database compares with ours."""
     revision, script = _revision(connection), _script()
     if revision is None:
-        return State.NEW
+        return SchemaState.NEW
     if revision == script.get_current_head():
-        return State.CURRENT
+        return SchemaState.CURRENT
     known = {step.revision for step in script.walk_revisions()}
-    return State.OLDER if revision in known else State.NEWER
+    return SchemaState.OLDER if revision in known else SchemaState.NEWER
 
 
-def _refuse_other(found: State, url: str) -> None:
-    if found is State.NEWER:
+def _refuse_other(found: SchemaState, url: str) -> None:
+    if found is SchemaState.NEWER:
         raise ValueError(
             f"history {url_without_password(url)}: its schema is newer than this speedgate knows; upgrade the software:"
             " pip install --upgrade speedgate"
         )
-    if found is State.OLDER:
+    if found is SchemaState.OLDER:
         raise ValueError(
             f"history {url_without_password(url)}: its schema is older than this speedgate writes; upgrade it:"
             f" {history_command('upgrade', url=url)}"

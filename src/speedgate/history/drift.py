@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from speedgate.history.changepoints import ALPHA, LEAST_P, Floats, Noise, Step
+from speedgate.history.changepoints import ALPHA, LEAST_P, Floats, Noise, StepChange
 
 SHORTEST = 14  # points: what changed within two weeks of nightly runs is a step that has not settled
 _PLACES = 12  # that either end of a ramp is tried at, and as many more around the best
@@ -28,24 +28,26 @@ class Drift:
     p_value: float
 
 
-def tell_apart(values: Floats, weights: Floats, steps: Sequence[Step], noise: Noise) -> list[Step | Drift]:
+def separate_drifts(
+    values: Floats, weights: Floats, steps: Sequence[StepChange], noise: Noise
+) -> list[StepChange | Drift]:
     """The steps that stay steps, and the drifts that the others were, in order."""
-    search = _Search(values=values, weights=weights / noise.slow_inflation**2, inflation=noise.slow_inflation)
-    found: list[Step | Drift] = []
+    search = _RampSearch(values=values, weights=weights / noise.slow_inflation**2, inflation=noise.slow_inflation)
+    found: list[StepChange | Drift] = []
     for group, low, high in _one_way(steps, len(values)):
         found += search.explained(group, low, high)
     return sorted([*found, *search.straight(found)], key=_first)
 
 
-def _first(change: Step | Drift) -> int:
-    return change.index if isinstance(change, Step) else change.first
+def _first(change: StepChange | Drift) -> int:
+    return change.index if isinstance(change, StepChange) else change.first
 
 
 def _ramp(count: int, first: int, last: int) -> Floats:
     return np.clip((np.arange(count) - first) / (last - first), 0.0, 1.0)
 
 
-def _one_way(steps: Sequence[Step], count: int) -> Iterator[tuple[list[Step], int, int]]:
+def _one_way(steps: Sequence[StepChange], count: int) -> Iterator[tuple[list[StepChange], int, int]]:
     """Neighbours that go the same way, and the stretch from the last one before them to the first one after."""
     bounds = [0, *(step.index for step in steps), count]
     start = 0
@@ -56,14 +58,14 @@ def _one_way(steps: Sequence[Step], count: int) -> Iterator[tuple[list[Step], in
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class _Search:
+class _RampSearch:
     """`weights` are lower by the square of `inflation`, so that sums of weighted squares compare by the BIC."""
 
     values: Floats
     weights: Floats
     inflation: float
 
-    def explained(self, group: Sequence[Step], low: int, high: int) -> list[Step | Drift]:
+    def explained(self, group: Sequence[StepChange], low: int, high: int) -> list[StepChange | Drift]:
         """One ramp for all of the group, if it is better than the steps; else the largest is a step, and so on beside it."""
         if not group:
             return []
@@ -78,10 +80,10 @@ class _Search:
         left, right = self.explained(group[:largest], low, cut), self.explained(group[largest + 1 :], cut, high)
         return [*left, group[largest], *right]
 
-    def straight(self, changes: Sequence[Step | Drift]) -> list[Drift]:
+    def straight(self, changes: Sequence[StepChange | Drift]) -> list[Drift]:
         """Drifts in the stretches between the changes, where no step stood out."""
         ends = sorted(
-            (change.index, change.index) if isinstance(change, Step) else (change.first, change.last + 1)
+            (change.index, change.index) if isinstance(change, StepChange) else (change.first, change.last + 1)
             for change in changes
         )
         lows, highs = [0, *(end for _, end in ends)], [*(start for start, _ in ends), len(self.values)]
@@ -89,7 +91,7 @@ class _Search:
         found = [self._fit(low, high, low, high - 1)[1] for low, high in stretches]
         return [drift for drift in found if drift.p_value <= ALPHA]
 
-    def _best_ramp(self, group: Sequence[Step], low: int, high: int) -> tuple[float, Drift] | None:
+    def _best_ramp(self, group: Sequence[StepChange], low: int, high: int) -> tuple[float, Drift] | None:
         """Of all that begin before the first and end after the last of the group: coarsely, then around the best."""
         firsts, lasts = (low, group[0].index - 1), (group[-1].index, high - 1)
         best = None

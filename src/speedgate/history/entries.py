@@ -1,6 +1,6 @@
 """What a history keeps of one case of one session: its result file, and what its key is made of.
 
-Every entry comes through `from_document`, whether from a results folder, a pytest-benchmark file or an export: what a run says is
+Every entry comes through `entry_from_json`, whether from a results folder, a pytest-benchmark file or an export: what a run says is
 checked field by field and kept as it is, names with HTML in them included.
 """
 
@@ -28,7 +28,7 @@ _LARGEST_INTEGER = 2**63 - 1
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Entry:
+class HistoryEntry:
     """One run of a case; `document_` is all of it, as JSON. `source` is `recorded`, for what we measured, or `published`."""
 
     case: Case
@@ -47,7 +47,7 @@ class Entry:
         document = self.document_
         what = document.get("published") or document["run"] or document["verdicts"]
         key = [self.case.gpu_key, self.case.case_key, self.commit_id, self.measured_at, what]
-        return schema.digest(key)
+        return schema.json_digest(key)
 
     @property
     def commit_id(self) -> str | None:
@@ -68,7 +68,7 @@ class Entry:
         return [value for process in processes for value in process.seconds] or self._medians_s()
 
     def document(self) -> dict[str, Any]:
-        """Everything, for `from_document`."""
+        """Everything, for `entry_from_json`."""
         return dict(self.document_)
 
     def columns(self) -> dict[str, Any]:
@@ -98,25 +98,25 @@ class Entry:
         return [float(value) for value in self.document_.get("published", {}).get("process_medians_s", ())]
 
 
-def from_result(document: Any, *, where: str) -> Entry:
+def entry_from_result(document: Any, *, where: str) -> HistoryEntry:
     """The entry of a result file, as a session wrote it; a `ValueError` names `where` and the field that is wrong."""
     case = folder.case(where, document)
-    return from_document({**document, "case_key": case.case_key, "source": RECORDED}, where=where)
+    return entry_from_json({**document, "case_key": case.case_key, "source": RECORDED}, where=where)
 
 
-def from_results(files: Mapping[str, bytes]) -> list[Entry]:
+def entries_from_files(files: Mapping[str, bytes]) -> list[HistoryEntry]:
     """The entries of a results folder, as `untrusted.read_folder` reads it; all of them are sound or none is taken.
 
-    What is no run of this machine is left out (`is_point`).
+    What is no run of this machine is left out (`is_complete_run`).
     """
     names = folder.case_names(files)
     if not names:
         raise ValueError("no result of a case: name a folder that `pytest bench --results` wrote, such as .speedgate")
-    found = [from_result(parse_json(files[name], path=Path(name)), where=name) for name in names]
-    return [entry for entry in found if is_point(entry)]
+    found = [entry_from_result(parse_json(files[name], path=Path(name)), where=name) for name in names]
+    return [entry for entry in found if is_complete_run(entry)]
 
 
-def is_point(entry: Entry) -> bool:
+def is_complete_run(entry: HistoryEntry) -> bool:
     """Whether a result is of a case that this machine measured or lost, and is all that there will be of it.
 
     It is not where a case was only built for others to be compared with, or only described, or where a recording goes on.
@@ -127,14 +127,14 @@ def is_point(entry: Entry) -> bool:
     return told and not case.document.get("unfinished")
 
 
-def from_document(data: Any, *, where: str) -> Entry:
-    """The entry of what `Entry.document` gave; a `ValueError` names `where` and the field that is wrong."""
+def entry_from_json(data: Any, *, where: str) -> HistoryEntry:
+    """The entry of what `HistoryEntry.document` gave; a `ValueError` names `where` and the field that is wrong."""
     if not isinstance(data, Mapping):
         raise ValueError(f"{where}: expected an object, found {type(data).__name__}")
     for name in ("case_key", "gpu_key"):
         _plain(data.get(name), where=f"{where}: {name}")
-    measured_at = utc(data.get("measured_at"), where=f"{where}: measured_at")
-    return Entry(
+    measured_at = utc_text(data.get("measured_at"), where=f"{where}: measured_at")
+    return HistoryEntry(
         case=_case(data, where=where),
         source=data["source"],
         measured_at=measured_at,
@@ -165,7 +165,7 @@ def _case(data: Mapping[str, Any], *, where: str) -> Case:
     return case
 
 
-def utc(value: Any, *, where: str) -> str:
+def utc_text(value: Any, *, where: str) -> str:
     """A time in ISO 8601 as UTC to the microsecond, so that texts have the order of time; without a zone it is UTC."""
     if not isinstance(value, str):
         raise ValueError(

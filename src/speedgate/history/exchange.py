@@ -12,7 +12,7 @@ from typing import Any
 
 from speedgate.baselines import benchmark_json
 from speedgate.baselines.benchmark_json import BLOCK, PUBLISHED
-from speedgate.history.entries import Entry, from_document, from_result, is_point
+from speedgate.history.entries import HistoryEntry, entry_from_json, entry_from_result, is_complete_run
 from speedgate.results import json_io
 from speedgate.results.json_io import write_json
 
@@ -22,7 +22,7 @@ _LAYOUT_VERSION = "5.3.1"  # fixed, so that an export does not change with the i
 _FIGURES = ("process_medians_s", "peak_bytes", "note", "repeat_latencies_s")
 
 
-def write(path: Path, entries: Iterable[Entry]) -> int:
+def write_file(path: Path, entries: Iterable[HistoryEntry]) -> int:
     """Write entries as one file, replaced at once; how many there were. A `ValueError` where there are none."""
     found = list(entries)
     if not found:
@@ -44,7 +44,7 @@ def write(path: Path, entries: Iterable[Entry]) -> int:
     return len(found)
 
 
-def read(path: Path) -> list[Entry]:
+def read_file(path: Path) -> list[HistoryEntry]:
     """The entries of a file; a `ValueError` names the file and the place, and then none of it is to be taken."""
     document = json_io.read_json(path)
     ours = document.get(BLOCK) if isinstance(document, dict) else None
@@ -52,11 +52,11 @@ def read(path: Path) -> list[Entry]:
         return list(_exported(document, ours, path=path))
     blocks = list(benchmark_json.speedgate_blocks(document, where=str(path)))
     if all("verdicts" in block for _, block in blocks):
-        return [entry for where, block in blocks if is_point(entry := from_result(block, where=where))]
+        return [entry for where, block in blocks if is_complete_run(entry := entry_from_result(block, where=where))]
     return list(_baselines(document, blocks, path=path))
 
 
-def _benchmark(entry: Entry) -> dict[str, Any]:
+def _benchmark(entry: HistoryEntry) -> dict[str, Any]:
     """One row of a comparison: the case, and which run of it."""
     commit = (entry.commit_id or "no commit")[:12]
     name = f"{entry.case.case_key}[{entry.measured_at[:19]} {commit} {entry.run_id[:8]}]"
@@ -70,18 +70,18 @@ def _benchmark(entry: Entry) -> dict[str, Any]:
     )
 
 
-def _exported(document: Mapping[str, Any], ours: Mapping[str, Any], *, path: Path) -> Iterator[Entry]:
+def _exported(document: Mapping[str, Any], ours: Mapping[str, Any], *, path: Path) -> Iterator[HistoryEntry]:
     if document.get("benchmarks"):
         for where, block in benchmark_json.speedgate_blocks(document, where=str(path)):
-            yield from_document(block, where=where)
+            yield entry_from_json(block, where=where)
     others = ours.get("without_rounds")
     if not isinstance(others, list):
         raise ValueError(f"{path}: {BLOCK}.without_rounds: expected a list")
     for index, other in enumerate(others):
-        yield from_document(other, where=f"{path}: {BLOCK}.without_rounds[{index}]")
+        yield entry_from_json(other, where=f"{path}: {BLOCK}.without_rounds[{index}]")
 
 
-def _baselines(document: Any, blocks: list[tuple[str, dict[str, Any]]], *, path: Path) -> Iterator[Entry]:
+def _baselines(document: Any, blocks: list[tuple[str, dict[str, Any]]], *, path: Path) -> Iterator[HistoryEntry]:
     """The runs of a baseline file: each as its session's result file has it, but for the verdicts."""
     machine = document.get("machine_info")
     machine = machine if isinstance(machine, dict) else {}
@@ -106,4 +106,4 @@ def _baselines(document: Any, blocks: list[tuple[str, dict[str, Any]]], *, path:
         }
         if baseline.source == PUBLISHED:
             session["published"] = {name: block[name] for name in _FIGURES if name in block}
-        yield from_document(session, where=where)
+        yield entry_from_json(session, where=where)

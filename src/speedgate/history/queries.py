@@ -15,8 +15,8 @@ from typing import Any
 
 from speedgate.baselines.benchmark_json import RECORDED
 from speedgate.history import database, schema
-from speedgate.history.entries import Entry, from_document
-from speedgate.history.trend import Point, Series
+from speedgate.history.entries import HistoryEntry, entry_from_json
+from speedgate.history.trend import Series, SeriesPoint
 
 _ROWS = 5000  # fetched at a time
 PATIENCE_S = 60.0  # a server that restarts is back within this
@@ -30,37 +30,37 @@ class UploadCounts:
     """How many runs an upload added, and how many of its runs were there already."""
 
     added: int
-    known: int
+    present: int
 
 
-def add_entries(url: str, entries: Iterable[Entry], *, patience_s: float = PATIENCE_S) -> UploadCounts:
+def add_entries(url: str, entries: Iterable[HistoryEntry], *, patience_s: float = PATIENCE_S) -> UploadCounts:
     """Upload entries, each in a transaction of its own; `patience_s` is how long each may wait for a lost connection.
 
     A `ValueError` where one could not be written: those before it are there, and the same call again adds the rest.
     """
     added = known = 0
-    with database.opened(url, write=True) as engine:
+    with database.open_engine(url, write=True) as engine:
         _patiently(functools.partial(_check, engine, url), patience_s=patience_s)
         for entry in entries:
             if _patiently(functools.partial(_insert, engine, entry), patience_s=patience_s):
                 added += 1
             else:
                 known += 1
-    return UploadCounts(added=added, known=known)
+    return UploadCounts(added=added, present=known)
 
 
 def _check(engine: Any, url: str) -> bool:
     with engine.connect() as connection:
-        database.current(connection, url)
+        database.require_current_schema(connection, url)
     return True
 
 
-def _insert(engine: Any, entry: Entry) -> bool:
+def _insert(engine: Any, entry: HistoryEntry) -> bool:
     """Whether the entry was new."""
     tables = schema.tables()
     with engine.begin() as connection:
         versions = entry.versions
-        environment_id = schema.digest(versions)[:32]
+        environment_id = schema.json_digest(versions)[:32]
         _insert_new(connection, tables.environments, environment_id=environment_id, versions=versions)
         if not _insert_new(connection, tables.runs, environment_id=environment_id, **entry.columns()):
             return False
@@ -106,11 +106,11 @@ def read_series(
 ) -> list[Series]:
     """The series of every case on every GPU key, or of those named, by GPU key and case key; points oldest first.
 
-    Seconds, bytes and UTC times as in `Point`. Published figures are of other people's software and in no series, unless
+    Seconds, bytes and UTC times as in `SeriesPoint`. Published figures are of other people's software and in no series, unless
     `source` is `published`, or None for both. A `ValueError` where there is no history, or one of another schema.
     """
-    with database.opened(url, write=False) as engine, engine.connect() as connection:
-        database.current(connection, url)
+    with database.open_engine(url, write=False) as engine, engine.connect() as connection:
+        database.require_current_schema(connection, url)
         runs = schema.tables().runs
         versions = _versions(connection)
         rows = _rows(
@@ -125,18 +125,18 @@ def read_series(
 
 def read_entries(
     url: str, *, gpu_key: str | None = None, case_key: str | None = None, run_id: str | None = None
-) -> Iterator[Entry]:
+) -> Iterator[HistoryEntry]:
     """Everything that was uploaded, of each run or of those named, case by case and oldest first; one at a time.
 
     A `ValueError` where there is no history, one of another schema, or an entry that is not what was uploaded.
     """
-    with database.opened(url, write=False) as engine, engine.connect() as connection:
-        database.current(connection, url)
+    with database.open_engine(url, write=False) as engine, engine.connect() as connection:
+        database.require_current_schema(connection, url)
         c = schema.tables().runs.c
         for key, document in _rows(
             connection, _document_query(), {c.gpu_key: gpu_key, c.case_key: case_key, c.run_id: run_id}
         ):
-            entry = from_document(document, where=f"run {key}")
+            entry = entry_from_json(document, where=f"run {key}")
             if entry.run_id != key:
                 raise ValueError(f"run {key}: the history holds another run under this key; it was edited")
             yield entry
@@ -176,10 +176,10 @@ def _versions(connection: Any) -> dict[str, dict[str, str]]:
     return dict(iter(connection.execute(table.select())))  # a result by itself looks like a mapping to `dict`
 
 
-def _points(rows: list[Any], versions: dict[str, dict[str, str]]) -> tuple[Point, ...]:
+def _points(rows: list[Any], versions: dict[str, dict[str, str]]) -> tuple[SeriesPoint, ...]:
     medians_s = json.loads(f"[{','.join(row[5] for row in rows)}]")
     return tuple(
-        Point(
+        SeriesPoint(
             run_id=row[2],
             measured_at=row[3],
             commit=row[4],

@@ -67,11 +67,11 @@ def tables() -> Tables:
     return Tables(metadata=metadata, environments=environments, runs=runs, documents=documents)
 
 
-def canonical(data: Any) -> str:
+def canonical_json(data: Any) -> str:
     """One text for the same JSON, in ASCII: PostgreSQL's `json` keeps it as it is, and digests are made of it."""
     return json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
-def digest(data: Any) -> str:
+def json_digest(data: Any) -> str:
     """sha256 of the canonical text, in hexadecimal."""
-    return hashlib.sha256(canonical(data).encode("ascii")).hexdigest()
+    return hashlib.sha256(canonical_json(data).encode("ascii")).hexdigest()

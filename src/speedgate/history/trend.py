@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from speedgate.history import changepoints, drift
-from speedgate.history.changepoints import Floats, Noise, Step
+from speedgate.history.changepoints import Floats, Noise, StepChange
 from speedgate.history.drift import Drift
 
 MIN_RUNS = 10  # with a figure; two levels of so many points cannot be told apart from fewer
@@ -25,7 +25,7 @@ _MONTH_DAYS = 30.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Point:
+class SeriesPoint:
     """One run of a case; `run_id` is a digest of what was uploaded, so that the same upload is the same point.
 
     `measured_at` is UTC in ISO 8601. `versions` holds what the run's environment says (`torch`, `torch_git`, `diffusers`, ...).
@@ -58,10 +58,10 @@ class Series:
 
     gpu_key: str
     case_key: str
-    points: tuple[Point, ...]
+    points: tuple[SeriesPoint, ...]
 
 
-class Kind(enum.StrEnum):
+class ChangeKind(enum.StrEnum):
     """How a series changed."""
 
     STEP = "step"
@@ -69,7 +69,7 @@ class Kind(enum.StrEnum):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Change:
+class TrendChange:
     """One change: of `metric`, by `ratio` (after over before; of a drift, end over beginning).
 
     It came after the run `before` and no later than `after`, which are places in the series' points: for a step
@@ -79,7 +79,7 @@ class Change:
     """
 
     metric: str
-    kind: Kind
+    kind: ChangeKind
     ratio: float
     low: float
     high: float
@@ -100,24 +100,24 @@ class Trend:
     """What was found in a series: its changes in order, the places of runs left out as outliers, and the spread of a run."""
 
     series: Series
-    changes: tuple[Change, ...]
+    changes: tuple[TrendChange, ...]
     outliers: tuple[int, ...]
-    measured: int
+    measured_count: int
     run_spread: float
 
-    def versions(self, change: Change) -> dict[str, tuple[str | None, str | None]]:
+    def versions(self, change: TrendChange) -> dict[str, tuple[str | None, str | None]]:
         """What the environment says differently after the change, by name: before and after."""
         before, after = (self.series.points[place].versions for place in (change.before, change.after))
         names = sorted({*before, *after})
         return {name: (before.get(name), after.get(name)) for name in names if before.get(name) != after.get(name)}
 
-    def is_recent(self, change: Change, runs: int) -> bool:
+    def is_recent(self, change: TrendChange, runs: int) -> bool:
         """Whether it came in, or went on into, the last `runs` of the series."""
-        place = change.after if change.kind is Kind.DRIFT else change.run
+        place = change.after if change.kind is ChangeKind.DRIFT else change.run
         return place >= len(self.series.points) - runs
 
 
-def measured(points: Sequence[Point]) -> int:
+def count_measured(points: Sequence[SeriesPoint]) -> int:
     """How many of them have a latency."""
     return sum(bool(point.process_medians_s) for point in points)
 
@@ -131,14 +131,16 @@ def analyse(series: Series) -> Trend:
         )
     runs = _Runs.of([series.points[place].process_medians_s for place in places])
     means = runs.means()
-    alone = changepoints.outliers(means, changepoints.noise(means, least=_LEAST_SCALE[LATENCY]).scale)
+    alone = changepoints.find_outliers(means, changepoints.estimate_noise(means, least=_LEAST_SCALE[LATENCY]).scale)
     latency = _Metric(name=LATENCY, points=series.points, places=np.array(places)[~alone])
     run_spread, latency_changes = _of_latency(latency, runs.only(~alone))
     changes = sorted(
         [*latency_changes, *_of_memory(series.points)], key=lambda change: (change.run, change.before, change.metric)
     )
     left_out = tuple(int(place) for place in np.array(places)[alone])
-    return Trend(series=series, changes=tuple(changes), outliers=left_out, measured=len(places), run_spread=run_spread)
+    return Trend(
+        series=series, changes=tuple(changes), outliers=left_out, measured_count=len(places), run_spread=run_spread
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -179,29 +181,29 @@ class _Runs:
         return np.asarray(of_run + of_process / self.counts, dtype=np.float64)
 
 
-def _of_latency(metric: _Metric, runs: _Runs) -> tuple[float, list[Change]]:
+def _of_latency(metric: _Metric, runs: _Runs) -> tuple[float, list[TrendChange]]:
     """Return the standard deviation of a run, and the changes of the latency."""
     means = runs.means()
-    noise = changepoints.noise(means, least=_LEAST_SCALE[LATENCY])
+    noise = changepoints.estimate_noise(means, least=_LEAST_SCALE[LATENCY])
     weights = 1 / runs.variances(noise)
-    steps = changepoints.steps(means, weights, noise=noise)
-    levels = drift.tell_apart(means, weights, steps, noise)
+    steps = changepoints.find_steps(means, weights, noise=noise)
+    levels = drift.separate_drifts(means, weights, steps, noise)
     return noise.scale, [metric.of_level(change) for change in levels if _is_worth_a_word(change)]
 
 
-def _of_memory(points: Sequence[Point]) -> list[Change]:
+def _of_memory(points: Sequence[SeriesPoint]) -> list[TrendChange]:
     """Steps alone: a peak is as good as exact."""
     places = [place for place, point in enumerate(points) if point.peak_bytes]
     if len(places) < MIN_RUNS:
         return []
     metric = _Metric(name=PEAK, points=points, places=np.array(places))
     logs = np.log(np.array([points[place].peak_bytes for place in places], dtype=np.float64))
-    noise = changepoints.noise(logs, least=_LEAST_SCALE[PEAK])
-    steps = changepoints.steps(logs, np.full(len(logs), noise.scale**-2), noise=noise)
+    noise = changepoints.estimate_noise(logs, least=_LEAST_SCALE[PEAK])
+    steps = changepoints.find_steps(logs, np.full(len(logs), noise.scale**-2), noise=noise)
     return [metric.of_level(step) for step in steps if _is_worth_a_word(step)]
 
 
-def _is_worth_a_word(change: Step | Drift) -> bool:
+def _is_worth_a_word(change: StepChange | Drift) -> bool:
     return abs(change.shift) >= math.log1p(LEAST)
 
 
@@ -210,21 +212,21 @@ class _Metric:
     """What turns places among the figures into places among the points, and logarithms into ratios."""
 
     name: str
-    points: Sequence[Point]
+    points: Sequence[SeriesPoint]
     places: NDArray[np.int64]
 
-    def of_level(self, change: Step | Drift) -> Change:
-        if isinstance(change, Step):
-            return self._change(Kind.STEP, change, (change.earliest - 1, change.index, change.latest))
-        return self._change(Kind.DRIFT, change, (change.first, change.first, change.last))
+    def of_level(self, change: StepChange | Drift) -> TrendChange:
+        if isinstance(change, StepChange):
+            return self._change(ChangeKind.STEP, change, (change.earliest - 1, change.index, change.latest))
+        return self._change(ChangeKind.DRIFT, change, (change.first, change.first, change.last))
 
-    def _change(self, kind: Kind, change: Step | Drift, around: tuple[int, int, int]) -> Change:
+    def _change(self, kind: ChangeKind, change: StepChange | Drift, around: tuple[int, int, int]) -> TrendChange:
         from scipy import special
 
         half = float(special.stdtrit(change.freedom, (1 + CONFIDENCE) / 2)) * change.error
         before, run, after = (int(self.places[place]) for place in around)
-        days = _days(self.points[before], self.points[after]) if kind is Kind.DRIFT else 0.0
-        return Change(
+        days = _days(self.points[before], self.points[after]) if kind is ChangeKind.DRIFT else 0.0
+        return TrendChange(
             metric=self.name,
             kind=kind,
             ratio=math.exp(change.shift),
@@ -238,6 +240,6 @@ class _Metric:
         )
 
 
-def _days(before: Point, after: Point) -> float:
+def _days(before: SeriesPoint, after: SeriesPoint) -> float:
     first, last = (datetime.datetime.fromisoformat(point.measured_at) for point in (before, after))
     return (last - first).total_seconds() / 86400

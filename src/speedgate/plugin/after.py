@@ -53,7 +53,7 @@ class Recorder:
         from speedgate.history import database
 
         try:
-            database.prepare(self.url)
+            database.prepare_history(self.url)
         except (OSError, ValueError) as error:
             raise pytest.UsageError(f"--history: {error}") from error
 
@@ -85,8 +85,8 @@ class Recorder:
         from speedgate.history import entries, queries
 
         files = {path.name: path.read_bytes() for path in self.session.written.values()}
-        done = queries.add_entries(self.url, entries.from_results(files))
-        known = f", {done.known} there already" if done.known else ""
+        done = queries.add_entries(self.url, entries.entries_from_files(files))
+        known = f", {done.present} there already" if done.present else ""
         return f"history: {done.added} runs added to {database.url_without_password(self.url)}{known}"
 
 

@@ -13,7 +13,7 @@ import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from speedgate.history.trend import Change, Point, Series
+from speedgate.history.trend import Series, SeriesPoint, TrendChange
 from speedgate.results.case_key import CaseKey
 from speedgate.results.json_io import positive
 
@@ -31,21 +31,21 @@ class Rung:
     stage: str
     workload: str
     case_id: str
-    latest: Point
+    latest: SeriesPoint
     line: tuple[tuple[int, float], ...]
 
 
 def case_id(gpu_key: str, case_key: str) -> str:
     """Names a case in addresses and file names: 16 hexadecimal digits, the same in every generation."""
-    return digest(gpu_key, case_key)
+    return short_digest(gpu_key, case_key)
 
 
-def digest(*texts: str) -> str:
+def short_digest(*texts: str) -> str:
     """16 hexadecimal digits of texts that may hold anything."""
     return hashlib.sha256("\0".join(texts).encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
-def checked(series: Series) -> Series:
+def check_figures(series: Series) -> Series:
     """The series itself; a `ValueError` names the run whose figures cannot be shown."""
     for point in series.points:
         where = f"{series.case_key} on {series.gpu_key}, run {point.run_id}"
@@ -55,11 +55,11 @@ def checked(series: Series) -> Series:
             value = getattr(point, name)
             if value is not None and (isinstance(value, bool) or not math.isfinite(value)):
                 raise ValueError(f"{where}: {name}: expected a finite number, found {value!r}")
-        milliseconds(point.measured_at, where=where)
+        epoch_ms(point.measured_at, where=where)
     return series
 
 
-def milliseconds(measured_at: str, *, where: str) -> int:
+def epoch_ms(measured_at: str, *, where: str) -> int:
     """Since 1970, for JavaScript's dates; a time without a zone is UTC."""
     try:
         moment = datetime.datetime.fromisoformat(measured_at)
@@ -70,17 +70,17 @@ def milliseconds(measured_at: str, *, where: str) -> int:
     return round(moment.timestamp() * 1000)
 
 
-def case_document(series: Series, changes: Sequence[Change]) -> dict[str, Any]:
+def case_document(series: Series, changes: Sequence[TrendChange]) -> dict[str, Any]:
     """All runs of a case, oldest first, one list a column; texts that repeat are stored once and named by their place."""
     points = series.points
     names = sorted({name for point in points for name in point.versions})
     return {
         "id": case_id(series.gpu_key, series.case_key),
         "gpu": series.gpu_key,
-        "gpu_id": digest(series.gpu_key),
+        "gpu_id": short_digest(series.gpu_key),
         "key": series.case_key,
         "run": [point.run_id for point in points],
-        "at_ms": [milliseconds(point.measured_at, where=point.run_id) for point in points],
+        "at_ms": [epoch_ms(point.measured_at, where=point.run_id) for point in points],
         "commit": _texts([point.commit for point in points]),
         "dirty": [index for index, point in enumerate(points) if point.dirty],
         "latency_s": [rounded(point.latency_s) for point in points],
@@ -96,17 +96,17 @@ def case_document(series: Series, changes: Sequence[Change]) -> dict[str, Any]:
     }
 
 
-def summary(series: Series, changes: Sequence[Change]) -> dict[str, Any]:
+def case_summary(series: Series, changes: Sequence[TrendChange]) -> dict[str, Any]:
     """A row of the index: the latest figures, which changes there were, and the digests that lead on."""
     last = series.points[-1]
     measured = next((point for point in reversed(series.points) if point.latency_s is not None), last)
     change = max(changes, key=lambda one: one.run, default=None)
     return {
         "id": case_id(series.gpu_key, series.case_key),
-        "gpu": digest(series.gpu_key),
+        "gpu": short_digest(series.gpu_key),
         "key": series.case_key,
         "runs": len(series.points),
-        "at_ms": milliseconds(last.measured_at, where=last.run_id),
+        "at_ms": epoch_ms(last.measured_at, where=last.run_id),
         "latency_s": rounded(measured.latency_s),
         "peak_bytes": measured.peak_bytes,
         "ssim": rounded(measured.ssim),
@@ -116,7 +116,7 @@ def summary(series: Series, changes: Sequence[Change]) -> dict[str, Any]:
     }
 
 
-def rung(series: Series) -> Rung | None:
+def ladder_rung(series: Series) -> Rung | None:
     """The case's part of a ladder; None where its key is not pipeline/stage/workload, or nothing was measured."""
     measured = [point for point in series.points if point.latency_s is not None]
     if not CaseKey.is_key(series.case_key) or not measured:
@@ -139,7 +139,7 @@ def ladder_document(rungs: Sequence[Rung], *, stages: Sequence[str]) -> dict[str
     ordered = sorted(rungs, key=lambda one: (known.get(one.stage, len(known)), -_latency_s(one)))
     first = ordered[0]
     return {
-        "id": digest(first.gpu_key, first.pipeline, first.workload),
+        "id": short_digest(first.gpu_key, first.pipeline, first.workload),
         "gpu": first.gpu_key,
         "pipeline": first.pipeline,
         "workload": first.workload,
@@ -149,7 +149,7 @@ def ladder_document(rungs: Sequence[Rung], *, stages: Sequence[str]) -> dict[str
                 "known": one.stage in known,
                 "case": one.case_id,
                 "latency_s": rounded(_latency_s(one)),
-                "at_ms": milliseconds(one.latest.measured_at, where=one.latest.run_id),
+                "at_ms": epoch_ms(one.latest.measured_at, where=one.latest.run_id),
                 "line": [[at_ms, rounded(latency_s)] for at_ms, latency_s in one.line],
             }
             for one in ordered
@@ -167,18 +167,18 @@ def _latency_s(one: Rung) -> float:
     return one.latest.latency_s
 
 
-def _at(series: Series, change: Change) -> int:
+def _at(series: Series, change: TrendChange) -> int:
     point = series.points[change.run]
-    return milliseconds(point.measured_at, where=point.run_id)
+    return epoch_ms(point.measured_at, where=point.run_id)
 
 
-def _line(points: Sequence[Point]) -> Iterator[tuple[int, float]]:
+def _line(points: Sequence[SeriesPoint]) -> Iterator[tuple[int, float]]:
     """Medians of as many neighbours as it takes to stay below `MOST_BINS`, each at the time of the last of them."""
     size = -(-len(points) // MOST_BINS)
     for start in range(0, len(points), size):
         bunch = points[start : start + size]
         latencies_s = [latency_s for point in bunch if (latency_s := point.latency_s) is not None]
-        yield milliseconds(bunch[-1].measured_at, where=bunch[-1].run_id), statistics.median(latencies_s)
+        yield epoch_ms(bunch[-1].measured_at, where=bunch[-1].run_id), statistics.median(latencies_s)
 
 
 def _texts(values: Sequence[str | None]) -> dict[str, list[Any]]:
@@ -189,25 +189,25 @@ def _texts(values: Sequence[str | None]) -> dict[str, list[Any]]:
 
 
 @dataclasses.dataclass(kw_only=True)
-class Session:
+class SiteSession:
     """One session, as far as it has been read: a row a case. All ran in one environment, its first case's."""
 
-    point: Point
+    point: SeriesPoint
     rows: list[tuple[Any, ...]]
 
 
-class Sessions:
-    """Collects them while the series pass by; all cases of a session carry its time (`Point.measured_at`)."""
+class SessionCollector:
+    """Collects them while the series pass by; all cases of a session carry its time (`SeriesPoint.measured_at`)."""
 
     def __init__(self) -> None:
-        self._found: dict[str, dict[tuple[str, str | None], Session]] = {}
+        self._found: dict[str, dict[tuple[str, str | None], SiteSession]] = {}
 
     def add(self, series: Series) -> None:
         """Take each run of a case to its session."""
         identifier = case_id(series.gpu_key, series.case_key)
         found = self._found.setdefault(series.gpu_key, {})
         for point in series.points:
-            session = found.setdefault((point.measured_at, point.commit), Session(point=point, rows=[]))
+            session = found.setdefault((point.measured_at, point.commit), SiteSession(point=point, rows=[]))
             figures = (rounded(point.latency_s), point.peak_bytes, rounded(point.ssim), point.outcome)
             session.rows.append((identifier, *figures))
 
@@ -221,15 +221,15 @@ class Sessions:
                 for one in documents
             ]
             more = {"left_out": len(found) - len(latest), "sessions": listed}
-            yield f"sessions-{digest(gpu_key)}", {"gpu": gpu_key, **more}
+            yield f"sessions-{short_digest(gpu_key)}", {"gpu": gpu_key, **more}
             yield from ((f"session-{one['id']}", one) for one in documents)
 
 
-def _session_document(gpu_key: str, session: Session) -> dict[str, Any]:
+def _session_document(gpu_key: str, session: SiteSession) -> dict[str, Any]:
     point = session.point
     return {
-        "id": digest(gpu_key, point.measured_at, point.commit or ""),
-        "at_ms": milliseconds(point.measured_at, where=point.run_id),
+        "id": short_digest(gpu_key, point.measured_at, point.commit or ""),
+        "at_ms": epoch_ms(point.measured_at, where=point.run_id),
         "commit": point.commit,
         "dirty": point.dirty,
         "versions": dict(point.versions),

@@ -30,7 +30,7 @@ _NAV = {"All cases": "index.html", "Compare two runs": "compare.html", "Compare 
 _ALLOW = {"script-src": "'self'"}
 
 
-def write(folder: Path, *, commit_url: str | None, sources: Mapping[str, str], generated_at: str) -> None:
+def write_pages(folder: Path, *, commit_url: str | None, sources: Mapping[str, str], generated_at: str) -> None:
     """Write every file but the data's. A `ValueError` names the extra where what draws the charts is not installed."""
     _check_extra()
     assets = folder / ASSETS
@@ -44,10 +44,10 @@ def write(folder: Path, *, commit_url: str | None, sources: Mapping[str, str], g
     text = json.dumps(settings).replace("<", "\\u003c")
     (folder / DATA / "site.js").write_text(f'speedgate.receive("site",{text});\n', encoding="ascii")
     for name in _TITLES:
-        page.write(folder / f"{name}.html", document(name))
+        page.write(folder / f"{name}.html", page_html(name))
 
 
-def document(name: str) -> str:
+def page_html(name: str) -> str:
     """One of the pages, as HTML."""
     from markupsafe import Markup
 

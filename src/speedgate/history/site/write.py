@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from speedgate.history.site import model, pages
-from speedgate.history.site.model import Rung, Sessions
-from speedgate.history.trend import Change, Series
+from speedgate.history.site.model import Rung, SessionCollector
+from speedgate.history.trend import Series, TrendChange
 
 # Where the commits of a version's git hash are published; a hash links there if it is one.
 SOURCES = {"torch_git": "https://github.com/pytorch/pytorch/commit/{commit}"}
@@ -24,7 +24,7 @@ _SCHEMA = 1
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Written:
+class SiteCounts:
     """What a generation has written."""
 
     gpus: int
@@ -36,30 +36,30 @@ def write_site(
     folder: Path,
     series: Iterable[Series],
     *,
-    changes: Callable[[Series], Sequence[Change]],
+    changes: Callable[[Series], Sequence[TrendChange]],
     generated_at: str,
     commit_url: str | None = None,
     stages: Sequence[str] = (),
-) -> Written:
+) -> SiteCounts:
     """Write the whole site into an empty folder. `generated_at` is UTC in ISO 8601, `stages` the ladder's order.
 
     A `ValueError` where there is no run at all, a case comes twice or a figure is none.
     """
-    pages.write(folder, commit_url=checked_commit_url(commit_url), sources=SOURCES, generated_at=generated_at)
+    pages.write_pages(folder, commit_url=check_commit_url(commit_url), sources=SOURCES, generated_at=generated_at)
     summaries: dict[str, dict[str, Any]] = {}
     gpu_keys: dict[str, str] = {}
     rungs: list[Rung] = []
-    sessions = Sessions()
+    sessions = SessionCollector()
     for one in series:
         if not one.points:
             continue
-        found = list(changes(model.checked(one)))
-        row = model.summary(one, found)
+        found = list(changes(model.check_figures(one)))
+        row = model.case_summary(one, found)
         if row["id"] in summaries:
             raise ValueError(f"{one.case_key} on {one.gpu_key}: the history gave this case twice")
         summaries[row["id"]] = row
         gpu_keys[row["gpu"]] = one.gpu_key
-        rungs += [rung for rung in [model.rung(one)] if rung is not None]
+        rungs += [rung for rung in [model.ladder_rung(one)] if rung is not None]
         sessions.add(one)
         _write_data(folder, f"case-{row['id']}", model.case_document(one, found))
     if not summaries:
@@ -68,10 +68,10 @@ def write_site(
     _write_ladders(folder, rungs, gpu_keys=gpu_keys, stages=stages)
     for name, document in sessions.documents():
         _write_data(folder, name, document)
-    return Written(gpus=len(gpu_keys), cases=len(summaries), runs=sum(row["runs"] for row in summaries.values()))
+    return SiteCounts(gpus=len(gpu_keys), cases=len(summaries), runs=sum(row["runs"] for row in summaries.values()))
 
 
-def checked_commit_url(template: str | None) -> str | None:
+def check_commit_url(template: str | None) -> str | None:
     """The template of a commit's address; a `ValueError` unless it is http(s) and holds `{commit}` once, after the host."""
     if template is None:
         return None
