@@ -21,5 +21,5 @@ def test_a_key_is_taken_apart_and_put_together() -> None:
 def test_what_is_no_key_is_refused(text) -> None:
     """A text without three parts never becomes a key with an empty one."""
     assert not CaseKey.is_key(text)
-    with pytest.raises(ValueError, match="^expected a case key, PIPELINE/STAGE/WORKLOAD, found "):
+    with pytest.raises(ValueError, match=r"^expected a case key, PIPELINE/STAGE/WORKLOAD, found "):
         CaseKey.parse(text)
