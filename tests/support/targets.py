@@ -8,7 +8,7 @@ import sys
 import time
 from typing import Any
 
-from speedgate.fleet import artifacts as cache_artifacts
+from fixtures.stages import torch_state
 
 
 class Target:
@@ -95,20 +95,18 @@ class Compiled:
         """Compile it and call it; what inductor's graph cache has counted."""
         import torch
 
-        from fixtures.stages.torch_state import compiler_counts
-
         # A call of a library: a graph of inductor's without C++ to build, which takes half a minute in an empty cache.
         torch.compile(lambda x: x @ x)(torch.ones(4, 4))
-        counted = compiler_counts()
+        counted = torch_state.compiler_counts()
         return {name: counted[name] for name in ("cache_hits", "cache_misses")}
 
     def load_cache(self, *, artifacts: bytes) -> float:
         """As a case does."""
-        return cache_artifacts.load(artifacts)
+        return torch_state.load_compile_cache(artifacts)
 
     def save_cache(self) -> bytes | None:
         """As a case does."""
-        return cache_artifacts.save()
+        return torch_state.save_compile_cache()
 
     def close(self) -> None:
         """Nothing to end."""

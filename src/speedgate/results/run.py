@@ -83,7 +83,7 @@ class ColdStart:
     def cache(self) -> str:
         """What inductor's graph cache held: "cold" where anything was missing, "warm", or "eager" where none was asked.
 
-        "imported" is not "warm": though every graph is a hit, some of its kernels are built anew (`speedgate.fleet.artifacts`).
+        "imported" is not "warm": torch builds some kernels of an imported cache again, even if it finds every graph.
         """
         if self.cache_misses:
             return "cold cache"
