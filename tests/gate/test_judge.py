@@ -4,9 +4,9 @@ import dataclasses
 
 import pytest
 
-from speedgate.gate.judge import judge_cold_start, judge_facts, judge_ladder, judge_latency, judge_memory, worst
+from speedgate.gate.judge import judge_cold_start, judge_facts, judge_ladder, judge_latency, judge_memory
 from speedgate.gate.policy import Mode, Policy
-from speedgate.results.run import Outcome, Verdict
+from speedgate.results.run import Outcome, Verdict, worst_outcome
 from tests.support.baseline_samples import BF16, INT8, make_baseline, make_run
 
 POLICY = Policy()
@@ -141,14 +141,14 @@ def test_the_worst_outcome_speaks_for_a_case():
     """A stage that was not applied hides how fast it was, and any verdict hides a PASS."""
     best_first = [say(outcome) for outcome in reversed(Outcome)]
 
-    assert worst(best_first) is Outcome.NOT_APPLIED
-    assert worst(best_first[:2]) is Outcome.NO_BASELINE
-    assert worst(best_first[:1]) is Outcome.PASS
+    assert worst_outcome(best_first) is Outcome.NOT_APPLIED
+    assert worst_outcome(best_first[:2]) is Outcome.NO_BASELINE
+    assert worst_outcome(best_first[:1]) is Outcome.PASS
 
 
 def test_a_case_that_nobody_judged_has_no_outcome():
     """Silence is not PASS."""
-    assert worst([]) is None
+    assert worst_outcome([]) is None
 
 
 def start(case_key=INT8, *, seconds, hits=0, misses=0, load_s=0.0, count=1):

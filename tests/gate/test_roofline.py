@@ -124,4 +124,4 @@ def test_a_result_with_a_roofline_is_read():
     """A stranger's reader knows the field."""
     document = result(roofline=json.loads('{"operations": {}}'))
 
-    assert folder.cases({"case.json": encoded(document)})[0].case_key == document["run"]["case_key"]
+    assert folder.parse_results({"case.json": encoded(document)})[0].case_key == document["run"]["case_key"]

@@ -11,8 +11,8 @@ import time
 import pytest
 
 from speedgate.measure import budget
-from speedgate.plugin.recording import UNFINISHED
 from speedgate.results.case_key import CaseKey
+from speedgate.results.exit_status import ExitStatus
 from tests.plugin.test_recording_again import end_workers, obtained
 from tests.support.suite import Folder, Suite, red
 
@@ -141,7 +141,7 @@ def test_a_budget_that_is_over_ends_what_is_running(stopped):
     """It stops before its seconds are over, with a status of its own, nothing red, and no worker left."""
     suite, first, *_ = stopped
 
-    assert (first.ret, red(first)) == (UNFINISHED, [])
+    assert (first.ret, red(first)) == (ExitStatus.UNFINISHED, [])
     assert first.duration < 12 + 10  # to start pytest and to end a worker takes seconds where the machine is busy
     pids = [int(line.split()[1]) for line in (suite.path / "builds.log").read_text().splitlines()]
     assert not [pid for pid in pids if os.path.exists(f"/proc/{pid}")]  # noqa: PTH110 - not a file

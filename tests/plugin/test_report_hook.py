@@ -86,7 +86,7 @@ def test_pictures_lie_beside_the_results(measured):
     suite, _ = measured
     index = json.loads((suite.path / "results" / "report" / "index.json").read_text())
 
-    assert set(index["results"]) == set(folder.case_names(folder.read_folder(suite.path / "results")))
+    assert set(index["results"]) == set(folder.result_names(folder.read_folder(suite.path / "results")))
     assert len(index["pictures"]) == 3
     seen = view.load_assets(suite.path / "results", folder.read_folder(suite.path / "results")).pictures
     brightness = {CaseKey.parse(key).stage: pixels(one.difference).mean() for key, one in seen.items()}

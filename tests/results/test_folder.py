@@ -18,7 +18,7 @@ from speedgate.measure.machine import Machine
 from speedgate.measure.rounds import MeasurementPlan
 from speedgate.plugin.judgement import Session
 from speedgate.results import folder
-from speedgate.results.folder import cases, read_archive, read_folder
+from speedgate.results.folder import parse_results, read_archive, read_folder
 from speedgate.results.run import Comparison, Outcome, Turns, Verdict
 from tests.support.artifacts import NAME, SESSION, archive, encoded, result
 from tests.support.baseline_samples import BF16, INT8, KEY, make_run
@@ -39,7 +39,7 @@ def test_a_folder_and_an_archive_hold_the_same(tmp_path: Path) -> None:
 
 def test_a_case_is_what_its_file_says() -> None:
     """Nothing is lost: whose it is, what was measured, how it was judged."""
-    (case,) = cases({NAME: encoded(result(outcome="SLOWER"))})
+    (case,) = parse_results({NAME: encoded(result(outcome="SLOWER"))})
 
     assert (case.session, case.gpu_key, case.case_key, case.outcome) == (SESSION, KEY, INT8, Outcome.SLOWER)
     assert case.run is not None
@@ -61,7 +61,7 @@ def test_what_a_session_writes_is_read(tmp_path: Path) -> None:
     )
     session.facts(BF16, "recipe", expected={"a": 1}, observed={"a": 2})
 
-    found = cases(read_folder(tmp_path))
+    found = parse_results(read_folder(tmp_path))
 
     assert [(case.case_key, case.outcome, case.run is None) for case in found] == [
         (BF16, Outcome.NOT_APPLIED, True),
@@ -203,7 +203,7 @@ def test_a_damaged_archive_is_one_clear_error() -> None:
         for _ in range(dice.randrange(1, 6)):
             damaged[dice.randrange(len(damaged))] = dice.randrange(256) if damaged else 0
         try:
-            cases(read_archive(bytes(damaged)))
+            parse_results(read_archive(bytes(damaged)))
         except ValueError:
             refused += 1
 
@@ -248,13 +248,13 @@ def test_a_damaged_archive_is_one_clear_error() -> None:
 def test_what_is_no_result_is_refused(data: bytes, said: str) -> None:
     """Each departure from what the suite writes is a ValueError that names the place."""
     with pytest.raises(ValueError, match=said):
-        cases({NAME: data})
+        parse_results({NAME: data})
 
 
 def test_no_result_at_all_is_no_pass() -> None:
     """An empty artifact, or one of a bump's own files alone, is an error."""
     with pytest.raises(ValueError, match="a run that measured nothing is no pass"):
-        cases({"nightly/verdict.json": b"{}"})
+        parse_results({"nightly/verdict.json": b"{}"})
 
 
 def test_a_description_is_no_measurement() -> None:
@@ -263,8 +263,8 @@ def test_a_description_is_no_measurement() -> None:
     described, unmeasured = spoiled(run=None, verdicts=[recipe]), spoiled(run=result()["run"] | {"processes": []})
 
     with pytest.raises(ValueError, match="no case was built"):
-        cases({NAME: described}, built=True)
-    assert cases({NAME: unmeasured}, built=True)
+        parse_results({NAME: described}, built=True)
+    assert parse_results({NAME: unmeasured}, built=True)
 
 
 def test_a_bump_is_read_where_it_lies(tmp_path: Path) -> None:
@@ -277,7 +277,7 @@ def test_a_bump_is_read_where_it_lies(tmp_path: Path) -> None:
     for path in (bump / "verdict.json", bump / "summary.md", bisect / "state.json"):
         path.write_text("{}")
 
-    assert [case.session for case in cases(read_folder(tmp_path))] == [f"bump/{SESSION}"]
+    assert [case.session for case in parse_results(read_folder(tmp_path))] == [f"bump/{SESSION}"]
 
 
 def test_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,8 @@ from typing import Any
 
 from speedgate.baselines import benchmark_json, describe, promote, published, store
 from speedgate.results import json_io
-from speedgate.results.console import FAILED, OK, print_error, print_line
+from speedgate.results.console import print_error, print_line
+from speedgate.results.exit_status import ExitStatus
 from speedgate.results.json_io import write_json
 from speedgate.results.text import ascii_line
 
@@ -60,7 +61,7 @@ def _list(options: argparse.Namespace) -> int:
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     for row in cells:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-    return OK
+    return ExitStatus.OK
 
 
 def _case_rows(cases: store.StoredCases) -> Iterator[tuple[str, str, str, str]]:
@@ -76,7 +77,7 @@ def _promote(options: argparse.Namespace) -> int:
     for note in promote.review_notes(target):
         print_line(note)
     print_line(f"{target}: review it, then commit it")
-    return OK
+    return ExitStatus.OK
 
 
 def _check(options: argparse.Namespace) -> int:
@@ -99,7 +100,7 @@ def _check(options: argparse.Namespace) -> int:
             print_line(f"{path}: {summary}")
     for line in errors:
         print_error(line)
-    return FAILED if errors else OK
+    return ExitStatus.FAILED if errors else ExitStatus.OK
 
 
 def _summary(document: Any, *, path: Path) -> str:
@@ -119,9 +120,9 @@ def _import_published(options: argparse.Namespace) -> int:
             raise ValueError(f"{path}: has the number of {target.name}; rename it first")
     write_json(target, document)
     print_line(f"{target}: {summary}")
-    return OK
+    return ExitStatus.OK
 
 
 def _describe(options: argparse.Namespace) -> int:
     print(describe.baseline_page(options.root, options.gpu_key), end="")
-    return OK
+    return ExitStatus.OK

@@ -10,6 +10,7 @@ from speedgate.fleet import cache_archive, compile_cache
 from speedgate.fleet.cache_archive import CacheFile, CacheOrigin
 from speedgate.measure import machine
 from speedgate.results import console
+from speedgate.results.exit_status import ExitStatus
 
 TRUST = (
     "A compile cache is code: torch unpickles it, and its checksums only tell that a file is whole, not who made it."
@@ -56,14 +57,14 @@ def _merge(options: argparse.Namespace) -> int:
     merged_report.write(merged, output)
     for line in [*lines, f"{output}: each case, verdict.json and summary.md"]:
         console.print_line(line)
-    return console.OK if merged.manifest.exit_status == 0 else console.RED
+    return ExitStatus.OK if merged.manifest.exit_status == 0 else ExitStatus.RED
 
 
 def _export(options: argparse.Namespace) -> int:
     files, left_out = compile_cache.export_to(options.target, folder=options.folder, here=_here(options.device))
     for line in [*(line for file in files for line in _says(file)), *(f"left out: {line}" for line in left_out)]:
         console.print_line(line)
-    return console.OK
+    return ExitStatus.OK
 
 
 def _import(options: argparse.Namespace) -> int:
@@ -73,7 +74,7 @@ def _import(options: argparse.Namespace) -> int:
     for line in (line for file in files for line in _says(file)):
         console.print_line(line)
     console.print_line("the next start of each case loads it, before it compiles")
-    return console.OK
+    return ExitStatus.OK
 
 
 def _says(file: CacheFile) -> list[str]:

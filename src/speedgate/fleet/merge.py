@@ -14,16 +14,17 @@ from typing import Any
 from speedgate.fleet import manifest
 from speedgate.fleet.manifest import Manifest
 from speedgate.fleet.shards import Shard
-from speedgate.results import exit_status, json_io
 from speedgate.results import folder as untrusted
+from speedgate.results import json_io
 from speedgate.results.case_key import CaseKey
-from speedgate.results.folder import Case
+from speedgate.results.exit_status import ExitStatus
+from speedgate.results.folder import ResultFile
 
 # What a worker's end or unusable rounds say of a case by themselves: no test makes the claim, so that it may also be said of
 # a case that is only a reference in a shard. What the suite has lost ("baseline") is said by every shard.
 _UNCLAIMED = frozenset({"worker", "measurement", "fit", "baseline"})
 _SAME = ("selection", "gpu_key", "commit", "versions", "policy", "against")
-_JUDGED = (exit_status.PASSED, exit_status.TESTS_FAILED)  # every test had its turn
+_JUDGED = (ExitStatus.OK, ExitStatus.RED)  # every test had its turn
 _SHOWN = 5
 
 
@@ -34,7 +35,7 @@ class ShardResults:
     folder: Path
     manifest: Manifest
     documents: Mapping[str, dict[str, Any]]
-    cases: Mapping[str, Case]
+    cases: Mapping[str, ResultFile]
 
     def __str__(self) -> str:
         return f"shard {self.manifest.shard} ({self.folder})"
@@ -46,7 +47,7 @@ class Merged:
 
     manifest: Manifest
     documents: Mapping[str, dict[str, Any]]
-    cases: Mapping[str, Case]
+    cases: Mapping[str, ResultFile]
 
 
 def read(folder: Path) -> ShardResults:
@@ -57,9 +58,9 @@ def read(folder: Path) -> ShardResults:
         raise ValueError(f"{folder}: no {manifest.NAME}; name folders that `pytest bench --results DIR` wrote")
     own = manifest.from_json(json_io.parse_json(files.pop(manifest.NAME), path=path), where=str(path))
     documents, cases = {}, {}
-    for name in filter(untrusted.is_case, sorted(files)):
+    for name in filter(untrusted.is_result_name, sorted(files)):
         try:
-            (case,) = untrusted.cases({name: files[name]})
+            (case,) = untrusted.parse_results({name: files[name]})
         except ValueError as error:
             raise ValueError(f"{folder}: {error}") from error
         if not CaseKey.is_key(case.case_key) or name != CaseKey.parse(case.case_key).file_name:
@@ -78,7 +79,7 @@ def merge(parts: Sequence[ShardResults]) -> Merged:
         _check_complete(part)
         _check_results(part)
     documents = _joined(parts)
-    cases = {key: untrusted.case(key, document) for key, document in documents.items()}
+    cases = {key: untrusted.parse_result(key, document) for key, document in documents.items()}
     whole = dataclasses.replace(
         parts[0].manifest,
         shard=Shard(),

@@ -217,7 +217,7 @@ def render_nightly(files: Files) -> str:
     """Render the texts of the bump and the bisection letter by letter, then the results of the cases."""
     if not isinstance(files, Mapping):
         return render_results(files)
-    names = sorted(filter(folder.is_word, files), key=lambda name: (not name.endswith(".md"), name))
+    names = sorted(filter(folder.is_page_name, files), key=lambda name: (not name.endswith(".md"), name))
     texts = [
         f"{markdown_code(name)}\n\n{markdown_block(files[name].decode('utf-8', 'replace'), limit=_FILE_LIMIT)}\n\n"
         for name in names[:_NIGHTLY_FILES]
@@ -260,7 +260,7 @@ def _download_files(job: Job, run_id: int) -> Files:
 def _green_files(job: Job) -> Mapping[str, bytes]:
     """Download the files of this run; raise `ValueError` unless they hold a green verdict of measured cases."""
     files = _download_files(job, job.run_id)
-    if not isinstance(files, Mapping) or not folder.cases(files, built=True) or not folder.is_green(files):
+    if not isinstance(files, Mapping) or not folder.parse_results(files, built=True) or not folder.is_green(files):
         raise ValueError("the artifact holds no green verdict of measured cases: nothing is posted")
     return files
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from speedgate.gate import intervals
@@ -163,12 +163,6 @@ def judge_facts(
     if wrong:
         return Verdict(case_key=case_key, claim=claim, outcome=outcome, sentence="; ".join(wrong))
     return Verdict(case_key=case_key, claim=claim, outcome=Outcome.PASS, sentence=f"all {len(expected)} facts hold")
-
-
-def worst(verdicts: Sequence[Verdict]) -> Outcome | None:
-    """The outcome that speaks for a case: the first in `Outcome`'s order; None where nothing was judged."""
-    order = list(Outcome)
-    return min((verdict.outcome for verdict in verdicts), key=order.index, default=None)
 
 
 def is_stale(run: Run, baseline: Baseline) -> bool:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from speedgate.history import database
 from speedgate.results.case_key import CaseKey
-from speedgate.results.console import OK, RED, print_line
+from speedgate.results.console import print_line
+from speedgate.results.exit_status import ExitStatus
 from speedgate.results.text import redact_password
 
 if TYPE_CHECKING:
@@ -135,7 +136,7 @@ def _import(options: argparse.Namespace) -> int:
     for path, entries in entries_by_path.items():
         counts = queries.add_entries(options.history, entries)
         print_line(f"{path}: {counts.added} added, {counts.present} there already")
-    return OK
+    return ExitStatus.OK
 
 
 def _entries(path: Path) -> list[HistoryEntry]:
@@ -159,13 +160,13 @@ def _export(options: argparse.Namespace) -> int:
     entries = queries.read_entries(options.history, gpu_key=options.gpu_key, case_key=options.case)
     count = exchange.write_file(options.file, entries)
     print_line(f"{options.file}: {count} runs")
-    return OK
+    return ExitStatus.OK
 
 
 def _upgrade(options: argparse.Namespace) -> int:
     before, after = database.upgrade_history(options.history)
     print_line(f"{database.url_without_password(options.history)}: schema {before or 'none'} before, {after} now")
-    return OK
+    return ExitStatus.OK
 
 
 def _trend(options: argparse.Namespace) -> int:
@@ -195,7 +196,7 @@ def report_trends(all_series: Sequence[Series], options: argparse.Namespace) -> 
     failed = any(_fails(trend, change, options) for trend in trends for change in trend.changes)
     for line in _trends_json(trends, too_short, options) if options.json else _trend_lines(trends, too_short, options):
         print_line(line)
-    return RED if failed else OK
+    return ExitStatus.RED if failed else ExitStatus.OK
 
 
 def _last_runs(series: Series, count: int | None) -> Series:
@@ -290,7 +291,7 @@ def _site(options: argparse.Namespace) -> int:
         )
     index = options.folder / "index.html"
     print_line(f"{index}: {counts.runs} runs of {counts.cases} cases on {counts.gpus} GPU keys")
-    return OK
+    return ExitStatus.OK
 
 
 def _changes(series: Series) -> Sequence[TrendChange]:

@@ -16,7 +16,7 @@ from typing import Any
 from speedgate.baselines.benchmark_json import PUBLISHED, RECORDED
 from speedgate.history import schema
 from speedgate.results import folder
-from speedgate.results.folder import Case
+from speedgate.results.folder import ResultFile
 from speedgate.results.json_io import parse_json, positive
 from speedgate.results.provenance import NO_COMMIT
 from speedgate.results.run import Run
@@ -31,7 +31,7 @@ _LARGEST_INTEGER = 2**63 - 1
 class HistoryEntry:
     """One run of a case; `document_` is all of it, as JSON. `source` is `recorded`, for what we measured, or `published`."""
 
-    case: Case
+    case: ResultFile
     source: str
     measured_at: str
     commit: Mapping[str, Any]
@@ -100,16 +100,16 @@ class HistoryEntry:
 
 def entry_from_result(document: Any, *, where: str) -> HistoryEntry:
     """The entry of a result file, as a session wrote it; a `ValueError` names `where` and the field that is wrong."""
-    case = folder.case(where, document)
+    case = folder.parse_result(where, document)
     return entry_from_json({**document, "case_key": case.case_key, "source": RECORDED}, where=where)
 
 
 def entries_from_files(files: Mapping[str, bytes]) -> list[HistoryEntry]:
-    """The entries of a results folder, as `untrusted.read_folder` reads it; all of them are sound or none is taken.
+    """The entries of a results folder, as `read_folder` reads it; all of them are sound or none is taken.
 
     What is no run of this machine is left out (`is_complete_run`).
     """
-    names = folder.case_names(files)
+    names = folder.result_names(files)
     if not names:
         raise ValueError("no result of a case: name a folder that `pytest bench --results` wrote, such as .speedgate")
     found = [entry_from_result(parse_json(files[name], path=Path(name)), where=name) for name in names]
@@ -143,11 +143,11 @@ def entry_from_json(data: Any, *, where: str) -> HistoryEntry:
     )
 
 
-def _case(data: Mapping[str, Any], *, where: str) -> Case:
+def _case(data: Mapping[str, Any], *, where: str) -> ResultFile:
     source = data.get("source")
     if source == PUBLISHED:
         _check_published(data.get("published"), where=f"{where}: published")
-        return Case(
+        return ResultFile(
             name=where,
             session="",
             gpu_key=data["gpu_key"],
@@ -158,7 +158,7 @@ def _case(data: Mapping[str, Any], *, where: str) -> Case:
         )
     if source != RECORDED or "published" in data:
         raise ValueError(f"{where}: source: expected {RECORDED!r} or {PUBLISHED!r}, found {source!r}")
-    case = folder.case(where, {name: value for name, value in data.items() if name not in _ADDED})
+    case = folder.parse_result(where, {name: value for name, value in data.items() if name not in _ADDED})
     if case.case_key != data["case_key"]:
         raise ValueError(f"{where}: case_key: the run in it is of another case")
     _check_run(case.run, where=f"{where}: run")

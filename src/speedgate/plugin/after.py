@@ -11,7 +11,7 @@ import pytest
 
 from speedgate.history import database
 from speedgate.plugin.judgement import Session
-from speedgate.results import exit_status
+from speedgate.results.exit_status import ExitStatus
 
 NAME = "speedgate-history"
 
@@ -69,9 +69,9 @@ class Recorder:
                 f"history: NOT UPLOADED: {error}",
                 f"upload it later: {database.history_command('import', str(self.session.results), url=self.url)}",
             ]
-            statuses = {
-                exit_status.PASSED: exit_status.UPLOAD_FAILED,
-                exit_status.TESTS_FAILED: exit_status.UPLOAD_AND_TESTS_FAILED,
+            statuses: dict[int, int] = {
+                ExitStatus.OK: ExitStatus.UPLOAD,
+                ExitStatus.RED: ExitStatus.UPLOAD_AND_TESTS,
             }
             session.exitstatus = statuses.get(session.exitstatus, session.exitstatus)
 

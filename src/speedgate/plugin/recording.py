@@ -14,7 +14,7 @@ from speedgate.measure.budget import Budget, TimingLog
 from speedgate.measure.worker import OutOfTime
 from speedgate.plugin.judgement import Session
 from speedgate.plugin.progress import Progress
-from speedgate.results import exit_status
+from speedgate.results.exit_status import ExitStatus
 from speedgate.results.text import command_line, printable
 
 
@@ -76,7 +76,7 @@ class Campaign:
             yield
         if self._session.unfinished and session.exitstatus == pytest.ExitCode.OK:
             # pytest documents no other way to end with a status of one's own; `tests/plugin/test_recording.py` fails without it.
-            session.exitstatus = exit_status.UNFINISHED
+            session.exitstatus = ExitStatus.UNFINISHED
         if log is not None and log.path.exists() and [*log.path.parent.iterdir()] == [log.path]:
             self._session.results.mkdir(parents=True, exist_ok=True)
             log.path.replace(self._session.results / log.path.name)
@@ -102,7 +102,7 @@ class Campaign:
             return []
         lines = ["interrupted: the processes that were finished are kept"] if self._is_interrupted else []
         if unfinished:
-            status = "" if self._is_interrupted else f" (exit status {exit_status.UNFINISHED})"
+            status = "" if self._is_interrupted else f" (exit status {ExitStatus.UNFINISHED})"
             lines.append(f"left to do, because the budget of {self.budget.seconds:g} s was over{status}:")
         for key, reason in unfinished.items():
             run = self._session.runs.get(key)

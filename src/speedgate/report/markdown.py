@@ -11,7 +11,7 @@ from typing import Any
 
 from speedgate.gate.explain import belongs
 from speedgate.results import folder, provenance
-from speedgate.results.folder import Case
+from speedgate.results.folder import ResultFile
 from speedgate.results.run import Outcome, Verdict
 from speedgate.results.text import log_line, markdown_code
 
@@ -30,11 +30,11 @@ def add_command(commands: Any) -> None:
 
 
 def _command(options: argparse.Namespace) -> int:
-    files, skipped = folder.read_folder(options.folder), folder.skipped(options.folder)
+    files, skipped = folder.read_folder(options.folder), folder.unread_folders(options.folder)
     if skipped:
         names = ", ".join(skipped[:10])
         print(f"speedgate: not read, for it is not named like a run: {log_line(names)}", file=sys.stderr)
-    if not folder.case_names(files):
+    if not folder.result_names(files):
         named = f"one that was not read ({options.folder / skipped[0]})" if skipped else "a run's folder"
         raise ValueError(f"{options.folder}: holds no result of a case: run pytest bench first, or name {named}")
     text = render(files)
@@ -59,7 +59,7 @@ def render(files: Mapping[str, bytes], *, limit: int = MAX_CHARACTERS) -> str:
 
     A `ValueError` where a file is not what `pytest bench` writes, or where there is no case at all.
     """
-    found = sorted(folder.cases(files), key=lambda case: (_rank(case.outcome), case.case_key, case.session))
+    found = sorted(folder.parse_results(files), key=lambda case: (_rank(case.outcome), case.case_key, case.session))
     cases = [case for case in found if not case.is_structure_only]
     head = (
         f"**{_counts(cases)}** on {', '.join(markdown_code(key) for key in sorted({c.gpu_key for c in found})[:10])}\n"
@@ -78,7 +78,7 @@ def render(files: Mapping[str, bytes], *, limit: int = MAX_CHARACTERS) -> str:
     return text
 
 
-def _counts(cases: Sequence[Case]) -> str:
+def _counts(cases: Sequence[ResultFile]) -> str:
     count = Counter(_NOT_JUDGED if case.outcome is None else case.outcome.value for case in cases)
     names = [outcome.value for outcome in Outcome]
     return ", ".join(f"{count[name]} {name}" for name in (_NOT_JUDGED, *names) if count[name]) or "nothing was built"
@@ -89,7 +89,7 @@ def structure_only(count: int) -> str:
     return f"structure only: {'1 case holds' if count == 1 else f'{count} cases hold'}, on the meta device"
 
 
-def _structure(cases: Sequence[Case], *, limit: int) -> str:
+def _structure(cases: Sequence[ResultFile], *, limit: int) -> str:
     """A line that names what was only described, apart from what was built: it is no PASS of a measurement."""
     if not cases:
         return ""
@@ -98,7 +98,7 @@ def _structure(cases: Sequence[Case], *, limit: int) -> str:
     return f"\n{structure_only(len(cases))}: {', '.join([*shown, *more])}\n"
 
 
-def _measured(cases: Sequence[Case], *, limit: int) -> str:
+def _measured(cases: Sequence[ResultFile], *, limit: int) -> str:
     """A line for each time, commit and set of versions that the cases were measured with, where they say so."""
     lines = sorted({provenance.line(case.document) for case in cases} - {""}, reverse=True)  # the newest first
     shown, left_out = _within([markdown_code(line) for line in lines], limit=limit)
@@ -108,10 +108,10 @@ def _measured(cases: Sequence[Case], *, limit: int) -> str:
 
 def _rank(outcome: Outcome | None) -> int:
     """A case that nobody judged comes first: it may hide anything."""
-    return -1 if outcome is None else list(Outcome).index(outcome)
+    return -1 if outcome is None else outcome.severity
 
 
-def _told(cases: Sequence[Case]) -> list[tuple[Verdict, tuple[str, ...]]]:
+def _told(cases: Sequence[ResultFile]) -> list[tuple[Verdict, tuple[str, ...]]]:
     """The verdicts that are no PASS, worst first; the first of a case that says that something moved has its explanation."""
     told: list[tuple[Verdict, tuple[str, ...]]] = []
     for case in cases:
@@ -126,7 +126,7 @@ def _urgency(verdict: Verdict) -> tuple[int, str, str]:
     return _rank(verdict.outcome), verdict.case_key, verdict.claim
 
 
-def _row(case: Case) -> str:
+def _row(case: ResultFile) -> str:
     run = case.run
     measured = run is not None and bool(run.processes)
     ssim = None if run is None or run.parity is None else run.parity.get("ssim")

@@ -7,10 +7,9 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from speedgate.gate.explain import belongs
-from speedgate.gate.judge import worst
 from speedgate.results.case_key import CaseKey
 from speedgate.results.family_figure import FamilyFigure
-from speedgate.results.run import Baseline, Comparison, Outcome, Run, Verdict
+from speedgate.results.run import Baseline, Comparison, Outcome, Run, Verdict, worst_outcome
 from speedgate.results.text import printable
 
 _HEADER = (
@@ -60,7 +59,6 @@ def sentences(view: TerminalView) -> list[str]:
     """Each verdict that is neither PASS nor NO_BASELINE, worst first; of what passed each latency, for its interval tells
     what it would have seen, and why a case without figures is none the less one; then what has no baseline.
     """
-    order = list(Outcome)
     said = [verdict for verdicts in view.verdicts.values() for verdict in verdicts]
     missing = list(dict.fromkeys(v.case_key for v in said if v.outcome is Outcome.NO_BASELINE))
     told = [
@@ -71,7 +69,7 @@ def sentences(view: TerminalView) -> list[str]:
         or (verdict.claim == "fit" and verdict.case_key in view.lost_cases)
     ]
     lines, explained = [], set()
-    for verdict in sorted(told, key=lambda verdict: order.index(verdict.outcome)):
+    for verdict in sorted(told, key=lambda verdict: verdict.outcome.severity):
         lines.append(printable(str(verdict)))
         changed = view.explanations.get(verdict.case_key, ())
         if verdict.case_key not in explained and belongs(changed, claim=verdict.claim, outcome=verdict.outcome):
@@ -154,7 +152,7 @@ def _of_family(view: TerminalView, run: Run) -> list[tuple[Sequence[FamilyFigure
 
 def _row(view: TerminalView, run: Run) -> tuple[str, ...]:
     baseline = view.baselines.get(run.case_key)
-    verdict = worst(view.verdicts.get(run.case_key, ()))
+    verdict = worst_outcome(view.verdicts.get(run.case_key, ()))
     measured = bool(run.processes)
     return (
         printable(run.case_key),
@@ -187,7 +185,7 @@ def _ssim(run: Run) -> str:
 
 
 def _lost_row(view: TerminalView, case_key: str) -> tuple[str, ...]:
-    verdict = worst(view.verdicts.get(case_key, ()))
+    verdict = worst_outcome(view.verdicts.get(case_key, ()))
     assert verdict is not None, f"{case_key} is over and nobody said why"
     return (printable(case_key), *("-" for _ in _HEADER[2:]), verdict.value)
 

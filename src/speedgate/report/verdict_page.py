@@ -11,6 +11,7 @@ from typing import Any
 from speedgate.gate import explain
 from speedgate.report import markdown as rendering
 from speedgate.results import exit_status
+from speedgate.results.exit_status import ExitStatus
 from speedgate.results.run import Outcome
 from speedgate.results.text import markdown_text
 
@@ -30,17 +31,16 @@ def verdict_document(
     run is green or red: without a verdict, or where pytest broke, it is neither.
     """
     told = [one for document in found for one in document["verdicts"]]
-    order = [outcome.value for outcome in Outcome]
     green = status in exit_status.GREEN and any(one["outcome"] not in _UNJUDGED for one in told)
     return {
         "schema": SCHEMA,
         "green": green,
         "judged": green or (status in exit_status.RED and bool(told)),
         "exit_status": status,
-        "outcome": min((one["outcome"] for one in told), key=order.index, default=None),
+        "outcome": min((one["outcome"] for one in told), key=lambda outcome: Outcome(outcome).severity, default=None),
         "changes": [dict(one) for one in changes],
         "cases": {name: _case(document) for document in found for name in [_name(document)] if name},
-        "verdicts": sorted(told, key=lambda one: order.index(one["outcome"])),
+        "verdicts": sorted(told, key=lambda one: Outcome(one["outcome"]).severity),
     }
 
 
@@ -57,7 +57,7 @@ def describe_result(document: Mapping[str, Any]) -> str:
     colour = "green" if document["green"] else "red"
     return (
         colour
-        if document["exit_status"] in (exit_status.PASSED, exit_status.TESTS_FAILED)
+        if document["exit_status"] in (ExitStatus.OK, ExitStatus.RED)
         else f"{colour}, and {ended}: the history did not take it"
     )
 
@@ -122,8 +122,7 @@ def _below(lines: Sequence[str]) -> list[str]:
 
 def _worst_first(document: Mapping[str, Any]) -> list[str]:
     """The cases by their worst verdict; those that are alike stay in their order."""
-    order = [outcome.value for outcome in Outcome]
-    worst = {one["case_key"]: order.index(one["outcome"]) for one in reversed(document["verdicts"])}
+    worst = {one["case_key"]: Outcome(one["outcome"]).severity for one in reversed(document["verdicts"])}
     return sorted(document["cases"], key=lambda name: worst.get(name, -1))
 
 

@@ -8,11 +8,8 @@ import os
 import sys
 from collections.abc import Callable
 
+from speedgate.results.exit_status import ExitStatus
 from speedgate.results.text import ascii_line
-
-OK = 0
-RED = 1  # the exit status of a command that has judged a run, and the verdict is red
-FAILED = 2  # the exit status of a command that printed at least one error; argparse uses the same for a wrong option
 
 
 def print_line(text: str) -> None:
@@ -26,14 +23,14 @@ def print_error(text: str) -> None:
 
 
 def run_command(function: Callable[[argparse.Namespace], int], options: argparse.Namespace) -> int:
-    """Run one command and return its exit status: `FAILED`, and one line on stderr, for a `ValueError` or an `OSError`."""
+    """Run one command and return its exit status. A `ValueError` or an `OSError` becomes one line on stderr and `FAILED`."""
     try:
         status = function(options)
         sys.stdout.flush()
     except (ValueError, OSError) as error:
         _discard_unwritten_output()
         print_error(_message(error))
-        return FAILED
+        return ExitStatus.FAILED
     return status
 
 

@@ -1,14 +1,22 @@
-"""Exit statuses of a pytest session that measures and judges."""
+"""Exit statuses of a pytest session and of a command of `speedgate`."""
 
 from __future__ import annotations
 
-PASSED, TESTS_FAILED = 0, 1  # pytest's own: the only two with which every test had its turn
-# Ours. pytest's own statuses are below 10.
-UPLOAD_FAILED = 10  # the history did not take the results, and every test passed
-UPLOAD_AND_TESTS_FAILED = 11
-UNFINISHED = 75  # a recording stopped at its budget; the same command continues it (EX_TEMPFAIL of sysexits.h)
+import enum
 
-# Statuses with which every claim that could be judged was judged, by the colour of the session.
-GREEN = (PASSED, UPLOAD_FAILED)
-RED = (TESTS_FAILED, UPLOAD_AND_TESTS_FAILED)
-JUDGED = (*GREEN, *RED)
+
+class ExitStatus(enum.IntEnum):
+    """What a session or a command ends with. pytest's own statuses are below 10, of which 3 to 5 are not named here."""
+
+    OK = 0  # every test passed; the command did its work
+    RED = 1  # a test failed; the verdict that the command gave is red
+    FAILED = 2  # the command printed an error; argparse uses the same, and pytest when it is interrupted
+    UPLOAD = 10  # every test passed, and the history did not take the results
+    UPLOAD_AND_TESTS = 11  # a test failed, and the history did not take the results
+    UNFINISHED = 75  # a recording stopped at its budget; the same command continues it (EX_TEMPFAIL of sysexits.h)
+
+
+# Statuses of a session in which every test had its turn, by what they say of the tests.
+GREEN = frozenset({ExitStatus.OK, ExitStatus.UPLOAD})
+RED = frozenset({ExitStatus.RED, ExitStatus.UPLOAD_AND_TESTS})
+JUDGED = GREEN | RED

@@ -19,7 +19,7 @@ from typing import Any
 
 from speedgate.results import json_io
 from speedgate.results.case_key import RESULT_FILES
-from speedgate.results.run import Outcome, Run, Verdict, run_from_json
+from speedgate.results.run import Outcome, Run, Verdict, run_from_json, worst_outcome
 
 # Of each pair of processes a live result holds up to 60 kB (100 rounds an arm, and what their loops and components took), and
 # there are 12 pairs at most. All suites of all pipelines are 160 cases; tests/results/test_limits.py has the arithmetic.
@@ -41,7 +41,7 @@ _KNOWN = _REQUIRED | {"against", "commit", "explanation", "iterations_per_s", "m
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Case:
+class ResultFile:
     """One result file: what it says was measured (None where nothing was) and how it was judged.
 
     `document` is all of it, `name` that of the file.
@@ -63,8 +63,7 @@ class Case:
     @property
     def outcome(self) -> Outcome | None:
         """The worst of the verdicts; None where nothing was judged."""
-        order = list(Outcome)
-        return min((verdict.outcome for verdict in self.verdicts), key=order.index, default=None)
+        return worst_outcome(self.verdicts)
 
 
 def read_folder(folder: Path) -> dict[str, bytes]:
@@ -80,14 +79,14 @@ def read_folder(folder: Path) -> dict[str, bytes]:
     total = 0
     for name, entry in _entries(folder):
         _refuse_more_than(MAX_FILES, len(found) + 1)
-        data = read_plain(Path(entry.path), name)
+        data = read_plain_file(Path(entry.path), name)
         total += len(data)
         _fits(name, len(data), total)
         found[name] = data
     return found
 
 
-def skipped(folder: Path) -> list[str]:
+def unread_folders(folder: Path) -> list[str]:
     """The folders in `folder` that seem to hold results and are not named like ours: `read_folder` leaves them alone."""
     with os.scandir(folder) as listing:
         found = [
@@ -106,12 +105,12 @@ def read_archive(data: bytes) -> dict[str, bytes]:
         raise ValueError(f"the archive: not a readable zip file ({error})") from error
 
 
-def cases(files: Mapping[str, bytes], *, built: bool = False) -> list[Case]:
+def parse_results(files: Mapping[str, bytes], *, built: bool = False) -> list[ResultFile]:
     """The cases of all files that are to hold one, checked field by field; a `ValueError` where there is none.
 
     With `built` also where no case has a run: one that was only described, on the meta device, says nothing of what was built.
     """
-    found = [case(name, json_io.parse_json(files[name], path=Path(name))) for name in case_names(files)]
+    found = [parse_result(name, json_io.parse_json(files[name], path=Path(name))) for name in result_names(files)]
     if not found:
         raise ValueError("no result of a case; a run that measured nothing is no pass")
     if built and all(one.run is None for one in found):
@@ -125,17 +124,17 @@ def is_structure_only(run: Run | None, verdicts: Sequence[Verdict]) -> bool:
     return run is None and described
 
 
-def case_names(files: Iterable[str]) -> list[str]:
+def result_names(files: Iterable[str]) -> list[str]:
     """The names of the files that are to hold a case, in order."""
-    return [name for name in sorted(files) if is_case(name)]
+    return [name for name in sorted(files) if is_result_name(name)]
 
 
-def is_case(name: str) -> bool:
+def is_result_name(name: str) -> bool:
     """Whether the file is to hold the result of a case."""
-    return not is_word(name) and PurePosixPath(name).name not in (_VERDICT, _MANIFEST)
+    return not is_page_name(name) and PurePosixPath(name).name not in (_VERDICT, _MANIFEST)
 
 
-def is_word(name: str) -> bool:
+def is_page_name(name: str) -> bool:
     """Whether the file is what a bump or a bisection says of itself, and so neither a case nor a verdict."""
     return name.endswith(".md") or name.startswith("bisect/")
 
@@ -163,7 +162,7 @@ def _entries(folder: Path, prefix: str = "") -> Iterator[tuple[str, os.DirEntry[
             yield name, entry
 
 
-def read_plain(path: Path, name: str) -> bytes:
+def read_plain_file(path: Path, name: str) -> bytes:
     """A plain file's bytes, at most one more than is allowed; neither a link nor a pipe that took its place is opened."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     with open(descriptor, "rb") as stream:  # noqa: PTH123 - a descriptor, which has no Path
@@ -217,7 +216,7 @@ def _refuse_more_than(limit: int, count: int) -> None:
         raise ValueError(f"more than {limit} files; results of one run are fewer: name its folder")
 
 
-def case(name: str, document: Any) -> Case:
+def parse_result(name: str, document: Any) -> ResultFile:
     """A result that was read already, checked field by field; a `ValueError` names `name` and the field."""
     if not isinstance(document, dict):
         raise ValueError(f"{name}: expected the result of a case, found {type(document).__name__}")
@@ -229,7 +228,7 @@ def case(name: str, document: Any) -> Case:
     keys = {verdict.case_key for verdict in verdicts} | ({run.case_key} if run else set())
     if len(keys) != 1:
         raise ValueError(f"{name}: expected the result of one case, found {len(keys)}")
-    return Case(
+    return ResultFile(
         name=name,
         session=str(PurePosixPath(name).parent),
         gpu_key=_text(document["gpu_key"], where=f"{name}: gpu_key"),

@@ -6,7 +6,7 @@ import dataclasses
 import enum
 import statistics
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ SCHEMA = 1
 
 
 class Outcome(enum.StrEnum):
-    """What a verdict says; the first that applies, worst first, is the one shown for a case."""
+    """The result of judging one claim, worst first; the worst of a case's outcomes is shown for the case."""
 
     NOT_APPLIED = "NOT_APPLIED"  # the stage is not structurally what it claims to be
     DIFFERENT = "DIFFERENT"  # the output is not the reference's
@@ -35,6 +35,11 @@ class Outcome(enum.StrEnum):
     SMALLER = "SMALLER"
     NO_BASELINE = "NO_BASELINE"
     PASS = "PASS"  # noqa: S105 - a verdict, not a password
+
+    @property
+    def severity(self) -> int:
+        """Rank in the order above: 0 is the worst. Sort by it to show the worst first."""
+        return list(type(self)).index(self)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
@@ -53,6 +58,11 @@ class Verdict:
     def __repr__(self) -> str:
         """The line that a report shows, which is also what a failed assertion prints."""
         return f"{self.outcome} {self.case_key} {self.claim}: {self.sentence}"
+
+
+def worst_outcome(verdicts: Iterable[Verdict]) -> Outcome | None:
+    """Return the outcome that is shown for a case; None if nothing was judged."""
+    return min((verdict.outcome for verdict in verdicts), key=lambda outcome: outcome.severity, default=None)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

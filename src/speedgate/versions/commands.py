@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from speedgate.results import console
+from speedgate.results.exit_status import ExitStatus
 
 # With `--`, what follows goes to pytest.
 PYTEST_COMMANDS = ("bump", "bisect")
@@ -80,7 +81,7 @@ def _update(options: argparse.Namespace) -> int:
     named = ", ".join(f"{package} {version}" for package, version in moved.versions.items())
     for line in (f"{options.pins / pins.NIGHTLY}: {named}", *moved.remarks, f"torch commits: {moved.compare}"):
         console.print_line(line)
-    return console.OK
+    return ExitStatus.OK
 
 
 def _bump(options: argparse.Namespace) -> int:
@@ -102,10 +103,10 @@ def _bump(options: argparse.Namespace) -> int:
     )
     console.print_line(f"{folder}: verdict.json and summary.md")
     if verdict_page.is_red(verdict):
-        return console.RED
+        return ExitStatus.RED
     if not verdict["green"] or verdict["exit_status"] != 0:
         raise ValueError(f"{folder}: {verdict_page.describe_result(verdict)}")
-    return console.OK
+    return ExitStatus.OK
 
 
 def _bisect(options: argparse.Namespace) -> int:
@@ -129,8 +130,8 @@ def _bisect(options: argparse.Namespace) -> int:
         bumps.bisect(question, cache=options.cache or environment.CACHE, say=console.print_line)
     except KeyboardInterrupt:
         console.print_error("interrupted; the same command goes on where it stopped")
-        return console.FAILED
-    return console.OK
+        return ExitStatus.FAILED
+    return ExitStatus.OK
 
 
 def _stable(options: argparse.Namespace) -> dict[str, str]:

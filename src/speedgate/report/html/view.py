@@ -13,13 +13,12 @@ from typing import Any
 
 import speedgate
 from speedgate.baselines import store
-from speedgate.gate.judge import worst
 from speedgate.report.html.pictures import Pictures
 from speedgate.results import folder as folder_reader
 from speedgate.results import json_io, provenance
 from speedgate.results.case_key import CaseKey
 from speedgate.results.json_io import write_json
-from speedgate.results.run import Baseline, Outcome, Run, Verdict, run_from_json
+from speedgate.results.run import Baseline, Outcome, Run, Verdict, run_from_json, worst_outcome
 
 FOLDER, INDEX = "report", "index.json"
 _KINDS = ("image", "difference", "similarity")
@@ -46,7 +45,7 @@ class ReportCase:
 
     @property
     def outcome(self) -> Outcome | None:
-        return worst(self.verdicts)
+        return worst_outcome(self.verdicts)
 
     @property
     def is_structure_only(self) -> bool:
@@ -87,9 +86,8 @@ class Report:
     @property
     def verdicts(self) -> list[Verdict]:
         """Worst first, as far as the order of outcomes tells; in the order of cases otherwise."""
-        order = list(Outcome)
         return sorted(
-            (verdict for entry in self.entries for verdict in entry.verdicts), key=lambda one: order.index(one.outcome)
+            (verdict for entry in self.entries for verdict in entry.verdicts), key=lambda one: one.outcome.severity
         )
 
     @property
@@ -107,7 +105,7 @@ def of_folder(folder: Path, *, root: Path) -> Report:
     Stored figures are read below `root`. Pictures, and by what command it was measured, are there if the run made a report.
     """
     files = folder_reader.read_folder(folder)
-    found = folder_reader.cases(files)
+    found = folder_reader.parse_results(files)
     for what, names in (("runs", {c.session for c in found}), ("GPU keys", {c.gpu_key for c in found})):
         if len(names) > 1:
             known = ", ".join(sorted(names)[:5])
@@ -131,7 +129,7 @@ def of_folder(folder: Path, *, root: Path) -> Report:
 
 
 def _entry(
-    case: folder_reader.Case, stored: Mapping[str, Mapping[str, Baseline]], session: ReportAssets | None
+    case: folder_reader.ResultFile, stored: Mapping[str, Mapping[str, Baseline]], session: ReportAssets | None
 ) -> ReportCase:
     return ReportCase(
         case_key=case.case_key,
@@ -215,7 +213,7 @@ def _name(number: int, kind: str) -> str:
 
 
 def _read(path: Path) -> bytes:
-    data = folder_reader.read_plain(path, path.name)
+    data = folder_reader.read_plain_file(path, path.name)
     if len(data) > folder_reader.MAX_FILE_BYTES:  # 512 x 512 pixels are 0.8 MB without any compression
         raise ValueError(f"{path}: more than {folder_reader.MAX_FILE_BYTES / 2**20:.0f} MiB")
     return data
@@ -259,12 +257,12 @@ def _figures(root: Path, gpu_key: str) -> dict[str, dict[str, Baseline]]:
     return found
 
 
-def _other(case: folder_reader.Case) -> Run | None:
+def _other(case: folder_reader.ResultFile) -> Run | None:
     data = mapping(case.document.get("against")).get("other")
     return None if data is None else run_from_json(data, where=f"{case.case_key}: against.other")
 
 
-def _place(case: folder_reader.Case) -> tuple[bool, str, int, str]:
+def _place(case: folder_reader.ResultFile) -> tuple[bool, str, int, str]:
     """Cases of a pipeline and workload together, each after those it is built on; what was not built comes last."""
     entry = ReportCase(case_key=case.case_key, run=case.run)
     stages = case.run.recipe.get("stages") if case.run is not None and isinstance(case.run.recipe, Mapping) else None
