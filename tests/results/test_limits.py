@@ -8,8 +8,8 @@ import zlib
 
 import pytest
 
+from fixtures.cases import every_case
 from fixtures.pipelines.definition import SIZES
-from fixtures.suites import every_case
 from speedgate.plugin.options import MAX_PAIRS
 from speedgate.results import folder
 from speedgate.results.json_io import to_json, write_json

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from fixtures.worker import loops as watched
+from fixtures.worker.hooks import timing_loops
 from speedgate.results import loops
 from speedgate.results.json_io import to_json
 from speedgate.results.loops import Loop
@@ -50,10 +50,10 @@ def told(seconds=1.0, iterations=4, name=""):
 def test_a_loop_lasts_from_where_its_bar_begins_to_where_it_ends(monkeypatch):
     """Of each pipe by its name: the updates that it counted and the seconds in between, and nothing of what is around."""
     now_s = itertools.chain([1.0, 3.5, 10.0, 10.25], itertools.repeat(99.0))
-    monkeypatch.setattr("fixtures.worker.loops.time.perf_counter", lambda: next(now_s))
+    monkeypatch.setattr("fixtures.worker.hooks.time.perf_counter", lambda: next(now_s))
     first, second = Pipe(4), Pipe(2)
 
-    with watched.watching({"base": first, "upscaler": second}, device="cpu") as found:
+    with timing_loops({"base": first, "upscaler": second}, device="cpu") as found:
         first()
         second()
 
@@ -63,7 +63,7 @@ def test_a_loop_lasts_from_where_its_bar_begins_to_where_it_ends(monkeypatch):
 def test_the_bars_are_the_pipelines_own_again_afterwards():
     """Whether the image was made or not, nothing of the stand-in is left."""
     pipe = Pipe(1)
-    with pytest.raises(MemoryError), watched.watching({"": pipe}, device="cpu"):
+    with pytest.raises(MemoryError), timing_loops({"": pipe}, device="cpu"):
         raise MemoryError
 
     assert "progress_bar" not in vars(pipe)
@@ -72,7 +72,7 @@ def test_the_bars_are_the_pipelines_own_again_afterwards():
 def test_a_pipe_has_one_loop():
     """Two loops under one name would be added up or one would be lost."""
     pipe = Pipe(1)
-    with watched.watching({"base": pipe}, device="cpu"):
+    with timing_loops({"base": pipe}, device="cpu"):
         pipe()
         with pytest.raises(AssertionError, match="pipe 'base' has opened a second loop, of 1 iterations"):
             pipe()

@@ -11,8 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from fixtures.pipelines.registry import pipelines
-from fixtures.worker import built_case, components
-from fixtures.worker.loops import clock
+from fixtures.worker import built_case, hooks
 from fixtures.workshop import import_paths
 from speedgate.gate.explain import explain
 from speedgate.measure.monitor import HostMonitor
@@ -66,7 +65,7 @@ def test_the_gap_and_what_works_in_a_loop_are_the_loop(build):
 def test_a_component_within_another_counts_once():
     """What a component calls in turn is a part of it: nothing of a round is counted twice."""
     now_s = iter(range(10))
-    spans = components._Spans(lambda: next(now_s))
+    spans = hooks._Spans(lambda: next(now_s))
     inner = spans.around(lambda: None, "inner")
 
     spans.around(inner, "outer")()
@@ -80,7 +79,7 @@ def test_a_component_that_works_outside_of_its_loop_is_not_hidden():
     part = SimpleNamespace(name="", controlnets=(), prefixed=lambda name: name)
 
     with pytest.raises(AssertionError, match=r"denoiser worked outside of its loop, for 0\.5 s"):
-        components.with_gaps({"denoiser": [1.5]}, {"": {"seconds": 1.0}}, [(part, None)])
+        hooks.with_host_gaps({"denoiser": [1.5]}, {"": {"seconds": 1.0}}, [(part, None)])
 
 
 def test_a_pipeline_sees_what_it_would_without_marks(build):
@@ -90,7 +89,7 @@ def test_a_pipeline_sees_what_it_would_without_marks(build):
     owners = (pipe, pipe.unet, pipe.scheduler, pipe.vae)
     before, signature = [set(vars(owner)) for owner in owners], inspect.signature(pipe.scheduler.step)
 
-    with components.watching(case.parts, device="cpu"):
+    with hooks.timing_components(case.parts, device="cpu"):
         assert inspect.signature(pipe.scheduler.step) == signature
 
     assert [set(vars(owner)) for owner in owners] == before
@@ -99,7 +98,7 @@ def test_a_pipeline_sees_what_it_would_without_marks(build):
 def test_a_round_that_fails_leaves_no_marks(build):
     """An exception in a component goes through, and the next round is timed as any other."""
     case = build("sdpa")
-    spans = components._Spans(clock("cpu")[0])
+    spans = hooks._Spans(hooks.device_clock("cpu")[0])
 
     def fail():
         raise MemoryError
@@ -141,8 +140,8 @@ def test_images_with_marks_and_without_take_the_same_time(build, monkeypatch):
 
 
 def _without_marks(patch):
-    patch.setattr(components, "watching", lambda parts, device: contextlib.nullcontext({}))
-    patch.setattr(components, "with_gaps", lambda spent, loops, parts: spent)
+    patch.setattr(hooks, "timing_components", lambda parts, device: contextlib.nullcontext({}))
+    patch.setattr(hooks, "with_host_gaps", lambda components, loops, parts: components)
 
 
 def _processor_s(function, spent):
@@ -154,7 +153,7 @@ def _processor_s(function, spent):
 
 def _seconds_a_call(*, marked):
     """The fewest of several, as other work on the machine only adds to it."""
-    spans = components._Spans(clock("cpu")[0])
+    spans = hooks._Spans(hooks.device_clock("cpu")[0])
     function = spans.around(_nothing, "denoiser") if marked else _nothing
     best_s = math.inf
     for _ in range(20):

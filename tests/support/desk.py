@@ -12,7 +12,7 @@ import pytest
 
 from speedgate.cli import main
 from tests.support.stub_index import COMMITS, Index
-from tests.support.suite import CONFTEST, FAKE_PROBE, ROOT, Folder, Suite
+from tests.support.suite import CONFTEST, FAKE_IMPORT_CHECK, ROOT, Folder, Suite
 
 THREE_PAIRS = ("--device=cpu", "--stage=fp32", "--rounds=4", "--processes=3", "--max-processes=3")
 LATENCY = (*THREE_PAIRS, "-k", "test_latency")
@@ -29,7 +29,9 @@ class Desk:
 
     def __init__(self, folder: Path) -> None:
         self.path = Suite(Folder(folder)).path
-        conftest = CONFTEST.replace("tests.support.fake_case:FakeCase", "tests.support.stub_case:StubCase") + FAKE_PROBE
+        conftest = (
+            CONFTEST.replace("tests.support.fake_case:FakeCase", "tests.support.stub_case:StubCase") + FAKE_IMPORT_CHECK
+        )
         (self.path / "conftest.py").write_text(conftest.format(paths=[str(ROOT), str(ROOT / "src")]))
         self.pins = self.path / ".github" / "pins"
         self.pins.mkdir(parents=True)

@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from fixtures.pipelines.definition import Workload
 from fixtures.pipelines.registry import pipelines
-from fixtures.pipelines.workload import Workload
 from fixtures.stages.ladder import lineage
 
 # Imported where they are used: numpy, and what imports pytest. Hundreds of these workers start in a run of the tests.
@@ -215,8 +215,8 @@ class FakeCase:
             time.sleep(600)
 
 
-class FakeProbe:
-    """Speaks as `fixtures.worker.probe.Probe` does, of an environment that holds what its behaviour says."""
+class FakeImportCheck:
+    """Speaks as `fixtures.worker.meta.ImportCheck` does, of an environment that holds what its behaviour says."""
 
     def versions(self) -> dict[str, Any]:
         from speedgate.measure.machine import installed_versions

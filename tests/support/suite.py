@@ -53,10 +53,10 @@ fixtures.plugin._check_torch = lambda device: None
 """
 
 
-FAKE_PROBE = """
+FAKE_IMPORT_CHECK = """
 import fixtures.plugin
 
-fixtures.plugin.PROBE = "tests.support.fake_case:FakeProbe"
+fixtures.plugin.IMPORT_CHECK = "tests.support.fake_case:FakeImportCheck"
 """
 
 
@@ -119,7 +119,7 @@ class Suite:
         if not prefix.exists():
             environment(prefix)
             with (self.path / "conftest.py").open("a") as conftest:
-                conftest.write(FAKE_PROBE)
+                conftest.write(FAKE_IMPORT_CHECK)
         (prefix / "behaviour.json").write_text(json.dumps(stages))
         return f"--against={prefix / 'bin' / 'python'}"
 
