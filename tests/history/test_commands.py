@@ -58,7 +58,7 @@ def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
     (tmp_path / "file").touch()
     url = database.sqlite_url(tmp_path / "file" / "history.sqlite")
 
-    with pytest.raises(ValueError, match=rf"^history {url}: {tmp_path}/file cannot be made: File exists$"):
+    with pytest.raises(ValueError, match=rf"^history {url}: {tmp_path}/file cannot be created: File exists$"):
         database.prepare_history(url)
 
 

@@ -205,7 +205,9 @@ def test_an_older_history_is_refused_until_it_is_upgraded(url, later, monkeypatc
     monkeypatch.setattr(database, "VERSIONS", later)
 
     for refused in (lambda: database.prepare_history(url), lambda: queries.read_series(url)):
-        with pytest.raises(ValueError, match="older than this speedgate writes; upgrade it: speedgate history upgrade"):
+        with pytest.raises(
+            ValueError, match="older than this version of speedgate; upgrade the history: speedgate history upgrade"
+        ):
             refused()
     assert main(["history", "upgrade", "--history", url]) == 0
 
@@ -225,7 +227,7 @@ def test_a_newer_history_is_refused_with_the_software_to_upgrade(url, later, cap
         lambda: queries.read_series(url),
         lambda: queries.add_entries(url, [entry()]),
     ):
-        with pytest.raises(ValueError, match=r"newer than this speedgate knows.*pip install --upgrade speedgate"):
+        with pytest.raises(ValueError, match=r"newer than this version of speedgate.*pip install --upgrade speedgate"):
             refused()
     assert main(["history", "upgrade", "--history", url]) == 2
     assert "pip install --upgrade speedgate" in capsys.readouterr().err

@@ -190,9 +190,9 @@ def test_a_missing_extra_is_one_line(tmp_path, monkeypatch, capsys, arguments):
     [
         ("history.sqlite", "history.sqlite: expected a URL, sqlite:///FILE or"),
         ("mysql://me:secret@host/db", "mysql://...: expected sqlite:///FILE or"),
-        ("sqlite://", "what is in memory is lost"),
-        ("sqlite:///:memory:", "what is in memory is lost"),
-        ("postgresql://me:secret@host:port/db", "not a URL that can be read"),
+        ("sqlite://", "a database in memory is lost"),
+        ("sqlite:///:memory:", "a database in memory is lost"),
+        ("postgresql://me:secret@host:port/db", "not a valid URL"),
         ("postgresql://me:secret@127.0.0.1:1/db", "history postgresql://me@127.0.0.1:1/db: connection failed"),
         ("postgresql://me@127.0.0.1:1/db?password=secret", "history postgresql://me@127.0.0.1:1/db: connection failed"),
     ],

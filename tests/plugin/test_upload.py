@@ -164,8 +164,8 @@ def test_a_failed_upload_is_said_and_hides_no_verdict(suite, monkeypatch, wrong,
             r"--history: history postgresql://me@127\.0\.0\.1:1/db: connection failed: .*",
         ),
         ("sqlite:////proc/history.sqlite", r"--history: .*"),
-        ("sqlite:////proc/x/y", r"--history: history sqlite:////proc/x/y: /proc/x cannot be made: No such file"),
-        ("postgresql://u:secret@secret@127.0.0.1:1/db", r'--history: postgresql://\.\.\.: holds more than one "@"'),
+        ("sqlite:////proc/x/y", r"--history: history sqlite:////proc/x/y: /proc/x cannot be created: No such file"),
+        ("postgresql://u:secret@secret@127.0.0.1:1/db", r'--history: postgresql://\.\.\.: contains more than one "@"'),
     ],
 )
 def test_a_history_that_cannot_be_reached_stops_before_anything_is_measured(suite, url, said):
