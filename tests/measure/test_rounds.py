@@ -157,7 +157,7 @@ def test_a_machine_that_goes_on_voiding_ends_the_measurement():
     """After a set number of void rounds the measurement is void, with the reason of the last."""
     measurement = make_arm(Scripted(), monitor=Moody(*["hot"] * 9), max_discarded_rounds=2)
 
-    with pytest.raises(InvalidMeasurement, match="3 rounds of one process were void, the last one: hot"):
+    with pytest.raises(InvalidMeasurement, match="3 rounds of one process were discarded, the last one because: hot"):
         measure_process(measurement)
 
 
@@ -189,13 +189,13 @@ def test_a_reused_round_is_void():
 
 def test_a_round_of_a_cold_process_is_void():
     """The image that compiles and the one that warms up are never a round."""
-    with pytest.raises(InvalidMeasurement, match="a round followed 1 images of its process"):
+    with pytest.raises(InvalidMeasurement, match="a round came after 1 images of its process"):
         make_arm(Scripted()).round()
 
 
 def test_a_worker_that_does_not_count_its_images_is_too_old():
     """A checkout from before the count is refused in words instead of being trusted."""
-    with pytest.raises(InvalidMeasurement, match="too old to be compared with"):
+    with pytest.raises(InvalidMeasurement, match="too old for a comparison"):
         measure_process(make_arm(Scripted(images=None)))
 
 

@@ -1,8 +1,8 @@
-"""Rounds: measured in the worker, around the work alone, checked here, and handed to pytest-benchmark by a clock of ours.
+"""Measure rounds in a worker, check them, and hand their seconds to pytest-benchmark.
 
-pytest-benchmark's documented `timer=` marker argument takes any callable that returns seconds, so it is given one that
-stands still until a round hands over what the worker measured: building, messages and fresh processes cost no measured
-time.
+The worker measures the seconds around the work alone. pytest-benchmark's documented `timer=` marker argument takes any
+callable that returns seconds; `WorkerClock` advances only when a measured round is replayed, so building, messages and
+fresh processes cost no measured time.
 """
 
 from __future__ import annotations
@@ -19,18 +19,19 @@ from speedgate.measure.worker import Target
 from speedgate.results import loops, timings
 from speedgate.results.run import ColdStart, Process
 
-# What a round may take on our side beyond its own seconds before they are called incomplete: messages cost about 1 ms.
-_UNSEEN_SHARE = 0.25
-_UNSEEN_S = 0.05
-_MOST_ROUNDS = 1000
+# How much longer than the worker's seconds a round may take on our side; above it the worker's clock misses work. The
+# messages take about 1 ms.
+_MAX_OVERHEAD_SHARE = 0.25
+_MAX_OVERHEAD_S = 0.05
+_MAX_ROUNDS = 1000
 
 
 class InvalidMeasurement(Exception):
-    """What was measured cannot be used; the message is the sentence of an INVALID verdict."""
+    """Reject a measurement that cannot be used; the message is the sentence of an INVALID verdict."""
 
 
 class WorkerClock:
-    """Seconds that workers have measured in this session; a benchmark's `timer=`."""
+    """Count the seconds that workers have measured in this session, for a benchmark's `timer=`."""
 
     __name__ = "worker_clock"  # pytest-benchmark writes a timer's name into its JSON
 
@@ -41,8 +42,8 @@ class WorkerClock:
         return self._now_s
 
     def advance(self, seconds: float) -> None:
-        """Move on by one round."""
-        assert math.isfinite(seconds) and seconds > 0, f"a round of {seconds!r} s was let through"
+        """Advance by the seconds of one round."""
+        assert math.isfinite(seconds) and seconds > 0, f"a round of {seconds!r} s should have been rejected"
         self._now_s += seconds
 
 
@@ -50,21 +51,21 @@ worker_clock = WorkerClock()
 
 
 def replay_in_benchmark(benchmark: Any, processes: Iterable[Process], *, clock: WorkerClock = worker_clock) -> None:
-    """Let pytest-benchmark time what has been measured, one round of its own a round.
+    """Replay the measured rounds to pytest-benchmark, one of its rounds for each.
 
-    It wants their number beforehand, and how many there are is known only when a verdict is reached.
+    Runs after the verdict, because pytest-benchmark needs the number of rounds in advance.
     """
-    seconds = [value for process in processes for value in process.seconds]
-    following = iter(seconds)
-    benchmark.pedantic(lambda: clock.advance(next(following)), rounds=len(seconds), iterations=1)
+    seconds = [round_s for process in processes for round_s in process.seconds]
+    remaining = iter(seconds)
+    benchmark.pedantic(lambda: clock.advance(next(remaining)), rounds=len(seconds), iterations=1)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MeasurementPlan:
-    """How much is measured of a case.
+    """Set how much of a case is measured: `rounds` in each of `processes` fresh processes, after `warmup_rounds`.
 
-    `rounds` in each of `processes` fresh processes, after `warmup_rounds` that are not kept; more rounds where those take
-    less than `min_total_s` together. A void round is measured again, `max_discarded_rounds` times in a process at most.
+    A process measures more rounds if `rounds` take less than `min_total_s` in total. A round that the monitor discards is
+    measured again; more than `max_discarded_rounds` in a process make the measurement invalid.
     """
 
     processes: int
@@ -76,14 +77,14 @@ class MeasurementPlan:
 
 @dataclasses.dataclass(kw_only=True)
 class Measurement:
-    """A worker that holds a case, and the rounds that have been measured in it; `name` tells it from another one."""
+    """Measure the rounds of one worker process. `name` appears in error messages if there are two arms."""
 
     worker: Target
     cold_start: ColdStart
     plan: MeasurementPlan
     monitor: Monitor
     name: str | None = None
-    images: int = 0
+    image_count: int = 0
     wall_s: float = 0.0
     seconds: list[float] = dataclasses.field(default_factory=list)
     peak_bytes: list[int] = dataclasses.field(default_factory=list)
@@ -93,13 +94,13 @@ class Measurement:
     components: list[Any] = dataclasses.field(default_factory=list)
 
     def warm_up(self) -> int:
-        """Make the images that are not kept; the number of rounds that this process needs."""
-        warm_s = [self._generate()["seconds"] for _ in range(self.plan.warmup_rounds)]
-        wanted = self.plan.min_total_s / warm_s[-1] if warm_s and warm_s[-1] > 0 else 0.0
-        return max(self.plan.rounds, math.ceil(min(wanted, _MOST_ROUNDS)))
+        """Run the warm-up rounds and return how many rounds this process needs."""
+        warmup_s = [self._generate()["seconds"] for _ in range(self.plan.warmup_rounds)]
+        rounds_to_fill = self.plan.min_total_s / warmup_s[-1] if warmup_s and warmup_s[-1] > 0 else 0.0
+        return max(self.plan.rounds, math.ceil(min(rounds_to_fill, _MAX_ROUNDS)))
 
     def round(self) -> None:
-        """Measure one round, again where the machine made it void."""
+        """Measure one round; repeat it while the monitor discards it."""
         while True:
             self.monitor.begin()
             started_s = time.perf_counter()
@@ -111,27 +112,28 @@ class Measurement:
             self.discarded_reasons.append(reading.discarded_reason)
             if len(self.discarded_reasons) > self.plan.max_discarded_rounds:
                 raise self._invalid(
-                    f"{len(self.discarded_reasons)} rounds of one process were void, the last one: {reading.discarded_reason}"
+                    f"{len(self.discarded_reasons)} rounds of one process were discarded, the last one because:"
+                    f" {reading.discarded_reason}"
                 )
         self._check(reply)
         self.wall_s += wall_s
         self.readings.append(reading)
         self.seconds.append(reply["seconds"])
         self.peak_bytes.append(reply["peak_bytes"])
-        self.loops.append(reply.get("loops", {}))  # an older checkout's worker tells none of either
+        self.loops.append(reply.get("loops", {}))  # an older checkout's worker reports neither
         self.components.append(reply.get("components", {}))
 
-    def process(self) -> Process:
-        """The record of this process."""
-        counted_s = math.fsum(self.seconds)
-        if self.wall_s > counted_s * (1 + _UNSEEN_SHARE) + _UNSEEN_S * len(self.seconds):
+    def to_process(self) -> Process:
+        """Check the rounds as a whole and return their record."""
+        worker_s = math.fsum(self.seconds)
+        if self.wall_s > worker_s * (1 + _MAX_OVERHEAD_SHARE) + _MAX_OVERHEAD_S * len(self.seconds):
             raise self._invalid(
-                f"{len(self.seconds)} rounds took {self.wall_s:.3g} s, of which the worker's clock counted {counted_s:.3g} s:"
+                f"{len(self.seconds)} rounds took {self.wall_s:.3g} s, of which the worker's clock counted {worker_s:.3g} s:"
                 " the device is not synchronised around a round, or work is done outside of the clock"
             )
         try:
-            timed = loops.over_rounds(self.loops, seconds=self.seconds)
-            spent = timings.over_rounds(self.components, seconds=self.seconds)
+            loops_by_name = loops.over_rounds(self.loops, seconds=self.seconds)
+            components_by_name = timings.over_rounds(self.components, seconds=self.seconds)
         except ValueError as error:
             raise self._invalid(str(error)) from error
         return Process(
@@ -140,19 +142,19 @@ class Measurement:
             cold_start=self.cold_start,
             void=tuple(self.discarded_reasons),
             health=summarize(self.readings),
-            loops=timed,
-            components=spent,
+            loops=loops_by_name,
+            components=components_by_name,
         )
 
     def _generate(self) -> dict[str, Any]:
         reply: dict[str, Any] = self.worker.call("generate")
         if not isinstance(reply.get("images"), int):
-            raise self._invalid("the worker does not count its images: its checkout is too old to be compared with")
-        if reply["images"] <= self.images:
+            raise self._invalid("the worker does not count its images: its checkout is too old for a comparison")
+        if reply["images"] <= self.image_count:
             raise self._invalid(
-                f"image {self.images} of a process was followed by image {reply['images']}: a reused round"
+                f"image {self.image_count} of a process was followed by image {reply['images']}: a reused round"
             )
-        self.images = reply["images"]
+        self.image_count = reply["images"]
         return reply
 
     def _check(self, reply: dict[str, Any]) -> None:
@@ -162,10 +164,10 @@ class Measurement:
         peak_bytes = reply["peak_bytes"]
         if not (isinstance(peak_bytes, int) and peak_bytes > 0):
             raise self._invalid(f"the worker read a peak of {peak_bytes!r} bytes: not a size")
-        before = self.images - len(self.seconds) - len(self.discarded_reasons) - 1
-        if before < 1 + self.plan.warmup_rounds:
+        images_before = self.image_count - len(self.seconds) - len(self.discarded_reasons) - 1
+        if images_before < 1 + self.plan.warmup_rounds:
             raise self._invalid(
-                f"a round followed {before} images of its process: the first one compiles, {self.plan.warmup_rounds} warm up"
+                f"a round came after {images_before} images of its process; the first image compiles and {self.plan.warmup_rounds} warm up"
             )
 
     def _invalid(self, sentence: str) -> InvalidMeasurement:
@@ -173,31 +175,31 @@ class Measurement:
 
 
 def measure_process(measurement: Measurement) -> Process:
-    """All rounds of one process."""
+    """Measure all rounds of one process."""
     for _ in range(measurement.warm_up()):
         measurement.round()
-    return measurement.process()
+    return measurement.to_process()
 
 
-def measure_pair(own: Measurement, other: Measurement) -> tuple[Process, Process]:
-    """All rounds of two live processes that take turns: own other other own, and so on."""
-    rounds = max(own.warm_up(), other.warm_up())
+def measure_pair(this_arm: Measurement, other_arm: Measurement) -> tuple[Process, Process]:
+    """Measure two live processes in turn: this arm, the other arm, the other arm, this arm, and so on."""
+    rounds = max(this_arm.warm_up(), other_arm.warm_up())
     for index in range(rounds + rounds % 2):
-        for measurement in (own, other) if index % 2 == 0 else (other, own):
+        for measurement in (this_arm, other_arm) if index % 2 == 0 else (other_arm, this_arm):
             measurement.round()
-    return own.process(), other.process()
+    return this_arm.to_process(), other_arm.to_process()
 
 
-def log_ratio(own_s: Sequence[float], other_s: Sequence[float], *, rounds_in_turn: bool) -> float:
-    """The logarithm of own/other: of the medians, or over the rounds of `measure_pair` the median over blocks of four.
+def log_ratio(this_arm_s: Sequence[float], other_arm_s: Sequence[float], *, rounds_in_turn: bool) -> float:
+    """Return the logarithm of this arm's seconds over the other arm's.
 
-    In such a block each measurement has one round that follows its own and one that follows the other's. That matters: on the
-    2-core machine that this was written on, the latter was slower by 5 to 7 %.
+    Without `rounds_in_turn` it is the ratio of the medians; with the rounds of `measure_pair`, the median over blocks of two
+    rounds per arm. In a block each arm has one round after its own and one after the other arm's: on the 2-core machine
+    that this was written on, a round after the other arm's was slower by 5 to 7 %.
     """
     if not rounds_in_turn:
-        return math.log(statistics.median(own_s) / statistics.median(other_s))
-    assert len(own_s) == len(other_s) and len(own_s) % 2 == 0, "rounds come in blocks of own, other, other, own"
-    own, other = ([math.log(value) for value in side] for side in (own_s, other_s))
-    return statistics.median(
-        (own[index] + own[index + 1] - other[index] - other[index + 1]) / 2 for index in range(0, len(own), 2)
-    )
+        return math.log(statistics.median(this_arm_s) / statistics.median(other_arm_s))
+    assert len(this_arm_s) == len(other_arm_s), "both arms of a pair measure the same number of rounds"
+    assert len(this_arm_s) % 2 == 0, "the rounds of a pair come in blocks of two per arm"
+    differences = [math.log(this_s) - math.log(other_s) for this_s, other_s in zip(this_arm_s, other_arm_s, strict=True)]
+    return statistics.median((differences[i] + differences[i + 1]) / 2 for i in range(0, len(differences), 2))
