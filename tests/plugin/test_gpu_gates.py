@@ -69,7 +69,9 @@ def test_a_throttled_gpu_is_invalid_and_no_figure(a100):
     result = a100.run(*ARGUMENTS, "--stage=int8", "--gate=enforce")
 
     assert red(result)[0] == "test_latency[sdxl-int8]"
-    result.stdout.re_match_lines([r"INVALID sdxl/int8/\S+ measurement: 6 rounds of one process were discarded, .*0x40.*"])
+    result.stdout.re_match_lines(
+        [r"INVALID sdxl/int8/\S+ measurement: 6 rounds of one process were discarded, .*0x40.*"]
+    )
     assert a100.result("int8")["run"]["processes"] == []
 
 

@@ -201,5 +201,7 @@ def log_ratio(this_arm_s: Sequence[float], other_arm_s: Sequence[float], *, roun
         return math.log(statistics.median(this_arm_s) / statistics.median(other_arm_s))
     assert len(this_arm_s) == len(other_arm_s), "both arms of a pair measure the same number of rounds"
     assert len(this_arm_s) % 2 == 0, "the rounds of a pair come in blocks of two per arm"
-    differences = [math.log(this_s) - math.log(other_s) for this_s, other_s in zip(this_arm_s, other_arm_s, strict=True)]
+    differences = [
+        math.log(this_s) - math.log(other_s) for this_s, other_s in zip(this_arm_s, other_arm_s, strict=True)
+    ]
     return statistics.median((differences[i] + differences[i + 1]) / 2 for i in range(0, len(differences), 2))
