@@ -1,4 +1,7 @@
-"""The other arm of a live comparison: another interpreter, another checkout, or both (`--against`, `--against-rootdir`)."""
+"""Set up the other arm of a live comparison: another interpreter, another checkout, or both.
+
+The options are `--against` and `--against-rootdir`.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +15,15 @@ from typing import Any
 
 from speedgate.measure.worker import Worker, WorkerFailure
 
-_LEAST_PYTHON = (3, 11)
-_ANSWERS_S = 60.0  # within which an interpreter says what it is; one on a cold network disk takes its time
-_NEEDS = "name the python of an environment that holds torch and diffusers"
+_MIN_PYTHON = (3, 11)
+_VERSION_TIMEOUT_S = 60.0  # for an interpreter to print its version; one on a cold network disk is slow
+_HINT = "name the python of an environment that holds torch and diffusers"
+_MAX_LABEL_VERSIONS = 4
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OtherArm:
-    """What builds the other arm: its interpreter, where that finds `fixtures` and `speedgate`, and what it holds."""
+    """Hold the other arm's interpreter, the paths where it finds `fixtures` and `speedgate`, and its versions."""
 
     python: str
     paths: tuple[str, ...]
@@ -27,68 +31,70 @@ class OtherArm:
     label: str
 
 
-def find_interpreter(asked: str) -> str:
-    """The path of `--against`; a `ValueError` where it is no Python interpreter that is recent enough."""
-    found = shutil.which(asked)
-    if found is not None:
-        _check_python(found, asked)
-        return str(Path(found).absolute())  # not resolved: a virtual environment is known by its link's place
-    path = Path(asked)
+def find_interpreter(name: str) -> str:
+    """Return the path of the interpreter that `--against` names; raise `ValueError` if it is no recent enough Python."""
+    executable = shutil.which(name)
+    if executable is not None:
+        _check_python(executable, name)
+        return str(Path(executable).absolute())  # keep links: a virtual environment is identified by the link's folder
+    path = Path(name)
     if path.is_dir():
         candidate = path / "bin" / "python"
         hint = f"name {candidate}" if candidate.exists() else "name the interpreter in it"
-        raise ValueError(f"--against {asked}: a folder; {hint}")
+        raise ValueError(f"--against {name}: a folder; {hint}")
     problem = "cannot be run" if path.exists() else "does not exist"
-    raise ValueError(f"--against {asked}: {problem}; {_NEEDS}")
+    raise ValueError(f"--against {name}: {problem}; {_HINT}")
 
 
-def _check_python(found: str, asked: str) -> None:
-    """Let it say its version before anything waits for it: what is no Python may say nothing, or never end."""
-    question = "import sys; print('Python', *sys.version_info[:2])"
+def _check_python(executable: str, name: str) -> None:
+    """Run it with a time limit before anything else waits for it: another program may print nothing or never end."""
+    code = "import sys; print('Python', *sys.version_info[:2])"
     try:
-        said = subprocess.run(  # noqa: S603 - what the user named, to be run as an interpreter anyway
-            [found, "-I", "-c", question],
+        words = subprocess.run(  # noqa: S603 - the user named this program to be run
+            [executable, "-I", "-c", code],
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            timeout=_ANSWERS_S,
+            timeout=_VERSION_TIMEOUT_S,
             check=False,
         ).stdout.split()
     except (OSError, subprocess.TimeoutExpired):
-        said = []
-    if len(said) != 3 or said[0] != b"Python":
-        raise ValueError(f"--against {asked}: is no Python interpreter; {_NEEDS}")
-    version = int(said[1]), int(said[2])
-    if version < _LEAST_PYTHON:
-        wanted, has = (".".join(map(str, numbers)) for numbers in (_LEAST_PYTHON, version))
-        raise ValueError(f"--against {asked}: is Python {has}, this suite needs {wanted} or later; {_NEEDS}")
+        words = []
+    if len(words) != 3 or words[0] != b"Python":
+        raise ValueError(f"--against {name}: is no Python interpreter; {_HINT}")
+    version = int(words[1]), int(words[2])
+    if version < _MIN_PYTHON:
+        needed, actual = (".".join(map(str, numbers)) for numbers in (_MIN_PYTHON, version))
+        raise ValueError(f"--against {name}: is Python {actual}, this suite needs {needed} or later; {_HINT}")
 
 
-def checkout_paths(asked: Path) -> tuple[str, ...]:
-    """Where the other arm finds `fixtures` and `speedgate` for `--against-rootdir`."""
-    paths = (asked.resolve(), asked.resolve() / "src")
-    for package in (paths[0] / "fixtures", paths[1] / "speedgate"):
+def checkout_paths(rootdir: Path) -> tuple[str, ...]:
+    """Return the paths where the other arm finds `fixtures` and `speedgate` in the checkout of `--against-rootdir`."""
+    root = rootdir.resolve()
+    for package in (root / "fixtures", root / "src" / "speedgate"):
         if not package.is_dir():
-            raise ValueError(f"--against-rootdir {asked}: no {package}; name the root of a checkout of this repository")
-    return tuple(str(path) for path in paths)
+            raise ValueError(
+                f"--against-rootdir {rootdir}: no {package}; name the root of a checkout of this repository"
+            )
+    return (str(root), str(root / "src"))
 
 
 def isolate_packages(paths: tuple[str, ...], *, scratch: Path) -> tuple[str, ...]:
-    """`paths` with each that holds more than our packages replaced by a folder of links to those alone.
+    """Replace each path that also holds torch or numpy by a folder of links to our packages.
 
-    A package installed beside torch would otherwise bring this environment's torch into the other interpreter.
+    Otherwise, if speedgate is installed beside torch, the other interpreter would import this environment's torch.
     """
-    cleaned = []
+    isolated = []
     for number, path in enumerate(paths):
         if not any((Path(path) / library).exists() for library in ("torch", "numpy")):
-            cleaned.append(path)
+            isolated.append(path)
             continue
         links = scratch / f"packages-{number}"
         links.mkdir(exist_ok=True)
         for package in ("speedgate", "fixtures"):
             if (Path(path) / package).is_dir() and not (links / package).exists():
                 (links / package).symlink_to(Path(path) / package)
-        cleaned.append(str(links))
-    return tuple(cleaned)
+        isolated.append(str(links))
+    return tuple(isolated)
 
 
 def resolve_other_arm(
@@ -101,15 +107,15 @@ def resolve_other_arm(
     log: Path,
     timeout_s: float,
 ) -> OtherArm:
-    """Start the other arm's interpreter once, let it import what it needs, and ask it for its versions.
+    """Start the other arm's interpreter once, import what a case needs, and ask for its versions.
 
-    `factory` names what is imported and answers `versions`, `this_versions` holds this arm's, `rootdir` is the checkout that was asked
-    for. A `ValueError` quotes the import error of that side.
+    `python` and `rootdir` are the options' values, `factory` is a worker target that answers `versions`. Raises `ValueError`
+    with the import error of the other arm.
     """
-    chosen = find_interpreter(python) if python is not None else sys.executable
+    executable = find_interpreter(python) if python is not None else sys.executable
     option = f"--against {python}" if python is not None else f"--against-rootdir {rootdir}"
     try:
-        worker = Worker(factory, arguments={}, paths=paths, log=log, timeout_s=timeout_s, python=chosen)
+        worker = Worker(factory, arguments={}, paths=paths, log=log, timeout_s=timeout_s, python=executable)
         try:
             versions = worker.call("versions")
         finally:
@@ -119,13 +125,18 @@ def resolve_other_arm(
             f"{option}: that side cannot build a case: {failure.reason}; it needs torch, diffusers, torchao and transformers"
             " in versions that this suite supports"
         ) from failure
-    return OtherArm(
-        python=chosen, paths=paths, versions=versions, label=label(this_versions, versions, rootdir=rootdir)
-    )
+    label = other_arm_label(this_versions, versions, rootdir=rootdir)
+    return OtherArm(python=executable, paths=paths, versions=versions, label=label)
 
 
-def label(own: Mapping[str, Any], other: Mapping[str, Any], *, rootdir: Path | None = None) -> str:
-    """The other arm, by its checkout and the packages in which it differs from this one."""
-    differing = [f"{name} {other.get(name)}" for name in own if other.get(name) != own[name]]
-    what = ([f"checkout {rootdir}"] if rootdir else []) + (differing[:4] or ["the same versions"])
-    return f"the other arm ({', '.join(what)})"
+def other_arm_label(
+    this_versions: Mapping[str, Any], other_versions: Mapping[str, Any], *, rootdir: Path | None = None
+) -> str:
+    """Name the other arm by its checkout and by the packages whose versions differ from this arm's."""
+    differing = [
+        f"{package} {other_versions.get(package)}"
+        for package, version in this_versions.items()
+        if other_versions.get(package) != version
+    ]
+    checkout = [f"checkout {rootdir}"] if rootdir else []
+    return f"the other arm ({', '.join([*checkout, *(differing[:_MAX_LABEL_VERSIONS] or ['the same versions'])])})"
