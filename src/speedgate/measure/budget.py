@@ -20,7 +20,7 @@ from speedgate.measure.worker import OutOfTime
 
 TIMINGS_FILE = "times.jsonl"
 DONE, FAILED, ENDED = "done", "failed", "ended"  # ENDED: cut short because the budget was over
-TESTS, START, CLOSING = "tests, outside of the activities listed here", "start of this command", "end of this command"
+TESTS, START, CLOSING = "rest of the tests", "start of this command", "end of this command"
 
 # Reserved for the end: a worker is killed after two seconds, then the recording is written and reported.
 _CLOSING_S, _CLOSING_SHARE = 10.0, 0.1

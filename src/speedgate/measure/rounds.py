@@ -167,7 +167,8 @@ class Measurement:
         images_before = self.image_count - len(self.seconds) - len(self.discarded_reasons) - 1
         if images_before < 1 + self.plan.warmup_rounds:
             raise self._invalid(
-                f"a round came after {images_before} images of its process; the first image compiles and {self.plan.warmup_rounds} warm up"
+                f"a round came after {images_before} images of its process;"
+                f" the first image compiles and {self.plan.warmup_rounds} warm up"
             )
 
     def _invalid(self, sentence: str) -> InvalidMeasurement:
