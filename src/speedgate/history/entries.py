@@ -1,7 +1,7 @@
-"""What a history keeps of one case of one session: its result file, and what its key is made of.
+"""One run of a case as a history stores it: its result file, and the columns and the key made from it.
 
-Every entry comes through `entry_from_json`, whether from a results folder, a pytest-benchmark file or an export: what a run says is
-checked field by field and kept as it is, names with HTML in them included.
+Every entry comes from `entry_from_json`, whether it was read from a results folder, a pytest-benchmark file or an export. The
+JSON is checked field by field and stored unchanged; it may contain hostile text, such as HTML in a name.
 """
 
 from __future__ import annotations
@@ -11,167 +11,193 @@ import datetime
 import functools
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
 
 from speedgate.baselines.benchmark_json import PUBLISHED, RECORDED
 from speedgate.history import schema
 from speedgate.results import folder
-from speedgate.results.folder import ResultFile
-from speedgate.results.json_io import parse_json, positive
+from speedgate.results.json_io import Positive, decode, parse_json
 from speedgate.results.provenance import NO_COMMIT
-from speedgate.results.run import Run
+from speedgate.results.run import Run, Verdict, worst_outcome
 
-# Beside what a result file holds; `published` are the figures of a publication, which has no run.
-_ADDED = {"case_key", "source", "published"}
+_ADDED = {"case_key", "source", "published"}  # the fields of an entry that a result file does not have
+_LARGEST_INTEGER = 2**63 - 1  # of a database
 _LONGEST = 200
-_LARGEST_INTEGER = 2**63 - 1
+
+Text = Annotated[str, Meta(min_length=1, max_length=_LONGEST)]
+
+
+class _Commit(msgspec.Struct, frozen=True, kw_only=True):
+    """A commit as pytest-benchmark describes it; other fields are stored and not checked."""
+
+    id: Text | None = None
+    dirty: bool | None = None
+
+
+class PublishedRun(msgspec.Struct, frozen=True, kw_only=True):
+    """The figures of a publication, which has no run: seconds of each process and, if it gives one, the peak in bytes."""
+
+    process_medians_s: Annotated[tuple[Positive, ...], Meta(min_length=1)]
+    peak_bytes: Annotated[int, Meta(ge=1, le=_LARGEST_INTEGER)] | None = None
+
+
+class _Fields(msgspec.Struct, frozen=True, kw_only=True):
+    """The fields of an entry beside those that `results.folder` checks."""
+
+    gpu_key: Text
+    case_key: Text
+    source: Literal["recorded", "published"]
+    commit: _Commit
+    measured_at: str | None = None
+    published: PublishedRun | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class HistoryEntry:
-    """One run of a case; `document_` is all of it, as JSON. `source` is `recorded`, for what we measured, or `published`."""
+    """One run of a case. `document` is all of it as JSON; `source` is `recorded` for our own runs, or `published`.
 
-    case: ResultFile
+    `measured_at` is UTC in ISO 8601. `commit_id` is the full hash, or None if the code was in no repository.
+    """
+
+    gpu_key: str
+    case_key: str
     source: str
     measured_at: str
-    commit: Mapping[str, Any]
-    document_: Mapping[str, Any]
+    commit_id: str | None
+    dirty: bool
+    run: Run | None
+    verdicts: tuple[Verdict, ...]
+    published: PublishedRun | None
+    document: Mapping[str, Any]
 
     @functools.cached_property
     def run_id(self) -> str:
-        """A digest of what was measured, where, of which commit and when; not of how it was judged.
+        """Digest of what was measured, where, when and at which commit, but not of how it was judged.
 
-        So a results folder and the baseline that was recorded with it are the same run. Where nothing was measured, the
-        verdicts are all there is.
+        So a results folder and the baseline recorded with it are the same run. The verdicts count only if nothing was measured.
         """
-        document = self.document_
-        what = document.get("published") or document["run"] or document["verdicts"]
-        key = [self.case.gpu_key, self.case.case_key, self.commit_id, self.measured_at, what]
-        return schema.json_digest(key)
+        measured = self.document.get("published") or self.document["run"] or self.document["verdicts"]
+        return schema.json_digest([self.gpu_key, self.case_key, self.commit_id, self.measured_at, measured])
 
     @property
-    def commit_id(self) -> str | None:
-        """The full hash, None where the code was in no repository."""
-        found = self.commit.get("id")
-        return None if found in NO_COMMIT else found
+    def is_complete_run(self) -> bool:
+        """True if this machine measured or lost the case, and its recording is finished.
+
+        False for a case that was only built as a reference, or only described.
+        """
+        measured = self.run is not None and bool(self.run.processes)
+        lost = bool(self.verdicts) and not folder.is_structure_only(self.run, self.verdicts)
+        return (measured or lost) and not self.document.get("unfinished")
 
     @property
     def versions(self) -> dict[str, str]:
-        """What the run's environment says, as texts; without what was not installed."""
-        environment = self.case.run.environment if self.case.run else {}
+        """Return the versions of the run's environment as texts, without packages that were not installed."""
+        environment = self.run.environment if self.run else {}
         return {name: str(value) for name, value in environment.items() if value is not None}
 
     @property
     def seconds(self) -> list[float]:
-        """Those of all rounds of all processes, in order; of a publication its figure."""
-        processes = self.case.run.processes if self.case.run else ()
-        return [value for process in processes for value in process.seconds] or self._medians_s()
+        """List the seconds of all rounds of all processes in order; for a publication, its process medians."""
+        processes = self.run.processes if self.run else ()
+        return [value for process in processes for value in process.seconds] or list(self.process_medians_s)
 
-    def document(self) -> dict[str, Any]:
-        """Everything, for `entry_from_json`."""
-        return dict(self.document_)
+    @property
+    def process_medians_s(self) -> tuple[float, ...]:
+        """Return the median seconds of each process; empty if nothing was measured."""
+        if self.run is not None:
+            return self.run.process_medians_s
+        return self.published.process_medians_s if self.published else ()
+
+    @property
+    def peak_bytes(self) -> int | None:
+        """Return the peak memory, or None if nothing was measured or the publication gives none."""
+        if self.run is not None:
+            return self.run.peak_bytes if self.run.processes else None
+        return self.published.peak_bytes if self.published else None
 
     def columns(self) -> dict[str, Any]:
-        """The row of `runs`, but for the environment's key."""
-        run, cold = self.case.run, self.case.run.cold_start if self.case.run else None
-        published: Mapping[str, Any] = self.document_.get("published") or {}
+        """Make the row of the table `runs`, without the environment's key."""
+        run, cold_start = self.run, self.run.cold_start if self.run else None
+        outcome = worst_outcome(self.verdicts)
         return {
             "run_id": self.run_id,
-            "gpu_key": self.case.gpu_key,
-            "case_key": self.case.case_key,
+            "gpu_key": self.gpu_key,
+            "case_key": self.case_key,
             "commit_id": self.commit_id,
-            "dirty": bool(self.commit.get("dirty")),
+            "dirty": self.dirty,
             "measured_at": self.measured_at,
             "source": self.source,
-            "process_medians_s": self._medians_s(),
-            "peak_bytes": run.peak_bytes if run and run.processes else published.get("peak_bytes"),
+            "process_medians_s": list(self.process_medians_s),
+            "peak_bytes": self.peak_bytes,
             "ssim": run.parity.get("ssim") if run and run.parity else None,
-            "first_image_s": cold.first_image_s if cold else None,
-            "cache": cold.cache if cold else None,
+            "first_image_s": cold_start.first_image_s if cold_start else None,
+            "cache": cold_start.cache if cold_start else None,
             "fingerprint": run.fingerprint if run else None,
-            "outcome": self.case.outcome.value if self.case.outcome else None,
+            "outcome": str(outcome) if outcome else None,
         }
-
-    def _medians_s(self) -> list[float]:
-        if self.case.run is not None:
-            return list(self.case.run.process_medians_s)
-        return [float(value) for value in self.document_.get("published", {}).get("process_medians_s", ())]
-
-
-def entry_from_result(document: Any, *, where: str) -> HistoryEntry:
-    """The entry of a result file, as a session wrote it; a `ValueError` names `where` and the field that is wrong."""
-    case = folder.parse_result(where, document)
-    return entry_from_json({**document, "case_key": case.case_key, "source": RECORDED}, where=where)
 
 
 def entries_from_files(files: Mapping[str, bytes]) -> list[HistoryEntry]:
-    """The entries of a results folder, as `read_folder` reads it; all of them are sound or none is taken.
+    """Make the entries of a results folder that `results.folder.read_folder` has read, without incomplete runs.
 
-    What is no run of this machine is left out (`is_complete_run`).
+    A `ValueError` names the first file that is wrong; then none of them may be stored.
     """
     names = folder.result_names(files)
     if not names:
         raise ValueError("no result of a case: name a folder that `pytest bench --results` wrote, such as .speedgate")
-    found = [entry_from_result(parse_json(files[name], path=Path(name)), where=name) for name in names]
-    return [entry for entry in found if is_complete_run(entry)]
+    entries = [entry_from_result(parse_json(files[name], path=Path(name)), where=name) for name in names]
+    return [entry for entry in entries if entry.is_complete_run]
 
 
-def is_complete_run(entry: HistoryEntry) -> bool:
-    """Whether a result is of a case that this machine measured or lost, and is all that there will be of it.
-
-    It is not where a case was only built for others to be compared with, or only described, or where a recording goes on.
-    """
-    case = entry.case
-    measured = case.run is not None and bool(case.run.processes)
-    told = measured or (bool(case.verdicts) and not case.is_structure_only)
-    return told and not case.document.get("unfinished")
+def entry_from_result(document: Any, *, where: str) -> HistoryEntry:
+    """Make the entry of a result file of a session. A `ValueError` names `where` and the wrong field."""
+    result = folder.parse_result(where, document)
+    return entry_from_json({**document, "case_key": result.case_key, "source": RECORDED}, where=where)
 
 
 def entry_from_json(data: Any, *, where: str) -> HistoryEntry:
-    """The entry of what `HistoryEntry.document` gave; a `ValueError` names `where` and the field that is wrong."""
-    if not isinstance(data, Mapping):
-        raise ValueError(f"{where}: expected an object, found {type(data).__name__}")
+    """Make an entry from `HistoryEntry.document`. A `ValueError` names `where` and the wrong field."""
+    fields = decode(data, _Fields, where=where)
     for name in ("case_key", "gpu_key"):
-        _plain(data.get(name), where=f"{where}: {name}")
-    measured_at = utc_text(data.get("measured_at"), where=f"{where}: measured_at")
+        _check_storable(getattr(fields, name), where=f"{where}: {name}")
+    if fields.commit.id is not None:
+        _check_storable(fields.commit.id, where=f"{where}: commit.id")
+    measured_at = utc_text(fields.measured_at, where=f"{where}: measured_at")
+    if (fields.source == PUBLISHED) != (fields.published is not None):
+        raise ValueError(f"{where}: published: expected figures if the source is {PUBLISHED!r}, and only then")
+    run, verdicts = (None, ()) if fields.published else _run_and_verdicts(data, fields.case_key, where=where)
     return HistoryEntry(
-        case=_case(data, where=where),
-        source=data["source"],
+        gpu_key=fields.gpu_key,
+        case_key=fields.case_key,
+        source=fields.source,
         measured_at=measured_at,
-        commit=_commit(data.get("commit"), where=f"{where}: commit"),
-        document_={**data, "measured_at": measured_at},
+        commit_id=None if fields.commit.id in NO_COMMIT else fields.commit.id,
+        dirty=bool(fields.commit.dirty),
+        run=run,
+        verdicts=verdicts,
+        published=fields.published,
+        document={**data, "measured_at": measured_at},
     )
 
 
-def _case(data: Mapping[str, Any], *, where: str) -> ResultFile:
-    source = data.get("source")
-    if source == PUBLISHED:
-        _check_published(data.get("published"), where=f"{where}: published")
-        return ResultFile(
-            name=where,
-            session="",
-            gpu_key=data["gpu_key"],
-            case_key=data["case_key"],
-            run=None,
-            verdicts=(),
-            document=data,
-        )
-    if source != RECORDED or "published" in data:
-        raise ValueError(f"{where}: source: expected {RECORDED!r} or {PUBLISHED!r}, found {source!r}")
-    case = folder.parse_result(where, {name: value for name, value in data.items() if name not in _ADDED})
-    if case.case_key != data["case_key"]:
+def _run_and_verdicts(data: Mapping[str, Any], case_key: str, *, where: str) -> tuple[Run | None, tuple[Verdict, ...]]:
+    result = folder.parse_result(where, {name: value for name, value in data.items() if name not in _ADDED})
+    if result.case_key != case_key:
         raise ValueError(f"{where}: case_key: the run in it is of another case")
-    _check_run(case.run, where=f"{where}: run")
-    return case
+    if run := result.run:
+        _check_storable(run.fingerprint, where=f"{where}: run.fingerprint")
+        if run.processes and run.peak_bytes > _LARGEST_INTEGER:
+            raise ValueError(f"{where}: run.peak_bytes: expected at most 2**63 - 1")
+    return result.run, result.verdicts
 
 
-def utc_text(value: Any, *, where: str) -> str:
-    """A time in ISO 8601 as UTC to the microsecond, so that texts have the order of time; without a zone it is UTC."""
-    if not isinstance(value, str):
-        raise ValueError(
-            f"{where}: expected a time in ISO 8601, found {value!r}; results of earlier versions do not tell when they"
-            " were measured"
-        )
+def utc_text(value: str | None, *, where: str) -> str:
+    """Convert a time in ISO 8601 to UTC with microseconds, so that texts sort by time. A time without a zone is UTC."""
+    if value is None:
+        raise ValueError(f"{where}: missing; results of earlier versions do not contain the time of the measurement")
     try:
         time = datetime.datetime.fromisoformat(value)
         time = time.replace(tzinfo=time.tzinfo or datetime.UTC).astimezone(datetime.UTC)
@@ -180,36 +206,9 @@ def utc_text(value: Any, *, where: str) -> str:
     return time.isoformat(timespec="microseconds")
 
 
-def _commit(value: Any, *, where: str) -> Mapping[str, Any]:
-    if not isinstance(value, Mapping):
-        raise ValueError(f"{where}: expected what pytest-benchmark says of a commit, found {type(value).__name__}")
-    if value.get("id") is not None:
-        _plain(value["id"], where=f"{where}.id")
-    return value
-
-
-def _check_run(run: Run | None, *, where: str) -> None:
-    if run is None:
-        return
-    _plain(run.fingerprint, where=f"{where}.fingerprint")
-    if run.processes and run.peak_bytes > _LARGEST_INTEGER:
-        raise ValueError(f"{where}.peak_bytes: expected at most 2**63 - 1")
-
-
-def _check_published(value: Any, *, where: str) -> None:
-    medians_s = value.get("process_medians_s") if isinstance(value, Mapping) else None
-    if not isinstance(medians_s, list) or not medians_s:
-        raise ValueError(f"{where}: expected the figures of a publication")
-    for item in medians_s:
-        positive(item, where=f"{where}.process_medians_s")
-    peak = value.get("peak_bytes")
-    if peak is not None and (type(peak) is not int or not 0 < peak <= _LARGEST_INTEGER):
-        raise ValueError(f"{where}.peak_bytes: expected a whole number of bytes, found {peak!r}")
-
-
-def _plain(value: Any, *, where: str) -> None:
-    """Refuse what no database takes as a text: nothing, too much, NUL, half of a surrogate pair."""
-    if not isinstance(value, str) or not 0 < len(value) <= _LONGEST:
+def _check_storable(text: str, *, where: str) -> None:
+    """Raise `ValueError` for a text that a database cannot store: empty, too long, with NUL or half a surrogate pair."""
+    if not 0 < len(text) <= _LONGEST:
         raise ValueError(f"{where}: expected a text of 1 to {_LONGEST} characters")
-    if "\0" in value or any("\ud800" <= character <= "\udfff" for character in value):
-        raise ValueError(f"{where}: holds characters that are no text")
+    if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
+        raise ValueError(f"{where}: contains characters that a database cannot store")

@@ -64,7 +64,7 @@ def _insert(engine: Any, entry: HistoryEntry) -> bool:
         _insert_new(connection, tables.environments, environment_id=environment_id, versions=versions)
         if not _insert_new(connection, tables.runs, environment_id=environment_id, **entry.columns()):
             return False
-        _insert_new(connection, tables.documents, run_id=entry.run_id, document=entry.document())
+        _insert_new(connection, tables.documents, run_id=entry.run_id, document=entry.document)
         return True
 
 
