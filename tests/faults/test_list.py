@@ -15,7 +15,7 @@ from tests.faults import FAMILIES, FAULTS, HARMLESS, rows
 
 ROOT = Path(__file__).parents[2]
 TINY = pipelines()["sdxl"].sizes["tiny"]
-JUDGING = {"_verdict", "facts", "judge_facts", "judge_stale", "no_baseline"}
+JUDGING = {"_verdict", "facts", "judge_facts", "judge_stale", "judge_no_baseline"}
 
 
 def claims():

@@ -47,7 +47,7 @@ def with_steps(run, *steps):
 
 def told(run, other=None):
     """The lines by what they begin with."""
-    lines = explain.explain(run, other or made(), name=NAME)
+    lines = explain.compare_runs(run, other or made(), name=NAME)
     found = dict(line.split(": ", 1) for line in lines)
     assert len(found) == len(lines)
     return found
@@ -119,8 +119,8 @@ def test_another_number_of_calls_is_told_of_the_component():
 def test_one_slow_step_is_told_from_slow_steps():
     """The call that holds most of the change has a line; where all are slower there is none."""
     before = with_steps(made(), 0.5, 0.5, 0.5, 0.5)
-    one = explain.explain(with_steps(made(), 0.5, 0.5, 0.9, 0.5), before, name=NAME)
-    each = explain.explain(with_steps(made(), 0.6, 0.6, 0.6, 0.6), before, name=NAME)
+    one = explain.compare_runs(with_steps(made(), 0.5, 0.5, 0.9, 0.5), before, name=NAME)
+    each = explain.compare_runs(with_steps(made(), 0.6, 0.6, 0.6, 0.6), before, name=NAME)
 
     assert "call 3 of 4 of denoiser holds 100% of its change" in one
     assert not any(line.startswith("call ") for line in each)
@@ -158,7 +158,7 @@ def test_nothing_recorded_is_one_line_and_versions(side):
     bare = make_run()
     run, other = (bare, made()) if side == "run" else (made(), bare)
 
-    lines = explain.explain(run, other, name=NAME)
+    lines = explain.compare_runs(run, other, name=NAME)
 
     assert lines == [
         f"nothing to compare with: components and kernels are not in this run or not in {NAME}",
@@ -180,12 +180,12 @@ def test_a_line_is_bounded():
     """Whatever a run calls its versions and kernels, what is kept of them can be read back."""
     run = made(attention={f"{number}" * 50: 1 for number in range(100)}, versions={"torch": "2" * 5000})
 
-    assert max(map(len, explain.explain(run, made(), name=NAME))) == 1000
+    assert max(map(len, explain.compare_runs(run, made(), name=NAME))) == 1000
 
 
 def test_a_published_figure_has_nothing_to_compare_with():
     """One line says so."""
-    lines = explain.against(make_run(), make_baseline(2.4, source="published"))
+    lines = explain.explain_change(make_run(), make_baseline(2.4, source="published"))
 
     assert lines == ["nothing to compare with: 0001_published holds a figure and no run"]
 
@@ -204,4 +204,4 @@ def test_a_verdict_that_something_moved_is_explained(claim, outcome, expected):
     """Slower, faster, bigger, smaller; a start is no image, and what was not decided has not moved."""
     verdict = Verdict(case_key="a/b/c", claim=claim, outcome=outcome, sentence="")
 
-    assert explain.is_explained(verdict) is expected
+    assert explain.needs_explanation(verdict) is expected

@@ -6,7 +6,7 @@ import statistics
 
 import pytest
 
-from speedgate.gate.intervals import Looks, between_sets, of_pairs
+from speedgate.gate.intervals import Looks, between_pairs, between_sets
 
 QUIET_S = (2.49, 2.50, 2.51, 2.50, 2.495)
 
@@ -57,7 +57,7 @@ def test_pairs_have_the_interval_of_a_regression_on_their_order():
     fit = stats.linregress(signs, ratios)
     half = stats.t.ppf(0.995, 4) * fit.intercept_stderr
 
-    found = of_pairs(ratios, own_first=own_first, confidence=0.99)
+    found = between_pairs(ratios, this_first=own_first, confidence=0.99)
 
     assert math.log(found.ratio) == pytest.approx(fit.intercept, rel=1e-9)
     assert math.log(found.high / found.low) / 2 == pytest.approx(half, rel=1e-9)
@@ -67,7 +67,7 @@ def test_an_order_that_costs_time_is_no_change():
     """Where whoever is opened first is 2 % slower, pairs of both orders say that nothing changed, and say it sharply."""
     ratios = [0.02 + 0.001, -0.02 - 0.001, 0.02 - 0.001, -0.02 + 0.001]
 
-    found = of_pairs(ratios, own_first=[True, False] * 2, confidence=0.99)
+    found = between_pairs(ratios, this_first=[True, False] * 2, confidence=0.99)
 
     assert found.ratio == pytest.approx(1.0)
     assert found.high < 1.01
@@ -78,7 +78,7 @@ def test_an_order_that_costs_time_is_no_change():
 )
 def test_too_few_pairs_have_no_interval(ratios, own_first):
     """Two pairs have no variance left, and pairs of one order cannot tell the order from the change."""
-    assert of_pairs(ratios, own_first=own_first, confidence=0.99) is None
+    assert between_pairs(ratios, this_first=own_first, confidence=0.99) is None
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from speedgate.gate.intervals import Looks
-from speedgate.gate.judge import judge_against, judge_latency
+from speedgate.gate.judge import judge_latency, judge_latency_against
 from speedgate.gate.policy import Policy
 from speedgate.results.run import Comparison, Outcome, Turns
 from tests.support.baseline_samples import INT8, make_baseline, make_run
@@ -182,14 +182,16 @@ def test_the_sentence_holds_every_number_that_decided(medians_s, old_s, source, 
 )
 def test_pairs_are_judged_without_what_their_order_costs(percent, outcome):
     """Where whoever is first is slower by 2 %, equal arms pass, 6 % is seen both ways, and noise or two pairs decide nothing."""
-    assert judge_against(make_run(), compare(*percent), POLICY).outcome is outcome
+    assert judge_latency_against(make_run(), compare(*percent), POLICY).outcome is outcome
 
 
 def test_the_sentence_of_a_live_comparison_names_the_other_arm():
     """Who it was compared with, how they took turns and the interval over pairs can be read off."""
     ratios = (2.1, -1.9, 2.0, -2.0, 1.9, -2.1)
 
-    live, in_turn = (judge_against(make_run(), compare(*ratios, turns=turns), POLICY).sentence for turns in Turns)
+    live, in_turn = (
+        judge_latency_against(make_run(), compare(*ratios, turns=turns), POLICY).sentence for turns in Turns
+    )
 
     assert "against 2.5 s of the other arm (diffusers 0.40.0): " in live
     assert "from 6 pairs, taking turns round by round)" in live

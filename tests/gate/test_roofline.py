@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from speedgate.gate.roofline import Ceilings, Operations, compare, judge, total
+from speedgate.gate.roofline import Ceilings, Operations, compute_roofline, judge_roofline, total_flops
 from speedgate.results import folder
 from speedgate.results.run import Outcome
 from tests.support.artifacts import encoded, result
@@ -35,7 +35,9 @@ def ceilings():
 
 
 def roofline(*, latency_s=2.4, **arithmetic):
-    return compare(make_run(medians_s=[latency_s]), OPERATIONS, arithmetic={"": "bf16"} | arithmetic, ceilings=CEILINGS)
+    return compute_roofline(
+        make_run(medians_s=[latency_s]), OPERATIONS, arithmetic={"": "bf16"} | arithmetic, ceilings=CEILINGS
+    )
 
 
 def test_each_kind_is_held_to_its_own_ceiling():
@@ -55,13 +57,13 @@ def test_components_run_one_after_the_other():
 
     assert found.floor_s == pytest.approx(1.7)
     assert found.share == pytest.approx(0.5)
-    assert total(found.operations) == 160
+    assert total_flops(found.operations) == 160
 
 
 @pytest.mark.parametrize(("latency_s", "outcome"), [(1.7, "PASS"), (1.63, "PASS"), (1.6, "INVALID"), (17, "PASS")])
 def test_an_image_is_not_made_sooner_than_is_possible(latency_s, outcome):
     """Within what ceilings are uncertain by; what is faster was not measured."""
-    verdict = judge(roofline(latency_s=latency_s))
+    verdict = judge_roofline(roofline(latency_s=latency_s))
 
     assert verdict.outcome == Outcome(outcome)
     assert ("cannot be" in verdict.sentence) == (outcome == "INVALID")

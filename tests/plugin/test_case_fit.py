@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from speedgate.gate.fit import Expected, known
+from speedgate.gate.fit import Fit, expect_fit
 from speedgate.gate.policy import Mode, Policy
 from speedgate.results.case_key import CaseKey
 from speedgate.results.family_figure import FamilyFigure
@@ -170,26 +170,26 @@ def test_a_machine_of_no_family_knows_nothing(pytester: pytest.Pytester) -> None
 
 def test_a_baseline_of_this_machine_comes_before_its_family() -> None:
     """What fitted here is expected to fit, whatever ran out of memory elsewhere."""
-    found = known(make_baseline(2.5), [cell("oom"), cell("oom", "nightly")])
+    found = expect_fit(make_baseline(2.5), [cell("oom"), cell("oom", "nightly")])
 
     assert found is not None
-    assert (found.expected, found.baseline, found.gates) == (Expected.OK, "0002_recorded", True)
+    assert (found.fit, found.source, found.gates) == (Fit.OK, "0002_recorded", True)
 
 
 @pytest.mark.parametrize(
     ("outcomes", "expected"),
     [
-        (["oom", "oom_after_2nd_iteration"], Expected.OOM),
-        (["unsupported", "unsupported"], Expected.UNSUPPORTED),
+        (["oom", "oom_after_2nd_iteration"], Fit.OOM),
+        (["unsupported", "unsupported"], Fit.UNSUPPORTED),
         (["oom"], None),
         (["ok", "oom"], None),
         (["not_published", "not_published"], None),
         ([], None),
     ],
 )
-def test_figures_of_a_family_lead_to_an_expectation_together(outcomes: list[str], expected: Expected | None) -> None:
+def test_figures_of_a_family_lead_to_an_expectation_together(outcomes: list[str], expected: Fit | None) -> None:
     """Two builds of torch that came to the same end, which is none of a figure; they gate nothing."""
-    found = known(None, [cell(outcome, str(number)) for number, outcome in enumerate(outcomes)])
+    found = expect_fit(None, [cell(outcome, str(number)) for number, outcome in enumerate(outcomes)])
 
     assert (found.expected if found else None, found.gates if found else False) == (expected, False)
 

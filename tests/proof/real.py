@@ -171,7 +171,7 @@ def spread(series: dict[str, Any]) -> Spread:
     medians = [math.log(statistics.median(seconds)) for seconds in rounds]
     ratios = {own_first: pair_ratios(series["pairs"], 0.0, own_first=own_first) for own_first in (True, False)}
     counts = [own_first for own_first, values in ratios.items() for _ in values]
-    interval = intervals.of_pairs([*ratios[True], *ratios[False]], own_first=counts, confidence=0.99)
+    interval = intervals.between_pairs([*ratios[True], *ratios[False]], this_first=counts, confidence=0.99)
     assert interval is not None
     scale = math.sqrt(sum(1 / len(values) for values in ratios.values())) / 2
     return Spread(

@@ -15,7 +15,7 @@ import numpy as np
 
 from speedgate.gate import intervals
 from speedgate.gate.intervals import Interval, Looks
-from speedgate.gate.judge import three_way
+from speedgate.gate.judge import classify_interval
 from speedgate.gate.policy import Policy
 from speedgate.plugin import options
 from speedgate.results.run import Outcome
@@ -25,7 +25,7 @@ SEED = 20
 REPETITIONS = 3000
 ROUNDS = 20
 WITHIN = 0.001  # sd of rounds in a process
-ORDER = 0.02  # by which the arm that is opened first is slower in every simulated pair, see `noise.of_pairs`
+ORDER = 0.02  # by which the arm that is opened first is slower in every simulated pair, see `intervals.between_pairs`
 CHANGES = (0.0, 0.01, 0.02, 0.03, 0.05, 0.06, 0.10)
 TOLERANCE = Policy.latency_tolerance
 STORED_LOOKS = Looks(first=options.JUDGE_PROCESSES, last=options.MAX_PROCESSES)
@@ -92,7 +92,7 @@ def sequential_pairs(draw_log_ratio: Callable[[], float], *, looks: Looks, toler
     def judge(count: int) -> Interval | None:
         log_ratios.extend(draw_log_ratio() for _ in range(count - len(log_ratios)))
         own_first = [number % 2 == 0 for number in range(count)]
-        return intervals.of_pairs(log_ratios, own_first=own_first, confidence=looks.confidence_at(count))
+        return intervals.between_pairs(log_ratios, this_first=own_first, confidence=looks.confidence_at(count))
 
     return _look_by_look(judge, looks, tolerance)
 
@@ -170,7 +170,7 @@ def _look_by_look(judge: Callable[[int], Interval | None], looks: Looks, toleran
     count = looks.first
     while True:
         interval = judge(count)
-        outcome = three_way(interval.low, interval.high, tolerance) if interval else Outcome.UNDECIDED
+        outcome = classify_interval(interval.low, interval.high, tolerance) if interval else Outcome.UNDECIDED
         following = looks.following(count)
         if outcome is not Outcome.UNDECIDED or following is None:
             return outcome, count

@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from speedgate.gate.judge import judge_against, judge_latency
+from speedgate.gate.judge import judge_latency, judge_latency_against
 from speedgate.gate.policy import Policy
 from speedgate.results.run import Comparison, Outcome, Turns
 from tests.proof import peers, plot, replay, table
@@ -102,7 +102,7 @@ def test_the_replayed_decision_is_the_gates(seed):
 
 @pytest.mark.parametrize("seed", range(20))
 def test_the_replayed_decision_by_pairs_is_the_gates(seed):
-    """At the look where the replay stops, `judge_against` says the same of the same pairs."""
+    """At the look where the replay stops, `judge_latency_against` says the same of the same pairs."""
     rng = random.Random(seed)  # noqa: S311 - a simulation
     change = rng.choice([0.0, 0.02, 0.05])
     ratios = [change + rng.gauss(0, 0.012) for _ in range(replay.PAIRS_LOOKS.last)]
@@ -117,7 +117,7 @@ def test_the_replayed_decision_by_pairs_is_the_gates(seed):
         log_ratios=tuple(ratios[:used]),
         own_first=tuple(number % 2 == 0 for number in range(used)),
     )
-    assert judge_against(make_run(), comparison, Policy(looks=replay.PAIRS_LOOKS)).outcome is outcome
+    assert judge_latency_against(make_run(), comparison, Policy(looks=replay.PAIRS_LOOKS)).outcome is outcome
 
 
 def test_a_replay_is_the_same_for_a_seed():

@@ -13,7 +13,7 @@ import pytest
 from fixtures.pipelines.registry import pipelines
 from fixtures.worker import built_case, hooks
 from fixtures.workshop import import_paths
-from speedgate.gate.explain import explain
+from speedgate.gate.explain import compare_runs
 from speedgate.measure.monitor import HostMonitor
 from speedgate.measure.rounds import Measurement, MeasurementPlan, measure_process
 from speedgate.measure.worker import Worker
@@ -214,7 +214,7 @@ def test_the_component_that_became_slower_is_named(worker, intact, component, ca
     """A slowdown that is put into one component of a real worker is told as that component's, and first."""
     worker.call("slow", component=component, seconds=SLOWED_S / calls)
     try:
-        lines = explain(measured(worker), intact, name="0002_recorded")
+        lines = compare_runs(measured(worker), intact, name="0002_recorded")
     finally:
         worker.call("heal")
 
@@ -225,7 +225,7 @@ def test_the_step_that_became_slower_is_named(worker, intact):
     """Of a component that is called in each step, the one call that holds the slowdown is told."""
     worker.call("slow", component="denoiser", seconds=SLOWED_S, call=2)
     try:
-        lines = explain(measured(worker), intact, name="0002_recorded")
+        lines = compare_runs(measured(worker), intact, name="0002_recorded")
     finally:
         worker.call("heal")
 
@@ -236,7 +236,7 @@ def test_kernels_and_attention_that_changed_are_named(worker, intact):
     """Plain attention in place of one kernel: other operators appeared, and attention is told to be another."""
     worker.call("attend_plainly")
 
-    lines = explain(measured(worker), intact, name="0002_recorded")
+    lines = compare_runs(measured(worker), intact, name="0002_recorded")
 
     assert any(line.startswith("kernels appeared: aten::") for line in lines), lines
     assert any(line.startswith("attention: flash x") for line in lines), lines

@@ -1,4 +1,4 @@
-"""Cases of which it is known that they run out of memory or are not supported: that, too, is something to hold to."""
+"""Judge whether a case fits into the device's memory, against what a baseline or published figures lead to expect."""
 
 from __future__ import annotations
 
@@ -10,90 +10,86 @@ from speedgate.results.family_figure import FamilyFigure
 from speedgate.results.run import Baseline, Outcome, Verdict
 
 
-class Expected(enum.StrEnum):
-    """What a baseline says became of a case."""
+class Fit(enum.StrEnum):
+    """How a case ends on a device."""
 
     OK = "ok"
     OOM = "oom"
     UNSUPPORTED = "unsupported"
 
 
-_SAID = {Expected.OK: "fitted", Expected.OOM: "out of memory", Expected.UNSUPPORTED: "unsupported"}
-# What a figure's outcome leads one to expect. A cell that was not published leads to nothing.
-_BY_OUTCOME = {
-    "ok": Expected.OK,
-    "oom": Expected.OOM,
-    "oom_after_warmup": Expected.OOM,
-    "oom_after_2nd_iteration": Expected.OOM,
-    "unsupported": Expected.UNSUPPORTED,
+_WORDS = {Fit.OK: "fitted", Fit.OOM: "out of memory", Fit.UNSUPPORTED: "unsupported"}
+# By the outcome of a published figure. A cell that was not published leads to no expectation.
+_FIT_BY_OUTCOME = {
+    "ok": Fit.OK,
+    "oom": Fit.OOM,
+    "oom_after_warmup": Fit.OOM,
+    "oom_after_2nd_iteration": Fit.OOM,
+    "unsupported": Fit.UNSUPPORTED,
     "not_published": None,
 }
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Known:
-    """What is expected of a case and the name of what says so. A family's figures alone turn nothing red: no `gates`."""
+class Expectation:
+    """The end that is expected of a case, and the name of its source. `gates` is False for figures of another machine."""
 
-    expected: Expected
-    baseline: str
+    fit: Fit
+    source: str
     gates: bool = True
 
 
-def known(
+def expect_fit(
     baseline: Baseline | None, figures: Sequence[FamilyFigure], *, out_of_memory: str | None = None
-) -> Known | None:
-    """What this machine's baseline, or else the figures of its family, say became of a case; None where they do not.
+) -> Expectation | None:
+    """Return what this machine's baseline, or else the figures of its GPU family, lead to expect; None if they do not.
 
-    `out_of_memory` names the file of this machine that says so of the case. A family's figures count where each build of
-    torch, and there are two, came to the same end, and that was no figure.
+    `out_of_memory` is the name of the baseline file that records the case as out of memory on this machine. Figures of a
+    family count only if all builds of torch, at least two, came to the same end, and that end was not a figure.
     """
     if baseline is not None:
-        return Known(expected=Expected.OK, baseline=baseline.name)
+        return Expectation(fit=Fit.OK, source=baseline.name)
     if out_of_memory is not None:
-        return Known(expected=Expected.OOM, baseline=out_of_memory)
-    ends = {expectation(figure.outcome) for figure in figures}
+        return Expectation(fit=Fit.OOM, source=out_of_memory)
+    ends = {fit_of_outcome(figure.outcome) for figure in figures}
     if len(figures) < 2 or len(ends) > 1:
         return None
     (end,) = ends
-    if end is None or end is Expected.OK:
+    if end is None or end is Fit.OK:
         return None
     builds = ", ".join(f"torch {figure.build}" for figure in figures)
-    return Known(expected=end, baseline=f"what was published for {figures[0].family} ({builds})", gates=False)
+    return Expectation(fit=end, source=f"what was published for {figures[0].family} ({builds})", gates=False)
 
 
-def expectation(outcome: str) -> Expected | None:
-    """What a published outcome leads one to expect of a run, None where it says nothing."""
-    if outcome not in _BY_OUTCOME:
-        raise ValueError(f"outcome {outcome!r}: expected {', '.join(_BY_OUTCOME)}")
-    return _BY_OUTCOME[outcome]
+def fit_of_outcome(outcome: str) -> Fit | None:
+    """Return the end that a published outcome stands for, None for a cell that was not published."""
+    if outcome not in _FIT_BY_OUTCOME:
+        raise ValueError(f"outcome {outcome!r}: expected {', '.join(_FIT_BY_OUTCOME)}")
+    return _FIT_BY_OUTCOME[outcome]
 
 
 def judge_fit(
-    case_key: str, *, expected: str | None, fits: bool, baseline: str, device_bytes: int, alone: bool = True
+    case_key: str, expectation: Expectation | None, *, fits: bool, device_bytes: int, alone: bool = True
 ) -> Verdict:
-    """FASTER where a case that did not run now does, BIGGER where one that fitted runs out of memory.
+    """FASTER if a case that did not run now does, BIGGER if one that fitted runs out of memory, NO_BASELINE if unknown.
 
-    `expected` is None where nothing is known of the case, as before its first recording: that is NO_BASELINE.
-    `fits` is False where it ran out of memory; any other failure is the worker's and not judged here. `alone` says
-    whether the device's memory was the case's own: on a shared one an out-of-memory says nothing of the case.
+    `fits` is False if it ran out of memory; any other failure is not judged here. `alone` is False if other processes held
+    some of the device's memory: running out of it then proves nothing, which is INVALID.
     """
-    if expected is not None and expected not in list(Expected):
-        raise ValueError(f"expected {expected!r}: choose from {', '.join(Expected)}")
     device = f"{device_bytes / 2**30:.1f} GiB"
     now = f"fits into {device}" if fits else f"out of memory on {device}"
     if not fits and not alone:
         sentence = f"{now} that other processes hold a part of: run it on a device of its own"
         return _verdict(case_key, Outcome.INVALID, sentence)
-    if expected is None:
+    if expectation is None:
         return _verdict(case_key, Outcome.NO_BASELINE, f"{now}; nothing was stored of it before")
-    before = Expected(expected)
-    sentence = f"{now}, {_SAID[before]} in {baseline}"
-    if fits is (before is Expected.OK):
+    sentence = f"{now}, {_WORDS[expectation.fit]} in {expectation.source}"
+    if fits is (expectation.fit is Fit.OK):
         return _verdict(case_key, Outcome.PASS, sentence)
     if fits:
         return _verdict(case_key, Outcome.FASTER, f"{sentence}: record a new baseline")
-    # BIGGER, not INVALID: nothing was wrong with the measurement. What changed is what the case needs, as with a peak
-    # above the baseline's, and like that it is red where baselines are enforced and not where a new one is recorded.
+    # BIGGER, not INVALID: the measurement was sound, and the case needs more memory than before. As with a higher peak, it
+    # is red where baselines are enforced and not where a new one is recorded.
     return _verdict(case_key, Outcome.BIGGER, sentence)
 
 

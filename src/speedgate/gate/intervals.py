@@ -1,7 +1,7 @@
-"""How sure a ratio of two latencies is: intervals over processes, and the error spent on looking more than once.
+"""Confidence intervals for the ratio of two latencies, and the error that is spent on looking more than once.
 
 The unit of replication is the process, because rounds inside one agree far better than processes do. Latencies vary by
-factors, so everything is done on logarithms and handed back as ratios.
+factors, so all is computed on logarithms and returned as ratios.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ import math
 from collections.abc import Sequence
 
 MIN_PROCESSES = 3  # of a baseline: with two, the interval has one degree of freedom and is too wide to decide anything
-POWER = 0.95  # of the slowdown that an interval is said to see
+POWER = 0.95  # probability with which a slowdown of the size that a verdict names is called slower
 _SPENDING = 2  # the exponent; with 1, slowdowns of 6 % on a machine with a spread of 1.5 % are caught less often
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Looks:
-    """When a growing number of processes is looked at, and how much error each look may spend.
+    """The numbers of processes at which a verdict is tried, and the error that each look may spend.
 
-    The error rate of the whole sequence is `1 - confidence`. What has been spent after a look is the square of the share of
+    The error rate of the whole sequence is `1 - confidence`. The share spent after a look is the square of the share of
     processes seen, of the power family of Kim and DeMets (Biometrika 74, 1987, after Lan and DeMets, Biometrika 70, 1983):
     little at a first look that a quiet machine passes anyway, most of it at the last. The shares are added up (Bonferroni)
-    instead of integrated over the joint distribution of the looks: conservative, and it holds whatever the dependence
-    between them is, for a variance that is estimated anew at each look as well.
+    instead of integrated over the joint distribution of the looks. That is conservative, and holds for any dependence
+    between the looks, also with a variance that is estimated anew at each.
     """
 
     first: int
@@ -36,7 +36,7 @@ class Looks:
 
     @property
     def counts(self) -> tuple[int, ...]:
-        """The numbers of processes at which a verdict is tried, each half as many again as the one before."""
+        """The numbers of processes at which a verdict is tried; each is 1.5 times the one before, rounded up."""
         counts = [self.first]
         while counts[-1] < self.last:
             counts.append(min(self.last, math.ceil(counts[-1] * 1.5)))
@@ -47,7 +47,7 @@ class Looks:
         return next((later for later in self.counts if later > count), None)
 
     def number(self, count: int) -> int:
-        """Which look `count` processes are, from 1; between two looks, the one that was reached."""
+        """Number of the look that `count` processes have reached, from 1."""
         return max(1, sum(reached <= count for reached in self.counts))
 
     def confidence_at(self, count: int) -> float:
@@ -69,7 +69,7 @@ class Interval:
     freedom: int
 
     def detectable(self, tolerance: float) -> float:
-        """The smallest true ratio that is called slower than `1 + tolerance` with probability `POWER` at this precision.
+        """The smallest true ratio that would be called slower than `1 + tolerance` with probability `POWER` at this precision.
 
         The usual sum of the two quantiles, with Student's t for both: an approximation, exact where the standard error is known.
         """
@@ -80,7 +80,7 @@ class Interval:
 def between_sets(new_s: Sequence[float], old_s: Sequence[float], *, confidence: float) -> Interval | None:
     """The ratio of two sets of process medians (seconds): Student's t on the logarithms with a pooled variance.
 
-    One process against a recorded set has an interval as well; None where neither set holds two and no variance is known.
+    One process against a recorded set has an interval as well; None if neither set holds two, so that no variance is known.
     """
     logs = [[math.log(value) for value in side] for side in (new_s, old_s)]
     freedom = sum(len(side) - 1 for side in logs)
@@ -92,16 +92,17 @@ def between_sets(new_s: Sequence[float], old_s: Sequence[float], *, confidence: 
     return _interval(means[0] - means[1], error, freedom, confidence)
 
 
-def of_pairs(log_ratios: Sequence[float], *, own_first: Sequence[bool], confidence: float) -> Interval | None:
-    """The ratio that pairs of processes agree on, from one log-ratio a pair and which arm of it was opened first.
+def between_pairs(log_ratios: Sequence[float], *, this_first: Sequence[bool], confidence: float) -> Interval | None:
+    """The ratio this arm / other arm, from the log-ratio of each pair of processes and whether this arm was opened first.
 
     Student's t with the order as a factor, the analysis of a two-period crossover (Grizzle, Biometrics 21, 1965): the mean
-    of the two orders' means, and the variance pooled within them. On the machine that this was written on, the
-    process that is opened first is slower by 2 % for as long as it lives, which pairs of one order would take for a change.
-    None where an order is missing or no variance is known.
+    of the two orders' means, and the variance pooled within them. On the machine where this was developed, the process
+    that is opened first is slower by 2 % for as long as it lives; pairs of one order would show that as a change.
+    None if an order is missing or no variance is known.
     """
     groups = [
-        [value for value, first in zip(log_ratios, own_first, strict=True) if first is own] for own in (True, False)
+        [value for value, first in zip(log_ratios, this_first, strict=True) if first is order]
+        for order in (True, False)
     ]
     freedom = len(log_ratios) - 2
     if freedom < 1 or not all(groups):
@@ -128,6 +129,5 @@ def _interval(mean: float, error: float, freedom: int, confidence: float) -> Int
 def _quantile(probability: float, freedom: int) -> float:
     from scipy import special
 
-    return float(
-        special.stdtrit(freedom, probability)
-    )  # stats.t.ppf without the second that scipy.stats takes to import
+    # As scipy.stats.t.ppf, without the second that scipy.stats takes to import.
+    return float(special.stdtrit(freedom, probability))

@@ -1,8 +1,7 @@
-"""Verdicts: pure functions of (run, baseline, policy). Nothing here reads a file, a clock or an option."""
+"""Judge latency, memory, cold start, speed-up and structure: each verdict from a run, its reference and the policy alone."""
 
 from __future__ import annotations
 
-import dataclasses
 import statistics
 from collections.abc import Mapping
 from typing import Any
@@ -11,71 +10,55 @@ from speedgate.gate import intervals
 from speedgate.gate.policy import Policy
 from speedgate.results.run import Baseline, Comparison, Outcome, Run, Verdict
 
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Judged:
-    """One figure set against another, ready to be said."""
-
-    outcome: Outcome
-    sentence: str
+# Promised of regional compilation, on one machine and with the compile cache in the same state. Others measured a first
+# image of FLUX.1-dev on an H100 after 67.4 s against 9.6 s, cold (Paul, Jain and Bossan, PyTorch's development log, 2026-05-11).
+MIN_REGIONAL_START_SPEEDUP = 5.0
+MAX_REGIONAL_LATENCY_RATIO = 1.10  # what lies between the regions stays eager
 
 
 def judge_latency(run: Run, baseline: Baseline | None, policy: Policy) -> Verdict:
-    """SLOWER or FASTER when the whole interval lies beyond the tolerance, PASS when all of it lies within, else UNDECIDED.
+    """SLOWER or FASTER if the whole interval lies beyond the tolerance, PASS if all of it lies within, else UNDECIDED.
 
     A published figure is one value of another machine: its bare ratio is held to the policy's point tolerance.
     """
     if baseline is None:
-        return no_baseline(run, "latency", f"{run.latency_s:.4g} s")
+        return judge_no_baseline(run, "latency", f"{run.latency_s:.4g} s")
     if is_stale(run, baseline):
         return judge_stale(run, baseline, "latency")
     figures = f"{run.latency_s:.4g} s against {baseline.latency_s:.4g} s in {baseline.name}"
     if baseline.source == "published":
-        judged = _judge_point(run.latency_s / baseline.latency_s, policy.point_tolerance)
-    else:
-        count = len(run.processes)
-        interval = intervals.between_sets(
-            run.process_medians_s, baseline.process_medians_s, confidence=policy.looks.confidence_at(count)
-        )
-        judged = _judge_interval(
-            interval,
-            policy.tolerance(run.stage),
-            how=f"{count} and {len(baseline.process_medians_s)} processes",
-            more=policy.looks.following(count) is not None,
-        )
-    return _verdict(run, "latency", judged.outcome, f"{figures}: {judged.sentence}")
+        return _judge_point(run, figures, run.latency_s / baseline.latency_s, policy.point_tolerance)
+    count = len(run.processes)
+    interval = intervals.between_sets(
+        run.process_medians_s, baseline.process_medians_s, confidence=policy.looks.confidence_at(count)
+    )
+    sample = f"{count} and {len(baseline.process_medians_s)} processes"
+    return _judge_interval(run, figures, interval, policy, sample=sample, count=count)
 
 
-def judge_against(run: Run, comparison: Comparison, policy: Policy) -> Verdict:
-    """The same three-way verdict by the paired log-ratios to the other arm of a live comparison."""
-    other, count = comparison.other, len(comparison.log_ratios)
-    interval = intervals.of_pairs(
-        comparison.log_ratios, own_first=comparison.own_first, confidence=policy.looks.confidence_at(count)
+def judge_latency_against(run: Run, comparison: Comparison, policy: Policy) -> Verdict:
+    """Judge as `judge_latency` does, by the paired log-ratios to the other arm of a live comparison."""
+    count = len(comparison.log_ratios)
+    interval = intervals.between_pairs(
+        comparison.log_ratios, this_first=comparison.own_first, confidence=policy.looks.confidence_at(count)
     )
-    judged = _judge_interval(
-        interval,
-        policy.tolerance(run.stage),
-        how=f"{_count(count, 'pair')}, {comparison.turns.says}",
-        more=policy.looks.following(count) is not None,
-        stored=False,
-    )
-    figures = f"{run.latency_s:.4g} s against {other.latency_s:.4g} s of {comparison.label}"
-    return _verdict(run, "latency", judged.outcome, f"{figures}: {judged.sentence}")
+    figures = f"{run.latency_s:.4g} s against {comparison.other.latency_s:.4g} s of {comparison.label}"
+    sample = f"{_count(count, 'pair')}, {comparison.turns.description}"
+    return _judge_interval(run, figures, interval, policy, sample=sample, count=count, stored=False)
 
 
 def judge_memory(run: Run, baseline: Baseline | None, policy: Policy) -> Verdict:
-    """BIGGER when the peak exceeds the baseline's by more than the tolerance.
+    """BIGGER if the peak exceeds the baseline's by more than the tolerance.
 
-    A published peak was never reset, so it holds loading and autotuning as well: a ceiling, with nothing to say about
-    a smaller figure.
+    A published peak was never reset and includes loading and autotuning. It is an upper limit: a smaller peak is a PASS.
     """
     if baseline is None:
-        return no_baseline(run, "memory", f"peak {run.peak_bytes / 2**30:.3f} GiB")
+        return judge_no_baseline(run, "memory", f"peak {run.peak_bytes / 2**30:.3f} GiB")
     if is_stale(run, baseline):
         return judge_stale(run, baseline, "memory")
     ceiling = "ceiling " if baseline.source == "published" else ""
     ratio = run.peak_bytes / baseline.peak_bytes
-    outcome = _memory_outcome(ratio, policy.memory_tolerance)
+    outcome = _classify_memory(ratio, policy.memory_tolerance)
     if ceiling and outcome is Outcome.SMALLER:
         outcome = Outcome.PASS
     sentence = (
@@ -86,68 +69,87 @@ def judge_memory(run: Run, baseline: Baseline | None, policy: Policy) -> Verdict
 
 
 def judge_memory_against(run: Run, comparison: Comparison, tolerance: float) -> Verdict:
-    """BIGGER or SMALLER by more than the tolerance than the other arm's peak, by the medians over their processes.
+    """BIGGER or SMALLER if the peak differs from the other arm's by more than the tolerance.
 
-    Of a maximum the first process would decide alone, which may have compiled what the others found in the cache.
+    Peaks are medians over processes: a maximum would be decided by the first process alone, which may have compiled.
     """
-    own, other = (
+    this_bytes, other_bytes = (
         statistics.median(max(process.peak_bytes) for process in side.processes) for side in (run, comparison.other)
     )
-    ratio = own / other
-    outcome = _memory_outcome(ratio, tolerance)
+    ratio = this_bytes / other_bytes
     sentence = (
-        f"peak {own / 2**30:.3f} GiB against {other / 2**30:.3f} GiB of {comparison.label} ({_percent(ratio)});"
+        f"peak {this_bytes / 2**30:.3f} GiB against {other_bytes / 2**30:.3f} GiB of {comparison.label} ({_percent(ratio)});"
         f" tolerance {_share(tolerance)}"
     )
-    return _verdict(run, "memory", outcome, sentence)
+    return _verdict(run, "memory", _classify_memory(ratio, tolerance), sentence)
 
 
 def judge_ladder(run: Run, parent: Run, expected: float | None, policy: Policy) -> Verdict:
-    """SLOWER when the speed-up over the parent stage falls short of the expected ratio by more than the tolerance.
+    """SLOWER if the speed-up over the parent stage falls short of the expected ratio by more than the tolerance.
 
-    Decided by the interval of the speed-up where either stage has two processes, by the bare ratio where neither has.
+    Decided by the interval of the speed-up if either stage has two processes, else by the bare ratio.
     """
     interval = intervals.between_sets(
         parent.process_medians_s, run.process_medians_s, confidence=policy.looks.confidence
     )
     speedup = interval.ratio if interval else parent.latency_s / run.latency_s
     low, high = (interval.low, interval.high) if interval else (speedup, speedup)
-    said = f"{speedup:.3f}x over {parent.case_key}"
+    figures = f"{speedup:.3f}x over {parent.case_key}"
     if interval:
-        said += f" ({_confidence(interval)} interval {low:.3f}x to {high:.3f}x)"
+        figures += f" ({_confidence(interval)} interval {low:.3f}x to {high:.3f}x)"
     if expected is None:
-        return _verdict(run, "ladder", Outcome.NO_BASELINE, f"{said}; no baseline on this GPU holds both stages")
+        return _verdict(run, "ladder", Outcome.NO_BASELINE, f"{figures}; no baseline on this GPU holds both stages")
     least = expected * (1 - policy.ladder_tolerance)
     outcome = Outcome.SLOWER if high < least else Outcome.PASS if low >= least else Outcome.UNDECIDED
-    sentence = f"{said}, expected {expected:.3f}x; tolerance {policy.ladder_tolerance:.0%}{_advice(outcome)}"
+    sentence = f"{figures}, expected {expected:.3f}x; tolerance {policy.ladder_tolerance:.0%}{_advice(outcome)}"
     return _verdict(run, "ladder", outcome, sentence)
 
 
 def judge_cold_start(run: Run, baseline: Baseline, policy: Policy) -> Verdict | None:
-    """SLOWER when applying the stage and its first image take longer than the baseline's by tolerance and floor.
+    """SLOWER if applying the stage and its first image take longer than the baseline's by tolerance and by floor.
 
-    Starts are compared with starts that found the compile cache in the same state; None where the baseline holds none.
+    Starts are compared with starts that found the compile cache in the same state; None if the baseline holds none of them.
     """
-    pairs = {
-        state: (
-            [start.stage_s for start in run.cold_starts if start.cache == state],
-            [start.stage_s for start in baseline.cold_starts if start.cache == state],
+    starts_by_cache = {
+        cache: (
+            [start.stage_s for start in run.cold_starts if start.cache == cache],
+            [start.stage_s for start in baseline.cold_starts if start.cache == cache],
         )
-        for state in dict.fromkeys(start.cache for start in run.cold_starts)
+        for cache in dict.fromkeys(start.cache for start in run.cold_starts)
     }
-    known = {state: sides for state, sides in pairs.items() if sides[1]}
-    if not known:
+    comparable = {cache: sides for cache, sides in starts_by_cache.items() if sides[1]}
+    if not comparable:
         return None
     if is_stale(run, baseline):
         return judge_stale(run, baseline, "cold start")
-    said, slower = [], False
-    for state, sides in known.items():
+    figures, slower = [], False
+    for cache, sides in comparable.items():
         new_s, old_s = (statistics.median(side) for side in sides)
         slower |= new_s > max(old_s * (1 + policy.cold_start_tolerance), old_s + policy.cold_start_floor_s)
-        said.append(f"{state}: {new_s:.3g} s against {old_s:.3g} s ({len(sides[0])} and {len(sides[1])} starts)")
+        figures.append(f"{cache}: {new_s:.3g} s against {old_s:.3g} s ({len(sides[0])} and {len(sides[1])} starts)")
     limits = f"tolerance {policy.cold_start_tolerance:.0%} and {policy.cold_start_floor_s:g} s"
     outcome = Outcome.SLOWER if slower else Outcome.PASS
-    return _verdict(run, "cold start", outcome, f"stage applied and first image, {', '.join(said)}; {limits}")
+    return _verdict(run, "cold start", outcome, f"stage applied and first image, {', '.join(figures)}; {limits}")
+
+
+def judge_regional(regional: Run, whole: Run) -> Verdict | None:
+    """SLOWER unless regional compilation starts much sooner than compiling the whole denoiser, and is about as fast.
+
+    The limits are `MIN_REGIONAL_START_SPEEDUP` and `MAX_REGIONAL_LATENCY_RATIO`. None if the two runs found the compile
+    cache in different states.
+    """
+    if regional.cold_start.cache != whole.cold_start.cache:
+        return None
+    sooner = whole.cold_start.stage_s / regional.cold_start.stage_s
+    slower = regional.latency_s / whole.latency_s
+    kept = sooner >= MIN_REGIONAL_START_SPEEDUP and slower <= MAX_REGIONAL_LATENCY_RATIO
+    sentence = (
+        f"applied and at its first image in {regional.cold_start.stage_s:.3g} s, {sooner:.2f} times sooner than"
+        f" {whole.stage} with its {whole.cold_start.stage_s:.3g} s ({regional.cold_start.cache}), at least"
+        f" {MIN_REGIONAL_START_SPEEDUP:g} promised; {slower:.3f} times its seconds an image, at most"
+        f" {MAX_REGIONAL_LATENCY_RATIO:g} promised"
+    )
+    return _verdict(regional, "regional", Outcome.PASS if kept else Outcome.SLOWER, sentence)
 
 
 def judge_facts(
@@ -166,7 +168,7 @@ def judge_facts(
 
 
 def is_stale(run: Run, baseline: Baseline) -> bool:
-    """Whether the baseline was recorded for another recipe; a published figure has no fingerprint to compare."""
+    """True if the baseline was recorded for another recipe; a published figure has no fingerprint to compare."""
     return baseline.fingerprint not in (None, run.fingerprint)
 
 
@@ -179,8 +181,14 @@ def judge_stale(run: Run, baseline: Baseline, claim: str) -> Verdict:
     return _verdict(run, claim, Outcome.STALE, sentence)
 
 
-def three_way(low: float, high: float, tolerance: float) -> Outcome:
-    """Which side of the tolerance all of the interval of a ratio lies on."""
+def judge_no_baseline(run: Run, claim: str, figure: str) -> Verdict:
+    """NO_BASELINE, with the measured figure."""
+    sentence = f"{figure}; no baseline for this case on this machine: record one with --gate record"
+    return _verdict(run, claim, Outcome.NO_BASELINE, sentence)
+
+
+def classify_interval(low: float, high: float, tolerance: float) -> Outcome:
+    """SLOWER or FASTER if the interval of a ratio lies beyond the tolerance, PASS if within, UNDECIDED if across it."""
     if low > 1 + tolerance:
         return Outcome.SLOWER
     if high < 1 - tolerance:
@@ -191,37 +199,40 @@ def three_way(low: float, high: float, tolerance: float) -> Outcome:
 
 
 def _judge_interval(
-    interval: intervals.Interval | None, tolerance: float, *, how: str, more: bool, stored: bool = True
-) -> _Judged:
+    run: Run,
+    figures: str,
+    interval: intervals.Interval | None,
+    policy: Policy,
+    *,
+    sample: str,
+    count: int,
+    stored: bool = True,
+) -> Verdict:
+    """`sample` describes the `count` processes or pairs; without `stored`, no new baseline is advised."""
     if interval is None:
-        return _Judged(outcome=Outcome.UNDECIDED, sentence=f"nothing is known of the spread of {how}: add --processes")
-    outcome = three_way(interval.low, interval.high, tolerance)
+        sentence = f"{figures}: nothing is known of the spread of {sample}: add --processes"
+        return _verdict(run, "latency", Outcome.UNDECIDED, sentence)
+    tolerance = policy.tolerance(run.stage)
+    outcome = classify_interval(interval.low, interval.high, tolerance)
+    advice = _advice(outcome, more=policy.looks.following(count) is not None, stored=stored)
     sentence = (
-        f"{_percent(interval.ratio)} ({_confidence(interval)} interval {_percent(interval.low)} to"
-        f" {_percent(interval.high)} from {how}); tolerance {_share(tolerance)}, a slowdown of"
-        f" {_percent(interval.detectable(tolerance))} would have been seen{_advice(outcome, more=more, stored=stored)}"
+        f"{figures}: {_percent(interval.ratio)} ({_confidence(interval)} interval {_percent(interval.low)} to"
+        f" {_percent(interval.high)} from {sample}); tolerance {_share(tolerance)}, a slowdown of"
+        f" {_percent(interval.detectable(tolerance))} would have been seen{advice}"
     )
-    return _Judged(outcome=outcome, sentence=sentence)
+    return _verdict(run, "latency", outcome, sentence)
 
 
-def _judge_point(ratio: float, tolerance: float) -> _Judged:
-    outcome = three_way(ratio, ratio, tolerance)
-    sentence = (
-        f"{_percent(ratio)} (a published figure, so no interval); tolerance {_share(tolerance)}{_advice(outcome)}"
-    )
-    return _Judged(outcome=outcome, sentence=sentence)
+def _judge_point(run: Run, figures: str, ratio: float, tolerance: float) -> Verdict:
+    outcome = classify_interval(ratio, ratio, tolerance)
+    sentence = f"{figures}: {_percent(ratio)} (a published figure, so no interval); tolerance {_share(tolerance)}{_advice(outcome)}"
+    return _verdict(run, "latency", outcome, sentence)
 
 
-def _memory_outcome(ratio: float, tolerance: float) -> Outcome:
+def _classify_memory(ratio: float, tolerance: float) -> Outcome:
     if ratio > 1 + tolerance:
         return Outcome.BIGGER
     return Outcome.SMALLER if ratio < 1 - tolerance else Outcome.PASS
-
-
-def no_baseline(run: Run, claim: str, figure: str) -> Verdict:
-    """NO_BASELINE, with the figure that was measured."""
-    sentence = f"{figure}; no baseline for this case on this machine: record one with --gate record"
-    return _verdict(run, claim, Outcome.NO_BASELINE, sentence)
 
 
 def _verdict(run: Run, claim: str, outcome: Outcome, sentence: str) -> Verdict:
@@ -248,5 +259,5 @@ def _confidence(interval: intervals.Interval) -> str:
     return _share(interval.confidence)
 
 
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -1,4 +1,4 @@
-"""What is tolerated and what a verdict does to its test."""
+"""How much is tolerated, and which verdicts turn their test red."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from speedgate.results.run import Outcome, Verdict
 
 
 class Mode(enum.StrEnum):
-    """What a verdict does to a test (`--gate`)."""
+    """How verdicts decide over tests (`--gate`)."""
 
-    AUTO = "auto"  # enforce what has a baseline here, say plainly what has none
+    AUTO = "auto"  # enforce cases that have a baseline here, name those that have none
     ENFORCE = "enforce"  # a missing, stale or undecided baseline is red too
     RECORD = "record"  # exact claims and parity are enforced, figures are written
     REPORT = "report"  # never red
@@ -30,13 +30,13 @@ _IMPROVED = frozenset({Outcome.FASTER, Outcome.SMALLER})
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Policy:
-    """How much is tolerated. Fractions, not percent.
+    """The tolerances, as fractions, and the mode of the gate.
 
     `latency_tolerance` bounds the whole confidence interval of the ratio to the baseline; `stage_tolerances` replaces it
     for the stages that it names. `point_tolerance` bounds the bare ratio to a published figure, whose spread over machines
-    and processes nobody knows. `looks` are the numbers of processes at which a verdict is tried, and their error rate.
+    and processes is unknown. `looks` are the numbers of processes at which a verdict is tried, and their error rate.
     `memory_tolerance` is for a peak that was reset, `resident_tolerance` for a process's resident memory.
-    A start is slower by `cold_start_tolerance` and by `cold_start_floor_s`: it is one value a process, and it is noisy.
+    A start is SLOWER if it exceeds both `cold_start_tolerance` and `cold_start_floor_s`: it is one noisy value a process.
     """
 
     mode: Mode = Mode.AUTO
@@ -52,7 +52,7 @@ class Policy:
     strict_improvement: bool = False
 
     def accepts(self, verdict: Verdict) -> bool:
-        """Whether the test that owns this verdict is green."""
+        """True if the test that owns this verdict is green."""
         if not verdict.gates:
             return True
         judging = self.mode in (Mode.AUTO, Mode.ENFORCE)

@@ -1,5 +1,5 @@
-"""The least time that a machine needs for an image's operations, by ceilings that were measured on it, and what share of it
-a measured image reaches (the roofline of Williams, Waterman and Patterson, CACM 52(4), 2009).
+"""Compute the least time that a machine needs for an image's operations, by ceilings measured on it, and the share reached
+(the roofline model of Williams, Waterman and Patterson, CACM 52(4), 2009).
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from speedgate.results.run import Outcome, Run, Verdict
 
 # Ceilings are measured in half a second each, and clocks move: an image may seem to be this much faster than it can be.
 TOLERANCE = 0.05
-EVERY_KIND = ""  # what the arithmetic of a stage calls all kinds of operations that it does not name
+EVERY_KIND = ""  # key in a stage's arithmetic for all kinds of operations that have no entry of their own
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Operations:
-    """What a component does for one image: FLOPs by kind, and the bytes that it reads at least."""
+    """The work of a component for one image: FLOPs by kind, and the least bytes that it reads."""
 
     flops: Mapping[str, int]
     bytes_read: int = 0
@@ -24,7 +24,7 @@ class Operations:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Ceilings:
-    """The most that a machine was seen to do: FLOPs a second by arithmetic ("bf16", "int8"), and bytes read or written."""
+    """The highest measured rates of a machine: FLOPs a second by arithmetic ("bf16", "int8"), and bytes read or written."""
 
     flops_per_s: Mapping[str, float]
     bytes_per_s: float
@@ -32,7 +32,7 @@ class Ceilings:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Roofline:
-    """A case beside its machine's ceilings: the least seconds by component and of the image, and the share that is reached."""
+    """A case against its machine's ceilings: least seconds by component and of the image, and `share`, least / measured."""
 
     case_key: str
     operations: Mapping[str, Operations]
@@ -43,25 +43,25 @@ class Roofline:
     share: float
 
     @property
-    def says(self) -> str:
+    def description(self) -> str:
         return (
-            f"{total(self.operations) / 1e12:.4g} TFLOP an image, at least {self.floor_s:.3g} s at this machine's ceilings:"
+            f"{total_flops(self.operations) / 1e12:.4g} TFLOP an image, at least {self.floor_s:.3g} s at this machine's ceilings:"
             f" {self.share:.0%} of them reached"
         )
 
 
-def total(operations: Mapping[str, Operations]) -> int:
-    """The FLOPs of an image."""
+def total_flops(operations: Mapping[str, Operations]) -> int:
+    """Add up the FLOPs of an image."""
     return sum(sum(component.flops.values()) for component in operations.values())
 
 
-def compare(
+def compute_roofline(
     run: Run, operations: Mapping[str, Operations], *, arithmetic: Mapping[str, str], ceilings: Ceilings
 ) -> Roofline:
-    """A measured run beside the ceilings. `arithmetic` maps a kind of operation, or all others, to the ceiling that it is
-    held to. A component computes and reads at the same time; one component runs after the other, so that floors add up.
+    """Set a measured run against the ceilings. `arithmetic` maps a kind of operation, or `EVERY_KIND`, to a ceiling's name.
 
-    A `ValueError` where no ceiling of that arithmetic was measured.
+    A component computes and reads at the same time; components run one after the other, so their least seconds add up.
+    A `ValueError` if no ceiling of that arithmetic was measured.
     """
     floors_s = {}
     for name, component in operations.items():
@@ -79,14 +79,14 @@ def compare(
     )
 
 
-def judge(found: Roofline) -> Verdict:
-    """INVALID where an image was made sooner than its operations take: it was not waited for, or not made."""
-    if found.share <= 1 + TOLERANCE:
-        outcome, sentence = Outcome.PASS, found.says
+def judge_roofline(roofline: Roofline) -> Verdict:
+    """INVALID if an image took less time than its operations need: it was not waited for, or not all of it was made."""
+    if roofline.share <= 1 + TOLERANCE:
+        outcome, sentence = Outcome.PASS, roofline.description
     else:
         outcome = Outcome.INVALID
-        sentence = f"{found.says}, which cannot be: the rounds were not waited for, or work was left out"
-    return Verdict(case_key=found.case_key, claim="roofline", outcome=outcome, sentence=sentence)
+        sentence = f"{roofline.description}, which cannot be: the rounds were not waited for, or work was left out"
+    return Verdict(case_key=roofline.case_key, claim="roofline", outcome=outcome, sentence=sentence)
 
 
 def _ceiling(kind: str, arithmetic: Mapping[str, str], ceilings: Ceilings) -> float:

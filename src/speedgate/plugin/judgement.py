@@ -9,8 +9,7 @@ from typing import Any
 
 from speedgate.baselines import benchmark_json, checkpoint
 from speedgate.gate import explain, judge, roofline
-from speedgate.gate import fit as expected
-from speedgate.gate.fit import Expected
+from speedgate.gate.fit import Expectation, Fit, expect_fit, judge_fit
 from speedgate.gate.roofline import Operations, Roofline
 from speedgate.plugin.session import Ledger
 from speedgate.results.json_io import to_json
@@ -90,11 +89,10 @@ class Session(Ledger):
         keeps = self.recording and not fits
         if (known is None and not keeps) or (not fits and self._is_lost(case_key, known)):
             return None
-        verdict = expected.judge_fit(
+        verdict = judge_fit(
             case_key,
-            expected=known.expected if known else None,
+            known,
             fits=fits,
-            baseline=known.baseline if known else "",
             device_bytes=self.machine.memory_bytes,
             alone=fits or self.monitor.is_exclusive(),
         )
@@ -106,13 +104,13 @@ class Session(Ledger):
         gates = known is None or known.gates or verdict.outcome is Outcome.INVALID
         return self.add(dataclasses.replace(verdict, gates=gates))
 
-    def _is_lost(self, case_key: str, known: expected.Known | None) -> bool:
+    def _is_lost(self, case_key: str, known: Expectation | None) -> bool:
         """Whether that the case ran out of memory says nothing of whether it fits: see `fit`."""
         run = self.runs.get(case_key)
         has_fitted = (run is not None and bool(run.processes)) or self.holds(case_key)
         if self.recording:
             return has_fitted or self.machine.device == "cpu"
-        return has_fitted and (known is None or known.expected is not Expected.OK)
+        return has_fitted and (known is None or known.fit is not Fit.OK)
 
     def unjudged(self, claims: frozenset[str]) -> dict[str, str]:
         """The measured cases of which some of these claims were never judged (deselected, interrupted), and which."""
@@ -145,7 +143,7 @@ class Session(Ledger):
         """The verdict on what the stage costs at a start; None where the baseline holds no start of the same kind."""
         baseline = self._baseline(run)
         if baseline is None:
-            return self.add(judge.no_baseline(run, "cold start", f"{run.cold_start.stage_s:.3g} s"))
+            return self.add(judge.judge_no_baseline(run, "cold start", f"{run.cold_start.stage_s:.3g} s"))
         verdict = judge.judge_cold_start(run, baseline, self.policy)
         return None if verdict is None else self.add(verdict)
 
@@ -180,33 +178,33 @@ class Session(Ledger):
     def roofline(self, found: Roofline) -> Verdict:
         """Keep what share of its machine a case reaches, and judge that it is possible."""
         self.rooflines[found.case_key] = to_json(found)
-        return self.add(roofline.judge(found))
+        return self.add(roofline.judge_roofline(found))
 
     def told(self, verdict: Verdict) -> str:
         """The text of a test that failed by this verdict: its sentence, and what changed."""
         lines = self.explanations.get(verdict.case_key, [])
-        shown = lines if explain.belongs(lines, claim=verdict.claim, outcome=verdict.outcome) else []
+        shown = lines if explain.explains_verdict(lines, claim=verdict.claim, outcome=verdict.outcome) else []
         return "\n  ".join([verdict.sentence, *shown])
 
     def _explained(self, run: Run, verdict: Verdict) -> Verdict:
         """The verdict, remembered with what changed where it says that something did, or might have."""
         by = self.comparisons.get(run.case_key) or self.baselines.get(run.case_key)
-        if by is not None and explain.is_explained(verdict):
-            self.explanations[run.case_key] = explain.against(run, by)
+        if by is not None and explain.needs_explanation(verdict):
+            self.explanations[run.case_key] = explain.explain_change(run, by)
         if by is not None and verdict.outcome is Outcome.UNDECIDED:
-            found = explain.undecided(run, by, tolerance=self.policy.tolerance(run.stage))
+            found = explain.explain_undecided(run, by, tolerance=self.policy.tolerance(run.stage))
             self.explanations.setdefault(run.case_key, found)  # another verdict of the case may have been decided
         return self.add(verdict)
 
     def _judge_latency(self, run: Run) -> Verdict:
         if self.against is not None:
-            return judge.judge_against(run, self.comparisons[run.case_key], self.policy)
+            return judge.judge_latency_against(run, self.comparisons[run.case_key], self.policy)
         return judge.judge_latency(run, self._baseline(run), self.policy)
 
-    def _known(self, case_key: str) -> expected.Known | None:
+    def _known(self, case_key: str) -> Expectation | None:
         if self.against is not None:  # what was stored is not compared with, and which arm ran out is not told
             return None
-        return expected.known(
+        return expect_fit(
             self.baselines.get(case_key),
             self.family.get(case_key, ()),
             out_of_memory=self.oom_before.get(case_key),

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from speedgate.gate.explain import belongs
+from speedgate.gate.explain import explains_verdict
 from speedgate.results import folder, provenance
 from speedgate.results.folder import ResultFile
 from speedgate.results.run import Outcome, Verdict
@@ -117,7 +117,7 @@ def _told(cases: Sequence[ResultFile]) -> list[tuple[Verdict, tuple[str, ...]]]:
     for case in cases:
         verdicts = sorted((one for one in case.verdicts if one.outcome is not Outcome.PASS), key=_urgency)
         lines = case.explanation
-        first = next((one for one in verdicts if belongs(lines, claim=one.claim, outcome=one.outcome)), None)
+        first = next((one for one in verdicts if explains_verdict(lines, claim=one.claim, outcome=one.outcome)), None)
         told += [(one, lines if one is first else ()) for one in verdicts]
     return sorted(told, key=lambda one: _urgency(one[0]))
 

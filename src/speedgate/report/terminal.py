@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from speedgate.gate.explain import belongs
+from speedgate.gate.explain import explains_verdict
 from speedgate.results.case_key import CaseKey
 from speedgate.results.family_figure import FamilyFigure
 from speedgate.results.run import Baseline, Comparison, Outcome, Run, Verdict, worst_outcome
@@ -72,7 +72,9 @@ def sentences(view: TerminalView) -> list[str]:
     for verdict in sorted(told, key=lambda verdict: verdict.outcome.severity):
         lines.append(printable(str(verdict)))
         changed = view.explanations.get(verdict.case_key, ())
-        if verdict.case_key not in explained and belongs(changed, claim=verdict.claim, outcome=verdict.outcome):
+        if verdict.case_key not in explained and explains_verdict(
+            changed, claim=verdict.claim, outcome=verdict.outcome
+        ):
             explained.add(verdict.case_key)  # a case's verdicts have one explanation
             lines += [f"  {printable(line)}" for line in changed]
     if missing and not view.is_recording:

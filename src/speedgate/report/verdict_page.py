@@ -104,7 +104,7 @@ def _sentences(told: Sequence[Mapping[str, Any]], cases: Mapping[str, Any]) -> l
     for one in told:
         key = one["case_key"]
         lines = cases[key]["explanation"] if key in cases and key not in explained else ()
-        shown = lines if explain.belongs(lines, claim=one["claim"], outcome=one["outcome"]) else ()
+        shown = lines if explain.explains_verdict(lines, claim=one["claim"], outcome=one["outcome"]) else ()
         if shown:
             explained.add(key)
         head = f"- **{one['outcome']}** {markdown_text(key)} {markdown_text(one['claim'])}: {markdown_text(one['sentence'])}"

@@ -225,7 +225,7 @@ class Turns(enum.StrEnum):
     PROCESSES = "processes"
 
     @property
-    def says(self) -> str:
+    def description(self) -> str:
         if self is Turns.ROUNDS:
             return "taking turns round by round"
         return "taking turns process by process, because both do not fit at once"

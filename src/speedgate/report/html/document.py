@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from speedgate.gate.explain import belongs
+from speedgate.gate.explain import explains_verdict
 from speedgate.report.html import details, page, sections
 from speedgate.report.html.page import TONES, Table, badge, table
 from speedgate.report.html.view import Report, ReportCase, mapping
@@ -76,7 +76,7 @@ def _verdicts(report: Report) -> Markup:
 
 
 def _is_below(verdict: Verdict, explained: Mapping[str, Sequence[str]]) -> bool:
-    return belongs(explained.get(verdict.case_key, ()), claim=verdict.claim, outcome=verdict.outcome)
+    return explains_verdict(explained.get(verdict.case_key, ()), claim=verdict.claim, outcome=verdict.outcome)
 
 
 def _cases(report: Report) -> Markup:
