@@ -61,9 +61,7 @@ def explains_verdict(lines: Sequence[str], *, claim: str, outcome: str) -> bool:
 
 def explain_undecided(run: Run, reference: Baseline | Comparison, *, tolerance: float) -> list[str]:
     """`explain_change` below a line that nothing is decided; empty if the ratio itself lies within the tolerance."""
-    is_live = isinstance(reference, Comparison)
-    log_ratios = reference.log_ratios if is_live else [math.log(run.latency_s / reference.latency_s)]
-    ratio = math.exp(statistics.fmean(log_ratios))
+    ratio = _ratio(run, reference)
     if judge.classify_interval(ratio, ratio, tolerance) is Outcome.PASS:
         return []
     return [UNDECIDED_HEAD, *explain_change(run, reference)]
@@ -89,6 +87,12 @@ def compare_runs(run: Run, other: Run | None, *, name: str) -> list[str]:
     if not (components or attributions):
         lines = [f"nothing to compare with: components and kernels are not in this run or not in {name}"]
     return [line[:_LONGEST_LINE] for line in (*lines, _compare_versions(run.environment, other.environment))]
+
+
+def _ratio(run: Run, reference: Baseline | Comparison) -> float:
+    if isinstance(reference, Comparison):
+        return math.exp(statistics.fmean(reference.log_ratios))
+    return run.latency_s / reference.latency_s
 
 
 def _compare_components(run: Run, other: Run) -> list[str]:
