@@ -4,12 +4,12 @@ import dataclasses
 import json
 import re
 
+import msgspec
 import pytest
 
 from fixtures import coverage_table
 from speedgate.cli import main
-from speedgate.fleet.manifest import Manifest
-from speedgate.fleet.shards import Shard
+from speedgate.fleet.shards import Manifest, Shard
 from speedgate.gate.policy import Policy
 from speedgate.report import markdown
 from speedgate.results import folder as untrusted
@@ -22,21 +22,21 @@ KEYS = tuple(f"sdxl/{stage}/1024px-30steps-b1" for stage in ("fp32", "bf16", "sd
 MANIFEST = Manifest(
     shard=Shard(number=1, of=2),
     selection=KEYS,
-    part=KEYS[:2],
+    case_keys=KEYS[:2],
     gpu_key=KEY,
     commit={"id": "c0ffee", "dirty": False},
     versions={"torch": "2.13.0", "driver": "570"},
-    policy=to_json(Policy()),
+    policy=Policy(),
     exit_status=0,
 )
-OTHER = {"shard": Shard(number=2, of=2), "part": KEYS[2:]}
+OTHER = {"shard": Shard(number=2, of=2), "case_keys": KEYS[2:]}
 
 
 def shard(folder, *, results=None, **changes):
     """A shard's folder: its manifest, and a result of each case of its part unless others are given."""
-    manifest = dataclasses.replace(MANIFEST, **changes)
+    manifest = msgspec.structs.replace(MANIFEST, **changes)
     manifest.write(folder)
-    for key, document in (results if results is not None else {key: result(key) for key in manifest.part}).items():
+    for key, document in (results if results is not None else {key: result(key) for key in manifest.case_keys}).items():
         write_json(folder / CaseKey.parse(key).file_name, document)
     return folder
 
@@ -46,10 +46,7 @@ def merge(tmp_path, capsys):
     """`speedgate merge` of these folders into tmp_path/merged: its exit status and what it said."""
 
     def run(*folders):
-        try:
-            status = main(["--root", str(tmp_path), "merge", *map(str, folders), "--output", str(tmp_path / "merged")])
-        except SystemExit as ended:
-            status = ended.code
+        status = main(["--root", str(tmp_path), "merge", *map(str, folders), "--output", str(tmp_path / "merged")])
         said = capsys.readouterr()
         return status, said.out + said.err
 
@@ -124,9 +121,9 @@ def refused(merge, said, *folders):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"part": KEYS[1:]}, f"overlap: {KEYS[1]} was to be measured by shard 1/2 .* and by shard 2/2"),
-        ({"part": KEYS[3:]}, f"gap: {KEYS[2]} of the selection was to be measured by no shard"),
-        ({"part": ("a/b/c", *KEYS[2:])}, "a/b/c is not of the selection"),
+        ({"case_keys": KEYS[1:]}, f"overlap: {KEYS[1]} was to be measured by shard 1/2 .* and by shard 2/2"),
+        ({"case_keys": KEYS[3:]}, f"gap: {KEYS[2]} of the selection was to be measured by no shard"),
+        ({"case_keys": ("a/b/c", *KEYS[2:])}, "a/b/c is not of the selection"),
         ({"shard": Shard(number=1, of=2)}, "are the same shard; name it once"),
         ({"shard": Shard(number=2, of=3)}, "are of different divisions"),
         ({"gpu_key": "nvidia-h100"}, f"differ in their gpu_key: {KEY} and nvidia-h100"),
@@ -134,7 +131,7 @@ def refused(merge, said, *folders):
         ({"versions": {"torch": "2.14.0", "driver": "570"}}, "differ in their versions: torch 2.13.0 and 2.14.0"),
         ({"selection": (*KEYS, "a/b/c")}, "differ in their selection: a/b/c in one of them alone"),
         ({"against": "the other arm"}, "differ in their against"),
-        ({"policy": to_json(Policy(latency_tolerance=0.5))}, "differ in their policy: latency_tolerance 0.03 and 0.5"),
+        ({"policy": Policy(latency_tolerance=0.5)}, "differ in their policy: latency_tolerance 0.03 and 0.5"),
         ({"exit_status": None}, "gap: shard 2/2 .* did not end; run it again"),
         ({"exit_status": 2}, "gap: shard 2/2 .* ended with pytest's exit status 2"),
         ({"results": {KEYS[2]: result(KEYS[2])}}, f"gap: shard 2/2 .* {KEYS[3]} has no result"),
@@ -224,6 +221,7 @@ def test_nothing_is_overwritten(tmp_path, merge, halves):
         {"policy": {"mode": "never", "strict_improvement": False}},
         {"policy": {"mode": "report", "strict_improvement": 1}},
         {"policy": []},
+        {"policy": {"looks": {"first": 5, "last": 1}}},
         {"commit": "c0ffee"},
         {"exit_status": True},
         {"gpu_key": "../up"},

@@ -8,7 +8,7 @@ import pytest
 from fixtures.cases import Case
 from fixtures.pipelines.registry import pipelines
 from fixtures.stages.ladder import LADDER
-from speedgate.fleet.shards import Task, cost, divide
+from speedgate.fleet.shards import Task, divide, total_cost
 from speedgate.results.case_key import CaseKey
 
 
@@ -44,7 +44,7 @@ def test_a_cut_counts_what_has_to_be_made_twice():
     parts = divide(ladder, 2)
 
     assert sorted(parts) == [["a/0", "a/1", "a/2"], ["a/3", "a/4"]]
-    assert [cost([task for task in ladder if task.key in part]) for part in sorted(parts)] == [18.0, 18.0]
+    assert [total_cost([task for task in ladder if task.key in part]) for part in sorted(parts)] == [18.0, 18.0]
 
 
 @pytest.mark.parametrize("count", range(1, 13))

@@ -47,14 +47,14 @@ def add_commands(commands: Any) -> None:
 
 
 def _merge(options: argparse.Namespace) -> int:
-    from speedgate.fleet import merge, merged_report
+    from speedgate.fleet import merge
 
     output = options.output
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise ValueError(f"--output {output}: is not empty; name a new folder")
-    merged = merge.merge([merge.read(folder) for folder in options.folders])
-    lines = merged_report.lines(merged, baselines_root=options.root)
-    merged_report.write(merged, output)
+    merged = merge.merge([merge.read_shard(folder) for folder in options.folders])
+    lines = merge.describe(merged, baselines_root=options.root)
+    merge.write(merged, output)
     for line in [*lines, f"{output}: each case, verdict.json and summary.md"]:
         console.print_line(line)
     return ExitStatus.OK if merged.manifest.exit_status == 0 else ExitStatus.RED

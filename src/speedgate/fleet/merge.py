@@ -1,36 +1,42 @@
-"""`speedgate merge`: the results of all shards of a selection as one folder of results, with one verdict.
+"""Merge the results of all shards of a selection into one folder of results with one verdict.
 
-Each folder is somebody else's data (`speedgate.results.folder`). It is refused unless what it says of itself fits together with
-its results and with the other folders: no overlap, no gap, no mixture.
+Each folder is a stranger's data (`speedgate.results.folder`). It is refused unless its manifest fits its results and the
+other folders: no overlap, no gap, no mixture of machines, commits, versions or policies.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import os
+import shutil
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from speedgate.fleet import manifest
-from speedgate.fleet.manifest import Manifest
-from speedgate.fleet.shards import Shard
-from speedgate.results import folder as untrusted
-from speedgate.results import json_io
+import msgspec
+
+from speedgate.baselines import store
+from speedgate.fleet import shards
+from speedgate.fleet.shards import Manifest, Shard
+from speedgate.report import markdown, terminal, verdict_page
+from speedgate.results import folder as results_folder
 from speedgate.results.case_key import CaseKey
 from speedgate.results.exit_status import ExitStatus
 from speedgate.results.folder import ResultFile
+from speedgate.results.json_io import parse_json, to_json, write_json
+from speedgate.results.run import Outcome, Run
 
-# What a worker's end or unusable rounds say of a case by themselves: no test makes the claim, so that it may also be said of
-# a case that is only a reference in a shard. What the suite has lost ("baseline") is said by every shard.
-_UNCLAIMED = frozenset({"worker", "measurement", "fit", "baseline"})
-_SAME = ("selection", "gpu_key", "commit", "versions", "policy", "against")
-_JUDGED = (ExitStatus.OK, ExitStatus.RED)  # every test had its turn
-_SHOWN = 5
+# No test makes these claims: a lost worker, unusable rounds and a baseline's missing cases make them. So a shard may hold
+# them for a case that it measured only as a reference.
+_NO_TEST_CLAIMS = frozenset({"worker", "measurement", "fit", "baseline"})
+_EQUAL_FIELDS = ("selection", "gpu_key", "commit", "versions", "policy", "against")
+_ENDED = (ExitStatus.OK, ExitStatus.RED)  # every test had its turn
+_MAX_LISTED = 5
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ShardResults:
-    """One shard's folder: what the session said of itself, and each result by its case key, as it stands and checked."""
+    """The folder of one shard: its manifest, and each result by case key, as JSON and checked."""
 
     folder: Path
     manifest: Manifest
@@ -42,147 +48,211 @@ class ShardResults:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Merged:
-    """All of a selection: its results by case key, checked, and the manifest that one session would have left."""
+class MergedResults:
+    """The results of the whole selection, and the manifest that a session of all its cases would have written."""
 
     manifest: Manifest
     documents: Mapping[str, dict[str, Any]]
     cases: Mapping[str, ResultFile]
 
 
-def read(folder: Path) -> ShardResults:
-    """A shard's folder; a `ValueError` says what in it is not what a session writes."""
-    files = {name: data for name, data in untrusted.read_folder(folder).items() if "/" not in name}
-    path = folder / manifest.NAME
-    if manifest.NAME not in files:
-        raise ValueError(f"{folder}: no {manifest.NAME}; name folders that `pytest bench --results DIR` wrote")
-    own = manifest.from_json(json_io.parse_json(files.pop(manifest.NAME), path=path), where=str(path))
+def read_shard(folder: Path) -> ShardResults:
+    """Read the folder of one shard; a `ValueError` names what a session would not have written."""
+    files = {name: data for name, data in results_folder.read_folder(folder).items() if "/" not in name}
+    path = folder / shards.MANIFEST_FILE
+    if path.name not in files:
+        raise ValueError(f"{folder}: no {path.name}; name folders that `pytest bench --results DIR` wrote")
+    manifest = shards.decode_manifest(parse_json(files.pop(path.name), path=path), where=str(path))
     documents, cases = {}, {}
-    for name in filter(untrusted.is_result_name, sorted(files)):
+    for name in filter(results_folder.is_result_name, sorted(files)):
         try:
-            (case,) = untrusted.parse_results({name: files[name]})
+            (case,) = results_folder.parse_results({name: files[name]})
         except ValueError as error:
             raise ValueError(f"{folder}: {error}") from error
         if not CaseKey.is_key(case.case_key) or name != CaseKey.parse(case.case_key).file_name:
             raise ValueError(f"{folder / name}: holds the result of another case, {case.case_key}")
-        documents[case.case_key] = json_io.parse_json(files[name], path=folder / name)
+        documents[case.case_key] = parse_json(files[name], path=folder / name)
         cases[case.case_key] = case
-    return ShardResults(folder=folder, manifest=own, documents=documents, cases=cases)
+    return ShardResults(folder=folder, manifest=manifest, documents=documents, cases=cases)
 
 
-def merge(parts: Sequence[ShardResults]) -> Merged:
-    """The parts as one; a `ValueError` names the folders that do not fit together, and what to do."""
-    parts = sorted(parts, key=lambda part: part.manifest.shard.number)
-    _check_same(parts)
-    _check_shards(parts)
-    for part in parts:
-        _check_complete(part)
-        _check_results(part)
-    documents = _joined(parts)
-    cases = {key: untrusted.parse_result(key, document) for key, document in documents.items()}
-    whole = dataclasses.replace(
-        parts[0].manifest,
+def merge(shard_results: Sequence[ShardResults]) -> MergedResults:
+    """Merge the shards; a `ValueError` names the folders that do not fit together, and what to do."""
+    in_order = sorted(shard_results, key=lambda results: results.manifest.shard.number)
+    _check_equal_fields(in_order)
+    _check_shards(in_order)
+    for results in in_order:
+        _check_complete(results)
+        _check_results(results)
+    documents = _join_documents(in_order)
+    cases = {key: results_folder.parse_result(key, document) for key, document in documents.items()}
+    first = in_order[0].manifest
+    is_red = any(not first.policy.accepts(verdict) for case in cases.values() for verdict in case.verdicts)
+    # A test can also fail without a verdict, so the exit statuses of the shards count too.
+    is_red = is_red or any(results.manifest.exit_status != ExitStatus.OK for results in in_order)
+    manifest = msgspec.structs.replace(
+        first,
         shard=Shard(),
-        part=parts[0].manifest.selection,
-        skipped=tuple(key for part in parts for key in part.manifest.skipped),
+        case_keys=first.selection,
+        skipped=tuple(key for results in in_order for key in results.manifest.skipped),
+        exit_status=ExitStatus.RED if is_red else ExitStatus.OK,
     )
-    red = any(not whole.judging.accepts(verdict) for case in cases.values() for verdict in case.verdicts)
-    # A test may also fail without a verdict; what a shard's status says beyond the verdicts counts too.
-    status = int(red or any(part.manifest.exit_status != 0 for part in parts))
-    return Merged(manifest=dataclasses.replace(whole, exit_status=status), documents=documents, cases=cases)
+    return MergedResults(manifest=manifest, documents=documents, cases=cases)
 
 
-def _check_same(parts: Sequence[ShardResults]) -> None:
-    first = parts[0]
-    for other in parts[1:]:
-        if other.manifest.shard.of != first.manifest.shard.of:
-            raise ValueError(f"{first} and {other} are of different divisions; merge the shards of one N")
-        for name in _SAME:
-            ours, theirs = getattr(first.manifest, name), getattr(other.manifest, name)
-            if ours != theirs:
-                said = _difference(ours, theirs)
-                raise ValueError(f"{first} and {other} differ in their {name}{said}; one verdict needs one of it")
+def describe(merged: MergedResults, *, baselines_root: Path) -> list[str]:
+    """Return what a session prints at its end: the table, and a sentence for each verdict that is not a plain PASS."""
+    manifest = merged.manifest
+    is_live = manifest.against is not None
+    view = terminal.TerminalView(
+        gpu_key=manifest.gpu_key,
+        is_live=is_live,
+        baselines={} if is_live else store.newest_baselines(baselines_root, manifest.gpu_key),
+        runs={key: _for_table(case.run) for key, case in merged.cases.items() if case.run is not None},
+        verdicts={key: case.verdicts for key, case in merged.cases.items()},
+        lost_cases=[key for key, case in merged.cases.items() if case.outcome is Outcome.INVALID],
+    )
+    count = len(manifest.selection)
+    lines = [f"speedgate on {manifest.gpu_key}, --gate {manifest.policy.mode.value}, {count} cases"]
+    lines += [*terminal.table(view), "", *terminal.sentences(view)]
+    if manifest.commit.get("dirty"):
+        lines.append("the checkouts had uncommitted changes: nobody checked that they were the same")
+    return lines
 
 
-def _difference(ours: Any, theirs: Any) -> str:
-    """What of the two is not the same."""
-    if isinstance(ours, Mapping) and isinstance(theirs, Mapping):
-        found = [name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)]
-        return ": " + ", ".join(f"{name} {ours.get(name)} and {theirs.get(name)}" for name in found[:_SHOWN])
-    if isinstance(ours, tuple):
-        alone = sorted(set(ours) ^ set(theirs))
-        return f": {_listed(alone)} in one of them alone" if alone else ", which is in another order"
-    return f": {ours} and {theirs}"
+def write(merged: MergedResults, folder: Path) -> None:
+    """Write a folder of results as one session leaves it, with `verdict.json` and `summary.md`; all of it or nothing."""
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    try:
+        _write_files(merged, temporary)
+        temporary.replace(folder)  # an empty folder, or none
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _check_shards(parts: Sequence[ShardResults]) -> None:
-    """Each of 1 to N once, and each case of the selection in one of them."""
+def _check_equal_fields(in_order: Sequence[ShardResults]) -> None:
+    first = in_order[0]
+    for results in in_order[1:]:
+        if results.manifest.shard.of != first.manifest.shard.of:
+            raise ValueError(f"{first} and {results} are of different divisions; merge the shards of one N")
+        for name in _EQUAL_FIELDS:
+            left, right = getattr(first.manifest, name), getattr(results.manifest, name)
+            if left != right:
+                difference = _difference(left, right)
+                raise ValueError(f"{first} and {results} differ in their {name}{difference}; merge equal runs only")
+
+
+def _difference(left: Any, right: Any) -> str:
+    if dataclasses.is_dataclass(left):
+        left, right = to_json(left), to_json(right)
+    if isinstance(left, Mapping) and isinstance(right, Mapping):
+        names = [name for name in {**left, **right} if left.get(name) != right.get(name)]
+        return ": " + ", ".join(f"{name} {left.get(name)} and {right.get(name)}" for name in names[:_MAX_LISTED])
+    if isinstance(left, tuple):
+        only_one = sorted(set(left) ^ set(right))
+        return f": {_join_names(only_one)} in one of them alone" if only_one else ", which is in another order"
+    return f": {left} and {right}"
+
+
+def _check_shards(in_order: Sequence[ShardResults]) -> None:
+    """Check that each shard of 1 to N is there once, and that each case of the selection belongs to one of them."""
     by_number: dict[int, ShardResults] = {}
     owners: dict[str, ShardResults] = {}
-    for part in parts:
-        number = part.manifest.shard.number
+    for results in in_order:
+        number = results.manifest.shard.number
         if number in by_number:
-            raise ValueError(f"{by_number[number]} and {part} are the same shard; name it once")
-        by_number[number] = part
-        for key in part.manifest.part:
+            raise ValueError(f"{by_number[number]} and {results} are the same shard; name it once")
+        by_number[number] = results
+        for key in results.manifest.case_keys:
             if key in owners:
-                raise ValueError(f"overlap: {key} was to be measured by {owners[key]} and by {part}")
-            owners[key] = part
-    selection, of = parts[0].manifest.selection, parts[0].manifest.shard.of
-    missing = [f"{number}/{of}" for number in range(1, of + 1) if number not in by_number]
-    left = [key for key in selection if key not in owners]
-    if missing:
-        raise ValueError(f"gap: shard {_listed(missing)} is missing, and with it {_listed(left)}")
-    if left:
-        raise ValueError(f"gap: {_listed(left)} of the selection was to be measured by no shard")
+                raise ValueError(f"overlap: {key} was to be measured by {owners[key]} and by {results}")
+            owners[key] = results
+    selection, count = in_order[0].manifest.selection, in_order[0].manifest.shard.of
+    missing_shards = [f"{number}/{count}" for number in range(1, count + 1) if number not in by_number]
+    missing_keys = [key for key in selection if key not in owners]
+    if missing_shards:
+        shards_named = _join_names(missing_shards)
+        raise ValueError(f"gap: shard {shards_named} is missing, and with it {_join_names(missing_keys)}")
+    if missing_keys:
+        raise ValueError(f"gap: {_join_names(missing_keys)} of the selection was to be measured by no shard")
     if foreign := sorted(set(owners) - set(selection)):
-        raise ValueError(f"{owners[foreign[0]]}: {_listed(foreign)} is not of the selection")
+        raise ValueError(f"{owners[foreign[0]]}: {_join_names(foreign)} is not of the selection")
 
 
-def _check_complete(part: ShardResults) -> None:
-    own = part.manifest
-    left = [key for key in own.part if key not in part.cases and key not in own.skipped]
-    said = f"; {_listed(left)} has no result" if left else ""
-    if own.exit_status is None or own.exit_status not in _JUDGED:
-        ended = "did not end" if own.exit_status is None else f"ended with pytest's exit status {own.exit_status}"
-        raise ValueError(f"gap: {part} {ended}{said}; run it again into a new folder")
-    if left:
-        raise ValueError(f"gap: {part} has ended{said}; run it again into a new folder")
+def _check_complete(results: ShardResults) -> None:
+    manifest = results.manifest
+    missing = [key for key in manifest.case_keys if key not in results.cases and key not in manifest.skipped]
+    without_result = f"; {_join_names(missing)} has no result" if missing else ""
+    status = manifest.exit_status
+    if status not in _ENDED:
+        ended = "did not end" if status is None else f"ended with pytest's exit status {status}"
+        raise ValueError(f"gap: {results} {ended}{without_result}; run it again into a new folder")
+    if missing:
+        raise ValueError(f"gap: {results} has ended{without_result}; run it again into a new folder")
 
 
-def _check_results(part: ShardResults) -> None:
-    """Each result is of the machine and versions that the manifest names, and judges nothing that another shard judges."""
-    own = part.manifest
-    for key, case in part.cases.items():
-        if case.gpu_key != own.gpu_key:
-            raise ValueError(f"{part}: {key} is of {case.gpu_key} and the manifest of {own.gpu_key}")
+def _check_results(results: ShardResults) -> None:
+    """Check that each result is of the manifest's machine and versions, and judges no claim that another shard judges."""
+    manifest = results.manifest
+    for key, case in results.cases.items():
+        if case.gpu_key != manifest.gpu_key:
+            raise ValueError(f"{results}: {key} is of {case.gpu_key} and the manifest of {manifest.gpu_key}")
         environment = case.run.environment if case.run else {}
-        ran = {name: environment[name] for name in own.versions if name in environment}
-        if ran != {name: own.versions[name] for name in ran}:
-            raise ValueError(f"{part}: {key} ran on other versions{_difference(ran, own.versions)}")
-        claims = {verdict.claim for verdict in case.verdicts} - _UNCLAIMED
-        if key not in own.part and claims:
-            raise ValueError(
-                f"overlap: {part} judged the {_listed(sorted(claims))} of {key}, which is not its to judge"
-            )
+        versions = {name: environment[name] for name in manifest.versions if name in environment}
+        if versions != {name: manifest.versions[name] for name in versions}:
+            raise ValueError(f"{results}: {key} ran on other versions{_difference(versions, manifest.versions)}")
+        claims = {verdict.claim for verdict in case.verdicts} - _NO_TEST_CLAIMS
+        if key not in manifest.case_keys and claims:
+            listed = _join_names(sorted(claims))
+            raise ValueError(f"overlap: {results} judged the {listed} of {key}, which belongs to another shard")
 
 
-def _joined(parts: Sequence[ShardResults]) -> dict[str, dict[str, Any]]:
-    """Each case's result from its own shard; of what is in no part, as references outside the selection, the first."""
-    owned = {key: part.documents[key] for part in parts for key in part.manifest.part if key in part.documents}
-    found = {key: owned[key] for key in parts[0].manifest.selection if key in owned}
-    for part in parts:
-        for key, document in part.documents.items():
-            if key in part.manifest.part:
+def _join_documents(in_order: Sequence[ShardResults]) -> dict[str, dict[str, Any]]:
+    """Take each case from the shard that it belongs to, and a case that belongs to none, a reference, from the first.
+
+    Verdicts that another shard has about its copy of the case, such as a lost worker, are added.
+    """
+    owned = {
+        key: results.documents[key]
+        for results in in_order
+        for key in results.manifest.case_keys
+        if key in results.documents
+    }
+    documents = {key: owned[key] for key in in_order[0].manifest.selection if key in owned}
+    for results in in_order:
+        for key, document in results.documents.items():
+            if key in results.manifest.case_keys:
                 continue
-            known = found.setdefault(key, document)
-            more = [verdict for verdict in document["verdicts"] if verdict not in known["verdicts"]]
+            present = documents.setdefault(key, document)
+            more = [verdict for verdict in document["verdicts"] if verdict not in present["verdicts"]]
             if more:
-                found[key] = {**known, "verdicts": [*known["verdicts"], *more]}
-    return found
+                documents[key] = {**present, "verdicts": [*present["verdicts"], *more]}
+    return documents
 
 
-def _listed(names: Collection[str]) -> str:
-    shown = list(names)[:_SHOWN]
-    more = f" and {len(names) - len(shown)} more" if len(names) > len(shown) else ""
-    return f"{', '.join(shown)}{more}"
+def _for_table(run: Run) -> Run:
+    """Drop what the table does not read: a stranger's recipe and parity may hold anything."""
+    parity: dict[str, Any] | None = None if run.parity is None else {"ssim": run.parity.get("ssim")}
+    return dataclasses.replace(run, recipe={"stages": run.stages}, parity=parity)
+
+
+def _write_files(merged: MergedResults, folder: Path) -> None:
+    folder.mkdir(parents=True)
+    for key, document in merged.documents.items():
+        write_json(folder / CaseKey.parse(key).file_name, document)
+    merged.manifest.write(folder)
+    status = merged.manifest.exit_status
+    assert status is not None, "a merged session has ended"
+    try:
+        verdict = verdict_page.verdict_document([], list(merged.documents.values()), status=status)
+    except (ArithmeticError, AttributeError, KeyError, TypeError) as error:  # nothing checks the other arm's figures
+        raise ValueError(f"the results of the other arm are not what a session writes ({error!r})") from error
+    write_json(folder / verdict_page.VERDICT_FILE, verdict)
+    page = markdown.render(results_folder.read_folder(folder))
+    (folder / verdict_page.SUMMARY_FILE).write_text(page, encoding="utf-8")
+
+
+def _join_names(names: Collection[str]) -> str:
+    listed = list(names)[:_MAX_LISTED]
+    more = f" and {len(names) - len(listed)} more" if len(names) > len(listed) else ""
+    return f"{', '.join(listed)}{more}"

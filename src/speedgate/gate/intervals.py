@@ -32,7 +32,8 @@ class Looks:
     confidence: float = 0.99
 
     def __post_init__(self) -> None:
-        assert 1 <= self.first <= self.last, f"looks from {self.first} to {self.last}"
+        if not 1 <= self.first <= self.last:
+            raise ValueError(f"expected looks from 1 on, found {self.first} to {self.last}")
 
     @property
     def counts(self) -> tuple[int, ...]:

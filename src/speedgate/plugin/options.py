@@ -10,8 +10,7 @@ from typing import TypeVar
 
 import pytest
 
-from speedgate.fleet.shards import Shard
-from speedgate.fleet.shards import parse as shard
+from speedgate.fleet.shards import Shard, parse_shard
 from speedgate.gate.intervals import MIN_PROCESSES, Looks
 from speedgate.gate.policy import Mode, Policy
 from speedgate.measure.machine import DEVICES
@@ -129,7 +128,7 @@ def _add_measuring(group: pytest.OptionGroup) -> None:
     )
     group.addoption(
         "--shard",
-        type=shard,
+        type=parse_shard,
         default=Shard(),
         metavar="I/N",
         help="measure the I-th of N parts of the selected cases; `speedgate merge` joins the results of all N",

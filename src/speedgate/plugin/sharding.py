@@ -7,12 +7,11 @@ from typing import Any
 
 import pytest
 
-from speedgate.fleet import manifest, shards
+from speedgate.fleet import shards
 from speedgate.measure.machine import installed_versions
 from speedgate.plugin.hooks import SESSION
-from speedgate.results.json_io import to_json
 
-MANIFEST = pytest.StashKey[manifest.ManifestWriter]()
+MANIFEST = pytest.StashKey[shards.ManifestWriter]()
 # The keys of all cases that were selected, and of those that are measured here; none where the collection was refused.
 SELECTED = pytest.StashKey[tuple[list[str], list[str]]]()
 
@@ -40,7 +39,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _keep(config: pytest.Config, items: list[pytest.Item]) -> tuple[list[str], list[str]]:
-    shard, tasks = config.getoption("shard"), shards.tasks(items)
+    shard, tasks = config.getoption("shard"), shards.collect_tasks(items)
     selection = [task.key for task in tasks]
     if shard.of == 1:
         return selection, selection
@@ -48,7 +47,7 @@ def _keep(config: pytest.Config, items: list[pytest.Item]) -> tuple[list[str], l
         part = shards.divide(tasks, shard.of)[shard.number - 1]
     except ValueError as error:
         raise pytest.UsageError(f"--shard {shard}: {error}") from error
-    items[:], others = shards.split(items, part, first=shard.number == 1)
+    items[:], others = shards.split_items(items, part, is_first_shard=shard.number == 1)
     config.hook.pytest_deselected(items=others)
     return selection, part
 
@@ -68,21 +67,21 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     config = session.config
     if config.option.collectonly or not _gated(session.items) or SELECTED not in config.stash:
         return
-    config.stash[MANIFEST] = manifest.ManifestWriter(folder=config.stash[SESSION].results, manifest=_manifest(config))
+    config.stash[MANIFEST] = shards.ManifestWriter(folder=config.stash[SESSION].results, manifest=_manifest(config))
     config.stash[MANIFEST].begin()
 
 
-def _manifest(config: pytest.Config) -> manifest.Manifest:
+def _manifest(config: pytest.Config) -> shards.Manifest:
     state, (selection, part) = config.stash[SESSION], config.stash[SELECTED]
     commit = state.commit or config.hook.pytest_benchmark_generate_commit_info(config=config)
-    return manifest.Manifest(
+    return shards.Manifest(
         shard=config.getoption("shard"),
         selection=tuple(selection),
-        part=tuple(part),
+        case_keys=tuple(part),
         gpu_key=state.machine.key,
         commit={name: commit.get(name) for name in ("id", "dirty")},
         versions={**installed_versions(), "driver": state.machine.driver},
-        policy=to_json(state.policy),
+        policy=state.policy,
         against=state.against,
     )
 
@@ -92,7 +91,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
     """Remember which cases were only skipped: they leave no result, and are no gap."""
     result = yield
     if MANIFEST in item.config.stash and (result.when == "call" or not result.passed):
-        item.config.stash[MANIFEST].saw(shards.keys_of(item), result.outcome)
+        item.config.stash[MANIFEST].add_outcome(shards.case_keys_of(item), result.outcome)
     return result
 
 
@@ -100,7 +99,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """The manifest tells how the session ended."""
     if MANIFEST in session.config.stash:
         state = session.config.stash[SESSION]
-        session.config.stash[MANIFEST].end(int(exitstatus), kept=[*state.runs, *state.verdicts])
+        session.config.stash[MANIFEST].end(int(exitstatus), cases_with_result=[*state.runs, *state.verdicts])
 
 
 def _gated(items: list[pytest.Item]) -> bool:
