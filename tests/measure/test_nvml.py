@@ -1,7 +1,11 @@
-"""What voids a round on a GPU and what is only recorded, on scripted answers of NVML: see `tests/support/fake_nvml.py`."""
+"""Queries to NVML: facts, discarded rounds and the choice of the GPU, with scripted answers of `tests/support/fake_nvml.py`."""
 
 import functools
+import hashlib
+import json
+import sys
 
+import pynvml
 import pytest
 
 from tests.support.fake_nvml import NAMES, one_round, open_gpu
@@ -9,6 +13,7 @@ from tests.support.fake_nvml import NAMES, one_round, open_gpu
 REASONS = "nvmlDeviceGetCurrentClocksEventReasons"
 PROCESSES = "nvmlDeviceGetComputeRunningProcesses_v3"
 MEMORY = "nvmlDeviceGetMemoryInfo nvmlMemory_v2"
+TEMPERATURE = "nvmlDeviceGetTemperatureV NVML_TEMPERATURE_GPU"
 DELTAS = ("power_cap_ns", "thermal_ns", "sync_boost_ns", "board_limit_ns", "reliability_ns", "energy_mj")
 
 
@@ -20,23 +25,23 @@ def gpu(monkeypatch):
 
 
 def violation(policy, *times_ns):
-    """The question for a policy's counter, with its answers."""
+    """Script the answers about a policy's counter."""
     answers = [{"referenceTime": 0, "violationTime": time_ns} for time_ns in times_ns]
     return {f"nvmlDeviceGetViolationStatus NVML_PERF_POLICY_{policy}": answers}
 
 
 def listed(*counts):
-    """The question for the processes, with as many of them as `counts` say, time after time."""
+    """Script the lists of processes, with `counts` processes one after the other."""
     return {PROCESSES: [[{"pid": pid, "usedGpuMemory": None} for pid in range(count)] for count in counts]}
 
 
 def in_use(used_bytes):
-    """The question for the memory, with so much of it in use."""
+    """Script the memory in use."""
     return {MEMORY: [{"total": 2**37, "reserved": 2**29, "used": used_bytes}]}
 
 
 @pytest.mark.parametrize(
-    ("name", "void"),
+    ("name", "reason"),
     [
         ("idle_h200", None),
         ("power_capped_a100", None),
@@ -54,14 +59,14 @@ def in_use(used_bytes):
         ),
     ],
 )
-def test_a_round_is_void_where_something_else_set_its_seconds(gpu, name, void):
-    """Heat, other processes and memory that nobody owns up to void it, in one sentence; a power cap and MIG do not."""
-    assert one_round(gpu(name)).discarded_reason == void
+def test_a_disturbed_round_is_discarded(gpu, name, reason):
+    """Heat, other processes and memory of unlisted processes discard a round with a reason; a power cap and MIG do not."""
+    assert one_round(gpu(name)).discarded_reason == reason
 
 
-def test_every_scripted_gpu_has_its_verdict():
-    """No file in tests/nvml goes unused."""
-    (cases,) = (mark.args[1] for mark in test_a_round_is_void_where_something_else_set_its_seconds.pytestmark)
+def test_every_scripted_gpu_is_tested():
+    """Every file in tests/support/nvml is used."""
+    (cases,) = (mark.args[1] for mark in test_a_disturbed_round_is_discarded.pytestmark)
 
     assert sorted(name for name, _ in cases) == NAMES
 
@@ -81,8 +86,8 @@ def test_every_scripted_gpu_has_its_verdict():
         (1 << 63, "an unknown reason"),
     ],
 )
-def test_a_throttled_round_is_void(gpu, bit, reason, when):
-    """Seen before the round or after it, and whether or not anybody knows the reason yet."""
+def test_a_throttled_round_is_discarded(gpu, bit, reason, when):
+    """A reason for lowered clocks before or after the round discards it, even if the reason is unknown."""
     reading = one_round(gpu(changed={REASONS: [bit, 0] if when == "begin" else [0, bit]}))
 
     assert reading.discarded_reason == f"GPU clocks lowered by {reason} ({bit:#x})"
@@ -91,14 +96,14 @@ def test_a_throttled_round_is_void(gpu, bit, reason, when):
 
 @pytest.mark.parametrize("bit", [0x1, 0x2, 0x4, 0x100], ids=["idle", "application clocks", "power cap", "display"])
 def test_a_harmless_reason_is_recorded(gpu, bit):
-    """Idling, chosen clocks and the power cap are how a healthy GPU runs."""
+    """A healthy GPU is idle, has chosen clocks or is at its power cap: none of these discards a round."""
     reading = one_round(gpu(changed={REASONS: [bit, 0]}))
 
     assert (reading.discarded_reason, reading.facts["throttle_reasons"]) == (None, bit)
 
 
-def test_both_looks_at_the_reasons_count(gpu):
-    """The mask holds what was seen at either moment, and every harmful reason in it is named."""
+def test_the_reasons_before_and_after_a_round_are_joined(gpu):
+    """The recorded mask has the bits of both snapshots, and every harmful bit is named."""
     reading = one_round(gpu(changed={REASONS: [0x41, 0x84]}))
 
     assert reading.facts["throttle_reasons"] == 0xC5
@@ -116,8 +121,8 @@ def test_both_looks_at_the_reasons_count(gpu):
         ("RELIABILITY", "reliability_ns", "the reliability limit"),
     ],
 )
-def test_a_limit_that_held_the_clocks_down_voids_the_round(gpu, policy, fact, limit):
-    """NVML's counter tells what fell between the two looks at the mask."""
+def test_a_limit_that_held_the_clocks_down_discards_the_round(gpu, policy, fact, limit):
+    """NVML's counter covers the time between the two snapshots of the mask."""
     reading = one_round(gpu(changed=violation(policy, 5_000_000, 17_340_000)))
 
     assert (reading.discarded_reason, reading.facts[fact]) == (
@@ -126,16 +131,16 @@ def test_a_limit_that_held_the_clocks_down_voids_the_round(gpu, policy, fact, li
     )
 
 
-def test_what_a_counter_held_before_the_round_is_not_the_rounds(gpu):
-    """Only growth counts: each fact is the difference of two looks, and a power cap of any length is harmless."""
+def test_a_counter_counts_only_during_the_round(gpu):
+    """Each fact is the difference of two snapshots, and a power cap of any length is harmless."""
     reading = one_round(gpu())
 
     assert [reading.facts[name] for name in DELTAS] == [2_000_000, 0, 0, 0, 0, 1500]
     assert reading.discarded_reason is None
 
 
-def test_a_round_starts_from_its_own_counters(gpu):
-    """What happened between two rounds belongs to neither."""
+def test_time_between_two_rounds_belongs_to_neither(gpu):
+    """Each round starts from a new snapshot of the counters."""
     monitor = gpu(changed=violation("THERMAL", 0, 0, 900, 900))
 
     one_round(monitor)
@@ -144,8 +149,8 @@ def test_a_round_starts_from_its_own_counters(gpu):
     assert monitor.end().discarded_reason is None
 
 
-def test_a_round_that_was_given_up_leaves_nothing_behind(gpu):
-    """Where a worker died within a round, the next one begins anew."""
+def test_an_aborted_round_does_not_affect_the_next(gpu):
+    """After a worker died within a round, the next round starts from a new snapshot."""
     monitor = gpu(changed=violation("THERMAL", 0, 900))
     monitor.facts()
     monitor.begin()
@@ -154,13 +159,13 @@ def test_a_round_that_was_given_up_leaves_nothing_behind(gpu):
     assert monitor.end().discarded_reason is None
 
 
-def test_a_counter_that_was_reset_is_no_time_at_a_limit(gpu):
-    """A driver that starts to count anew has not held any clock down."""
+def test_a_reset_counter_discards_nothing(gpu):
+    """A counter that a driver restarted shrinks, which is no time at a limit."""
     assert one_round(gpu(changed=violation("THERMAL", 900, 0))).discarded_reason is None
 
 
 @pytest.mark.parametrize(
-    ("own", "counts", "void"),
+    ("expected_workers", "counts", "reason"),
     [
         (1, (0, 1, 1), None),
         (1, (0, 0, 1), None),
@@ -170,15 +175,15 @@ def test_a_counter_that_was_reset_is_no_time_at_a_limit(gpu):
         (2, (0, 2, 3), "1 other process on the GPU"),
     ],
 )
-def test_processes_are_counted(gpu, own, counts, void):
-    """More of them than are ours, before the round or after it, void it; their ids say nothing in a container."""
-    reading = one_round(gpu(changed=listed(*counts), expected_workers=own))
+def test_processes_are_counted(gpu, expected_workers, counts, reason):
+    """More processes than our workers, before or after the round, discard it; ids are meaningless in a container."""
+    reading = one_round(gpu(changed=listed(*counts), expected_workers=expected_workers))
 
-    assert (reading.discarded_reason, reading.facts["gpu_processes"]) == (void, max(counts[1:]))
+    assert (reading.discarded_reason, reading.facts["gpu_processes"]) == (reason, max(counts[1:]))
 
 
-def test_a_second_worker_can_be_announced(gpu):
-    """A live comparison opens its second worker later, and then two processes are ours."""
+def test_the_number_of_expected_workers_can_change(gpu):
+    """A live comparison opens its second worker later; from then on two processes are expected."""
     monitor = gpu(changed=listed(0, 2))
     assert one_round(monitor).discarded_reason == "1 other process on the GPU"
 
@@ -189,45 +194,179 @@ def test_a_second_worker_can_be_announced(gpu):
 
 
 @pytest.mark.parametrize("processes", [[[]], ["NVML_ERROR_NOT_SUPPORTED"]], ids=["empty list", "no list"])
-@pytest.mark.parametrize(("used_bytes", "voids"), [(2**30, False), (2**30 + 2**28, True)])
-def test_memory_that_nobody_is_listed_for_voids_every_round(gpu, processes, used_bytes, voids):
-    """More than 1 GiB before our first worker is somebody's; a driver alone holds less."""
+@pytest.mark.parametrize(("used_bytes", "is_discarded"), [(2**30, False), (2**30 + 2**28, True)])
+def test_memory_of_unlisted_processes_discards_every_round(gpu, processes, used_bytes, is_discarded):
+    """More than 1 GiB in use before our first worker belongs to another process; a driver alone holds less."""
     monitor = gpu(changed={PROCESSES: processes, **in_use(used_bytes)})
 
     readings = [one_round(monitor)]
     monitor.begin()
     readings.append(monitor.end())
 
-    void = "1.2 GiB of GPU memory were in use before the first worker, by processes that NVML does not list here"
-    assert [reading.discarded_reason for reading in readings] == [void if voids else None] * 2
+    reason = "1.2 GiB of GPU memory were in use before the first worker, by processes that NVML does not list here"
+    assert [reading.discarded_reason for reading in readings] == [reason if is_discarded else None] * 2
 
 
 @pytest.mark.parametrize(
-    ("changed", "alone"),
+    ("changed", "is_exclusive"),
     [
         (listed(0), True),
         (listed(0, 1), False),
         ({PROCESSES: ["NVML_ERROR_NOT_SUPPORTED"]}, True),
         ({**listed(0), **in_use(2**31)}, False),
     ],
-    ids=["nobody", "a process", "no list", "memory that nobody is listed for"],
+    ids=["no process", "a process", "no list", "memory of unlisted processes"],
 )
-def test_the_memory_is_ours_while_nobody_else_is_seen(gpu, changed, alone):
-    """Asked while no worker of ours lives: each process is another's, and so is what was in use before the first."""
+def test_the_memory_is_exclusive_while_nobody_else_is_seen(gpu, changed, is_exclusive):
+    """While no worker of ours is alive, each process is foreign, and so is memory in use before the first worker."""
     monitor = gpu(changed=changed)
     monitor.facts()
 
-    assert monitor.is_exclusive() is alone
+    assert monitor.is_exclusive() is is_exclusive
 
 
-def test_memory_of_a_listed_process_is_no_riddle(gpu):
-    """Where the list names who held it and he is gone, the round stands."""
+def test_memory_of_a_listed_process_discards_no_round(gpu):
+    """Memory that a listed process held before the first worker is explained, so later rounds stand."""
     assert one_round(gpu(changed={**listed(1, 1), **in_use(2**33)})).discarded_reason is None
 
 
 def test_a_round_needs_the_facts_before_it(gpu):
-    """Without them the memory before the first worker would be unknown, and a busy container would pass."""
+    """Without facts() the memory before the first worker would be unknown, and a busy container would pass."""
     monitor = gpu("container")
 
     with pytest.raises(AssertionError, match="before the first worker starts"):
         monitor.begin()
+
+
+def test_the_state_before_the_first_worker_is_plain_json(gpu):
+    """It has modes, limits, clocks and the use by others, with a hash in place of the GPU's id."""
+    facts = gpu("foreign_process").facts()
+
+    uuid = hashlib.sha256(b"GPU-2f6c1b0e-6d4a-4f0f-9a63-0c2f8f0f5a11").hexdigest()[:12]
+    assert json.loads(json.dumps(facts)) == facts
+    assert facts == {
+        "driver": "580.65.06",
+        "uuid_sha256": uuid,
+        "temperature_c": 31,
+        "pstate": 0,
+        "persistence_mode": 1,
+        "compute_mode": 0,
+        "mig_mode": 0,
+        "ecc_mode": 1,
+        "ecc_uncorrected": 0,
+        "power_limit_w": 700,
+        "power_limit_default_w": 700,
+        "pcie_generation": 5,
+        "pcie_width": 16,
+        "sm_clock_max_mhz": 1980,
+        "sm_clock_application_mhz": 1980,
+        "memory_clock_application_mhz": 3201,
+        "memory_used_bytes": 9137405952,
+        "gpu_processes": 1,
+        "utilisation_percent": 87,
+    }
+
+
+def test_a_lowered_power_limit_is_recorded_beside_the_default(gpu):
+    """The enforced limit and the GPU's default limit are both recorded, in watts."""
+    facts = gpu("power_capped_a100").facts()
+
+    assert (facts["power_limit_w"], facts["power_limit_default_w"]) == (275, 400)
+
+
+def test_a_mode_is_the_current_one(gpu):
+    """A mode that a restart will set is no fact about this run."""
+    facts = gpu(changed={"nvmlDeviceGetMigMode": [[1, 0]], "nvmlDeviceGetEccMode": [[0, 1]]}).facts()
+
+    assert (facts["mig_mode"], facts["ecc_mode"]) == (1, 0)
+
+
+def test_a_round_records_clock_temperature_and_state(gpu):
+    """Clock, temperature and P-state are those at the end of the round."""
+    facts = one_round(gpu("throttled_a100")).facts
+
+    assert (facts["sm_clock_mhz"], facts["temperature_c"], facts["pstate"]) == (1110, 92, 0)
+
+
+def test_an_unsupported_query_is_none(gpu):
+    """Each query that this GPU does not support is None in the facts, and the round stands."""
+    monitor = gpu("half_supported")
+
+    facts, reading = monitor.facts(), one_round(monitor)
+
+    unknown = {name for name, value in facts.items() if value is None}
+    assert unknown == {
+        *("persistence_mode", "mig_mode", "ecc_mode", "ecc_uncorrected", "power_limit_w", "power_limit_default_w"),
+        *("sm_clock_application_mhz", "memory_clock_application_mhz", "temperature_c", "gpu_processes"),
+        "utilisation_percent",
+    }
+    assert {name for name, value in reading.facts.items() if value is not None} == {"sm_clock_mhz", "pstate"}
+
+
+@pytest.mark.parametrize(
+    "error", ["NOT_SUPPORTED", "NO_PERMISSION", "FUNCTION_NOT_FOUND", "ARGUMENT_VERSION_MISMATCH", "DEPRECATED"]
+)
+def test_five_errors_of_nvml_mean_no_answer(gpu, error):
+    """A query that NVML cannot answer does not fail the run."""
+    query = "nvmlDeviceGetTotalEnergyConsumption"
+
+    assert one_round(gpu(changed={query: [f"NVML_ERROR_{error}"]})).facts["energy_mj"] is None
+
+
+@pytest.mark.parametrize("error", ["GPU_IS_LOST", "UNKNOWN", "INVALID_ARGUMENT"])
+def test_any_other_error_of_nvml_is_raised(gpu, error):
+    """A lost GPU is not taken for a GPU without facts."""
+    monitor = gpu(changed={REASONS: [0, f"NVML_ERROR_{error}"]})
+
+    with pytest.raises(pynvml.NVMLError) as caught:
+        one_round(monitor)
+    assert caught.value.value == getattr(pynvml, f"NVML_ERROR_{error}")
+
+
+def test_an_older_driver_gets_the_older_queries(gpu):
+    """Memory, temperature and reasons have an older query each, for drivers without the newer one."""
+    monitor = gpu(
+        changed={
+            **{query: ["NVML_ERROR_FUNCTION_NOT_FOUND"] for query in (MEMORY, TEMPERATURE, REASONS)},
+            "nvmlDeviceGetMemoryInfo": [{"total": 2**37, "free": 2**36, "used": 2**20}],
+            "nvmlDeviceGetTemperature NVML_TEMPERATURE_GPU": [29, 66],
+            "nvmlDeviceGetCurrentClocksThrottleReasons": [0, 0x40],
+        }
+    )
+
+    facts, reading = monitor.facts(), one_round(monitor)
+
+    assert (facts["memory_used_bytes"], facts["temperature_c"]) == (2**20, 29)
+    assert (reading.facts["temperature_c"], reading.facts["throttle_reasons"]) == (66, 0x40)
+    assert "hardware thermal slowdown" in reading.discarded_reason
+
+
+@pytest.mark.parametrize(("visible", "handle"), [("0", "gpu0"), ("1,0", "gpu1")])
+def test_the_queried_gpu_is_torchs_first(gpu, monkeypatch, visible, handle):
+    """CUDA_VISIBLE_DEVICES selects the GPU, although NVML ignores it."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+
+    one_round(gpu())
+
+    assert sys.modules["pynvml"].handles == {handle}
+
+
+def test_a_hidden_gpu_is_an_error_and_nvml_is_closed(gpu, monkeypatch):
+    """If CUDA_VISIBLE_DEVICES hides every GPU, the error names the options, and NVML is shut down."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+
+    with pytest.raises(ValueError, match=r"^--device cuda: .* use --device cpu or --device auto$"):
+        gpu()
+
+    assert sys.modules["pynvml"].open == 0
+
+
+def test_nvml_stays_open_until_the_monitor_is_closed(gpu):
+    """There is one init and one shutdown, even if the monitor is closed twice."""
+    monitor = gpu()
+    assert sys.modules["pynvml"].open == 1
+
+    monitor.close()
+    monitor.close()
+
+    assert sys.modules["pynvml"].open == 0
