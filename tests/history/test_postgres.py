@@ -100,14 +100,14 @@ def test_a_server_that_is_killed_and_comes_back_is_waited_for(postgres, url, poo
 def test_a_reader_sees_one_moment(url, monkeypatch):
     """A run that is added while it reads, of versions that it has not read, is not in its answer, and in the next one."""
     database.prepare_history(url)
-    read = queries._versions
+    read = queries._versions_by_environment
 
     def meanwhile(connection: Any) -> Any:
         found = read(connection)
         queries.add_entries(url, samples(0))
         return found
 
-    monkeypatch.setattr(queries, "_versions", meanwhile)
+    monkeypatch.setattr(queries, "_versions_by_environment", meanwhile)
 
     assert queries.read_series(url) == []
     assert queries.read_series(url) != []
@@ -124,7 +124,7 @@ def test_a_server_that_stays_away_is_one_line_and_nothing_is_lost(postgres, url)
         yield from entries[5:]
 
     with pytest.raises(ValueError, match=r"history postgresql://speedgate@/.*: .*connect") as refused:
-        queries.add_entries(url, lost(), patience_s=0.3)
+        queries.add_entries(url, lost(), retry_s=0.3)
     assert "\n" not in str(refused.value)
     postgres.start()
 

@@ -1,7 +1,7 @@
-"""The tables of a history as they are now; `migrations` says how they came to be, and a test that both agree.
+"""The current tables of a history. `migrations` creates them step by step, and a test checks that both agree.
 
-A run's small figures stand in `runs`, which a series is read from; everything that was uploaded of it, raw seconds of each
-process and verdicts included, in `documents`.
+The table `runs` holds the small figures of each run, from which a series is read. The table `documents` holds everything that
+was uploaded, with the raw seconds of each process and the verdicts.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ VERSION_TABLE = "speedgate_schema"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Tables:
-    """SQLAlchemy's tables, which are typed as anything because the library is optional."""
+    """SQLAlchemy's tables, typed as `Any` because the library is optional."""
 
     metadata: Any
     environments: Any
@@ -27,7 +27,7 @@ class Tables:
 
 @functools.cache
 def tables() -> Tables:
-    """The tables: times are UTC texts of one length, whose order is that of time; seconds are doubles."""
+    """Define the tables. Times are UTC texts of equal length, so that they sort by time; seconds are doubles."""
     import sqlalchemy as sa
 
     metadata = sa.MetaData()
@@ -68,10 +68,10 @@ def tables() -> Tables:
 
 
 def canonical_json(data: Any) -> str:
-    """One text for the same JSON, in ASCII: PostgreSQL's `json` keeps it as it is, and digests are made of it."""
+    """Write JSON as ASCII in one canonical form, for digests. PostgreSQL's type `json` stores the text unchanged."""
     return json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def json_digest(data: Any) -> str:
-    """sha256 of the canonical text, in hexadecimal."""
+    """Return the sha256 of the canonical text, in hexadecimal."""
     return hashlib.sha256(canonical_json(data).encode("ascii")).hexdigest()

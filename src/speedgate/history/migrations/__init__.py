@@ -1,1 +1,1 @@
-"""How a history's schema came to be, for Alembic; `speedgate.history.database` runs it."""
+"""Alembic's migrations of a history's schema; `speedgate.history.database` runs them."""

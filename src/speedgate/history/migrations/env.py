@@ -1,4 +1,4 @@
-"""What Alembic runs: the steps on the connection that `speedgate.history.database` has locked, in its transaction."""
+"""Run the migrations on the connection that `speedgate.history.database` has locked, inside its transaction."""
 
 from alembic import context
 
@@ -8,6 +8,6 @@ context.configure(
     connection=context.config.attributes["connection"],
     target_metadata=tables().metadata,
     version_table=VERSION_TABLE,
-    transactional_ddl=True,  # SQLite's is: a step that fails leaves nothing behind there either
+    transactional_ddl=True,  # SQLite can roll back a failed migration, too
 )
 context.run_migrations()

@@ -1,1 +1,1 @@
-"""One module a step. A step that was released is never edited: the next one is added."""
+"""One module for each migration. Never edit a released migration: add another one."""

@@ -1,4 +1,4 @@
-"""Runs, what each was uploaded as, and the versions that ran."""
+"""Create the tables of runs, of their documents and of their environments."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -8,7 +8,7 @@ down_revision = None
 
 
 def upgrade() -> None:
-    """Make the first tables."""
+    """Create the first tables."""
     op.create_table(
         "speedgate_environments",
         sa.Column("environment_id", sa.String(32), primary_key=True),
