@@ -24,7 +24,7 @@ def test_a_summary_that_cannot_be_written_is_one_line(
     assert "Errno" not in said
 
 
-def test_folders_that_were_not_read_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_folders_that_were_skipped_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A run in a folder of the user's own naming is not silently left out of the summary of all runs."""
     for folder in (SESSION, "mine", "environments"):
         (tmp_path / folder).mkdir()
@@ -33,10 +33,10 @@ def test_folders_that_were_not_read_are_named(tmp_path: Path, capsys: pytest.Cap
 
     assert main(["summary", str(tmp_path)]) == 0
 
-    assert capsys.readouterr().err == "speedgate: not read, for it is not named like a run: mine\n"
+    assert capsys.readouterr().err == "speedgate: skipped, because the name is not that of a run: mine\n"
     (tmp_path / SESSION / "a__b__c.json").unlink()
     assert main(["summary", str(tmp_path)]) == 2
-    assert f"or name one that was not read ({tmp_path / 'mine'})" in capsys.readouterr().err
+    assert f"or name one that was skipped ({tmp_path / 'mine'})" in capsys.readouterr().err
 
 
 def test_an_empty_folder_is_named_with_the_next_step(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -123,8 +123,8 @@ def test_a_stage_without_its_parent_has_no_speedup():
 
 
 def test_a_case_that_nobody_judged_has_no_verdict():
-    """Silence is shown as such."""
-    assert columns(view(measured(FP32, "fp32"))).get("verdict") == "-"
+    """The column says so in words."""
+    assert columns(view(measured(FP32, "fp32")))["verdict"] == "not judged"
 
 
 def test_a_live_comparison_has_no_baseline():
@@ -280,5 +280,5 @@ def test_a_column_that_says_nothing_is_left_out():
     described = dataclasses.replace(measured(INT8, "int8", parity={"ssim": 1.0}), processes=())
 
     assert [cells(line) for line in terminal.table(view(described))] == [
-        ["case", "SSIM", "cold start", "baseline", "verdict"], [INT8, "1.0000", "10.0 s (eager)", "none here", "-"],
+        ["case", "SSIM", "cold start", "baseline", "verdict"], [INT8, "1.0000", "10.0 s (eager)", "none here", "not judged"],
     ]  # fmt: skip

@@ -32,6 +32,11 @@ def case(*verdicts: tuple[str, str, str], built: bool = True, key: str = "p/s/w"
     }
 
 
+def item(outcome: str, claim: str, sentence: str, *, key: str = "p/s/w") -> str:
+    """The item of a verdict in the page's list."""
+    return f"- **{outcome}** <code>{key}</code> <code>{claim}</code>: <code>{sentence}</code>"
+
+
 def test_the_page_shows_figures_then_what_is_no_plain_pass() -> None:
     """Versions and commits, a row a case, the worst verdict first, each latency, and how many others passed."""
     found = [case(("latency", "PASS", "as fast"), ("memory", "BIGGER", "too big"), ("recipe", "PASS", "all facts"))]
@@ -40,18 +45,18 @@ def test_the_page_shows_figures_then_what_is_no_plain_pass() -> None:
 
     assert (verdict["green"], verdict["outcome"]) == (False, "BIGGER")
     assert verdict_page.render(verdict).splitlines() == [
-        "## torch 2.14.0.dev20260804+cu130 against the stable pins: red (BIGGER)",
+        "## <code>torch 2.14.0.dev20260804+cu130</code> against the stable pins: red (BIGGER)",
         "",
         "| package | stable | bump | commits |",
         "| --- | --- | --- | --- |",
-        "| torch | 2.13.0 | 2.14.0.dev20260804+cu130 | https://github.com/pytorch/pytorch/compare/a...b |",
+        "| <code>torch</code> | <code>2.13.0</code> | <code>2.14.0.dev20260804+cu130</code> | https://github.com/pytorch/pytorch/compare/a...b |",
         "",
         "| case | latency | stable | ratio | peak memory ratio |",
         "| --- | --- | --- | --- | --- |",
-        "| p/s/w | 2 s | 1 s | 2.000 | 3.000 |",
+        "| <code>p/s/w</code> | 2 s | 1 s | 2.000 | 3.000 |",
         "",
-        "- **BIGGER** p/s/w memory: too big",
-        "- **PASS** p/s/w latency: as fast",
+        item("BIGGER", "memory", "too big"),
+        item("PASS", "latency", "as fast"),
         "- 1 other verdicts are PASS",
     ]
 
@@ -62,8 +67,8 @@ def test_a_case_whose_worker_was_lost_is_on_the_page() -> None:
 
     page = verdict_page.render(verdict_page.verdict_document(CHANGES, found, status=1))
 
-    assert "- **INVALID** p/s/w worker: died" in page
-    assert "| p/s/w |" not in page
+    assert item("INVALID", "worker", "died") in page
+    assert "| <code>p/s/w</code> |" not in page
 
 
 def test_a_suite_that_broke_is_no_green_bump() -> None:
@@ -105,11 +110,11 @@ def test_what_changed_stands_below_the_verdict() -> None:
     lines = verdict_page.render(verdict_page.verdict_document(CHANGES, found, status=1)).splitlines()
 
     assert lines[-6:] == [
-        "- **NOT_APPLIED** p/s/w recipe: other",
-        "- **SLOWER** p/s/w latency: slow",
-        "  - components: vae&#95;decode 1 s -&#62; 2 s",
-        "  - kernels appeared: &#60;b&#62;",
-        "- **BIGGER** p/s/w memory: too big",
+        item("NOT_APPLIED", "recipe", "other"),
+        item("SLOWER", "latency", "slow"),
+        "  - <code>components&#58; vae&#95;decode 1 s -&#62; 2 s</code>",
+        "  - <code>kernels appeared&#58; &#60;b&#62;</code>",
+        item("BIGGER", "memory", "too big"),
         "- 0 other verdicts are PASS",
     ]
 
@@ -132,16 +137,16 @@ def test_what_a_run_says_is_shown_and_not_obeyed(text: str) -> None:
 def test_the_page_fits_into_a_comment_and_keeps_the_worst() -> None:
     """Hundreds of long sentences are cut from the end: the worst case and verdict stand first, and the rest is counted."""
     found = [case(("latency", "UNDECIDED", "<" * 400), key=f"p/s/{number}") for number in range(900)]
-    found += [case(("memory", "BIGGER", "b"), key=f"p/s/b{n}") | {"explanation": ["<" * 1000] * 12} for n in range(9)]
+    found += [case(("memory", "BIGGER", "b"), key=f"p/s/b{n}") | {"explanation": ["<" * 1000] * 12} for n in range(4)]
     found.append(case(("latency", "SLOWER", "the worst"), key="p/s/worst"))
 
     page = verdict_page.render(verdict_page.verdict_document(CHANGES, found, status=1))
 
-    rows = [line for line in page.splitlines() if line.startswith("| p/s/")]
+    rows = [line for line in page.splitlines() if line.startswith("| <code>p/s/")]
     assert 30_000 < len(page) <= 60_000
-    assert rows[0].startswith("| p/s/worst |")
-    assert page.index("- **SLOWER** p/s/worst latency: the worst") < page.index("- **UNDECIDED**")
-    assert page.count("  - 12 more lines stand in verdict.json") == page.count("- **BIGGER**") == 9
-    assert f"{910 - len(rows)} more cases, none worse" in page
+    assert rows[0].startswith("| <code>p/s/worst</code> |")
+    assert page.index(item("SLOWER", "latency", "the worst", key="p/s/worst")) < page.index("- **UNDECIDED**")
+    assert page.count("  - 11 more lines are in the JSON file") == page.count("- **BIGGER**") == 4
+    assert f"{905 - len(rows)} more cases, none worse" in page
     assert "more verdicts, none worse" in page
     assert page.endswith("- 0 other verdicts are PASS\n")

@@ -1,31 +1,45 @@
-"""`speedgate summary`: results as Markdown for a job summary or a comment, worst first, whoever wrote them."""
+"""`speedgate summary`: the results of a run as Markdown for a job summary or a comment, worst case first.
+
+The results may come from anybody, so every text of theirs is escaped.
+"""
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from speedgate.gate.explain import explains_verdict
-from speedgate.results import folder, provenance
+from speedgate.report.verdict_order import worst_first
+from speedgate.results import case_table, folder, provenance
+from speedgate.results.case_table import NOT_JUDGED, CaseRow, markdown_head, markdown_row, row_of_run
 from speedgate.results.folder import ResultFile
 from speedgate.results.run import Outcome, Verdict
 from speedgate.results.text import log_line, markdown_code
 
-MAX_CHARACTERS = 60_000  # GitHub takes 65,536 in a comment; what the poster adds stands in the rest
-_TABLE = ("| verdict | case | latency | processes | SSIM | peak | results |", "|---|---|---|---|---|---|---|")
-_NOT_JUDGED = "not judged"
-_MORE = 200  # characters kept for the lines that say what was left out
+MAX_CHARACTERS = 60_000  # GitHub takes 65,536 in a comment; the rest is for what the poster adds
+_COLUMNS = (
+    dataclasses.replace(case_table.VERDICT, cell=lambda row: f"**{row.outcome}**" if row.outcome else NOT_JUDGED),
+    case_table.CASE,
+    case_table.LATENCY,
+    case_table.PROCESSES,
+    case_table.SSIM,
+    case_table.PEAK,
+    case_table.SESSION,
+)
+_MORE = 200  # characters reserved for the lines that count what was left out
 
 
 def add_command(commands: Any) -> None:
     """Add `summary` to the subcommands of `speedgate`."""
     command = commands.add_parser("summary", help="write the results of a run as Markdown")
-    command.add_argument("folder", type=Path, metavar="DIR", help="what --results named, or .speedgate for all runs")
-    command.add_argument("--out", type=Path, metavar="FILE", help="append to this file; default: print it")
+    command.add_argument(
+        "folder", type=Path, metavar="DIR", help="the folder given to --results, or .speedgate for all runs"
+    )
+    command.add_argument("--out", type=Path, metavar="FILE", help="append to this file instead of printing")
     command.set_defaults(run=_command)
 
 
@@ -33,10 +47,10 @@ def _command(options: argparse.Namespace) -> int:
     files, skipped = folder.read_folder(options.folder), folder.unread_folders(options.folder)
     if skipped:
         names = ", ".join(skipped[:10])
-        print(f"speedgate: not read, for it is not named like a run: {log_line(names)}", file=sys.stderr)
+        print(f"speedgate: skipped, because the name is not that of a run: {log_line(names)}", file=sys.stderr)
     if not folder.result_names(files):
-        named = f"one that was not read ({options.folder / skipped[0]})" if skipped else "a run's folder"
-        raise ValueError(f"{options.folder}: holds no result of a case: run pytest bench first, or name {named}")
+        other = f"one that was skipped ({options.folder / skipped[0]})" if skipped else "a run's folder"
+        raise ValueError(f"{options.folder}: holds no result of a case: run pytest bench first, or name {other}")
     text = render(files)
     if options.out is None:
         print(text, end="")
@@ -49,120 +63,110 @@ def _command(options: argparse.Namespace) -> int:
 
 
 def append(path: Path, text: str) -> None:
-    """Add to a file that others write to as well, such as $GITHUB_STEP_SUMMARY."""
+    """Add text to a file that others append to as well, such as $GITHUB_STEP_SUMMARY."""
     with path.open("a", encoding="utf-8") as stream:
         stream.write(text)
 
 
 def render(files: Mapping[str, bytes], *, limit: int = MAX_CHARACTERS) -> str:
-    """At most `limit` characters of Markdown: the count of each verdict, a row a case, a sentence for each that is no PASS.
+    """Write at most `limit` characters: the count of each verdict, a row per case, and the sentences of all but PASS.
 
-    A `ValueError` where a file is not what `pytest bench` writes, or where there is no case at all.
+    A `ValueError` if a file is not one that `pytest bench` writes, or if there is no case.
     """
-    found = sorted(folder.parse_results(files), key=lambda case: (_rank(case.outcome), case.case_key, case.session))
-    cases = [case for case in found if not case.is_structure_only]
-    head = (
-        f"**{_counts(cases)}** on {', '.join(markdown_code(key) for key in sorted({c.gpu_key for c in found})[:10])}\n"
+    results = sorted(folder.parse_results(files), key=lambda case: (_severity(case), case.case_key, case.session))
+    built = [case for case in results if not case.is_structure_only]
+    gpu_keys = sorted({case.gpu_key for case in results})[:10]
+    head = f"**{_count_outcomes(built)}** on {', '.join(map(markdown_code, gpu_keys))}\n"
+    head += _provenance(results, limit=limit // 10)
+    head += _structure_only([case for case in results if case.is_structure_only], limit=limit // 10)
+    headings = markdown_head(_COLUMNS) if built else []
+    # The table gets at most two thirds: without the sentences it does not say why.
+    rows, left_out = _first_within(
+        [_row(case) for case in built], limit=(limit - len(head)) * 2 // 3 - sum(map(len, headings)) - _MORE
     )
-    head += _measured(found, limit=limit // 10)
-    head += _structure([case for case in found if case.is_structure_only], limit=limit // 10)
-    rows = [_row(case) for case in cases]
-    # The table may take two thirds: sentences say why, and a table without them says little.
-    table, left_out = _within(rows, limit=(limit - len(head)) * 2 // 3 - sum(map(len, _TABLE)) - _MORE)
-    parts = [head, "", *(_TABLE if rows else ()), *table, *_left_out(left_out, "case")]
-    said = [_sentence(verdict, lines) for verdict, lines in _told(cases)]
-    sentences, left_out = _within(said, limit=limit - len("\n".join(parts)) - _MORE)
-    parts += ["", *sentences, *_left_out(left_out, "verdict")] if said else []
+    parts = [head, "", *headings, *rows, *_count_left_out(left_out, "case")]
+    sentences = [verdict_item(verdict, lines) for verdict, lines in _verdicts_to_show(built)]
+    if sentences:
+        shown, left_out = _first_within(sentences, limit=limit - len("\n".join(parts)) - _MORE)
+        parts += ["", *shown, *_count_left_out(left_out, "verdict")]
     text = "\n".join(parts) + "\n"
     assert len(text) <= limit, "the parts were cut to fit"
     return text
 
 
-def _counts(cases: Sequence[ResultFile]) -> str:
-    count = Counter(_NOT_JUDGED if case.outcome is None else case.outcome.value for case in cases)
-    names = [outcome.value for outcome in Outcome]
-    return ", ".join(f"{count[name]} {name}" for name in (_NOT_JUDGED, *names) if count[name]) or "nothing was built"
-
-
-def structure_only(count: int) -> str:
-    """What is said of so many cases that were described and never built."""
+def structure_only_count(count: int) -> str:
+    """Say how many cases were checked on the meta device and never built."""
     return f"structure only: {'1 case holds' if count == 1 else f'{count} cases hold'}, on the meta device"
 
 
-def _structure(cases: Sequence[ResultFile], *, limit: int) -> str:
-    """A line that names what was only described, apart from what was built: it is no PASS of a measurement."""
+def verdict_item(verdict: Verdict, lines: Sequence[str], *, limit: int | None = None) -> str:
+    """Format a verdict as an item of a list, with the lines that explain it below, of at most `limit` characters."""
+    item = (
+        f"- **{verdict.outcome}** {markdown_code(verdict.case_key)} {markdown_code(verdict.claim)}:"
+        f" {markdown_code(verdict.sentence)}"
+    )
+    below = [f"  - {markdown_code(line)}" for line in lines]
+    shown, left_out = (below, 0) if limit is None else _first_within(below, limit=limit)
+    return "\n".join([item, *shown, *([f"  - {left_out} more lines are in the JSON file"] if left_out else [])])
+
+
+def first_within(lines: Sequence[str], *, limit: int, what: str) -> list[str]:
+    """Take the first lines that fit into `limit` characters, and add one that counts the others, each of them a `what`."""
+    shown, left_out = _first_within(lines, limit=limit - _MORE)
+    return [*shown, *_count_left_out(left_out, what)]
+
+
+def _severity(case: ResultFile) -> int:
+    """Rank a case by its outcome, worst first; one that nobody judged comes before all, because it may hide anything."""
+    return -1 if case.outcome is None else case.outcome.severity
+
+
+def _count_outcomes(cases: Sequence[ResultFile]) -> str:
+    count = Counter(case.outcome for case in cases)
+    parts = [f"{count[outcome]} {outcome or NOT_JUDGED}" for outcome in (None, *Outcome) if count[outcome]]
+    return ", ".join(parts) or "nothing was built"
+
+
+def _structure_only(cases: Sequence[ResultFile], *, limit: int) -> str:
+    """List the cases that were only described apart from those that were built: they are no PASS of a measurement."""
     if not cases:
         return ""
-    shown, left_out = _within([markdown_code(case.case_key) for case in cases], limit=limit)
+    shown, left_out = _first_within([markdown_code(case.case_key) for case in cases], limit=limit)
     more = [f"{left_out} more"] if left_out else []
-    return f"\n{structure_only(len(cases))}: {', '.join([*shown, *more])}\n"
+    return f"\n{structure_only_count(len(cases))}: {', '.join([*shown, *more])}\n"
 
 
-def _measured(cases: Sequence[ResultFile], *, limit: int) -> str:
-    """A line for each time, commit and set of versions that the cases were measured with, where they say so."""
+def _provenance(cases: Sequence[ResultFile], *, limit: int) -> str:
+    """Format a line for each time, commit and set of versions that the cases were measured with."""
     lines = sorted({provenance.line(case.document) for case in cases} - {""}, reverse=True)  # the newest first
-    shown, left_out = _within([markdown_code(line) for line in lines], limit=limit)
+    shown, left_out = _first_within([markdown_code(line) for line in lines], limit=limit)
     more = [f"and {left_out} others"] if left_out else []
     return "".join(f"\n{line}\n" for line in (*shown, *more))
 
 
-def _rank(outcome: Outcome | None) -> int:
-    """A case that nobody judged comes first: it may hide anything."""
-    return -1 if outcome is None else outcome.severity
-
-
-def _told(cases: Sequence[ResultFile]) -> list[tuple[Verdict, tuple[str, ...]]]:
-    """The verdicts that are no PASS, worst first; the first of a case that says that something moved has its explanation."""
-    told: list[tuple[Verdict, tuple[str, ...]]] = []
-    for case in cases:
-        verdicts = sorted((one for one in case.verdicts if one.outcome is not Outcome.PASS), key=_urgency)
-        lines = case.explanation
-        first = next((one for one in verdicts if explains_verdict(lines, claim=one.claim, outcome=one.outcome)), None)
-        told += [(one, lines if one is first else ()) for one in verdicts]
-    return sorted(told, key=lambda one: _urgency(one[0]))
-
-
-def _urgency(verdict: Verdict) -> tuple[int, str, str]:
-    return _rank(verdict.outcome), verdict.case_key, verdict.claim
+def _verdicts_to_show(cases: Sequence[ResultFile]) -> list[tuple[Verdict, Sequence[str]]]:
+    """Take the verdicts that are no PASS, worst first, each with the explanation that belongs to it."""
+    return worst_first(
+        ([verdict for verdict in case.verdicts if verdict.outcome is not Outcome.PASS], case.explanation)
+        for case in cases
+    )
 
 
 def _row(case: ResultFile) -> str:
-    run = case.run
-    measured = run is not None and bool(run.processes)
-    ssim = None if run is None or run.parity is None else run.parity.get("ssim")
-    cells = (
-        f"**{case.outcome.value}**" if case.outcome else _NOT_JUDGED,
-        markdown_code(case.case_key),
-        f"{run.latency_s:.4g} s" if run is not None and measured else "-",
-        str(len(run.processes)) if run is not None else "-",
-        "-" if ssim is None else f"{ssim:.4f}",
-        f"{run.peak_bytes / 2**30:.3f} GiB" if run is not None and measured else "-",
-        markdown_code(case.session),
-    )
-    return f"| {' | '.join(cells)} |"
+    row = row_of_run(case.run) if case.run is not None else CaseRow(case_key=case.case_key)
+    return markdown_row(_COLUMNS, dataclasses.replace(row, outcome=case.outcome, session=case.session))
 
 
-def _sentence(verdict: Verdict, lines: Sequence[str]) -> str:
-    said = f"- **{verdict.outcome}** {markdown_code(verdict.case_key)} {markdown_code(verdict.claim)}: {markdown_code(verdict.sentence)}"
-    return "\n".join([said, *(f"  - {markdown_code(line)}" for line in lines)])
-
-
-def _within(lines: Sequence[str], *, limit: int) -> tuple[list[str], int]:
-    """The first lines that fit into `limit` characters, and how many did not."""
-    kept, used = [], 0
+def _first_within(lines: Sequence[str], *, limit: int) -> tuple[list[str], int]:
+    """Take the first lines that fit into `limit` characters, and count those that do not."""
+    shown, used = [], 0
     for line in lines:
         used += len(line) + 1
         if used > limit:
             break
-        kept.append(line)
-    return kept, len(lines) - len(kept)
+        shown.append(line)
+    return shown, len(lines) - len(shown)
 
 
-def _left_out(count: int, what: str) -> list[str]:
+def _count_left_out(count: int, what: str) -> list[str]:
     return ["", f"{count} more {what}s, none worse, are in the artifact"] if count else []
-
-
-def fitted(lines: Sequence[str], *, limit: int, what: str) -> list[str]:
-    """The first of some lines, worst first, that fit into `limit` characters, and one that says how many `what`s did not."""
-    kept, left_out = _within(lines, limit=limit - _MORE)
-    return [*kept, *_left_out(left_out, what)]

@@ -1,166 +1,176 @@
-"""The verdict on a bump: a JSON file for machines, and a Markdown page for the summary of a job or a pull request."""
+"""The verdict on a whole run, such as a bump: a JSON document for programs, and a Markdown page for people."""
 
 from __future__ import annotations
 
-import itertools
 import math
+import re
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from speedgate.gate import explain
-from speedgate.report import markdown as rendering
-from speedgate.results import exit_status
-from speedgate.results.exit_status import ExitStatus
-from speedgate.results.run import Outcome
-from speedgate.results.text import markdown_text
+from speedgate.report.markdown import MAX_CHARACTERS, first_within, verdict_item
+from speedgate.report.verdict_order import worst_first
+from speedgate.results import case_table
+from speedgate.results.case_table import CaseRow
+from speedgate.results.exit_status import GREEN, JUDGED, RED, ExitStatus
+from speedgate.results.run import Outcome, Verdict
+from speedgate.results.text import markdown_code
 
 VERDICT_FILE, SUMMARY_FILE = "verdict.json", "summary.md"
 SCHEMA = 1
-_EXPLANATION = 4_000  # characters of a case's
-# What says nothing of two arms: nothing was measured, nothing to compare with, or too much noise.
-_UNJUDGED = {Outcome.INVALID, Outcome.STALE, Outcome.MISSING, Outcome.UNDECIDED, Outcome.NO_BASELINE}
+_COLUMNS = (
+    case_table.CASE,
+    case_table.LATENCY,
+    case_table.OTHER_LATENCY,
+    case_table.LATENCY_RATIO,
+    case_table.MEMORY_RATIO,
+)
+_MAX_EXPLANATION = 4_000  # characters: the kernels of one case must not crowd out the verdict of the next
+# These do not compare the two arms: nothing was measured, there was nothing to compare with, or there was too much noise.
+_NO_COMPARISON = {Outcome.INVALID, Outcome.STALE, Outcome.MISSING, Outcome.UNDECIDED, Outcome.NO_BASELINE}
+_COMPARE_URL = re.compile(r"https://github\.com/[\w./-]+")
 
 
 def verdict_document(
-    changes: Sequence[Mapping[str, Any]], found: Sequence[Mapping[str, Any]], *, status: int
+    changes: Sequence[Mapping[str, Any]], results: Sequence[Mapping[str, Any]], *, status: int
 ) -> dict[str, Any]:
-    """The document: `outcome` is the worst of all verdicts, null where there is none.
+    """Make the document of a run from the changed packages, the documents of its cases and the exit status of pytest.
 
-    `green` is whether pytest ended well and judged anything: a run that measured nothing is no pass. `judged` is whether the
-    run is green or red: without a verdict, or where pytest broke, it is neither.
+    `green` needs a good exit status and at least one comparison: a run that measured nothing has not passed. `judged` is true
+    if the run is green or red, and false if pytest broke or reached no verdict. `outcome` is the worst, or null.
     """
-    told = [one for document in found for one in document["verdicts"]]
-    green = status in exit_status.GREEN and any(one["outcome"] not in _UNJUDGED for one in told)
+    verdicts = sorted(
+        (verdict for result in results for verdict in result["verdicts"]),
+        key=lambda verdict: Outcome(verdict["outcome"]).severity,
+    )
+    green = status in GREEN and any(verdict["outcome"] not in _NO_COMPARISON for verdict in verdicts)
     return {
         "schema": SCHEMA,
         "green": green,
-        "judged": green or (status in exit_status.RED and bool(told)),
+        "judged": green or (status in RED and bool(verdicts)),
         "exit_status": status,
-        "outcome": min((one["outcome"] for one in told), key=lambda outcome: Outcome(outcome).severity, default=None),
-        "changes": [dict(one) for one in changes],
-        "cases": {name: _case(document) for document in found for name in [_name(document)] if name},
-        "verdicts": sorted(told, key=lambda one: Outcome(one["outcome"]).severity),
+        "outcome": verdicts[0]["outcome"] if verdicts else None,
+        "changes": [dict(change) for change in changes],
+        "cases": {result["run"]["case_key"]: _case(result) for result in results if result.get("run")},
+        "verdicts": verdicts,
     }
 
 
 def is_red(document: Mapping[str, Any]) -> bool:
-    """Whether something was judged and found worse."""
+    """True if the run was judged and something is worse."""
     return bool(document["judged"] and not document["green"])
 
 
 def describe_result(document: Mapping[str, Any]) -> str:
-    """Green, red or why neither, and where pytest could not hand its figures on."""
-    ended = f"pytest ended with exit status {document['exit_status']}"
+    """Say "green", "red" or why it is neither, and whether the upload to the history failed."""
+    status = document["exit_status"]
+    ended = f"pytest ended with exit status {status}"
     if not document["judged"]:
-        return f"not judged, {ended}{' and no verdict' if document['exit_status'] in exit_status.JUDGED else ''}"
+        return f"not judged, {ended}{' and no verdict' if status in JUDGED else ''}"
     colour = "green" if document["green"] else "red"
-    return (
-        colour
-        if document["exit_status"] in (ExitStatus.OK, ExitStatus.RED)
-        else f"{colour}, and {ended}: the history did not take it"
-    )
+    if status in (ExitStatus.OK, ExitStatus.RED):
+        return colour
+    return f"{colour}, and {ended}: the history did not take it"
 
 
-def arm_ratio(metric: str, document: Mapping[str, Any]) -> float | None:
+def arm_ratio(metric: str, result: Mapping[str, Any]) -> float | None:
     """Divide this arm's latency or peak memory by the other arm's; None if the metric has no figure or was not measured."""
-    against = document.get("against") or {}
+    against = result.get("against") or {}
     if metric == "latency" and against.get("log_ratios"):
         return math.exp(statistics.fmean(against["log_ratios"]))
-    sides = [document.get("run") or {}, against.get("other") or {}]
-    if metric != "memory" or not all(side.get("processes") for side in sides):
+    arms = [result.get("run") or {}, against.get("other") or {}]
+    if metric != "memory" or not all(arm.get("processes") for arm in arms):
         return None
     this_arm, other_arm = (
-        statistics.median(max(process["peak_bytes"]) for process in side["processes"]) for side in sides
+        statistics.median(max(process["peak_bytes"]) for process in arm["processes"]) for arm in arms
     )
     return float(this_arm / other_arm)
 
 
-def render(document: Mapping[str, Any], *, limit: int = rendering.MAX_CHARACTERS) -> str:
-    """The page: what changed, a row a case, then each verdict that is no plain PASS, worst first, in `limit` characters.
+def render(document: Mapping[str, Any], *, limit: int = MAX_CHARACTERS) -> str:
+    """Write the page in at most `limit` characters: the changed packages, a row per case, and the verdicts, worst first.
 
-    What is different in a case stands below its first verdict that says that something moved.
+    PASS verdicts are only counted, except those on latency: their sentences say which slowdown would have been seen.
     """
-    lines = [f"## {_title(document)}", "", "| package | stable | bump | commits |", "| --- | --- | --- | --- |"]
-    for one in document["changes"]:
-        versions = [one[side]["version"] if one[side] else "-" for side in ("old", "new")]
-        lines.append(_row(one["package"], *versions, one["commits"] or "-"))
+    lines = [_title(document), "", "| package | stable | bump | commits |", "| --- | --- | --- | --- |"]
+    lines += map(_change_row, document["changes"])
     if document["cases"]:
-        lines += ["", "| case | latency | stable | ratio | peak memory ratio |", "| --- | --- | --- | --- | --- |"]
-    rows = [_case_row(name, document["cases"][name]) for name in _worst_first(document)]
-    lines += rendering.fitted(rows, limit=(limit - len("\n".join(lines))) // 2, what="case")
-    told = [one for one in document["verdicts"] if one["outcome"] != Outcome.PASS or one["claim"] == "latency"]
-    passed = len(document["verdicts"]) - len(told)
-    said = _sentences(told, document["cases"])
-    last = f"- {passed} {'other ' if told else ''}verdicts are PASS"
-    lines += ["", *rendering.fitted(said, limit=limit - len("\n".join([*lines, last])), what="verdict"), last]
+        lines += ["", *case_table.markdown_head(_COLUMNS)]
+    rows = [_case_row(case_key, document["cases"][case_key]) for case_key in _worst_cases_first(document)]
+    lines += first_within(rows, limit=(limit - len("\n".join(lines))) // 2, what="case")
+    items = _verdict_items(document)
+    passed = len(document["verdicts"]) - len(items)
+    last = f"- {passed} {'other ' if items else ''}verdicts are PASS"
+    lines += ["", *first_within(items, limit=limit - len("\n".join([*lines, last])), what="verdict"), last]
     return "\n".join(lines) + "\n"
 
 
-def _sentences(told: Sequence[Mapping[str, Any]], cases: Mapping[str, Any]) -> list[str]:
-    """An entry of the list for each verdict."""
-    explained: set[str] = set()
-    said = []
-    for one in told:
-        key = one["case_key"]
-        lines = cases[key]["explanation"] if key in cases and key not in explained else ()
-        shown = lines if explain.explains_verdict(lines, claim=one["claim"], outcome=one["outcome"]) else ()
-        if shown:
-            explained.add(key)
-        head = f"- **{one['outcome']}** {markdown_text(key)} {markdown_text(one['claim'])}: {markdown_text(one['sentence'])}"
-        said.append("\n".join([head, *_below(shown)]))
-    return said
+def _verdict_items(document: Mapping[str, Any]) -> list[str]:
+    verdicts_by_case: dict[str, list[Verdict]] = {}
+    for stored in document["verdicts"]:
+        verdict = Verdict(
+            case_key=stored["case_key"],
+            claim=stored["claim"],
+            outcome=Outcome(stored["outcome"]),
+            sentence=stored["sentence"],
+        )
+        if verdict.outcome is not Outcome.PASS or verdict.claim == "latency":
+            verdicts_by_case.setdefault(verdict.case_key, []).append(verdict)
+    cases = document["cases"]
+    explained = worst_first(
+        (verdicts, cases[case_key]["explanation"] if case_key in cases else ())
+        for case_key, verdicts in verdicts_by_case.items()
+    )
+    return [verdict_item(verdict, lines, limit=_MAX_EXPLANATION) for verdict, lines in explained]
 
 
-def _below(lines: Sequence[str]) -> list[str]:
-    """What is different in a case, cut: one case's kernels must not crowd out the next one's verdict."""
-    shown = [f"  - {markdown_text(line)}" for line in lines]
-    kept = [line for line, end in zip(shown, itertools.accumulate(map(len, shown)), strict=True) if end <= _EXPLANATION]
-    left_out = [f"  - {len(shown) - len(kept)} more lines stand in {VERDICT_FILE}"] if len(kept) < len(shown) else []
-    return [*kept, *left_out]
-
-
-def _worst_first(document: Mapping[str, Any]) -> list[str]:
-    """The cases by their worst verdict; those that are alike stay in their order."""
-    worst = {one["case_key"]: Outcome(one["outcome"]).severity for one in reversed(document["verdicts"])}
-    return sorted(document["cases"], key=lambda name: worst.get(name, -1))
-
-
-def _case_row(name: str, case: Mapping[str, Any]) -> str:
-    seconds = [f"{case[side]:.4g} s" if case[side] else "-" for side in ("latency_s", "stable_latency_s")]
-    ratios = [f"{case[kind]:.3f}" if case[kind] else "-" for kind in ("latency_ratio", "memory_ratio")]
-    return _row(name, *seconds, *ratios)
+def _worst_cases_first(document: Mapping[str, Any]) -> list[str]:
+    """Sort the cases by their worst verdict; a case without one comes first."""
+    severities = {
+        verdict["case_key"]: Outcome(verdict["outcome"]).severity for verdict in reversed(document["verdicts"])
+    }
+    return sorted(document["cases"], key=lambda case_key: severities.get(case_key, -1))
 
 
 def _title(document: Mapping[str, Any]) -> str:
-    moved = [f"{one['package']} {one['new']['version']}" for one in document["changes"]]
+    packages = ", ".join(f"{change['package']} {change['new']['version']}" for change in document["changes"])
     worst = f" ({document['outcome']})" if document["outcome"] else ""
-    return markdown_text(f"{', '.join(moved)} against the stable pins: {describe_result(document)}{worst}")
+    return f"## {markdown_code(packages)} against the stable pins: {describe_result(document)}{worst}"
 
 
-def _name(document: Mapping[str, Any]) -> str | None:
-    """The key of a case that was built; one that was only described has no run."""
-    run = document.get("run")
-    return run["case_key"] if run else None
+def _change_row(change: Mapping[str, Any]) -> str:
+    versions = [markdown_code(change[side]["version"]) if change[side] else "-" for side in ("old", "new")]
+    url = change["commits"] or "-"
+    # GitHub makes a link of a plain address; anything else that a package's metadata may hold is shown as code.
+    commits = url if url == "-" or _COMPARE_URL.fullmatch(url) else markdown_code(url)
+    return f"| {' | '.join([markdown_code(change['package']), *versions, commits])} |"
 
 
-def _case(document: Mapping[str, Any]) -> dict[str, Any]:
-    other = (document.get("against") or {}).get("other") or {}
+def _case_row(case_key: str, case: Mapping[str, Any]) -> str:
+    row = CaseRow(
+        case_key=case_key,
+        latency_s=case["latency_s"],
+        other_latency_s=case["stable_latency_s"],
+        latency_ratio=case["latency_ratio"],
+        memory_ratio=case["memory_ratio"],
+    )
+    return case_table.markdown_row(_COLUMNS, row)
+
+
+def _case(result: Mapping[str, Any]) -> dict[str, Any]:
+    other = (result.get("against") or {}).get("other") or {}
     return {
-        "latency_s": _latency_s(document["run"]),
+        "latency_s": _latency_s(result["run"]),
         "stable_latency_s": _latency_s(other),
-        "latency_ratio": arm_ratio("latency", document),
-        "memory_ratio": arm_ratio("memory", document),
-        "environment": document["run"]["environment"],
+        "latency_ratio": arm_ratio("latency", result),
+        "memory_ratio": arm_ratio("memory", result),
+        "environment": result["run"]["environment"],
         "stable_environment": other.get("environment"),
-        "explanation": list(document.get("explanation") or ()),
+        "explanation": list(result.get("explanation") or ()),
     }
 
 
-def _latency_s(side: Mapping[str, Any]) -> float | None:
-    medians = [statistics.median(process["seconds"]) for process in side.get("processes", ())]
-    return statistics.geometric_mean(medians) if medians else None
-
-
-def _row(*cells: str) -> str:
-    return f"| {' | '.join(markdown_text(cell) for cell in cells)} |"
+def _latency_s(run: Mapping[str, Any]) -> float | None:
+    """Compute the geometric mean of the process medians of a stored run; None if it has no process."""
+    medians_s = [statistics.median(process["seconds"]) for process in run.get("processes", ())]
+    return statistics.geometric_mean(medians_s) if medians_s else None

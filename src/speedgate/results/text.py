@@ -16,7 +16,6 @@ _PLAIN = re.compile(r"[A-Za-z0-9 .,;/+%()=?-]")
 # extension links www. even between our tags. The joiner behind these breaks the pattern.
 _LINKED = re.compile(r"@|#|:(?=//)|www(?=\.)|gh(?=-)", re.IGNORECASE)
 _JOINER = "\u2060"  # WORD JOINER: no width, no break
-_MARKUP = str.maketrans({character: f"&#{ord(character)};" for character in "&\\`*_[]<>|#@!"})
 
 
 def printable(text: str) -> str:
@@ -40,11 +39,6 @@ def log_line(text: str) -> str:
     It looks for "::" at a line's start and for "##[" anywhere (actions/runner, ActionCommand.cs).
     """
     return ascii_line(text).replace("::", ": :").replace("##[", "# #[")
-
-
-def markdown_text(text: str) -> str:
-    """`text` for Markdown outside <code>: it makes no table, markup, mention or link."""
-    return printable(text).translate(_MARKUP)
 
 
 def markdown_code(text: str, *, limit: int = 600) -> str:

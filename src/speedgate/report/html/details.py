@@ -11,7 +11,8 @@ from speedgate.report.html.charts import figure
 from speedgate.report.html.page import Panel, Table, panels, table
 from speedgate.report.html.pictures import MAP_TIMES, Pictures
 from speedgate.report.html.view import Report, ReportCase, mapping, numbers
-from speedgate.results.run import Run
+from speedgate.results import case_table
+from speedgate.results.case_table import NO_FIGURE, row_of_run
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -119,7 +120,7 @@ def _picture_row(
         images += [_image(caption, data) for caption, data in maps.items() if data is not None]
     return {
         "title": entry.case_key,
-        "ssim": ssim(entry.run),
+        "ssim": case_table.SSIM.cell(row_of_run(entry.run)) if entry.run else NO_FIGURE,
         "small": own.width_px < _SMALL_PX,
         "is_reference": is_reference,
         "has_reference": reference is not None,
@@ -129,14 +130,6 @@ def _picture_row(
 
 def _image(caption: str, data: bytes, **ids: str | None) -> GalleryImage:
     return GalleryImage(caption=caption, source=page.png(data), size_px=page.png_size(data), **ids)
-
-
-def ssim(run: Run | None) -> str:
-    """The figure that parity was judged by."""
-    if run is None or run.parity is None:
-        return "-"
-    value = run.parity.get("ssim")
-    return "NaN" if value is None else f"{value:.4f}"
 
 
 def roofline(report: Report) -> Markup | None:

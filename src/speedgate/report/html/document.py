@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -11,13 +12,26 @@ from speedgate.gate.explain import explains_verdict
 from speedgate.report.html import details, page, sections
 from speedgate.report.html.page import TONES, Table, badge, table
 from speedgate.report.html.view import Report, ReportCase, mapping
-from speedgate.report.markdown import structure_only
+from speedgate.report.markdown import structure_only_count
+from speedgate.results import case_table
+from speedgate.results.case_table import NOT_JUDGED, CaseRow, row_of_run
 from speedgate.results.run import Outcome, Run, Verdict
 
 if TYPE_CHECKING:
     from markupsafe import Markup
 
-_CASES = ("case", "verdict", "latency", "it/s", "processes", "spread", "SSIM", "peak", "cold start", "stored")
+_COLUMNS = (
+    case_table.CASE,
+    case_table.VERDICT,
+    case_table.LATENCY,
+    case_table.RATES,
+    case_table.PROCESSES,
+    case_table.SPREAD,
+    case_table.SSIM,
+    case_table.PEAK,
+    case_table.COLD_START,
+    dataclasses.replace(case_table.REFERENCE, heading="stored"),
+)
 _QUIET = (Outcome.PASS, Outcome.NO_BASELINE)
 
 
@@ -49,10 +63,10 @@ def counts(report: Report) -> str:
     """How many cases have which outcome, worst first."""
     entries, described = _apart(report)
     count = Counter(entry.outcome for entry in entries)
-    said = [f"{count[outcome]} {outcome or 'not judged'}" for outcome in (None, *Outcome) if count[outcome]]
+    said = [f"{count[outcome]} {outcome or NOT_JUDGED}" for outcome in (None, *Outcome) if count[outcome]]
     cases = "1 case" if len(entries) == 1 else f"{len(entries)} cases"
     shown = f"{cases}: {', '.join(said)}" if entries else "nothing was built"
-    return f"{shown}; {structure_only(len(described))}" if described else shown
+    return f"{shown}; {structure_only_count(len(described))}" if described else shown
 
 
 def _apart(report: Report) -> tuple[list[ReportCase], list[ReportCase]]:
@@ -81,10 +95,11 @@ def _is_below(verdict: Verdict, explained: Mapping[str, Sequence[str]]) -> bool:
 
 def _cases(report: Report) -> Markup:
     entries, described = _apart(report)
-    rows = [_case_row(entry) for entry in entries]
-    numbers = frozenset({"latency", "it/s", "processes", "spread", "SSIM", "peak"})
     shown = Table(
-        caption="Each case, rounded; the raw samples are in the results", columns=_CASES, rows=rows, numbers=numbers
+        caption="Each case, rounded; the raw samples are in the results",
+        columns=[column.heading for column in _COLUMNS],
+        rows=[_cells(entry) for entry in entries],
+        numbers=frozenset(column.heading for column in _COLUMNS if column.is_number),
     )
     targets = _targets(report)
     facts = [(targets[e.case_key], e.case_key, _facts(e.run)) for e in report.entries if e.run is not None]
@@ -93,31 +108,16 @@ def _cases(report: Report) -> Markup:
         table=table(shown),
         facts=facts,
         described=[entry.case_key for entry in described],
-        structure=structure_only(len(described)),
+        structure=structure_only_count(len(described)),
     )
 
 
-def _case_row(entry: ReportCase) -> list[str]:
-    run = entry.measured
+def _cells(entry: ReportCase) -> list[str]:
     stored = list(entry.figures.values())[-1] if entry.figures else None
-    return [
-        entry.case_key,
-        badge(entry.outcome),
-        f"{run.latency_s:.4g} s" if run else "-",
-        ", ".join(f"{name} {rate:.4g}".strip() for name, rate in run.iterations_per_s.items()) or "-" if run else "-",
-        str(len(run.processes)) if run else "-",
-        spread(run),
-        details.ssim(entry.run),
-        f"{run.peak_bytes / 2**30:.3f} GiB" if run else "-",
-        f"{entry.run.cold_start.total_s:.1f} s ({entry.run.cold_start.cache})" if entry.run else "-",
-        "other arm" if entry.other else f"{stored.latency_s:.4g} s ({stored.name})" if stored else "none",
-    ]
-
-
-def spread(run: Run | None) -> str:
-    """Range of the process medians relative to the smallest; one process says nothing about it."""
-    medians_s = run.process_medians_s if run is not None else ()
-    return f"{max(medians_s) / min(medians_s) - 1:.1%}" if len(medians_s) > 1 else "-"
+    reference = "other arm" if entry.other else f"{stored.latency_s:.4g} s ({stored.name})" if stored else "none"
+    fields: dict[str, Any] = {"outcome": entry.outcome, "reference": reference}
+    row = CaseRow(case_key=entry.case_key, **fields) if entry.run is None else row_of_run(entry.run, **fields)
+    return [badge(row.outcome) if column is case_table.VERDICT else column.cell(row) for column in _COLUMNS]
 
 
 def _facts(run: Run) -> str:

@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from speedgate.results.case_table import NOT_JUDGED
 from speedgate.results.json_io import atomic_write
 from speedgate.results.run import Outcome
 from speedgate.results.text import printable_lines
@@ -149,7 +150,7 @@ def table(shown: Table) -> Markup:
 
 def badge(outcome: Outcome | None) -> Markup:
     """An outcome in its colour; the word says it too."""
-    return render("badge.html", text=outcome or "not judged", tone=TONES[outcome] if outcome else "bad")
+    return render("badge.html", text=outcome or NOT_JUDGED, tone=TONES[outcome] if outcome else "bad")
 
 
 @functools.cache
