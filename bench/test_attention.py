@@ -5,10 +5,10 @@ import pytest
 
 def test_attention(case, gate):
     """Every attention of the denoiser ran the promised kernel in a profiled denoising step."""
-    expected = case.expected_attention()
+    expected = case.spec.expected_attention(case.start().structure)
     if expected is None:
-        pytest.skip(f"{case.case.stage} promises no attention kernel: which of them ran is kept with its counts")
+        pytest.skip(f"{case.spec.stage} promises no attention kernel: which of them ran is kept with its counts")
 
     verdict = gate.facts(case.key, "attention", expected=expected, observed=case.counts())
 
-    assert gate.accepts(verdict), verdict.sentence
+    gate.check(verdict)

@@ -8,6 +8,6 @@ def test_baseline(coverage, gate):
     if not gate.baselines:
         pytest.skip(f"no stored baseline is compared with on {gate.machine.key}")
 
-    refused = [verdict for verdict in gate.missing(**vars(coverage)) if not gate.accepts(verdict)]
+    red = [verdict for verdict in gate.missing(**vars(coverage)) if not gate.accepts(verdict)]
 
-    assert not refused, refused
+    assert not red, red

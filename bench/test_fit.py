@@ -9,4 +9,4 @@ def test_fit(case, gate):
 
     if verdict is None:
         pytest.skip(f"nothing is known of whether {case.key} fits: no stored baseline or published figure says so")
-    assert gate.accepts(verdict), verdict.sentence
+    gate.check(verdict)

@@ -5,15 +5,15 @@ import pytest
 pytestmark = pytest.mark.rounds
 
 
-def test_ladder(recorded, lab, gate):
+def test_ladder(selected_case, runner, gate):
     """The speed-up over the parent stage reaches the ratio of the two baselines, within the tolerance."""
     if gate.machine.device == "cpu":
         pytest.skip("on a CPU no stage is promised to be faster than its parent: speed-ups are reported, not gated")
-    if gate.against is not None:
+    if gate.is_live:
         pytest.skip("the ladder is judged by stored baselines; a live comparison judges each stage by the other arm")
-    if recorded.parent is None:
-        pytest.skip(f"{recorded.stage} is the first stage at this workload: it has no parent to be faster than")
+    if selected_case.parent is None:
+        pytest.skip(f"{selected_case.stage} is the first stage at this workload: it has no parent to be faster than")
 
-    verdict = gate.ladder(lab.measured(recorded), lab.measured(recorded.parent))
+    verdict = gate.ladder(runner.measured(selected_case), runner.measured(selected_case.parent))
 
-    assert gate.accepts(verdict), verdict.sentence
+    gate.check(verdict)

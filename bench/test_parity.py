@@ -3,12 +3,14 @@
 import pytest
 
 
-def test_parity(recorded, lab, gate):
+def test_parity(selected_case, parity, gate):
     """SSIM against bf16 lies in the stage's band; the denoiser's first output is as close to fp32 as it may be."""
-    if recorded.workload_override is not None:
-        gate.judged_elsewhere(recorded.key, "parity")
-        pytest.skip(f"the picture of {recorded.stage} is judged at the ladder's workload: --stage {recorded.stage}")
+    if selected_case.workload_override is not None:
+        gate.judged_elsewhere(selected_case.key, "parity")
+        pytest.skip(
+            f"the picture of {selected_case.stage} is judged at the ladder's workload: --stage {selected_case.stage}"
+        )
 
-    verdict = lab.parity(recorded)
+    verdict = parity.judge(selected_case)
 
-    assert gate.accepts(verdict), verdict.sentence
+    gate.check(verdict)

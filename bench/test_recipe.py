@@ -5,9 +5,9 @@ def test_recipe(case, gate):
     """The built pipeline has the dtypes, processors, fused and quantised modules and layout of its stage."""
     run = case.start()
 
-    verdict = gate.facts(case.key, "recipe", expected=case.case.expected_structure(), observed=run.structure)
+    verdict = gate.facts(case.key, "recipe", expected=case.spec.expected_structure(), observed=run.structure)
 
-    assert gate.accepts(verdict), verdict.sentence
+    gate.check(verdict)
 
 
 def test_full_recipe(recipe, meta_worker, gate):
@@ -16,4 +16,4 @@ def test_full_recipe(recipe, meta_worker, gate):
 
     verdict = gate.facts(recipe.key, "recipe", expected=recipe.expected_structure(), observed=observed)
 
-    assert gate.accepts(verdict), verdict.sentence
+    gate.check(verdict)

@@ -5,13 +5,13 @@ import pytest
 pytestmark = pytest.mark.rounds
 
 
-def test_roofline(recorded, lab, operations, ceilings, gate):
+def test_roofline(selected_case, runner, operations, ceilings, gate):
     """An image takes at least as long as its operations do at the ceilings that were measured on this machine."""
-    counted = operations(recorded)
+    counted = operations(selected_case)
     if gate.machine.device == "cpu":
-        gate.operations(recorded.key, counted)
+        gate.operations(selected_case.key, counted)
         pytest.skip("on a CPU no ceiling is measured: how many operations an image takes is reported")
 
-    verdict = gate.roofline(recorded.roofline(lab.measured(recorded), counted, ceilings))
+    verdict = gate.roofline(selected_case.roofline(runner.measured(selected_case), counted, ceilings))
 
-    assert gate.accepts(verdict), verdict.sentence
+    gate.check(verdict)

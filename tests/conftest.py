@@ -9,7 +9,7 @@ import signal
 import pytest
 
 from fixtures import parity
-from fixtures.lab import output_of
+from fixtures.outputs import output_of
 from fixtures.pipelines.registry import pipelines
 from fixtures.stages.ladder import STAGES, Phase
 from tests.support.postgres import running

@@ -6,30 +6,27 @@ import contextlib
 import copy
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from fixtures import parity
 from fixtures.cases import Case
-from fixtures.live import OTHER_PROMPT, OTHER_SEED, LiveCase
 from fixtures.pipelines.definition import Workload
 from fixtures.stages.ladder import STAGES, Phase, lineage
 from fixtures.stages.torch_state import compiler_counts
 from fixtures.worker.structure import describe
 from speedgate.gate import judge
-from speedgate.gate.policy import Policy
-from speedgate.measure.machine import resolve_machine
 from speedgate.measure.monitor import HostMonitor
 from speedgate.measure.rounds import InvalidMeasurement, Measurement, MeasurementPlan, measure_process
-from speedgate.plugin.judgement import Session
+from speedgate.plugin.judgement import Gate
 from speedgate.results.run import Outcome, Verdict
 from tests.faults.measurement import Device
 from tests.faults.parts import block
 from tests.faults.registry import REFUSED, Change, Refusal
 from tests.faults.sessions import Sessions
 from tests.support.baseline_samples import COLD
+from tests.support.sessions import make_session
 
 
 class Rig:
@@ -73,7 +70,7 @@ class Rig:
         change.act(case)
         with _counting_anew() as since:
             case.first_image()
-            counted = since(case.count(prompt=OTHER_PROMPT, seed=OTHER_SEED))
+            counted = since(case.count())
         return [_compile(case, counted, structure={"unet.compiled": True})]
 
     def gates(self, change: Change, stage: str) -> list[Verdict]:
@@ -84,7 +81,7 @@ class Rig:
             expected = Case(pipeline="sdxl", size="tiny", stage=stage).expected_structure()
             compiled = {name: False for name in expected if name.endswith(".compiled")}
             with _counting_anew() as since:
-                counted = since(case.count(prompt=OTHER_PROMPT, seed=OTHER_SEED))
+                counted = since(case.count())
             return [
                 _recipe(case, expected | compiled),
                 _compile(case, counted, structure=compiled),
@@ -94,22 +91,15 @@ class Rig:
     def measurement(self, change: Change, stage: str) -> list[Verdict]:
         """Four rounds of a worker whose device has a time of its own; no verdict where they can be used."""
         worker = Device()
-        session = Session(
-            policy=Policy(),
-            machine=resolve_machine("cpu"),
-            plan=MeasurementPlan(processes=1, rounds=4),
-            isolation="none",
-            worker_timeout_s=1.0,
-            root=self.folder,
-            results=self.folder / "results",
-        )
+        plan = MeasurementPlan(processes=1, rounds=4)
+        gate = Gate(make_session(self.folder, plan=plan, isolation="none"))
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("speedgate.measure.rounds.time.perf_counter", lambda: worker.now_s)
             change.act(worker, patch)
             try:
-                measure_process(Measurement(worker=worker, cold_start=COLD, plan=session.plan, monitor=HostMonitor()))
+                measure_process(Measurement(worker=worker, cold_start=COLD, plan=plan, monitor=HostMonitor()))
             except InvalidMeasurement as void:
-                return [session.void(stage, str(void))]
+                return [gate.discard(stage, str(void))]
         return []
 
     def session(self, change: Change, stage: str) -> list[Verdict]:
@@ -174,9 +164,8 @@ def _recipe(case: Any, expected: dict[str, object]) -> Verdict:
 
 def _compile(case: Any, counted: dict[str, Any], *, structure: dict[str, Any]) -> Verdict:
     key = Case(pipeline="sdxl", size="tiny", stage=case.stage)
-    session = SimpleNamespace(runs={key.key: SimpleNamespace(structure=structure)}, machine=resolve_machine("cpu"))
-    live = LiveCase(case=key, lab=SimpleNamespace(session=session), built=case)  # type: ignore[arg-type]
-    expected = live.expected_counts()
+    expected = key.expected_counts(structure, device="cpu")
+    assert expected is not None
     del expected["inductor_graphs"]  # see `compile`
     return judge.judge_facts(case.stage, "compile", expected=expected, observed=counted, outcome=Outcome.NOT_APPLIED)
 

@@ -12,17 +12,17 @@ from pathlib import Path
 
 import pytest
 
+from fixtures.plugin import REQUIRED_CLAIMS
 from speedgate.baselines.promote import promote
 from speedgate.baselines.store import newest_baselines
 from speedgate.gate.policy import Mode, Policy
-from speedgate.measure.machine import resolve_machine
 from speedgate.measure.rounds import MeasurementPlan
-from speedgate.plugin.judgement import Session
+from speedgate.plugin.judgement import Gate
 from speedgate.plugin.options import LEAST_RECORDED
-from speedgate.plugin.session import REQUIRED_CLAIMS
 from speedgate.results.case_key import CaseKey
 from speedgate.results.run import Outcome, Verdict
 from tests.support.baseline_samples import make_run
+from tests.support.sessions import make_session
 from tests.support.suite import Folder, Suite, red
 
 STAGES = ("--stage=fp32,bf16", f"--processes={LEAST_RECORDED}")
@@ -129,16 +129,16 @@ def test_a_second_recording_is_refused(resumed):
 def test_only_the_same_code_and_rounds_count(tmp_path, changes, counts):
     """Other code that measures and other rounds start anew."""
     run = make_run()
-    session(tmp_path).keep(run)
+    session(tmp_path).store_run(run)
 
-    assert session(tmp_path, **changes).resumed(started(run)).processes == (run.processes if counts else ())
+    assert session(tmp_path, **changes).resume_run(started(run)).processes == (run.processes if counts else ())
 
 
 def test_another_recipe_starts_anew(tmp_path):
     """Processes of a stage that was built differently never count."""
-    session(tmp_path).keep(make_run())
+    session(tmp_path).store_run(make_run())
 
-    assert session(tmp_path).resumed(started(make_run(fingerprint="beef"))).processes == ()
+    assert session(tmp_path).resume_run(started(make_run(fingerprint="beef"))).processes == ()
 
 
 def started(run):
@@ -146,18 +146,17 @@ def started(run):
     return dataclasses.replace(run, processes=(), components_s={})
 
 
-def session(folder, *, rounds=4, source="0" * 64):
+def session(folder, *, rounds=4, source="0" * 64, **inputs):
     """A session that records."""
-    return Session(
+    session = make_session(
+        folder,
         policy=Policy(mode=Mode.RECORD),
-        machine=resolve_machine("cpu"),
         plan=MeasurementPlan(processes=5, rounds=rounds),
-        isolation="process",
-        worker_timeout_s=1.0,
-        root=folder,
-        results=folder / "results",
-        source=source,
+        code_digest=source,
+        **inputs,
     )
+    session.required_claims = REQUIRED_CLAIMS
+    return session
 
 
 @pytest.mark.parametrize(
@@ -167,36 +166,35 @@ def session(folder, *, rounds=4, source="0" * 64):
 def test_a_result_says_that_its_recording_goes_on(tmp_path, processes, claims, unfinished):
     """Until every process is measured and every claim is judged that a baseline needs."""
     recording, run = session(tmp_path), make_run(medians_s=[2.4] * processes)
-    recording.keep(run)
+    recording.store_run(run)
     for claim in claims:
-        recording.add(Verdict(case_key=run.case_key, claim=claim, outcome=Outcome.PASS, sentence=""))
+        recording.store_verdict(Verdict(case_key=run.case_key, claim=claim, outcome=Outcome.PASS, sentence=""))
 
-    document = json.loads(recording.file_of(run.case_key).read_text())
+    document = json.loads(recording.result_file(run.case_key).read_text())
     assert document.get("unfinished", False) == unfinished
 
 
 def test_a_claim_that_is_judged_elsewhere_ends_a_recording_too(tmp_path):
     """The result says so at once."""
     recording, run = session(tmp_path), make_run(medians_s=[2.4] * 5)
-    recording.keep(run)
+    recording.store_run(run)
     for claim in REQUIRED_CLAIMS:
-        recording.judged_elsewhere(run.case_key, claim)
+        recording.store_judged_elsewhere(run.case_key, claim)
 
-    assert "unfinished" not in json.loads(recording.file_of(run.case_key).read_text())
+    assert "unfinished" not in json.loads(recording.result_file(run.case_key).read_text())
 
 
 def test_a_run_keeps_the_time_of_the_session_that_began_with_it(tmp_path):
     """And its commit, however many sessions go on with it."""
     run = make_run(medians_s=[2.4] * 5)
-    first, second, third = (session(tmp_path) for _ in range(3))
-    first.commit, second.commit = {"id": "a" * 40}, {"id": "b" * 40}
-    first.keep(dataclasses.replace(run, processes=run.processes[:4]))
+    first, second, third = (session(tmp_path, commit={"id": letter * 40}) for letter in "abc")
+    first.store_run(dataclasses.replace(run, processes=run.processes[:4]))
 
-    second.keep(dataclasses.replace(second.resumed(started(run)), processes=run.processes))
-    third.keep(third.finished(third.conditions_of(run)))
+    second.store_run(dataclasses.replace(second.resume_run(started(run)), processes=run.processes))
+    third.store_run(third.load_finished_run(third.checkpoint_key_of(run)))
 
-    document = json.loads(third.file_of(run.case_key).read_text())
-    assert (document["measured_at"], document["commit"]) == (first.measured_at, {"id": "a" * 40})
+    document = json.loads(third.result_file(run.case_key).read_text())
+    assert (document["measured_at"], document["commit"]) == (first.inputs.measured_at, {"id": "a" * 40})
     assert len(document["run"]["processes"]) == 5
 
 
@@ -230,12 +228,12 @@ def test_a_missing_case_is_said_under_auto(renamed):
 
 def test_a_case_that_was_to_be_measured_and_was_not_is_missing(tmp_path, renamed):
     """A case that the command left out without being told to is MISSING; one whose worker was lost is red already."""
-    state = session(tmp_path)
-    state.baselines = newest_baselines(renamed.path / "baselines", renamed.machine.key)
-    keys = frozenset(state.baselines)
-    state.broken[min(keys)] = "the worker died"
 
-    found = state.missing(known=keys, expected=keys)
+    state = session(tmp_path, baselines=newest_baselines(renamed.path / "baselines", renamed.machine.key))
+    keys = frozenset(state.inputs.baselines)
+    state.outcome.broken[min(keys)] = "the worker died"
+
+    found = Gate(state).missing(known=keys, expected=keys)
 
     assert [(verdict.case_key, verdict.sentence) for verdict in found] == [
         (max(keys), "0001_recorded holds it and it was not measured")

@@ -13,15 +13,14 @@ from typing import Any
 
 import pytest
 
-from speedgate.gate.policy import Policy
 from speedgate.measure.machine import Machine
-from speedgate.measure.rounds import MeasurementPlan
-from speedgate.plugin.judgement import Session
+from speedgate.plugin.judgement import Gate
 from speedgate.results import folder
 from speedgate.results.folder import parse_results, read_archive, read_folder
 from speedgate.results.run import Comparison, Outcome, Turns, Verdict
 from tests.support.artifacts import NAME, SESSION, archive, encoded, result
 from tests.support.baseline_samples import BF16, INT8, KEY, make_run
+from tests.support.sessions import make_session
 
 
 def spoiled(**changes: Any) -> bytes:
@@ -49,19 +48,15 @@ def test_a_case_is_what_its_file_says() -> None:
 def test_what_a_session_writes_is_read(tmp_path: Path) -> None:
     """A field that the suite comes to write and this reader does not know would make every result a refused one."""
     machine = Machine(key=KEY, device="cuda", name="A100", memory_bytes=1)
-    session = Session(
-        policy=Policy(), machine=machine, plan=MeasurementPlan(processes=1, rounds=3), isolation="process", worker_timeout_s=60.0,
-        root=tmp_path, results=tmp_path,
-    )  # fmt: skip
-    run = session.keep(make_run())
-    session.compare(Comparison(case_key=INT8, label="other", other=run, turns=Turns.ROUNDS))
-    session.add(Verdict(case_key=INT8, claim="latency", outcome=Outcome.PASS, sentence="s"))
-    session.parity(
-        Verdict(case_key=INT8, claim="parity", outcome=Outcome.DIFFERENT, sentence="s"), {"ssim": float("nan")}
-    )
-    session.facts(BF16, "recipe", expected={"a": 1}, observed={"a": 2})
+    session = make_session(tmp_path, machine=machine)
+    gate = Gate(session)
+    run = session.store_run(make_run())
+    session.store_comparison(Comparison(case_key=INT8, label="other", other=run, turns=Turns.ROUNDS))
+    gate.add(Verdict(case_key=INT8, claim="latency", outcome=Outcome.PASS, sentence="s"))
+    gate.parity(Verdict(case_key=INT8, claim="parity", outcome=Outcome.DIFFERENT, sentence="s"), {"ssim": float("nan")})
+    gate.facts(BF16, "recipe", expected={"a": 1}, observed={"a": 2})
 
-    found = parse_results(read_folder(tmp_path))
+    found = parse_results(read_folder(tmp_path / "results"))
 
     assert [(case.case_key, case.outcome, case.run is None) for case in found] == [
         (BF16, Outcome.NOT_APPLIED, True),

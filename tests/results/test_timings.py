@@ -12,11 +12,11 @@ import pytest
 
 from fixtures.pipelines.registry import pipelines
 from fixtures.worker import built_case, hooks
-from fixtures.workshop import import_paths
 from speedgate.gate.explain import compare_runs
 from speedgate.measure.monitor import HostMonitor
 from speedgate.measure.rounds import Measurement, MeasurementPlan, measure_process
 from speedgate.measure.worker import Worker
+from speedgate.plugin.builder import import_paths
 from speedgate.results.profile import told
 from tests.support.baseline_samples import COLD, make_run
 from tests.support.suite import ROOT

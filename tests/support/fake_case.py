@@ -141,7 +141,7 @@ class FakeCase:
             "decoded_shape": list(step.shape),
         }
 
-    def count(self, *, prompt: str, seed: int) -> dict[str, Any]:
+    def count(self) -> dict[str, Any]:
         self._misbehave("count")
         graphs = sum(bool(value) for name, value in self._structure().items() if name.endswith(".compiled"))
         recompiles = self.wrong.get("recompiles", 0)

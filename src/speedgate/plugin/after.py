@@ -10,7 +10,7 @@ import argparse
 import pytest
 
 from speedgate.history import database
-from speedgate.plugin.judgement import Session
+from speedgate.plugin.session import Session
 from speedgate.results.exit_status import ExitStatus
 
 NAME = "speedgate-history"
@@ -60,14 +60,14 @@ class Recorder:
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Upload what this session wrote, and let the exit status say so if that failed."""
-        if not self.session.written:
+        if not self.session.result_files:
             return
         try:
             self.says = [self._upload()]
         except (OSError, ValueError) as error:
             self.says = [
                 f"history: NOT UPLOADED: {error}",
-                f"upload it later: {database.history_command('import', str(self.session.results), url=self.url)}",
+                f"upload it later: {database.history_command('import', str(self.session.options.results), url=self.url)}",
             ]
             statuses: dict[int, int] = {
                 ExitStatus.OK: ExitStatus.UPLOAD,
@@ -84,7 +84,7 @@ class Recorder:
     def _upload(self) -> str:
         from speedgate.history import entries, queries
 
-        files = {path.name: path.read_bytes() for path in self.session.written.values()}
+        files = {path.name: path.read_bytes() for path in self.session.result_files.values()}
         done = queries.add_entries(self.url, entries.entries_from_files(files))
         known = f", {done.present} there already" if done.present else ""
         return f"history: {done.added} runs added to {database.url_without_password(self.url)}{known}"

@@ -7,7 +7,7 @@ import dataclasses
 import datetime
 import os
 import tempfile
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,21 +15,22 @@ import pytest
 
 from speedgate.baselines import checkpoint, published, store
 from speedgate.baselines.lock import recording_lock
-from speedgate.gate.policy import Mode
+from speedgate.measure import code_digest
 from speedgate.measure.machine import resolve_machine
 from speedgate.measure.monitor import HostMonitor, Monitor
 from speedgate.measure.nvml import NvmlMonitor
 from speedgate.plugin import after, options, session_report
-from speedgate.plugin.judgement import Session
+from speedgate.plugin.judgement import Gate
 from speedgate.plugin.progress import Progress
-from speedgate.plugin.recording import Campaign
-from speedgate.plugin.session import REQUIRED_CLAIMS
+from speedgate.plugin.recording import RecordingPlugin
+from speedgate.plugin.session import Session, SessionInputs, SessionOptions
 from speedgate.report import terminal
 from speedgate.results.text import printable
 
 pytest_plugins = ["speedgate.plugin.sharding"]  # its hooks follow ours
 
 SESSION = pytest.StashKey[Session]()
+GATE = pytest.StashKey[Gate]()
 PROGRESS = pytest.StashKey[Progress]()
 OPEN = pytest.StashKey[contextlib.ExitStack]()
 # A test with this mark, or with pytest-benchmark's fixture, measures rounds.
@@ -50,24 +51,25 @@ def pytest_configure(config: pytest.Config) -> None:
         machine = resolve_machine(config.getoption("device"))
     except ValueError as error:
         raise pytest.UsageError(str(error)) from error
-    session = Session(
+    session_options = SessionOptions(
         policy=options.policy(config),
-        machine=machine,
         plan=options.plan(config),
         isolation=config.getoption("isolation"),
         worker_timeout_s=config.getoption("worker_timeout"),
         root=config.rootpath,
         results=config.getoption("results") or config.rootpath / ".speedgate" / _stamp(),
     )
-    config.stash[SESSION] = session
+    code = code_digest.digest(code_digest.measuring_files()) if session_options.is_recording else ""
+    session = Session(options=session_options, machine=machine, inputs=SessionInputs(code_digest=code))
+    config.stash[SESSION], config.stash[GATE] = session, Gate(session)
     config.stash[PROGRESS] = progress = Progress(config)
-    if session.policy.mode is Mode.RECORD:
-        campaign = Campaign(config, session=session, progress=progress, seconds=config.getoption("budget"))
-        config.pluginmanager.register(campaign, "speedgate-campaign")
-        session.budget = campaign.budget
+    if session_options.is_recording:
+        recording = RecordingPlugin(config, session=session, progress=progress, seconds=config.getoption("budget"))
+        config.pluginmanager.register(recording, "speedgate-recording")
+        session.budget = recording.budget
     _check_gpu_key(config, session)
     if config.getoption("results"):
-        check_folder("--results", session.results)
+        check_folder("--results", session_options.results)
     session_report.check(config)
     _point_storage(config, session)
     after.register(config, session)
@@ -91,7 +93,7 @@ def _check_gpu_key(config: pytest.Config, session: Session) -> None:
     asked = config.getoption("gpu_key")
     if asked is None or asked == session.machine.key:
         return
-    known = sorted({*store.gpu_keys(session.baselines_root), session.machine.key})
+    known = sorted({*store.gpu_keys(session.options.baselines_root), session.machine.key})
     if asked not in known:
         raise pytest.UsageError(f"--gpu-key {asked}: unknown; choose from {', '.join(known)}")
     raise pytest.UsageError(
@@ -106,11 +108,11 @@ def _point_storage(config: pytest.Config, session: Session) -> None:
     directory is left alone: pytest-benchmark reports it relative to there and raises.
     """
     option = config.option
-    folder = session.baselines_root / session.machine.key
+    folder = session.options.baselines_root / session.machine.key
     if not hasattr(option, "benchmark_storage") or not folder.is_relative_to(Path.cwd()):
         return
     if option.benchmark_compare is True:
-        newest = store.latest_file(session.baselines_root, session.machine.key)
+        newest = store.latest_file(session.options.baselines_root, session.machine.key)
         if newest is not None:
             option.benchmark_compare = str(newest.relative_to(Path.cwd()))
         elif not any(folder.glob("*.json")):
@@ -152,9 +154,9 @@ def pytest_benchmark_compare_machine_info(
 
 
 @pytest.fixture(scope="session")
-def gate(request: pytest.FixtureRequest) -> Session:
-    """Judges runs by this machine's baselines and remembers each verdict for the report."""
-    return request.config.stash[SESSION]
+def gate(request: pytest.FixtureRequest) -> Gate:
+    """Judge claims by this machine's baselines, or by the other arm of a live comparison."""
+    return request.config.stash[GATE]
 
 
 @pytest.hookimpl(trylast=True)
@@ -184,23 +186,31 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     if getattr(session.config.option, "benchmark_cprofile", None):
         raise pytest.UsageError("--benchmark-cprofile profiles this process, but a case works in its worker")
     if not session.config.getoption("results"):
-        check_folder("--results DIR: its default", state.results)
+        check_folder("--results DIR: its default", state.options.results)
     try:
-        if state.policy.mode is Mode.RECORD:
-            session.config.stash[OPEN].enter_context(recording_lock(state.machine.key))
-            store.set_aside_obtained(state.baselines_root, state.machine.key)
-        if session.config.pluginmanager.hasplugin("benchmark"):
-            state.commit = session.config.hook.pytest_benchmark_generate_commit_info(config=session.config)
-        if not options.live(session.config):
-            stored = store.newest_cases(state.baselines_root, state.machine.key)
-            state.baselines, state.oom_before = stored.baselines, stored.out_of_memory
-        if state.machine.device == "cuda":
-            state.family = published.family_figures(state.baselines_root, state.machine.name)
+        state.inputs = _read_inputs(session.config, state)
     except ValueError as error:
         raise pytest.UsageError(str(error)) from error
     state.monitor = open_monitor(state.machine.device, expected_workers=2 if options.live(session.config) else 1)
     session.config.stash[OPEN].callback(state.monitor.close)
-    state.health = state.monitor.facts()
+    state.inputs = dataclasses.replace(state.inputs, machine_facts=state.monitor.facts())
+
+
+def _read_inputs(config: pytest.Config, session: Session) -> SessionInputs:
+    """Read the commit and the baselines. A recording first takes the lock and sets an older obtained.json aside."""
+    root, machine, inputs = session.options.baselines_root, session.machine, session.inputs
+    if session.options.is_recording:
+        config.stash[OPEN].enter_context(recording_lock(machine.key))
+        store.set_aside_obtained(root, machine.key)
+    if config.pluginmanager.hasplugin("benchmark"):
+        commit = config.hook.pytest_benchmark_generate_commit_info(config=config)
+        inputs = dataclasses.replace(inputs, commit=commit)
+    if not options.live(config):
+        cases = store.newest_cases(root, machine.key)
+        inputs = dataclasses.replace(inputs, baselines=cases.baselines, out_of_memory=cases.out_of_memory)
+    if machine.device == "cuda":
+        inputs = dataclasses.replace(inputs, family_figures=published.family_figures(root, machine.name))
+    return inputs
 
 
 def open_monitor(device: str, *, expected_workers: int = 1) -> Monitor:
@@ -223,62 +233,70 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
     parameters = getattr(getattr(item, "callspec", None), "params", {})
     for key in (getattr(value, "key", None) for value in parameters.values()):
         if key is not None and result.failed:
-            item.config.stash[SESSION].failed.setdefault(key, item.nodeid)
+            item.config.stash[SESSION].outcome.failed_tests.setdefault(key, item.nodeid)
     return result
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    """With `--gate record`, write what was measured as pytest-benchmark JSON beside the kept baselines."""
-    config = session.config
-    state = config.stash.get(SESSION, None)
-    if state is None or state.policy.mode is not Mode.RECORD or not (state.runs or state.failed or state.oom_now):
+    """With `--gate record`, write obtained.json beside the baselines of this machine."""
+    state = session.config.stash.get(SESSION, None)
+    if state is None or not state.options.is_recording:
         return
+    outcome, root = state.outcome, state.options.baselines_root
+    if not (outcome.runs or outcome.failed_tests or outcome.out_of_memory):
+        return
+    unfinished = {key: f"not finished: {reason}" for key, reason in outcome.unfinished.items()}
+    failed = {**state.unjudged_cases(), **unfinished, **outcome.failed_tests}
+    path = _write_obtained(session.config, state, failed)
+    if exitstatus == pytest.ExitCode.OK and not failed:  # otherwise the same command goes on from the checkpoints
+        checkpoint.discard(root, state.machine.key, case_keys={*outcome.runs, *outcome.out_of_memory})
+    # The recording plugin speaks for an interrupted or unfinished recording.
+    is_over = exitstatus != pytest.ExitCode.INTERRUPTED and not outcome.unfinished
+    if is_over and any(run.processes for run in outcome.runs.values()):
+        advice = (
+            f"no baseline, because of {len(failed)} of its cases: {next(iter(failed.values()))}"
+            if failed
+            else "see speedgate promote --help"
+        )
+        session.config.stash[PROGRESS].note(f"recorded {path.relative_to(state.options.root)}: {advice}")
+
+
+def _write_obtained(config: pytest.Config, state: Session, failed: Mapping[str, str]) -> Path:
     machine_info = config.hook.pytest_benchmark_generate_machine_info(config=config)
     config.hook.pytest_benchmark_update_machine_info(config=config, machine_info=machine_info)
-    unfinished = {key: f"not finished: {reason}" for key, reason in state.unfinished.items()}
-    failed = {**state.unjudged(REQUIRED_CLAIMS), **unfinished, **state.failed}
-    path = store.write_obtained(
-        state.baselines_root,
+    outcome = state.outcome
+    return store.write_obtained(
+        state.options.baselines_root,
         state.machine.key,
-        # A reference that was only looked at is no part of the record; a case that failed is, as failed.
-        runs=[run for run in state.runs.values() if run.processes or run.case_key in state.failed],
+        # A reference that was only needed for parity is no part of the record; a case that failed is, as failed.
+        runs=[run for run in outcome.runs.values() if run.processes or run.case_key in outcome.failed_tests],
         failed=failed,
         benchmarks_meta={
             key: {"name": item.name, "fullname": item.fullname, "group": item.group}
             for key, item in state.benchmarks.items()
         },
         machine_info=machine_info,
-        commit_info=state.commit,
-        measured_at=state.measured_at,
-        earlier=state.earlier,
-        out_of_memory=state.oom_now,
-        rooflines={key: found for key, found in state.rooflines.items() if "share" in found},
+        commit_info=state.inputs.commit,
+        measured_at=state.inputs.measured_at,
+        earlier=state.first_sessions,
+        out_of_memory=outcome.out_of_memory,
+        rooflines={key: roofline for key, roofline in outcome.rooflines.items() if "share" in roofline},
     )
-    if exitstatus == pytest.ExitCode.OK and not failed:  # what an interrupted recording has left is resumed
-        checkpoint.discard(state.baselines_root, state.machine.key, case_keys={*state.runs, *state.oom_now})
-    over = exitstatus != pytest.ExitCode.INTERRUPTED and not state.unfinished  # else `Campaign` says what goes on
-    if over and any(run.processes for run in state.runs.values()):
-        count = len(failed)
-        then = (
-            f"no baseline, because of {count} of its cases: {next(iter(failed.values()))}"
-            if failed
-            else "see speedgate promote --help"
-        )
-        config.stash[PROGRESS].note(f"recorded {path.relative_to(state.root)}: {then}")
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Our section, below pytest-benchmark's tables."""
     state = config.stash.get(SESSION, None)
-    if state is None or not (state.runs or state.verdicts):
+    if state is None or not (state.outcome.runs or state.outcome.verdicts):
         return
-    terminalreporter.section(f"speedgate on {state.machine.key}, --gate {state.policy.mode.value}")
+    mode, root, results = state.options.policy.mode, state.options.root, state.options.results
+    terminalreporter.section(f"speedgate on {state.machine.key}, --gate {mode.value}")
     view = session_report.terminal_view(state)
     for line in [*terminal.table(view), "", *terminal.sentences(view), *terminal.remarks(view)]:
         terminalreporter.write_line(line)
-    where = state.results.relative_to(state.root) if state.results.is_relative_to(state.root) else state.results
-    if state.runs:
+    if state.outcome.runs:
+        where = results.relative_to(root) if results.is_relative_to(root) else results
         terminalreporter.write_line(f"each case in full: {where}")
-    if said := session_report.write(config, state):
-        terminalreporter.write_line(said)
+    if report_line := session_report.write(config, state):
+        terminalreporter.write_line(report_line)

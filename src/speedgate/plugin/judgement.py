@@ -1,4 +1,4 @@
-"""How one pytest session judges what it has measured: each claim by the policy, this machine's baselines or the other arm."""
+"""The `gate` fixture: judges each claim by the policy and by this machine's baselines or the other arm of a live comparison."""
 
 from __future__ import annotations
 
@@ -7,213 +7,246 @@ import math
 from collections.abc import Collection, Mapping
 from typing import Any
 
+import pytest
+
 from speedgate.baselines import benchmark_json, checkpoint
 from speedgate.gate import explain, judge, roofline
 from speedgate.gate.fit import Expectation, Fit, expect_fit, judge_fit
 from speedgate.gate.roofline import Operations, Roofline
-from speedgate.plugin.session import Ledger
+from speedgate.measure.machine import Machine
+from speedgate.plugin.session import Session
 from speedgate.results.json_io import to_json
 from speedgate.results.run import Baseline, Outcome, Run, Verdict
 
 
-@dataclasses.dataclass(kw_only=True, repr=False)
-class Session(Ledger):
-    """What the `gate` fixture hands to a test. Each verdict is in its case's file as soon as it is reached."""
+class Gate:
+    """Reaches verdicts on the cases of a session and stores them in it. `check` ends a test by a verdict."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+
+    def __repr__(self) -> str:
+        return f"<gate {self.session.options.policy.mode.value}>"
+
+    @property
+    def machine(self) -> Machine:
+        return self.session.machine
+
+    @property
+    def baselines(self) -> Mapping[str, Baseline]:
+        return self.session.inputs.baselines
+
+    @property
+    def is_live(self) -> bool:
+        """True in a live comparison (`--against`), which is judged by the other arm instead of by baselines."""
+        return self.session.inputs.other_arm is not None
 
     def accepts(self, verdict: Verdict) -> bool:
-        """Whether the verdict leaves its test green under `--gate`."""
-        return self.policy.accepts(verdict)
+        """Return True if the verdict leaves its test green under `--gate`."""
+        return self.session.options.policy.accepts(verdict)
 
-    def missing(self, *, known: Collection[str], expected: Collection[str]) -> list[Verdict]:
-        """MISSING for each case of this machine's baselines that the suite does not have, or was to measure and did not.
+    def check(self, verdict: Verdict) -> None:
+        """Fail the test if the verdict is red under `--gate`. The text is the verdict and what changed since the baseline."""
+        __tracebackhide__ = True
+        if not self.accepts(verdict):
+            pytest.fail(self.failure_text(verdict), pytrace=False)
 
-        A publication holds what its authors chose to measure: the suite need not have all of it.
-        """
-        found = []
-        for key, name in self.oom_before.items():
-            if key not in known:
-                sentence = f"{name} holds it, out of memory, and the suite does not: restore the case, or record one without it"
-                found.append(Verdict(case_key=key, claim="baseline", outcome=Outcome.MISSING, sentence=sentence))
-        for key, baseline in self.baselines.items():
-            measured = key in self.runs and bool(self.runs[key].processes)
-            if key not in known and baseline.source == benchmark_json.PUBLISHED:
-                continue
-            if key not in known:
-                sentence = f"{baseline.name} holds it and the suite does not: restore the case, or record a baseline without it"
-            elif key in expected and not measured and key not in self.broken:  # a lost case is one red test already
-                sentence = f"{baseline.name} holds it and it was not measured"
-            else:
-                continue
-            found.append(Verdict(case_key=key, claim="baseline", outcome=Outcome.MISSING, sentence=sentence))
-        return [self.add(verdict) for verdict in found]
+    def failure_text(self, verdict: Verdict) -> str:
+        """Return the text of a test that fails by this verdict: the verdict, then what changed."""
+        changes = self.session.outcome.explanations.get(verdict.case_key, [])
+        has_changes = explain.explains_verdict(changes, claim=verdict.claim, outcome=verdict.outcome)
+        return "\n  ".join([str(verdict), *(changes if has_changes else [])])
 
-    def wanted(self, run: Run) -> int:
-        """How many processes are wanted of this run by what is known: more, look by look, while it is undecided."""
-        count, looks = len(run.processes), self.policy.looks
-        if not self._has_interval(run):
-            return max(count, self.plan.processes)
-        following = looks.following(count)
-        # Between two looks nothing is judged: a verdict that was tried there would not be one that the error rate counts.
-        decided = count in looks.counts and self._judge_latency(run).outcome is not Outcome.UNDECIDED
-        return count if following is None or decided else following
-
-    def _has_interval(self, run: Run) -> bool:
-        baseline = self._baseline(run)
-        judged = self.against is not None or (baseline is not None and baseline.source == "recorded")
-        return judged and not self.recording
-
-    def void(self, case_key: str, reason: str) -> Verdict:
-        """What was measured of the case cannot be used: INVALID, and its other claims are not judged."""
-        self.broken[case_key] = reason
-        return self.add(Verdict(case_key=case_key, claim="measurement", outcome=Outcome.INVALID, sentence=reason))
-
-    def lose(self, case_key: str, reason: str) -> None:
-        """A case's worker is gone: what it left is INVALID, and the case stays in the report and on disk."""
-        if self.holds(case_key):
-            reason = f"{reason}; processes of it that did not fail are kept in {self.machine.key}/{checkpoint.FOLDER}/"
-        self.broken[case_key] = reason
-        self.add(Verdict(case_key=case_key, claim="worker", outcome=Outcome.INVALID, sentence=reason))
-
-    def expects_fit(self, case_key: str) -> bool:
-        """Whether anything is known of what becomes of the case on this machine."""
-        return self._known(case_key) is not None
-
-    def fit(self, case_key: str, *, fits: bool) -> Verdict | None:
-        """The verdict on a case that ran, or that ran out of memory and is over; None where nothing is known of that.
-
-        A recording on a GPU keeps that a case is out of memory, whatever was known of it; not of one that has fitted in the
-        same recording, be it in an earlier session. That is a lost worker, and so is one that fitted a moment ago where it is
-        expected not to. A host's memory is no part of its key: on a CPU nothing is kept.
-        """
-        known = self._known(case_key)
-        keeps = self.recording and not fits
-        if (known is None and not keeps) or (not fits and self._is_lost(case_key, known)):
-            return None
-        verdict = judge_fit(
-            case_key,
-            known,
-            fits=fits,
-            device_bytes=self.machine.memory_bytes,
-            alone=fits or self.monitor.is_exclusive(),
-        )
-        if not fits:
-            self.broken[case_key] = verdict.sentence
-        if keeps and verdict.outcome is not Outcome.INVALID:
-            self.oom_now[case_key] = verdict.sentence
-        # Out of memory beside other processes is red for its own sake; whatever else a family's figure leads to is not.
-        gates = known is None or known.gates or verdict.outcome is Outcome.INVALID
-        return self.add(dataclasses.replace(verdict, gates=gates))
-
-    def _is_lost(self, case_key: str, known: Expectation | None) -> bool:
-        """Whether that the case ran out of memory says nothing of whether it fits: see `fit`."""
-        run = self.runs.get(case_key)
-        has_fitted = (run is not None and bool(run.processes)) or self.holds(case_key)
-        if self.recording:
-            return has_fitted or self.machine.device == "cpu"
-        return has_fitted and (known is None or known.fit is not Fit.OK)
-
-    def unjudged(self, claims: frozenset[str]) -> dict[str, str]:
-        """The measured cases of which some of these claims were never judged (deselected, interrupted), and which."""
-        judged = {key: {verdict.claim for verdict in verdicts} for key, verdicts in self.verdicts.items()}
-        missing = {
-            key: sorted(claims - judged.get(key, set()) - self.elsewhere.get(key, set()))
-            for key, run in self.runs.items()
-            if run.processes
-        }
-        return {key: f"never judged: {', '.join(names)}" for key, names in missing.items() if names}
-
-    def judged_elsewhere(self, case_key: str, claim: str) -> None:
-        """A claim that is not this case's to make: it is judged at another workload of the same stage."""
-        self.elsewhere.setdefault(case_key, set()).add(claim)
-        if case_key in self.runs:
-            self._write(case_key)
+    def add(self, verdict: Verdict) -> Verdict:
+        """Store a verdict that was reached elsewhere."""
+        return self.session.store_verdict(verdict)
 
     def latency(self, run: Run) -> Verdict:
-        """The latency verdict against the other arm, or this machine's baseline."""
+        """Judge the latency against the other arm or this machine's baseline."""
         return self._explained(run, self._judge_latency(run))
 
     def memory(self, run: Run) -> Verdict:
-        """The memory verdict against the other arm, or this machine's baseline."""
-        if self.against is not None:
-            comparison = self.comparisons[run.case_key]
-            return self._explained(run, judge.judge_memory_against(run, comparison, self._memory_tolerance))
-        return self._explained(run, judge.judge_memory(run, self._baseline(run), self.policy))
+        """Judge the peak memory against the other arm or this machine's baseline."""
+        policy = self.session.options.policy
+        if self.is_live:
+            # A CPU has no allocator peak: its resident memory holds every library that was imported.
+            tolerance = policy.memory_tolerance if self.machine.device == "cuda" else policy.resident_tolerance
+            comparison = self.session.outcome.comparisons[run.case_key]
+            return self._explained(run, judge.judge_memory_against(run, comparison, tolerance))
+        return self._explained(run, judge.judge_memory(run, self._baseline(run), policy))
 
     def cold_start(self, run: Run) -> Verdict | None:
-        """The verdict on what the stage costs at a start; None where the baseline holds no start of the same kind."""
+        """Judge what the stage costs at a start. None if the baseline has no start with the cache in the same state."""
         baseline = self._baseline(run)
         if baseline is None:
             return self.add(judge.judge_no_baseline(run, "cold start", f"{run.cold_start.stage_s:.3g} s"))
-        verdict = judge.judge_cold_start(run, baseline, self.policy)
+        verdict = judge.judge_cold_start(run, baseline, self.session.options.policy)
         return None if verdict is None else self.add(verdict)
 
     def ladder(self, run: Run, parent: Run) -> Verdict:
-        """The speed-up verdict against the ratio that this machine's baselines hold for the two stages."""
-        own, other = self._baseline(run), self._baseline(parent)
-        for measured, baseline in ((run, own), (parent, other)):
-            if baseline is not None and judge.is_stale(measured, baseline):
-                return self.add(judge.judge_stale(measured, baseline, "ladder"))
-        comparable = own is not None and other is not None and own.source == other.source
-        expected = other.latency_s / own.latency_s if comparable and own is not None and other is not None else None
-        return self.add(judge.judge_ladder(run, parent, expected, self.policy))
+        """Judge the speed-up over the parent stage against the ratio of the two baselines of this machine."""
+        baseline, parent_baseline = self._baseline(run), self._baseline(parent)
+        expected = None
+        if baseline is not None and parent_baseline is not None and baseline.source == parent_baseline.source:
+            expected = parent_baseline.latency_s / baseline.latency_s
+        for measured, stored in ((run, baseline), (parent, parent_baseline)):
+            if stored is not None and judge.is_stale(measured, stored):
+                return self.add(judge.judge_stale(measured, stored, "ladder"))
+        return self.add(judge.judge_ladder(run, parent, expected, self.session.options.policy))
 
     def facts(self, case_key: str, claim: str, *, expected: Mapping[str, Any], observed: Mapping[str, Any]) -> Verdict:
-        """NOT_APPLIED unless each expected fact was observed exactly; kept of a case that is not built, too."""
+        """Judge facts: NOT_APPLIED unless each expected fact was observed exactly."""
         return self.add(
             judge.judge_facts(case_key, claim, expected=expected, observed=observed, outcome=Outcome.NOT_APPLIED)
         )
 
     def parity(self, verdict: Verdict, figures: Mapping[str, float]) -> Verdict:
-        """Keep a parity verdict with the figures that it was made from; JSON has no NaN, so one is kept as null."""
-        kept = {name: value if math.isfinite(value) else None for name, value in figures.items()}
-        self.keep(dataclasses.replace(self.runs[verdict.case_key], parity=kept))
+        """Store a parity verdict with the figures that it was made from. JSON has no NaN, so NaN is stored as null."""
+        finite = {name: value if math.isfinite(value) else None for name, value in figures.items()}
+        run = self.session.outcome.runs[verdict.case_key]
+        self.session.store_run(dataclasses.replace(run, parity=finite))
         return self.add(verdict)
 
-    def operations(self, case_key: str, counted: Mapping[str, Operations]) -> None:
-        """Keep what an image of the case takes, on a machine whose ceilings are not known."""
-        self.rooflines[case_key] = {"operations": {name: to_json(one) for name, one in counted.items()}}
-        if case_key in self.runs:
-            self._write(case_key)
+    def operations(self, case_key: str, operations: Mapping[str, Operations]) -> None:
+        """Store how many operations an image takes, on a machine whose ceilings are not known."""
+        by_component = {name: to_json(component) for name, component in operations.items()}
+        self.session.store_roofline(case_key, {"operations": by_component})
 
-    def roofline(self, found: Roofline) -> Verdict:
-        """Keep what share of its machine a case reaches, and judge that it is possible."""
-        self.rooflines[found.case_key] = to_json(found)
-        return self.add(roofline.judge_roofline(found))
+    def roofline(self, reached: Roofline) -> Verdict:
+        """Store the share of the machine that a case reaches, and judge that it is possible."""
+        self.session.store_roofline(reached.case_key, to_json(reached))
+        return self.add(roofline.judge_roofline(reached))
 
-    def told(self, verdict: Verdict) -> str:
-        """The text of a test that failed by this verdict: its sentence, and what changed."""
-        lines = self.explanations.get(verdict.case_key, [])
-        shown = lines if explain.explains_verdict(lines, claim=verdict.claim, outcome=verdict.outcome) else []
-        return "\n  ".join([verdict.sentence, *shown])
+    def judged_elsewhere(self, case_key: str, claim: str) -> None:
+        """State that a claim is judged at another workload of the same stage."""
+        self.session.store_judged_elsewhere(case_key, claim)
+
+    def missing(self, *, known: Collection[str], expected: Collection[str]) -> list[Verdict]:
+        """Return MISSING for each baseline case that the suite lacks, or that was to be measured and was not.
+
+        A publication holds what its authors chose to measure: the suite need not have all of it.
+        """
+        outcome = self.session.outcome
+        verdicts = []
+        for key, name in self.session.inputs.out_of_memory.items():
+            if key not in known:
+                verdicts.append(
+                    _missing(
+                        key,
+                        f"{name} holds it, out of memory, and the suite does not: restore the case, or record one without it",
+                    )
+                )
+        for key, baseline in self.baselines.items():
+            is_measured = key in outcome.runs and bool(outcome.runs[key].processes)
+            if key not in known and baseline.source == benchmark_json.PUBLISHED:
+                continue
+            if key not in known:
+                verdicts.append(
+                    _missing(
+                        key,
+                        f"{baseline.name} holds it and the suite does not: restore the case, or record a baseline without it",
+                    )
+                )
+            elif (
+                key in expected and not is_measured and key not in outcome.broken
+            ):  # a lost case is one red test already
+                verdicts.append(_missing(key, f"{baseline.name} holds it and it was not measured"))
+        return [self.add(verdict) for verdict in verdicts]
+
+    def processes_wanted(self, run: Run) -> int:
+        """Return how many processes are wanted for a verdict on this run: more, look by look, while it is undecided."""
+        options, count = self.session.options, len(run.processes)
+        looks = options.policy.looks
+        baseline = self._baseline(run)
+        has_interval = self.is_live or (baseline is not None and baseline.source == "recorded")
+        if options.is_recording or not has_interval:
+            return max(count, options.plan.processes)
+        following = looks.following(count)
+        # A verdict between two looks would not be one that the error rate counts, so none is tried there.
+        is_decided = count in looks.counts and self._judge_latency(run).outcome is not Outcome.UNDECIDED
+        return count if following is None or is_decided else following
+
+    def discard(self, case_key: str, reason: str) -> Verdict:
+        """Discard what was measured of the case: INVALID, and its other claims are not judged."""
+        self.session.outcome.broken[case_key] = reason
+        return self.add(Verdict(case_key=case_key, claim="measurement", outcome=Outcome.INVALID, sentence=reason))
+
+    def mark_worker_lost(self, case_key: str, reason: str) -> None:
+        """Store that the worker of a case is gone: INVALID. The case stays in the report and on disk."""
+        if self.session.has_checkpoint(case_key):
+            folder = f"{self.machine.key}/{checkpoint.FOLDER}/"
+            reason = f"{reason}; processes of it that did not fail are kept in {folder}"
+        self.session.outcome.broken[case_key] = reason
+        self.add(Verdict(case_key=case_key, claim="worker", outcome=Outcome.INVALID, sentence=reason))
+
+    def expects_fit(self, case_key: str) -> bool:
+        """Return True if a baseline or a published figure says whether the case fits into memory."""
+        return self._fit_expectation(case_key) is not None
+
+    def fit(self, case_key: str, *, fits: bool) -> Verdict | None:
+        """Judge a case that ran, or that ran out of memory; None if nothing is expected of it.
+
+        A recording on a GPU stores that a case is out of memory, except for a case that has fitted in the same recording: that
+        is a lost worker. The memory of a host is no part of its key, so a recording on a CPU stores nothing.
+        """
+        expectation = self._fit_expectation(case_key)
+        stores = self.session.options.is_recording and not fits
+        if (expectation is None and not stores) or (not fits and self._has_fitted_before(case_key, expectation)):
+            return None
+        verdict = judge_fit(
+            case_key,
+            expectation,
+            fits=fits,
+            device_bytes=self.machine.memory_bytes,
+            alone=fits or self.session.monitor.is_exclusive(),
+        )
+        if not fits:
+            self.session.outcome.broken[case_key] = verdict.sentence
+        if stores and verdict.outcome is not Outcome.INVALID:
+            self.session.outcome.out_of_memory[case_key] = verdict.sentence
+        # Out of memory beside other processes is always red; any other verdict by the figures of a family is not.
+        gates = expectation is None or expectation.gates or verdict.outcome is Outcome.INVALID
+        return self.add(dataclasses.replace(verdict, gates=gates))
+
+    def _has_fitted_before(self, case_key: str, expectation: Expectation | None) -> bool:
+        """Return True if this out-of-memory must not be used as a verdict: the case ran before, or we record on a CPU."""
+        run = self.session.outcome.runs.get(case_key)
+        has_fitted = (run is not None and bool(run.processes)) or self.session.has_checkpoint(case_key)
+        if self.session.options.is_recording:
+            return has_fitted or self.machine.device == "cpu"
+        return has_fitted and (expectation is None or expectation.fit is not Fit.OK)
+
+    def _fit_expectation(self, case_key: str) -> Expectation | None:
+        if self.is_live:  # baselines are not used, and a failure does not tell which arm ran out
+            return None
+        inputs = self.session.inputs
+        return expect_fit(
+            inputs.baselines.get(case_key),
+            inputs.family_figures.get(case_key, ()),
+            out_of_memory=inputs.out_of_memory.get(case_key),
+        )
 
     def _explained(self, run: Run, verdict: Verdict) -> Verdict:
-        """The verdict, remembered with what changed where it says that something did, or might have."""
-        by = self.comparisons.get(run.case_key) or self.baselines.get(run.case_key)
-        if by is not None and explain.needs_explanation(verdict):
-            self.explanations[run.case_key] = explain.explain_change(run, by)
-        if by is not None and verdict.outcome is Outcome.UNDECIDED:
-            found = explain.explain_undecided(run, by, tolerance=self.policy.tolerance(run.stage))
-            self.explanations.setdefault(run.case_key, found)  # another verdict of the case may have been decided
+        """Store the verdict, with what changed if it says or suspects that something did."""
+        outcome = self.session.outcome
+        reference = outcome.comparisons.get(run.case_key) or self.baselines.get(run.case_key)
+        if reference is not None and explain.needs_explanation(verdict):
+            outcome.explanations[run.case_key] = explain.explain_change(run, reference)
+        if reference is not None and verdict.outcome is Outcome.UNDECIDED:
+            tolerance = self.session.options.policy.tolerance(run.stage)
+            lines = explain.explain_undecided(run, reference, tolerance=tolerance)
+            outcome.explanations.setdefault(run.case_key, lines)  # another verdict of the case may have been decided
         return self.add(verdict)
 
     def _judge_latency(self, run: Run) -> Verdict:
-        if self.against is not None:
-            return judge.judge_latency_against(run, self.comparisons[run.case_key], self.policy)
-        return judge.judge_latency(run, self._baseline(run), self.policy)
-
-    def _known(self, case_key: str) -> Expectation | None:
-        if self.against is not None:  # what was stored is not compared with, and which arm ran out is not told
-            return None
-        return expect_fit(
-            self.baselines.get(case_key),
-            self.family.get(case_key, ()),
-            out_of_memory=self.oom_before.get(case_key),
-        )
-
-    @property
-    def _memory_tolerance(self) -> float:
-        # A CPU has no allocator peak: resident memory holds every library that was imported.
-        return self.policy.memory_tolerance if self.machine.device == "cuda" else self.policy.resident_tolerance
+        policy = self.session.options.policy
+        if self.is_live:
+            return judge.judge_latency_against(run, self.session.outcome.comparisons[run.case_key], policy)
+        return judge.judge_latency(run, self._baseline(run), policy)
 
     def _baseline(self, run: Run) -> Baseline | None:
         return self.baselines.get(run.case_key)
+
+
+def _missing(case_key: str, sentence: str) -> Verdict:
+    return Verdict(case_key=case_key, claim="baseline", outcome=Outcome.MISSING, sentence=sentence)

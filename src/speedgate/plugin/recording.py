@@ -12,13 +12,13 @@ from speedgate.baselines.checkpoint import FOLDER
 from speedgate.measure import budget
 from speedgate.measure.budget import Budget, TimingLog
 from speedgate.measure.worker import OutOfTime
-from speedgate.plugin.judgement import Session
 from speedgate.plugin.progress import Progress
+from speedgate.plugin.session import Session
 from speedgate.results.exit_status import ExitStatus
 from speedgate.results.text import command_line, printable
 
 
-class Campaign:
+class RecordingPlugin:
     """A plugin of pytest, registered where a recording was asked for."""
 
     def __init__(self, config: pytest.Config, *, session: Session, progress: Progress, seconds: float | None) -> None:
@@ -31,8 +31,8 @@ class Campaign:
         """The recording is ours alone by now: open its log."""
         if self._config.option.collectonly:
             return
-        folder = self._session.baselines_root / self._session.machine.key / FOLDER
-        command = f"{budget.utc_now()} {self._session.results.name}"
+        folder = self._session.options.baselines_root / self._session.machine.key / FOLDER
+        command = f"{budget.utc_now()} {self._session.options.results.name}"
         self._progress.log = self.budget.log = TimingLog(path=folder / budget.TIMINGS_FILE, command=command)
         self._progress.log.add("", budget.START, seconds=budget.process_age_s(), started_at=budget.utc_now())
 
@@ -61,7 +61,7 @@ class Campaign:
         try:
             return (yield)
         except OutOfTime as over:
-            self._session.unfinished.setdefault(_case(item, "key") or item.nodeid, str(over))
+            self._session.outcome.unfinished.setdefault(_case(item, "key") or item.nodeid, str(over))
             pytest.skip(str(over))
 
     def pytest_keyboard_interrupt(self) -> None:
@@ -74,12 +74,12 @@ class Campaign:
         log = self._progress.log
         with log.time("", budget.CLOSING) if log else contextlib.nullcontext():
             yield
-        if self._session.unfinished and session.exitstatus == pytest.ExitCode.OK:
+        if self._session.outcome.unfinished and session.exitstatus == pytest.ExitCode.OK:
             # pytest documents no other way to end with a status of one's own; `tests/plugin/test_recording.py` fails without it.
             session.exitstatus = ExitStatus.UNFINISHED
         if log is not None and log.path.exists() and [*log.path.parent.iterdir()] == [log.path]:
-            self._session.results.mkdir(parents=True, exist_ok=True)
-            log.path.replace(self._session.results / log.path.name)
+            self._session.options.results.mkdir(parents=True, exist_ok=True)
+            log.path.replace(self._session.options.results / log.path.name)
             log.path.parent.rmdir()
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -97,7 +97,7 @@ class Campaign:
             terminalreporter.write_line(line)
 
     def _left(self) -> list[str]:
-        unfinished = self._session.unfinished
+        unfinished = self._session.outcome.unfinished
         if not (unfinished or self._is_interrupted):
             return []
         lines = ["interrupted: the processes that were finished are kept"] if self._is_interrupted else []
@@ -105,8 +105,8 @@ class Campaign:
             status = "" if self._is_interrupted else f" (exit status {ExitStatus.UNFINISHED})"
             lines.append(f"left to do, because the budget of {self.budget.seconds:g} s was over{status}:")
         for key, reason in unfinished.items():
-            run = self._session.runs.get(key)
-            count = f"{len(run.processes) if run else 0} of {self._session.plan.processes} processes"
+            run = self._session.outcome.runs.get(key)
+            count = f"{len(run.processes) if run else 0} of {self._session.options.plan.processes} processes"
             lines.append(printable(f"  {key}: {count}; {reason}"))
         arguments = command_line(self._config.invocation_params.args)
         return [*lines, printable(f"the same command goes on from here: pytest {arguments}")]

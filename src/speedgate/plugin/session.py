@@ -1,4 +1,4 @@
-"""What one pytest session has of its own and has found out: options, machine, runs and verdicts, each case on disk at once."""
+"""The state of one pytest session: options, inputs and outcome. Each case is written to its file as soon as it changes."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from speedgate.baselines import checkpoint
+from speedgate.baselines.checkpoint import CheckpointKey
 from speedgate.gate.policy import Mode, Policy
 from speedgate.measure.budget import Budget
 from speedgate.measure.machine import Machine
@@ -21,172 +22,224 @@ from speedgate.results.family_figure import FamilyFigure
 from speedgate.results.json_io import to_json, write_json
 from speedgate.results.run import Baseline, Comparison, Run, Verdict
 
-# What must have been judged of a case before its figures may become a baseline.
-REQUIRED_CLAIMS = frozenset({"recipe", "compile", "parity"})
 
-
-@dataclasses.dataclass(kw_only=True, repr=False)
-class Ledger:
-    """Everything that is kept of a session. Each run is in its case's file in `results` as soon as it is kept.
-
-    `oom_before` names of each case that is stored as out of memory what says so; `oom_now` has the sentence of each that a
-    recording found to be.
-    """
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SessionOptions:
+    """The options of a session. `root` is pytest's root directory, `results` the folder of this session's result files."""
 
     policy: Policy
-    machine: Machine
     plan: MeasurementPlan
-    isolation: str
-    worker_timeout_s: float
     root: Path
     results: Path
-    against: str | None = None
-    other_versions: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    commit: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    measured_at: str = dataclasses.field(default_factory=lambda: datetime.datetime.now(datetime.UTC).isoformat())
-    source: str = ""
-    budget: Budget = dataclasses.field(default_factory=Budget)
-    unfinished: dict[str, str] = dataclasses.field(default_factory=dict)
-    monitor: Monitor = dataclasses.field(default_factory=HostMonitor)
-    health: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    baselines: Mapping[str, Baseline] = dataclasses.field(default_factory=dict)
-    oom_before: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    family: Mapping[str, tuple[FamilyFigure, ...]] = dataclasses.field(default_factory=dict)
-    runs: dict[str, Run] = dataclasses.field(default_factory=dict)
-    comparisons: dict[str, Comparison] = dataclasses.field(default_factory=dict)
-    verdicts: dict[str, list[Verdict]] = dataclasses.field(default_factory=dict)
-    explanations: dict[str, list[str]] = dataclasses.field(default_factory=dict)
-    failed: dict[str, str] = dataclasses.field(default_factory=dict)
-    oom_now: dict[str, str] = dataclasses.field(default_factory=dict)
-    broken: dict[str, str] = dataclasses.field(default_factory=dict)
-    elsewhere: dict[str, set[str]] = dataclasses.field(default_factory=dict)
-    rooflines: dict[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
-    benchmarks: dict[str, Any] = dataclasses.field(default_factory=dict)
-    earlier: dict[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
-    written: dict[str, Path] = dataclasses.field(default_factory=dict)
-    images: dict[str, CaseImage] = dataclasses.field(default_factory=dict)
-
-    def __repr__(self) -> str:
-        return f"<gate {self.policy.mode.value}>"
+    isolation: str = "process"
+    worker_timeout_s: float = 1800.0
 
     @property
     def baselines_root(self) -> Path:
         return self.root / "baselines"
 
     @property
-    def recording(self) -> bool:
-        """Whether a baseline is being recorded."""
+    def is_recording(self) -> bool:
         return self.policy.mode is Mode.RECORD
 
-    def file_of(self, case_key: str) -> Path:
-        """Where the case's results lie as soon as there are any."""
-        return self.results / CaseKey.parse(case_key).file_name
 
-    def keep(self, run: Run) -> Run:
-        """Remember a run, or what has been added to it, and write it to its file."""
-        before = self.runs.get(run.case_key)
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SessionInputs:
+    """Everything that a session reads before it measures.
+
+    `out_of_memory` names, for each case that is stored as out of memory, the baseline that says so. `other_arm` is the label
+    of the other arm of a live comparison, and `other_versions` the versions of its packages. `code_digest` is the digest
+    of the code that measures, and `machine_facts` describes the machine's state before the first case.
+    """
+
+    measured_at: str = dataclasses.field(default_factory=lambda: datetime.datetime.now(datetime.UTC).isoformat())
+    commit: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    code_digest: str = ""
+    machine_facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    baselines: Mapping[str, Baseline] = dataclasses.field(default_factory=dict)
+    out_of_memory: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    family_figures: Mapping[str, tuple[FamilyFigure, ...]] = dataclasses.field(default_factory=dict)
+    other_arm: str | None = None
+    other_versions: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(kw_only=True)
+class SessionOutcome:
+    """Everything that a session found out so far, by case key.
+
+    `broken` has the reason why nothing more is asked of a case, `failed_tests` the test that failed, `out_of_memory` the
+    sentence of a case that a recording found to be out of memory, `unfinished` the reason why the budget of a recording
+    did not last, `judged_elsewhere` the claims that are judged at another workload, and `images` the images for a report.
+    """
+
+    runs: dict[str, Run] = dataclasses.field(default_factory=dict)
+    comparisons: dict[str, Comparison] = dataclasses.field(default_factory=dict)
+    verdicts: dict[str, list[Verdict]] = dataclasses.field(default_factory=dict)
+    explanations: dict[str, list[str]] = dataclasses.field(default_factory=dict)
+    rooflines: dict[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+    broken: dict[str, str] = dataclasses.field(default_factory=dict)
+    failed_tests: dict[str, str] = dataclasses.field(default_factory=dict)
+    out_of_memory: dict[str, str] = dataclasses.field(default_factory=dict)
+    unfinished: dict[str, str] = dataclasses.field(default_factory=dict)
+    judged_elsewhere: dict[str, set[str]] = dataclasses.field(default_factory=dict)
+    images: dict[str, CaseImage] = dataclasses.field(default_factory=dict)
+
+
+class Session:
+    """One pytest session. Stores each run and verdict in `outcome` and in the case's result file.
+
+    `required_claims` must be judged for each case before its figures may become a baseline; a suite sets them.
+    """
+
+    def __init__(self, *, options: SessionOptions, machine: Machine, inputs: SessionInputs | None = None) -> None:
+        self.options, self.machine = options, machine
+        self.inputs = inputs or SessionInputs()
+        self.outcome = SessionOutcome()
+        self.required_claims: frozenset[str] = frozenset()
+        self.monitor: Monitor = HostMonitor()
+        self.budget = Budget()
+        self.benchmarks: dict[str, Any] = {}  # pytest-benchmark's fixtures by case key
+        self.first_sessions: dict[str, Mapping[str, Any]] = {}  # time and commit of the session that began with a case
+        self.result_files: dict[str, Path] = {}
+
+    def result_file(self, case_key: str) -> Path:
+        """Return the path of the case's result file, written or not."""
+        return self.options.results / CaseKey.parse(case_key).file_name
+
+    def store_run(self, run: Run) -> Run:
+        """Store a run, or what was added to it. A recording also stores a checkpoint of a run with rounds."""
+        before = self.outcome.runs.get(run.case_key)
         run = dataclasses.replace(run, components_s=timings.centre_s(run.processes))
-        self.runs[run.case_key] = run
+        self.outcome.runs[run.case_key] = run
         self._write(run.case_key)
-        if self.recording and run.processes and run != before:
+        if self.options.is_recording and run.processes and run != before:
             checkpoint.store_run(
-                self.baselines_root,
+                self.options.baselines_root,
                 self.machine.key,
-                key=self.conditions_of(run),
+                key=self.checkpoint_key_of(run),
                 run=run,
-                session=self._when(run.case_key),
+                session=self._time_and_commit(run.case_key),
             )
         return run
 
-    def resumed(self, run: Run) -> Run:
-        """A run that was just started, with what an interrupted recording of it has left: same recipe, versions and code."""
-        if not self.recording:
-            return run
-        found = checkpoint.load_run(
-            self.baselines_root, self.machine.key, key=self.conditions_of(run), fingerprint=run.fingerprint
-        )
-        if found is None:
-            return run
-        self._goes_on(run.case_key)
-        return dataclasses.replace(found, environment=run.environment, cold_start=run.cold_start)
-
-    def finished(self, conditions: checkpoint.CheckpointKey) -> Run | None:
-        """The run that an interrupted recording has left of a case, if no process of it is wanting: it is not built again."""
-        found = checkpoint.load_run(self.baselines_root, self.machine.key, key=conditions)
-        if found is None or len(found.processes) < self.plan.processes:
-            return None
-        self._goes_on(conditions.case_key)
-        return found
-
-    def holds(self, case_key: str) -> bool:
-        """Whether an interrupted recording has left anything of the case."""
-        return self.recording and checkpoint.has_checkpoint(self.baselines_root, self.machine.key, case_key)
-
-    def conditions(
-        self, case_key: str, *, environment: Mapping[str, Any], weights: Mapping[str, Any] | None
-    ) -> checkpoint.CheckpointKey:
-        """What must be the same for what is kept of the case to count."""
-        return checkpoint.CheckpointKey(
-            case_key=case_key,
-            rounds=self.plan.rounds,
-            environment=environment,
-            source=self.source,
-            weights=weights or {},
-        )
-
-    def conditions_of(self, run: Run) -> checkpoint.CheckpointKey:
-        """Those under which a run was measured."""
-        return self.conditions(run.case_key, environment=run.environment, weights=run.recipe.get("weights"))
-
-    def attach(self, case_key: str, benchmark: Any) -> None:
-        """Let pytest-benchmark's JSON carry this case: its `extra_info` is filled before the session ends."""
-        self.benchmarks[case_key] = benchmark
-        self._write(case_key)
-
-    def compare(self, comparison: Comparison) -> Comparison:
-        """Remember what the other arm of a live comparison measured, and write it beside the run."""
-        self.comparisons[comparison.case_key] = comparison
+    def store_comparison(self, comparison: Comparison) -> None:
+        """Store the other arm's figures of a live comparison beside the run."""
+        self.outcome.comparisons[comparison.case_key] = comparison
         self._write(comparison.case_key)
-        return comparison
 
-    def add(self, verdict: Verdict) -> Verdict:
-        """Remember a verdict; a case that was not built has a file by it too."""
-        self.verdicts.setdefault(verdict.case_key, []).append(verdict)
+    def store_verdict(self, verdict: Verdict) -> Verdict:
+        """Store a verdict. A case that was not built gets a result file too."""
+        self.outcome.verdicts.setdefault(verdict.case_key, []).append(verdict)
         self._write(verdict.case_key)
         return verdict
 
-    def _goes_on(self, case_key: str) -> None:
-        """The case was measured by an earlier session, and has its time and commit, however many go on with it."""
-        self.earlier[case_key] = checkpoint.load_session(self.baselines_root, self.machine.key, case_key=case_key)
+    def store_roofline(self, case_key: str, roofline: Mapping[str, Any]) -> None:
+        """Store the operations of an image, and the share of the machine that they reached if its ceilings are known."""
+        self.outcome.rooflines[case_key] = roofline
+        if case_key in self.outcome.runs:
+            self._write(case_key)
 
-    def _when(self, case_key: str) -> dict[str, Any]:
-        return {"measured_at": self.measured_at, "commit": dict(self.commit), **self.earlier.get(case_key, {})}
+    def store_judged_elsewhere(self, case_key: str, claim: str) -> None:
+        """Store that a claim is judged at another workload of the same stage, so that it is not missing here."""
+        self.outcome.judged_elsewhere.setdefault(case_key, set()).add(claim)
+        if case_key in self.outcome.runs:
+            self._write(case_key)
+
+    def attach_benchmark(self, case_key: str, benchmark: Any) -> None:
+        """Let pytest-benchmark's JSON carry this case in the `extra_info` of its fixture."""
+        self.benchmarks[case_key] = benchmark
+        self._write(case_key)
+
+    def has_checkpoint(self, case_key: str) -> bool:
+        """Return True if this is a recording, and an interrupted one has left something of the case."""
+        return self.options.is_recording and checkpoint.has_checkpoint(
+            self.options.baselines_root, self.machine.key, case_key
+        )
+
+    def resume_run(self, run: Run) -> Run:
+        """Return a run that was just started, with the processes of an interrupted recording of the same recipe and code."""
+        if not self.options.is_recording:
+            return run
+        stored = checkpoint.load_run(
+            self.options.baselines_root,
+            self.machine.key,
+            key=self.checkpoint_key_of(run),
+            fingerprint=run.fingerprint,
+        )
+        if stored is None:
+            return run
+        self._remember_first_session(run.case_key)
+        return dataclasses.replace(stored, environment=run.environment, cold_start=run.cold_start)
+
+    def load_finished_run(self, key: CheckpointKey) -> Run | None:
+        """Return the run of an interrupted recording that has all its processes: the case is not built again."""
+        stored = checkpoint.load_run(self.options.baselines_root, self.machine.key, key=key)
+        if stored is None or len(stored.processes) < self.options.plan.processes:
+            return None
+        self._remember_first_session(key.case_key)
+        return stored
+
+    def checkpoint_key(
+        self, case_key: str, *, environment: Mapping[str, Any], weights: Mapping[str, Any] | None
+    ) -> CheckpointKey:
+        """Return the conditions that must be the same for a stored process of the case to count."""
+        return CheckpointKey(
+            case_key=case_key,
+            rounds=self.options.plan.rounds,
+            environment=environment,
+            source=self.inputs.code_digest,
+            weights=weights or {},
+        )
+
+    def checkpoint_key_of(self, run: Run) -> CheckpointKey:
+        """Return the conditions under which a run was measured."""
+        return self.checkpoint_key(run.case_key, environment=run.environment, weights=run.recipe.get("weights"))
+
+    def unjudged_cases(self) -> dict[str, str]:
+        """Return the measured cases that lack a verdict on a required claim, each with the claims that are missing."""
+        missing = {key: sorted(self._missing_claims(key)) for key, run in self.outcome.runs.items() if run.processes}
+        return {key: f"never judged: {', '.join(claims)}" for key, claims in missing.items() if claims}
+
+    def _missing_claims(self, case_key: str) -> set[str]:
+        judged = {verdict.claim for verdict in self.outcome.verdicts.get(case_key, ())}
+        return set(self.required_claims) - judged - self.outcome.judged_elsewhere.get(case_key, set())
+
+    def _remember_first_session(self, case_key: str) -> None:
+        self.first_sessions[case_key] = checkpoint.load_session(
+            self.options.baselines_root, self.machine.key, case_key=case_key
+        )
+
+    def _time_and_commit(self, case_key: str) -> dict[str, Any]:
+        """Return the time and commit of the session that began with the case."""
+        now = {"measured_at": self.inputs.measured_at, "commit": dict(self.inputs.commit)}
+        return now | dict(self.first_sessions.get(case_key, {}))
 
     def _is_unfinished(self, run: Run) -> bool:
-        """Whether the same command, given again, adds anything to what is recorded of the case."""
-        judged = {verdict.claim for verdict in self.verdicts.get(run.case_key, ())}
-        claims = REQUIRED_CLAIMS - judged - self.elsewhere.get(run.case_key, set())
-        return run.case_key not in self.oom_now and (len(run.processes) < self.plan.processes or bool(claims))
+        """Return True if the same recording, started again, would add processes or required verdicts."""
+        if run.case_key in self.outcome.out_of_memory:
+            return False
+        return len(run.processes) < self.options.plan.processes or bool(self._missing_claims(run.case_key))
 
     def _write(self, case_key: str) -> None:
-        run = self.runs.get(case_key)
+        outcome = self.outcome
+        run = outcome.runs.get(case_key)
         document = {
             "gpu_key": self.machine.key,
-            **self._when(case_key),
+            **self._time_and_commit(case_key),
             "machine": to_json(self.machine),
-            "health": dict(self.health),
+            "health": dict(self.inputs.machine_facts),
             "run": to_json(run) if run is not None else None,
             "iterations_per_s": dict(run.iterations_per_s) if run is not None else {},
-            "verdicts": [to_json(verdict) for verdict in self.verdicts.get(case_key, ())],
-            "explanation": self.explanations.get(case_key, []),
+            "verdicts": [to_json(verdict) for verdict in outcome.verdicts.get(case_key, ())],
+            "explanation": outcome.explanations.get(case_key, []),
         }
-        if self.recording and run is not None and self._is_unfinished(run):
+        if self.options.is_recording and run is not None and self._is_unfinished(run):
             document["unfinished"] = True
-        if case_key in self.comparisons:
-            document["against"] = to_json(self.comparisons[case_key])
-        if case_key in self.rooflines:
-            document["roofline"] = dict(self.rooflines[case_key])
+        if case_key in outcome.comparisons:
+            document["against"] = to_json(outcome.comparisons[case_key])
+        if case_key in outcome.rooflines:
+            document["roofline"] = dict(outcome.rooflines[case_key])
         if case_key in self.benchmarks:
             self.benchmarks[case_key].extra_info["speedgate"] = document
-        path = self.written[case_key] = self.file_of(case_key)
+        path = self.result_files[case_key] = self.result_file(case_key)
         write_json(path, document)

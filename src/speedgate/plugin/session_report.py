@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 
 import speedgate
-from speedgate.gate.policy import Mode
-from speedgate.plugin.judgement import Session
+from speedgate.plugin.session import Session
 from speedgate.report import terminal
 from speedgate.results import optional
 from speedgate.results.text import command_line, printable
@@ -24,20 +23,21 @@ TIMEOUT_S = 300.0  # a ladder takes 5 s
 
 def terminal_view(session: Session) -> terminal.TerminalView:
     """Gather what the terminal section shows of a session."""
+    inputs, outcome = session.inputs, session.outcome
     return terminal.TerminalView(
         gpu_key=session.machine.key,
-        is_recording=session.policy.mode is Mode.RECORD,
-        is_live=session.against is not None,
-        runs=session.runs,
-        verdicts=session.verdicts,
-        lost_cases=session.broken,
-        explanations=session.explanations,
-        baselines=session.baselines,
-        comparisons=session.comparisons,
-        family_figures=session.family,
-        rooflines=session.rooflines,
-        health=session.health,
-        other_versions=session.other_versions,
+        is_recording=session.options.is_recording,
+        is_live=inputs.other_arm is not None,
+        runs=outcome.runs,
+        verdicts=outcome.verdicts,
+        lost_cases=outcome.broken,
+        explanations=outcome.explanations,
+        baselines=inputs.baselines,
+        comparisons=outcome.comparisons,
+        family_figures=inputs.family_figures,
+        rooflines=outcome.rooflines,
+        health=inputs.machine_facts,
+        other_versions=inputs.other_versions,
     )
 
 
@@ -67,7 +67,14 @@ def write(config: pytest.Config, session: Session) -> str | None:
     path: Path | None = config.getoption("report")
     if path is None:
         return None
-    command = ["--root", str(session.baselines_root), "report", str(session.results), "--output", str(path)]
+    command = [
+        "--root",
+        str(session.options.baselines_root),
+        "report",
+        str(session.options.results),
+        "--output",
+        str(path),
+    ]
     try:
         _keep(config, session)
         _call(command)
@@ -87,17 +94,17 @@ def _keep(config: pytest.Config, session: Session) -> None:
         "command": command_line(["pytest", *config.invocation_params.args]),
         "run in": str(config.invocation_params.dir),
         "commit": f"{commit.get('id', 'none')}{' and uncommitted changes' if commit.get('dirty') else ''}",
-        "gate": session.policy.mode.value,
+        "gate": session.options.policy.mode.value,
     }
-    own = {session.file_of(key).name for key in (*session.runs, *session.verdicts)}
-    files = {name: data for name, data in folder.read_folder(session.results).items() if name in own}
+    own = {session.result_file(key).name for key in (*session.outcome.runs, *session.outcome.verdicts)}
+    files = {name: data for name, data in folder.read_folder(session.options.results).items() if name in own}
     left = view.ReportAssets(
         results=view.digests(files),
         made_by=made_by,
         remarks=tuple(terminal.remarks(terminal_view(session))),
-        pictures=pictures.make_pictures(session.images),
+        pictures=pictures.make_pictures(session.outcome.images),
     )
-    view.save_assets(left, session.results)
+    view.save_assets(left, session.options.results)
 
 
 def _call(command: Sequence[str]) -> None:

@@ -22,7 +22,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", f"{shards.MARK}: what --shard knows of a case: unit, cost, needs (speedgate.fleet.shards)"
     )
-    shard, results = config.getoption("shard"), config.stash[SESSION].results
+    shard, results = config.getoption("shard"), config.stash[SESSION].options.results
     if shard.of > 1 and any(results.glob("*.json")):
         raise pytest.UsageError(
             f"--results {results}: holds results already, which would be taken for those of shard {shard}; name a new"
@@ -67,13 +67,15 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     config = session.config
     if config.option.collectonly or not _gated(session.items) or SELECTED not in config.stash:
         return
-    config.stash[MANIFEST] = shards.ManifestWriter(folder=config.stash[SESSION].results, manifest=_manifest(config))
+    config.stash[MANIFEST] = shards.ManifestWriter(
+        folder=config.stash[SESSION].options.results, manifest=_manifest(config)
+    )
     config.stash[MANIFEST].begin()
 
 
 def _manifest(config: pytest.Config) -> shards.Manifest:
     state, (selection, part) = config.stash[SESSION], config.stash[SELECTED]
-    commit = state.commit or config.hook.pytest_benchmark_generate_commit_info(config=config)
+    commit = state.inputs.commit or config.hook.pytest_benchmark_generate_commit_info(config=config)
     return shards.Manifest(
         shard=config.getoption("shard"),
         selection=tuple(selection),
@@ -81,8 +83,8 @@ def _manifest(config: pytest.Config) -> shards.Manifest:
         gpu_key=state.machine.key,
         commit={name: commit.get(name) for name in ("id", "dirty")},
         versions={**installed_versions(), "driver": state.machine.driver},
-        policy=state.policy,
-        against=state.against,
+        policy=state.options.policy,
+        against=state.inputs.other_arm,
     )
 
 
@@ -99,7 +101,9 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """The manifest tells how the session ended."""
     if MANIFEST in session.config.stash:
         state = session.config.stash[SESSION]
-        session.config.stash[MANIFEST].end(int(exitstatus), cases_with_result=[*state.runs, *state.verdicts])
+        session.config.stash[MANIFEST].end(
+            int(exitstatus), cases_with_result=[*state.outcome.runs, *state.outcome.verdicts]
+        )
 
 
 def _gated(items: list[pytest.Item]) -> bool:

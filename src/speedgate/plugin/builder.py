@@ -1,0 +1,156 @@
+"""Build a case in a fresh worker, up to its first image, with the compile cache that was imported for it."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Protocol
+
+import speedgate
+from speedgate.fleet import cache_archive, compile_cache
+from speedgate.measure.other_arm import OtherArm
+from speedgate.measure.worker import InProcessTarget, Target, Worker
+from speedgate.plugin.progress import Progress
+from speedgate.plugin.session import Session
+from speedgate.results.run import ColdStart, Run
+
+# Names of the phases of a worker, as progress shows them and the budget of a recording looks them up.
+LOAD, FIRST_IMAGE, FIRST_IMAGE_COMPILING = "load and apply", "first image", "first image, compiling"
+
+
+class CaseSpec(Protocol):
+    """A case that the runner can build: a suite has one class of its own that satisfies this."""
+
+    @property
+    def key(self) -> str:
+        """The name of the case in every record: `pipeline/stage/workload`."""
+
+    @property
+    def id(self) -> str:
+        """The name of the case in progress lines and log files."""
+
+    @property
+    def compiles(self) -> bool:
+        """True if anything is compiled before the first image."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
+class BuiltWorker:
+    """A started worker: its cold start, the run before any round, and the optional operations that it has."""
+
+    worker: Target
+    cold_start: ColdStart
+    run: Run
+    capabilities: frozenset[str] = frozenset()
+
+
+@dataclasses.dataclass(kw_only=True, repr=False)
+class Builder:
+    """Builds cases in workers of this arm or the other arm.
+
+    `factory` names the worker's target as `module:name`. `arguments` returns the keyword arguments of the factory for a
+    case, and `weights` the weights that it loads; a checkpoint of an interrupted recording counts for the same weights only.
+    `paths` go to the front of the worker's `sys.path`. `open_target` replaces the worker process, for tests.
+    """
+
+    session: Session
+    progress: Progress
+    factory: str
+    arguments: Callable[[Any], Mapping[str, Any]]
+    paths: Sequence[str]
+    logs: Path
+    weights: Callable[[Any], Mapping[str, Any]] = lambda _: {}
+    other: OtherArm | None = None
+    open_target: Callable[[CaseSpec, bool], Target] | None = None
+
+    def build(self, case: CaseSpec, *, other: bool = False) -> BuiltWorker:
+        """Start a worker, load the case, and make its first image. Raises `WorkerFailure` or `OutOfTime`."""
+        name = arm_name(case, other=other)
+        worker: Target | None = None
+        try:
+            with self.progress.phase(f"{name}: {LOAD}"):
+                worker = self.open(case, other=other)
+                reply = worker.call("load")
+            first_image = self._make_first_image(case, worker, reply, other=other)
+        except BaseException:  # Ctrl-C too: nobody else knows of this worker yet
+            if worker is not None:
+                worker.close()
+            raise
+        cold_start = ColdStart(**reply["seconds"], **first_image)
+        run = Run(
+            case_key=case.key,
+            fingerprint=fingerprint(reply["recipe"], reply["structure"]),
+            environment=reply["environment"],
+            recipe=reply["recipe"],
+            structure=reply["structure"],
+            cold_start=cold_start,
+        )
+        return BuiltWorker(
+            worker=worker, cold_start=cold_start, run=run, capabilities=frozenset(reply.get("offers", ()))
+        )
+
+    def open(self, case: CaseSpec, *, other: bool = False) -> Target:
+        """Start a worker that has loaded nothing yet."""
+        if self.open_target is not None:
+            return self.open_target(case, other)
+        arguments = self.arguments(case)
+        if self.session.options.isolation == "none":
+            return InProcessTarget(self.factory, arguments=arguments)
+        arm = self.other if other else None
+        return Worker(
+            self.factory,
+            arguments=arguments,
+            paths=arm.paths if arm else self.paths,
+            log=self.logs / f"{case.id}{'-other' if arm else ''}.log",
+            timeout_s=self.session.options.worker_timeout_s,
+            left_s=lambda: self.session.budget.left_s,
+            **({"python": arm.python, "name": f"the worker of {arm.label}"} if arm else {}),
+        )
+
+    def _make_first_image(
+        self, case: CaseSpec, worker: Target, reply: Mapping[str, Any], *, other: bool
+    ) -> dict[str, Any]:
+        """Return the first image's part of a `ColdStart`. A case that compiles loads and leaves a compile cache."""
+        compiled_facts = (".compiled", ".compiled_regions")
+        compiles = any(value for fact, value in reply["structure"].items() if fact.endswith(compiled_facts))
+        # torch saves everything that its process has compiled: in this process that would be every case so far.
+        has_own_process = compiles and not other and self.session.options.isolation != "none"
+        cache = self._compile_cache(case, reply) if has_own_process else None
+        load_s = cache.load_into(worker) if cache else 0.0
+        phase = FIRST_IMAGE_COMPILING if compiles else FIRST_IMAGE
+        with self.progress.phase(f"{arm_name(case, other=other)}: {phase}"):
+            first_image: dict[str, Any] = worker.call("first_image")
+        if cache:
+            cache.keep_from(worker, loaded=load_s > 0, missed=first_image["cache_misses"] > 0)
+        return first_image | {"cache_load_s": load_s}
+
+    def _compile_cache(self, case: CaseSpec, reply: Mapping[str, Any]) -> compile_cache.CaseCache:
+        return compile_cache.CaseCache(
+            folder=self.session.options.root / compile_cache.FOLDER,
+            origin=cache_archive.origin(self.session.machine.key, reply["environment"]),
+            case_key=case.key,
+            fingerprint=fingerprint(reply["recipe"], reply["structure"]),
+            name=case.id,
+            progress=self.progress,
+        )
+
+
+def arm_name(case: CaseSpec, *, other: bool) -> str:
+    """Return the name of the case in progress lines, with its arm if that is the other one."""
+    return f"{case.id} of the other arm" if other else case.id
+
+
+def import_paths(root: Path, *packages: ModuleType) -> list[str]:
+    """Return the folders from which a worker imports what this process imported: the root, speedgate, and `packages`."""
+    folders = [root, *(Path(str(package.__file__)).parents[1] for package in (*packages, speedgate))]
+    return list(dict.fromkeys(str(folder) for folder in folders))
+
+
+def fingerprint(recipe: Mapping[str, Any], structure: Mapping[str, Any]) -> str:
+    """Return twelve hexadecimal digits that change if the stage is built differently; weights do not count."""
+    content = {"recipe": {name: value for name, value in recipe.items() if name != "weights"}, "structure": structure}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]

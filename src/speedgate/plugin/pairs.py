@@ -1,0 +1,137 @@
+"""Measure a case by pairs of fresh processes, one of each arm: which arm opens first, and the log-ratio of each pair."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Protocol
+
+from speedgate.measure.rounds import Measurement, log_ratio, measure_pair, measure_process
+from speedgate.measure.worker import WorkerFailure
+from speedgate.plugin.builder import BuiltWorker, CaseSpec
+from speedgate.plugin.progress import Progress
+from speedgate.plugin.session import Session
+from speedgate.results.run import Comparison, Process, Run, Turns
+
+
+class PairedCase(Protocol):
+    """The two arms of one case. The live case of the runner satisfies this."""
+
+    @property
+    def case(self) -> CaseSpec:
+        """The case of both arms."""
+
+    @property
+    def session(self) -> Session:
+        """The session that stores the runs and the comparison."""
+
+    @property
+    def progress(self) -> Progress:
+        """The progress lines."""
+
+    def build_fresh(self, *, other: bool) -> BuiltWorker:
+        """Return a worker of that arm in which no round was measured; the caller closes the one of the other arm."""
+
+    def close(self) -> None:
+        """End the worker of this arm, if one is alive."""
+
+    def measurement(self, built: BuiltWorker, *, other: bool) -> Measurement:
+        """Return the rounds of a worker, none of which is measured yet."""
+
+    def collect(self, built: BuiltWorker, *, other: bool) -> Run:
+        """Collect the outputs that other claims need, after the rounds; return the arm's run without rounds."""
+
+    def other_label(self) -> str:
+        """Return the text that names the other arm."""
+
+    def wanted(self, run: Run) -> int:
+        """Return how many pairs are wanted, given those measured so far."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Pair:
+    """One process of each arm, and the other arm's run without rounds."""
+
+    this: Process
+    other: Process
+    other_run: Run
+
+
+def measure_pairs(paired: PairedCase, run: Run) -> Run:
+    """Measure as many pairs as the verdict needs; return this arm's run.
+
+    Both workers are alive and take turns round by round. If both do not fit into memory, they run one after the other.
+    """
+    session, key, turns = paired.session, paired.case.key, Turns.ROUNDS
+    while len(run.processes) < (wanted := paired.wanted(run)):
+        session.monitor.expected_workers = 2 if turns is Turns.ROUNDS else 1
+        number = len(run.processes)
+        this_first = number % 2 == 0
+        paired.progress.note(
+            f"{paired.case.id}: pair {number + 1} of {wanted}, {'this' if this_first else 'the other'} arm first"
+        )
+        try:
+            pair = (_in_turns if turns is Turns.ROUNDS else _one_after_the_other)(paired, this_first)
+        except WorkerFailure as failure:
+            if turns is Turns.PROCESSES or not failure.out_of_memory:
+                raise
+            turns = Turns.PROCESSES
+            paired.progress.note(
+                f"{paired.case.id}: both arms do not fit at once ({failure.reason}): process by process"
+            )
+            session.outcome.comparisons.pop(key, None)
+            run = session.store_run(dataclasses.replace(session.outcome.runs[key], processes=()))
+            continue
+        session.store_comparison(_with_pair(session.outcome.comparisons.get(key), paired, pair, turns, this_first))
+        run = session.store_run(dataclasses.replace(session.outcome.runs[key], processes=(*run.processes, pair.this)))
+    return run
+
+
+def _with_pair(
+    before: Comparison | None, paired: PairedCase, pair: _Pair, turns: Turns, this_first: bool
+) -> Comparison:
+    """Return the comparison so far with one more pair."""
+    ratio = log_ratio(pair.this.seconds, pair.other.seconds, rounds_in_turn=turns is Turns.ROUNDS)
+    before = before or Comparison(
+        case_key=paired.case.key, label=paired.other_label(), other=pair.other_run, turns=turns
+    )
+    return dataclasses.replace(
+        before,
+        other=dataclasses.replace(before.other, processes=(*before.other.processes, pair.other)),
+        log_ratios=(*before.log_ratios, ratio),
+        own_first=(*before.own_first, this_first),
+    )
+
+
+def _in_turns(paired: PairedCase, this_first: bool) -> _Pair:
+    """Measure both arms alive at once, taking turns round by round."""
+    if this_first:
+        paired.build_fresh(other=False)
+    else:
+        paired.close()
+    other = paired.build_fresh(other=True)
+    try:
+        this = paired.build_fresh(other=False)
+        with paired.progress.phase(f"{paired.case.id}: rounds in turn"):
+            processes = measure_pair(paired.measurement(this, other=False), paired.measurement(other, other=True))
+        paired.collect(this, other=False)
+        other_run = paired.collect(other, other=True)
+    finally:
+        other.worker.close()
+    return _Pair(this=processes[0], other=processes[1], other_run=other_run)
+
+
+def _one_after_the_other(paired: PairedCase, this_first: bool) -> _Pair:
+    """Measure one arm at a time."""
+    processes: dict[bool, Process] = {}
+    runs: dict[bool, Run] = {}
+    for other in (not this_first, this_first):
+        paired.close()
+        built = paired.build_fresh(other=other)
+        try:
+            with paired.progress.phase(f"{paired.case.id}: rounds of {'the other' if other else 'this'} arm"):
+                processes[other] = measure_process(paired.measurement(built, other=other))
+            runs[other] = paired.collect(built, other=other)
+        finally:
+            built.worker.close()
+    paired.close()
+    return _Pair(this=processes[False], other=processes[True], other_run=runs[True])
