@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from speedgate.history.changepoints import ALPHA
-from speedgate.history.trend import LEAST, ChangeKind
+from speedgate.history.trend import SMALLEST_CHANGE, ChangeKind
 from tests.proof import trends
 from tests.proof.trends import Alarms, Found
 
@@ -46,7 +46,13 @@ def lines(
     alarms: Sequence[Alarms], found: Sequence[Found], *, runs: int, whole: int, repetitions: int, took_s: float
 ) -> list[str]:
     """The section."""
-    facts = {"processes": trends.PROCESSES, "alpha": ALPHA, "least": LEAST, "last": trends.LAST, "took_s": took_s}
+    facts = {
+        "processes": trends.PROCESSES,
+        "alpha": ALPHA,
+        "least": SMALLEST_CHANGE,
+        "last": trends.LAST,
+        "took_s": took_s,
+    }
     waits = {"step_runs": trends.STEP_RUNS, "drift_runs": trends.DRIFT_RUNS}
     return [
         TEXT.format(heading=HEADING, runs=runs, whole=whole, history=trends.HISTORY, **facts),

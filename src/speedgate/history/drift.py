@@ -1,4 +1,4 @@
-"""Which of a series' changes of level are a slow drift: a ramp that explains the points better than the steps it was cut into."""
+"""Find slow drifts: a drift is a ramp that explains the points better than the steps that were found in its place."""
 
 from __future__ import annotations
 
@@ -11,14 +11,17 @@ import numpy as np
 
 from speedgate.history.changepoints import ALPHA, LEAST_P, Floats, Noise, StepChange
 
-SHORTEST = 14  # points: what changed within two weeks of nightly runs is a step that has not settled
-_PLACES = 12  # that either end of a ramp is tried at, and as many more around the best
-_STRAIGHT = 30  # points of a stretch without a step that a straight line is tried on
+SHORTEST = 14  # points: a shorter ramp, of less than two weeks of nightly runs, counts as a step
+_PLACES = 12  # tried for each end of a ramp, and then again around the best ones
+_STRAIGHT = 30  # points: a stretch without a step must be this long to be tested for a straight line
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Drift:
-    """A level that rises by `shift` from the value `first` to the value `last`, and is flat before and after."""
+    """A level that changes by `shift` from index `first` to index `last` and is flat before and after.
+
+    `error` is the standard error of the shift with `freedom` degrees of freedom.
+    """
 
     first: int
     last: int
@@ -31,12 +34,12 @@ class Drift:
 def separate_drifts(
     values: Floats, weights: Floats, steps: Sequence[StepChange], noise: Noise
 ) -> list[StepChange | Drift]:
-    """The steps that stay steps, and the drifts that the others were, in order."""
+    """Replace steps that are better explained by a drift, and add drifts between steps. Returns all changes in order."""
     search = _RampSearch(values=values, weights=weights / noise.slow_inflation**2, inflation=noise.slow_inflation)
-    found: list[StepChange | Drift] = []
-    for group, low, high in _one_way(steps, len(values)):
-        found += search.explained(group, low, high)
-    return sorted([*found, *search.straight(found)], key=_first)
+    changes: list[StepChange | Drift] = []
+    for group, low, high in _same_direction(steps, len(values)):
+        changes += search.steps_or_ramp(group, low, high)
+    return sorted([*changes, *search.straight_drifts(changes)], key=_first)
 
 
 def _first(change: StepChange | Drift) -> int:
@@ -47,8 +50,8 @@ def _ramp(count: int, first: int, last: int) -> Floats:
     return np.clip((np.arange(count) - first) / (last - first), 0.0, 1.0)
 
 
-def _one_way(steps: Sequence[StepChange], count: int) -> Iterator[tuple[list[StepChange], int, int]]:
-    """Neighbours that go the same way, and the stretch from the last one before them to the first one after."""
+def _same_direction(steps: Sequence[StepChange], count: int) -> Iterator[tuple[list[StepChange], int, int]]:
+    """Group neighbouring steps of the same direction; yield each group with the range between its neighbours."""
     bounds = [0, *(step.index for step in steps), count]
     start = 0
     for end in range(1, len(steps) + 1):
@@ -59,14 +62,14 @@ def _one_way(steps: Sequence[StepChange], count: int) -> Iterator[tuple[list[Ste
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _RampSearch:
-    """`weights` are lower by the square of `inflation`, so that sums of weighted squares compare by the BIC."""
+    """Fit ramps to values. `weights` are divided by the square of `inflation`, so that weighted squares fit the BIC."""
 
     values: Floats
     weights: Floats
     inflation: float
 
-    def explained(self, group: Sequence[StepChange], low: int, high: int) -> list[StepChange | Drift]:
-        """One ramp for all of the group, if it is better than the steps; else the largest is a step, and so on beside it."""
+    def steps_or_ramp(self, group: Sequence[StepChange], low: int, high: int) -> list[StepChange | Drift]:
+        """Return one ramp for the whole group if it is better than its steps. Otherwise keep the largest step and recurse."""
         if not group:
             return []
         steps_cost = self._squares([step.index for step in group], low, high) + (2 * len(group) + 1) * math.log(
@@ -77,37 +80,37 @@ class _RampSearch:
             return [ramp[1]]
         largest = max(range(len(group)), key=lambda number: abs(group[number].shift))
         cut = group[largest].index
-        left, right = self.explained(group[:largest], low, cut), self.explained(group[largest + 1 :], cut, high)
+        left, right = self.steps_or_ramp(group[:largest], low, cut), self.steps_or_ramp(group[largest + 1 :], cut, high)
         return [*left, group[largest], *right]
 
-    def straight(self, changes: Sequence[StepChange | Drift]) -> list[Drift]:
-        """Drifts in the stretches between the changes, where no step stood out."""
+    def straight_drifts(self, changes: Sequence[StepChange | Drift]) -> list[Drift]:
+        """Find drifts in the stretches between the changes."""
         ends = sorted(
             (change.index, change.index) if isinstance(change, StepChange) else (change.first, change.last + 1)
             for change in changes
         )
         lows, highs = [0, *(end for _, end in ends)], [*(start for start, _ in ends), len(self.values)]
         stretches = [(low, high) for low, high in zip(lows, highs, strict=True) if high - low >= _STRAIGHT]
-        found = [self._fit(low, high, low, high - 1)[1] for low, high in stretches]
-        return [drift for drift in found if drift.p_value <= ALPHA]
+        drifts = [self._fit(low, high, low, high - 1)[1] for low, high in stretches]
+        return [drift for drift in drifts if drift.p_value <= ALPHA]
 
     def _best_ramp(self, group: Sequence[StepChange], low: int, high: int) -> tuple[float, Drift] | None:
-        """Of all that begin before the first and end after the last of the group: coarsely, then around the best."""
+        """Find the best ramp that begins before the first step and ends after the last one: coarsely, then around the best."""
         firsts, lasts = (low, group[0].index - 1), (group[-1].index, high - 1)
         best = None
         for _ in range(2):
             places = [
                 (first, last) for first in _spaced(*firsts) for last in _spaced(*lasts) if last - first >= SHORTEST
             ]
-            found = (self._fit(low, high, first, last) for first, last in places)
-            best = min(found, key=lambda fit: _cost(fit[0], fit[1], low, high), default=None)
+            fits = (self._fit(low, high, first, last) for first, last in places)
+            best = min(fits, key=lambda fit: _cost(fit[0], fit[1], low, high), default=None)
             if best is None:
                 break
             firsts, lasts = _near(best[1].first, firsts), _near(best[1].last, lasts)
         return best
 
     def _fit(self, low: int, high: int, first: int, last: int) -> tuple[float, Drift]:
-        """The weighted squares that are left, and the ramp."""
+        """Fit a ramp from `first` to `last`; return the weighted sum of squared residuals and the ramp."""
         from scipy import special
 
         values, weights = self.values[low:high], self.weights[low:high]
@@ -132,13 +135,13 @@ class _RampSearch:
 
 
 def _cost(squares: float, ramp: Drift, low: int, high: int) -> float:
-    """By the BIC: a level and a rise, and each end that was chosen rather than given by the stretch."""
+    """Return the BIC of a ramp. Its parameters are level, shift, and each end that is not an end of the stretch."""
     chosen = 2 + (ramp.first > low) + (ramp.last < high - 1)
     return squares + chosen * math.log(high - low)
 
 
 def _near(place: int, ends: tuple[int, int]) -> tuple[int, int]:
-    """What lies between the places tried beside this one."""
+    """Return the range between the neighbours of a tried place."""
     apart = math.ceil((ends[1] - ends[0]) / (_PLACES - 1))
     return max(ends[0], place - apart), min(ends[1], place + apart)
 
