@@ -62,9 +62,9 @@ def test_each_step_stands_beside_the_published_one(root: Path) -> None:
     named = "published, <code>nvidia-a100-sxm4-80gb-400w</code>"
 
     assert column(table, "stage") == ["<code>fp32</code>", "<code>bf16</code>"]
-    assert (column(table, "s"), column(table, "to its parent")) == (["5", "2"], ["-", "2.50x"])
-    assert column(table, f"{named}, s") == [f"{published[key]:.4g}" for key in (FP32, BF16)]
-    assert column(table, f"{named}, to its parent") == ["-", f"{published[FP32] / published[BF16]:.2f}x"]
+    assert (column(table, "latency"), column(table, "vs parent")) == (["5 s", "2 s"], ["-", "2.50x"])
+    assert column(table, named) == [f"{published[key]:.4g} s" for key in (FP32, BF16)]
+    assert column(table, f"{named}, vs parent") == ["-", f"{published[FP32] / published[BF16]:.2f}x"]
 
 
 def test_spread_is_told_within_and_between_processes(root: Path) -> None:
@@ -109,7 +109,7 @@ def test_what_was_learned_of_a_run_is_shown(tmp_path: Path) -> None:
 
     row = {name: cell for header, cells in described(tmp_path) for name, cell in zip(header, cells, strict=True)}
 
-    assert (row["SSIM"], row["of the ceilings"], row["peak GiB"]) == ("0.9988", "42%", "2.00")
+    assert (row["SSIM"], row["of the ceilings"], row["peak"]) == ("0.9988", "42%", "2.000 GiB")
     assert (row["<code>graphs</code>"], row["<code>syncs&#95;per&#95;step</code>"]) == ("2", "0")
     assert row["<code>denoiser</code>, s"] == "1.5 (75%)"
     assert row["attention"] == "<code>flash</code> x 70"

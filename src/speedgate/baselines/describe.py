@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeGuard
 
 from speedgate.baselines import benchmark_json, promote, store
-from speedgate.results import json_io, provenance
+from speedgate.results import case_table, json_io, provenance
 from speedgate.results.case_key import CaseKey
+from speedgate.results.case_table import NO_FIGURE, CaseRow, Column, format_figure, row_of_run, speedup
 from speedgate.results.json_io import as_object
 from speedgate.results.run import Baseline, Process, Run
 from speedgate.results.text import markdown_code
 
-GIB = 2**30
 _KERNELS = 3  # of a stage that are named
-_NONE = "-"
 
-Column = tuple[str, Callable[[Baseline], str]]
+BaselineColumn = Column[Baseline]
 
 
 def baseline_page(root: Path, gpu_key: str) -> str:
@@ -45,7 +44,8 @@ def baseline_page(root: Path, gpu_key: str) -> str:
     for (pipeline, workload), found in _ladders(recorded).items():
         lines += ["", f"### {markdown_code(pipeline)} at {markdown_code(workload)}"]
         for columns in (_figures(found, published), _starts(found), _components(found), _health(), _kernels()):
-            lines += ["", *_table(columns, found)]
+            shown = [case_table.STAGE.on(lambda one: row_of_run(_run(one))), *case_table.with_figures(columns, found)]
+            lines += ["", *case_table.markdown_table(shown, found)]
     return "\n".join([*lines, ""])
 
 
@@ -83,27 +83,40 @@ def _published(root: Path) -> dict[str, Baseline]:
     return {one.case_key: one for one in stored if one.source == benchmark_json.PUBLISHED}
 
 
-def _figures(found: Sequence[Baseline], published: Mapping[str, Baseline]) -> list[Column]:
-    own = {one.case_key: one.latency_s for one in found}
-    theirs = {key: one.latency_s for key, one in published.items()}
-    where = {published[key].gpu_key for key in own if key in published}
-    named = f"published, {', '.join(map(markdown_code, sorted(where)))}"
+def _figures(ladder: Sequence[Baseline], published: Mapping[str, Baseline]) -> list[BaselineColumn]:
+    """Make the columns that every table of cases has, the published figures, and the spread of the measurement."""
+    latencies_s = {baseline.case_key: baseline.latency_s for baseline in ladder}
+    published_s = {key: baseline.latency_s for key, baseline in published.items()}
+    gpu_keys = {published[key].gpu_key for key in latencies_s if key in published}
+    heading = f"published, {', '.join(map(markdown_code, sorted(gpu_keys)))}"
+
+    def row(baseline: Baseline) -> CaseRow:
+        return row_of_run(_run(baseline), latencies_s=latencies_s)
+
+    def published_gain(baseline: Baseline) -> str:
+        latency_s = published_s.get(baseline.case_key)
+        gain = None if latency_s is None else speedup(latency_s, _run(baseline).parent_key, published_s)
+        return format_figure(gain, ".2f", "x")
+
     return [
-        ("s", lambda one: f"{one.latency_s:.4g}"),
-        ("to its parent", lambda one: _gain(one, own, _run(one).parent_key)),
-        ("to the first", lambda one: _gain(one, own, _run(one).first_key)),
-        (f"{named}, s", lambda one: _number(theirs.get(one.case_key), ".4g")),
-        (f"{named}, to its parent", lambda one: _gain(one, theirs, _run(one).parent_key)),
-        ("sd of processes", lambda one: f"{_deviation(one.process_medians_s)} of {len(one.process_medians_s)}"),
-        ("sd of rounds", lambda one: _deviation_of_rounds(_run(one).processes)),
-        ("SSIM", lambda one: _number((_run(one).parity or {}).get("ssim"), ".4f")),
-        ("peak GiB", lambda one: f"{one.peak_bytes / GIB:.2f}"),
-        ("of the ceilings", lambda one: _number(one.share, ".0%")),
-        ("it/s", lambda one: ", ".join(f"{rate:.4g}" for rate in _run(one).iterations_per_s.values()) or _NONE),
+        case_table.LATENCY.on(row),
+        case_table.VS_PARENT.on(row),
+        case_table.VS_FIRST.on(row),
+        Column(heading, lambda baseline: format_figure(published_s.get(baseline.case_key), ".4g", " s")),
+        Column(f"{heading}, vs parent", published_gain),
+        Column(
+            "sd of processes",
+            lambda baseline: f"{_deviation(baseline.process_medians_s)} of {len(baseline.process_medians_s)}",
+        ),
+        Column("sd of rounds", lambda baseline: _deviation_of_rounds(_run(baseline).processes)),
+        case_table.SSIM.on(row),
+        case_table.PEAK.on(row),
+        Column("of the ceilings", lambda baseline: format_figure(baseline.share, ".0%")),
+        case_table.RATES.on(row),
     ]
 
 
-def _starts(found: Sequence[Baseline]) -> list[Column]:
+def _starts(found: Sequence[Baseline]) -> list[BaselineColumn]:
     """Applying the stage and its first image, by the state of the compile cache; then what was counted."""
     states = dict.fromkeys(start.cache for one in found for start in one.cold_starts)
     counted = dict.fromkeys(
@@ -114,30 +127,30 @@ def _starts(found: Sequence[Baseline]) -> list[Column]:
         return lambda one: _median([start.stage_s for start in one.cold_starts if start.cache == state])
 
     def count(name: str) -> Callable[[Baseline], str]:
-        return lambda one: _number((_run(one).counts or {}).get(name), "g")
+        return lambda one: format_figure((_run(one).counts or {}).get(name), "g")
 
     return [
-        *((f"first image, {state}, s", start(state)) for state in states),
-        *((markdown_code(name), count(name)) for name in counted),
+        *(Column(f"first image, {state}, s", start(state)) for state in states),
+        *(Column(markdown_code(name), count(name)) for name in counted),
     ]
 
 
-def _components(found: Sequence[Baseline]) -> list[Column]:
+def _components(found: Sequence[Baseline]) -> list[BaselineColumn]:
     """Seconds of each component in an image, with its share of them all."""
 
     def cell(name: str) -> Callable[[Baseline], str]:
         def of(one: Baseline) -> str:
             spent = _run(one).components_s
             whole = math.fsum(spent.values())
-            return f"{spent[name]:.3g} ({spent[name] / whole if whole else 0:.0%})" if name in spent else _NONE
+            return f"{spent[name]:.3g} ({spent[name] / whole if whole else 0:.0%})" if name in spent else NO_FIGURE
 
         return of
 
     names = dict.fromkeys(name for one in found for name in _run(one).components_s)
-    return [(f"{markdown_code(name)}, s", cell(name)) for name in names]
+    return [Column(f"{markdown_code(name)}, s", cell(name)) for name in names]
 
 
-def _health() -> list[Column]:
+def _health() -> list[BaselineColumn]:
     """What the machine said of itself around the rounds; a machine that says nothing has no such column."""
 
     def over(
@@ -146,21 +159,21 @@ def _health() -> list[Column]:
         def of(one: Baseline) -> str:
             asked = [process.health.get(name) for process in _run(one).processes]
             said = [float(value) for value in asked if _is_number(value)]
-            return f"{rule(said) * scale:{form}}" if said else _NONE
+            return f"{rule(said) * scale:{form}}" if said else NO_FIGURE
 
         return of
 
     return [
-        ("SM clock, lowest median, MHz", over("sm_clock_median_mhz", min, "g")),
-        ("hottest, C", over("temperature_max_c", max, "g")),
-        ("held down by the power cap, ms", over("power_cap_ns", sum, ".3g", 1e-6)),
-        ("by heat, ms", over("thermal_ns", sum, ".3g", 1e-6)),
-        ("stolen by the host, s", over("stolen_s", sum, ".3g")),
-        ("rounds measured again", lambda one: str(sum(len(process.void) for process in _run(one).processes))),
+        Column("SM clock, lowest median, MHz", over("sm_clock_median_mhz", min, "g")),
+        Column("hottest, C", over("temperature_max_c", max, "g")),
+        Column("held down by the power cap, ms", over("power_cap_ns", sum, ".3g", 1e-6)),
+        Column("by heat, ms", over("thermal_ns", sum, ".3g", 1e-6)),
+        Column("stolen by the host, s", over("stolen_s", sum, ".3g")),
+        Column("rounds measured again", lambda one: str(sum(len(process.void) for process in _run(one).processes))),
     ]
 
 
-def _kernels() -> list[Column]:
+def _kernels() -> list[BaselineColumn]:
     """Which attention ran, and what took most of the profiled image."""
 
     def attention(one: Baseline) -> str:
@@ -168,27 +181,20 @@ def _kernels() -> list[Column]:
         return (
             ", ".join(f"{markdown_code(name)} x {count}" for name, count in found.attention_kernels.items())
             if found
-            else _NONE
+            else NO_FIGURE
         )
 
     def most(one: Baseline) -> str:
         found = _run(one).attribution
         if found is None or not found.total_s:
-            return _NONE
+            return NO_FIGURE
         shares = [(each.name, each.seconds / found.total_s) for each in found.kernels[:_KERNELS]]
         return ", ".join(f"{markdown_code(name, limit=60)} {share:.0%}" for name, share in shares)
 
-    return [("attention", lambda one: attention(one) or "none"), ("most of the kernels' time", most)]
-
-
-def _table(columns: Sequence[Column], found: Sequence[Baseline]) -> Iterator[str]:
-    """A row a case; a column of which no case says anything is left out."""
-    cells = [(name, [cell(one) for one in found]) for name, cell in columns]
-    kept = [("stage", [markdown_code(_run(one).stage) for one in found]), *(c for c in cells if set(c[1]) != {_NONE})]
-    yield f"| {' | '.join(name for name, _ in kept)} |"
-    yield f"|{' --- |' * len(kept)}"
-    for row in zip(*(column for _, column in kept), strict=True):
-        yield f"| {' | '.join(row)} |"
+    return [
+        Column("attention", lambda one: attention(one) or "none"),
+        Column("most of the kernels' time", most),
+    ]
 
 
 def _run(one: Baseline) -> Run:
@@ -196,27 +202,17 @@ def _run(one: Baseline) -> Run:
     return one.run
 
 
-def _gain(one: Baseline, latencies_s: Mapping[str, float], other: str | None) -> str:
-    if other is None or other not in latencies_s or one.case_key not in latencies_s:
-        return _NONE
-    return f"{latencies_s[other] / latencies_s[one.case_key]:.2f}x"
-
-
 def _deviation(values: Sequence[float]) -> str:
-    return f"{statistics.stdev(map(math.log, values)):.2%}" if len(values) > 1 else _NONE
+    return f"{statistics.stdev(map(math.log, values)):.2%}" if len(values) > 1 else NO_FIGURE
 
 
 def _deviation_of_rounds(processes: Sequence[Process]) -> str:
     found = [statistics.stdev(map(math.log, process.seconds)) for process in processes if len(process.seconds) > 1]
-    return f"{statistics.median(found):.2%}" if found else _NONE
+    return f"{statistics.median(found):.2%}" if found else NO_FIGURE
 
 
 def _median(values: Sequence[float]) -> str:
-    return f"{statistics.median(values):.3g}" if values else _NONE
-
-
-def _number(value: float | None, form: str) -> str:
-    return _NONE if value is None else f"{value:{form}}"
+    return f"{statistics.median(values):.3g}" if values else NO_FIGURE
 
 
 def _is_number(value: Any) -> TypeGuard[float]:

@@ -19,6 +19,7 @@ NO_FIGURE = "-"
 NOT_JUDGED = "not judged"
 
 Row = TypeVar("Row")
+Other = TypeVar("Other")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +33,10 @@ class Column(Generic[Row]):
     cell: Callable[[Row], str]
     is_name: bool = False
     is_number: bool = False
+
+    def on(self, row_of: Callable[[Other], Row]) -> Column[Other]:
+        """Make the same column of other values, which `row_of` turns into rows."""
+        return Column(self.heading, lambda value: self.cell(row_of(value)), self.is_name, self.is_number)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

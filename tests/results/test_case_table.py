@@ -1,0 +1,71 @@
+"""The row of a case: its figures, and what becomes of them and of names in each format."""
+
+import dataclasses
+
+import pytest
+
+from speedgate.results import case_table
+from speedgate.results.case_table import CaseRow, row_of_run
+from speedgate.results.run import Outcome
+from tests.support.baseline_samples import BF16, INT8, make_run
+
+ROW = CaseRow(case_key="sdxl/in<t8\x1b/w", outcome=Outcome.SLOWER, latency_s=2.0, peak_bytes=3 * 2**30)
+COLUMNS = [case_table.CASE, case_table.LATENCY, case_table.SSIM, case_table.PEAK, case_table.VERDICT]
+
+
+def test_a_row_holds_the_figures_of_its_run():
+    """Latency, medians, peak and cold start are the run's, and the rest is what the caller adds."""
+    row = row_of_run(make_run(INT8), outcome=Outcome.PASS, reference="0002_recorded")
+
+    assert (row.latency_s, row.peak_bytes) == (pytest.approx(2.45, rel=1e-3), 9)
+    assert row.process_medians_s == (2.4, 2.45, 2.5)
+    assert (row.outcome, row.reference, row.speedup_over_first) == (Outcome.PASS, "0002_recorded", None)
+
+
+def test_a_run_without_rounds_has_no_figures():
+    """Only its cold start and its similarity are known, and every figure is a dash."""
+    row = row_of_run(dataclasses.replace(make_run(INT8), processes=(), parity={"ssim": 1.0}))
+
+    cells = {column.heading: column.cell(row) for column in (*COLUMNS, case_table.RATES, case_table.PROCESSES)}
+    assert (cells["latency"], cells["peak"], cells["it/s"], cells["processes"]) == ("-", "-", "-", "-")
+    assert (cells["SSIM"], case_table.COLD_START.cell(row)) == ("1.0000", "10.0 s (cold cache)")
+
+
+def test_a_speed_up_is_over_a_measured_case():
+    """The parent and the first stage are found by the recipe; a case that was not measured gives no ratio."""
+    run = dataclasses.replace(make_run(INT8, medians_s=[2.0]), recipe={"stages": ["fp32", "bf16", "int8"]})
+
+    row = row_of_run(run, latencies_s={BF16: 3.0})
+
+    assert (row.speedup_over_parent, row.speedup_over_first) == (1.5, None)
+    assert case_table.VS_PARENT.cell(row) == "1.50x"
+
+
+@pytest.mark.parametrize(
+    ("parity", "shown"), [(None, "-"), ({}, "-"), ({"ssim": None}, "NaN"), ({"ssim": 0.5}, "0.5000")]
+)
+def test_nan_is_not_hidden(parity, shown):
+    """A similarity that is no number is stored as null, and differs from one that was never computed."""
+    assert case_table.SSIM.cell(row_of_run(dataclasses.replace(make_run(INT8), parity=parity))) == shown
+
+
+def test_a_table_is_aligned_text_or_markdown():
+    """Text has no control characters, and Markdown shows a name as code, so that it is no markup."""
+    columns = case_table.with_figures(COLUMNS, [ROW])
+
+    assert case_table.text_table(columns, [ROW]) == [
+        "case           latency  peak       verdict",
+        "sdxl/in<t8?/w  2 s      3.000 GiB  SLOWER",
+    ]
+    assert case_table.markdown_table(columns, [ROW]) == [
+        "| case | latency | peak | verdict |",
+        "| --- | --- | --- | --- |",
+        "| <code>sdxl/in&#60;t8?/w</code> | 2 s | 3.000 GiB | SLOWER |",
+    ]
+
+
+def test_a_column_can_be_used_for_other_values():
+    """The heading, the digits and the kind of a column stay when rows are made of something else."""
+    column = case_table.LATENCY.on(lambda seconds: CaseRow(case_key="a/b/c", latency_s=seconds))
+
+    assert (column.heading, column.cell(1.5), column.is_number) == ("latency", "1.5 s", True)
