@@ -22,7 +22,7 @@ from typing import Any, Protocol
 TAIL_LINES = 25
 _MAX_REASON_CHARS = 300
 _LAST_LINES = "; its last lines:"
-_EXIT_TIMEOUT_S = 2.0  # a worker that closed its pipe and stays alive is killed after this time
+_EXIT_TIMEOUT_S = 2.0  # for a worker to end by itself before it is killed
 # Lines that libraries print on every import, and faulthandler's frames in execnet: they would hide the useful lines.
 _NOISE_PREFIXES = (
     "Failed to load ",
@@ -135,7 +135,7 @@ class Worker:
 
     def close(self) -> None:
         """Ask the process to end, and kill it after two seconds."""
-        self._group.terminate(timeout=2.0)
+        self._group.terminate(timeout=_EXIT_TIMEOUT_S)
 
     def _check_time(self, operation: str) -> None:
         if self._left_s() <= 0 or self._is_out_of_time:
