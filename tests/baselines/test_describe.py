@@ -185,5 +185,8 @@ def test_a_share_that_is_none_is_refused(tmp_path: Path, roofline: Any) -> None:
     document["benchmarks"][0]["extra_info"]["speedgate"]["roofline"] = roofline
     path.write_text(json.dumps(document))
 
-    with pytest.raises(ValueError, match=r"speedgate\.roofline\.share: expected a finite number above zero"):
+    with pytest.raises(
+        ValueError,
+        match=r"speedgate\.roofline(\.share)?: (expected (float|object)|object missing required field share)",
+    ):
         baselines.newest_baselines(tmp_path, KEY)

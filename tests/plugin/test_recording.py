@@ -168,7 +168,7 @@ def test_what_was_ended_does_not_count(stopped):
     suite, _, kept, refused, again = stopped
     reasons = refused["speedgate"]["failed"] if "speedgate" in refused else {}
     reasons |= {
-        block["case_key"]: block["reason"]
+        block["run"]["case_key"]: block["reason"]
         for entry in refused["benchmarks"]
         if (block := entry["extra_info"]["speedgate"])["outcome"] == "failed"
     }

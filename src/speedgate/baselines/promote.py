@@ -1,4 +1,4 @@
-"""Promotion: what a recording obtained becomes the next numbered baseline of its GPU key, and never slowly worse."""
+"""Promotion: make a recording the next numbered baseline of its GPU key, unless cases became slower without a reason."""
 
 from __future__ import annotations
 
@@ -9,74 +9,98 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from speedgate.baselines import benchmark_json, store
+from speedgate.baselines.benchmark_json import BLOCK, WITHOUT_FIGURE
 from speedgate.baselines.store import ACCEPTED, OBTAINED, StoredCases
 from speedgate.gate.intervals import MIN_PROCESSES
-from speedgate.results import json_io
-from speedgate.results.json_io import as_object, write_json
+from speedgate.results.json_io import Positive, as_object, decode, read_json, to_json, write_json
 from speedgate.results.run import Baseline
 
-# How much slower than its oldest kept figure a case may be promoted without a word. A gate compares with the newest one,
-# so that steps within its tolerance would add up unseen. A published figure is one run of another machine: more room.
+# How much slower than its oldest figure a case may be promoted without a reason. A gate compares with the newest figure, so
+# small steps would add up unseen. A published figure is one run on another machine and gets more room.
 DRIFT_FLOORS = {benchmark_json.RECORDED: 0.03, benchmark_json.PUBLISHED: 0.10}
 _LONGEST_REASON = 500
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
 
-def promote(root: Path, gpu_key: str, *, name: str = "recorded", accept_slower: str | None = None) -> Path:
-    """Make `obtained.json` the next numbered baseline of `gpu_key`; nothing is ever overwritten.
+class AcceptedCase(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A case that was promoted although it became slower (`ratio`, new by old) or runs out of memory (`outcome`)."""
 
-    A case that is slower than its oldest kept figure, or no longer fits, is refused unless `accept_slower` says why; the
-    file then tells.
+    oldest: str
+    ratio: Positive | None = None
+    outcome: str | None = None
+
+
+class AcceptedSlower(msgspec.Struct, frozen=True, kw_only=True):
+    """What `--accept-slower` stores in the promoted file: one reason, and the cases by key."""
+
+    reason: str
+    cases: dict[str, AcceptedCase]
+
+
+def promote(root: Path, gpu_key: str, *, name: str = "recorded", accept_slower: str | None = None) -> Path:
+    """Make `obtained.json` the next numbered baseline of a GPU key. It never overwrites a file.
+
+    A `ValueError` if a case is slower than its oldest figure, or no longer fits, and `accept_slower` gives no reason.
     """
     if not _NAME.fullmatch(name):
         raise ValueError(f"name {name!r}: expected lower-case letters, digits, '-' and '_', as in 'recorded'")
     obtained = store.key_folder(root, gpu_key) / OBTAINED
-    document, found = _recorded(root, obtained)
-    kept = [one for path in store.baseline_files(root, gpu_key) for one in store.read_baselines(path, gpu_key=gpu_key)]
-    slower = _slower(found, kept)
+    document, cases = _read_obtained(root, obtained)
+    stored = [
+        baseline
+        for path in store.baseline_files(root, gpu_key)
+        for baseline in store.read_baselines(path, gpu_key=gpu_key)
+    ]
+    drifts = _find_drifts(cases, stored)
     if accept_slower is not None:
-        accepted = {ACCEPTED: _accepted(slower, accept_slower, where=obtained)}
-        document[benchmark_json.BLOCK] = as_object(document.get(benchmark_json.BLOCK)) | accepted
-    elif slower:
+        accepted = {ACCEPTED: to_json(_accept(drifts, accept_slower, where=obtained))}
+        document[BLOCK] = as_object(document.get(BLOCK)) | accepted
+    elif drifts:
         raise ValueError(
-            f"{obtained}: slower than the oldest baseline, which steps too small for a gate add up to:"
-            f' {"; ".join(map(str, slower))}; find the cause, or say it with --accept-slower "why"'
+            f"{obtained}: slower than the oldest baseline, possibly by small steps that no gate caught:"
+            f' {"; ".join(map(str, drifts))}; find the cause, or give a reason with --accept-slower "why"'
         )
     target = store.next_file_path(obtained.parent, name)
-    _add(target, document)
+    _write_new(target, document)
     obtained.unlink()
     return target
 
 
 def review_notes(promoted: Path) -> list[str]:
-    """What a reviewer has to know of a promoted file: `accepted_notes`, and a line for each case that is out of memory from now on."""
-    document = json_io.read_json(promoted)
-    full = store.parse_document(document, path=promoted, gpu_key=promoted.parent.name).out_of_memory
-    return [*accepted_notes(document, path=promoted), *(f"{key}: out of memory from now on" for key in full)]
+    """List what a reviewer of a promoted file must know: cases accepted as slower, and cases that are out of memory."""
+    document = read_json(promoted)
+    cases = store.parse_document(document, path=promoted, gpu_key=promoted.parent.name)
+    full = [f"{case_key}: out of memory from now on" for case_key in cases.out_of_memory]
+    return [*accepted_notes(document, path=promoted), *full]
 
 
 def accepted_notes(document: Any, *, path: Path) -> list[str]:
-    """A line for each case of which the document of a file says that it was accepted as worse, with why."""
-    accepted = as_object(as_object(as_object(document).get(benchmark_json.BLOCK)).get(ACCEPTED))
-    why = f"accepted in {path.name} ({accepted.get('reason')})"
-    cases = {key: as_object(one) for key, one in as_object(accepted.get("cases")).items()}
-    moved = {key: one["ratio"] for key, one in cases.items() if isinstance(one.get("ratio"), float)}
-    said = {key: f"{moved[key] - 1:+.1%} to" if key in moved else "out of memory, which it was not in" for key in cases}
-    return [f"{key}: {said[key]} {one.get('oldest')}, {why}" for key, one in cases.items()]
+    """Describe each case of a baseline file that was accepted as slower, with the reason; `path` is the file."""
+    value = as_object(as_object(document).get(BLOCK)).get(ACCEPTED)
+    if value is None:
+        return []
+    accepted = decode(value, AcceptedSlower, where=f"{path}: {BLOCK}.{ACCEPTED}")
+    notes = []
+    for case_key, case in accepted.cases.items():
+        change = "out of memory, but not" if case.ratio is None else f"{case.ratio - 1:+.1%} compared to what it was"
+        notes.append(f"{case_key}: {change} in {case.oldest}; accepted in {path.name} ({accepted.reason})")
+    return notes
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
 class _Drift:
-    """A case's new figure beside an old one; None where it ran out of memory. `floor` is what may be slower without a word."""
+    """A case's new figure, None where it ran out of memory, beside an old one."""
 
     case_key: str
-    found: Baseline | None
+    new: Baseline | None
     oldest: Baseline
 
     @property
     def ratio(self) -> float | None:
-        return self.found.latency_s / self.oldest.latency_s if self.found else None
+        return self.new.latency_s / self.oldest.latency_s if self.new else None
 
     @property
     def floor(self) -> float:
@@ -87,78 +111,75 @@ class _Drift:
         return self.ratio is None or self.ratio > 1 + self.floor
 
     @property
-    def entry(self) -> dict[str, Any]:
-        """What the promoted file says of it."""
-        return {"oldest": self.file} | ({"outcome": "oom"} if self.ratio is None else {"ratio": self.ratio})
+    def accepted_case(self) -> AcceptedCase:
+        return AcceptedCase(oldest=self.file_name, ratio=self.ratio, outcome="oom" if self.ratio is None else None)
 
     @property
-    def file(self) -> str:
+    def file_name(self) -> str:
         return Path(self.oldest.path).name
 
     def __str__(self) -> str:
-        before = f"{self.oldest.latency_s:.4g} s in {self.file}"
-        if self.found is None or self.ratio is None:
+        before = f"{self.oldest.latency_s:.4g} s in {self.file_name}"
+        if self.new is None or self.ratio is None:
             return f"{self.case_key} is out of memory and took {before}"
-        took = f"{self.case_key} takes {self.found.latency_s:.4g} s against {before}"
-        return f"{took} ({self.ratio - 1:+.1%}, floor {self.floor:.0%})"
+        after = f"{self.case_key} takes {self.new.latency_s:.4g} s against {before}"
+        return f"{after} ({self.ratio - 1:+.1%}, floor {self.floor:.0%})"
 
 
-def _slower(found: StoredCases, kept: Sequence[Baseline]) -> list[_Drift]:
-    """The cases of `found` that drifted or no longer fit; `kept` is all that the numbered files hold, oldest first.
+def _find_drifts(cases: StoredCases, stored: Sequence[Baseline]) -> list[_Drift]:
+    """Find the cases that drifted or no longer fit. `stored` holds all baselines of the numbered files, oldest first.
 
-    The oldest figure of each source counts: beside a published one, a recorded one would otherwise never be looked at.
+    The oldest figure of each source counts: a slow published one must not hide a recorded one.
     """
-    slower = []
-    for case_key in (*found.baselines, *found.out_of_memory):
-        oldest: dict[str, Baseline] = {}
-        for old in kept:
-            if old.case_key == case_key:
-                oldest.setdefault(old.source, old)
-        new = found.baselines.get(case_key)
-        drifts = [_Drift(case_key=case_key, found=new, oldest=old) for old in oldest.values()]
-        slower += [drift for drift in drifts if drift.is_too_much][:1]  # one is enough, the oldest
-    return slower
+    drifts = []
+    for case_key in (*cases.baselines, *cases.out_of_memory):
+        oldest_by_source: dict[str, Baseline] = {}
+        for baseline in stored:
+            if baseline.case_key == case_key:
+                oldest_by_source.setdefault(baseline.source, baseline)
+        new = cases.baselines.get(case_key)
+        candidates = [_Drift(case_key=case_key, new=new, oldest=oldest) for oldest in oldest_by_source.values()]
+        drifts += [drift for drift in candidates if drift.is_too_much][:1]  # the oldest is enough
+    return drifts
 
 
-def _accepted(slower: Sequence[_Drift], reason: str, *, where: Path) -> dict[str, Any]:
-    """What the promoted file says of the cases that became slower."""
+def _accept(drifts: Sequence[_Drift], reason: str, *, where: Path) -> AcceptedSlower:
     if not reason.strip() or not reason.isprintable() or len(reason) > _LONGEST_REASON:
         raise ValueError(
             f"--accept-slower {reason[:_LONGEST_REASON]!r}: expected a sentence that says why, in at most"
             f" {_LONGEST_REASON} printable characters on one line"
         )
-    if not slower:
+    if not drifts:
         raise ValueError(f"{where}: no case is slower than its oldest baseline; promote it without --accept-slower")
-    return {"reason": reason, "cases": {drift.case_key: drift.entry for drift in slower}}
+    return AcceptedSlower(reason=reason, cases={drift.case_key: drift.accepted_case for drift in drifts})
 
 
-def _recorded(root: Path, obtained: Path) -> tuple[dict[str, Any], StoredCases]:
-    """What a recording wrote, and the baselines that it would make."""
+def _read_obtained(root: Path, obtained: Path) -> tuple[dict[str, Any], StoredCases]:
+    """Read a recording and the cases in it; a `ValueError` says why it cannot become a baseline."""
     if not obtained.is_file():
         keys = ", ".join(store.gpu_keys_where(root, lambda folder: (folder / OBTAINED).is_file())) or "none"
-        raise ValueError(f"no {obtained}; keys that hold one: {keys}; record it with --gate record")
-    document = json_io.read_json(obtained)
-    if as_object(document).get("benchmarks") == [] and as_object(document.get(benchmark_json.BLOCK)).get(
-        benchmark_json.WITHOUT_FIGURE
-    ):
+        raise ValueError(f"no {obtained}; GPU keys that have one: {keys}; record one with --gate record")
+    document = read_json(obtained)
+    ours = as_object(as_object(document).get(BLOCK))
+    if as_object(document).get("benchmarks") == [] and ours.get(WITHOUT_FIGURE) and not ours.get("failed"):
         raise ValueError(
-            f"{obtained}: no case of it fitted: record it anew with one that does, for a file holds a figure at least"
+            f"{obtained}: every case ran out of memory; a baseline file needs a case that fits: record one too"
         )
-    found = store.parse_document(document, path=obtained, gpu_key=obtained.parent.name)
-    for baseline in found.baselines.values():
+    cases = store.parse_document(document, path=obtained, gpu_key=obtained.parent.name)
+    for baseline in cases.baselines.values():
         count = len(baseline.process_medians_s)
         if count < MIN_PROCESSES:
             raise ValueError(
-                f"{obtained}: {baseline.case_key}: process_medians_s: holds {count} of at least {MIN_PROCESSES} processes,"
-                f" and the process is the unit of replication: record it anew with --processes {MIN_PROCESSES} or more"
+                f"{obtained}: {baseline.case_key}: has {count} of at least {MIN_PROCESSES} processes, which the noise is"
+                f" estimated from; record it again with --processes {MIN_PROCESSES} or more"
             )
-    if set(as_object(document.get(benchmark_json.BLOCK))) - {benchmark_json.WITHOUT_FIGURE}:
-        raise ValueError(f"{obtained}: {benchmark_json.BLOCK}: nothing but promotion writes this; record it anew")
-    return document, found
+    if set(ours) - {WITHOUT_FIGURE}:
+        raise ValueError(f"{obtained}: {BLOCK}: only promotion writes {ACCEPTED}; record it again")
+    return document, cases
 
 
-def _add(target: Path, document: Mapping[str, Any]) -> None:
-    """Write a file that must not exist yet: a link fails where a rename would overwrite, and is whole when it appears."""
+def _write_new(target: Path, document: Mapping[str, Any]) -> None:
+    """Write a file that must not exist yet, whole when it appears: a link fails where a rename would overwrite."""
     temporary = target.with_name(f".{target.name}.{os.getpid()}.new")
     try:
         write_json(temporary, document)

@@ -1,4 +1,4 @@
-"""Baselines on disk: `baselines/<gpu-key>/NNNN_<name>.json`, found, numbered, loaded and recorded."""
+"""Baseline files: find, number, read and record `baselines/<gpu-key>/NNNN_<name>.json`."""
 
 from __future__ import annotations
 
@@ -6,63 +6,63 @@ import dataclasses
 import datetime
 import itertools
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from speedgate.baselines import benchmark_json
+from speedgate.baselines.benchmark_json import OutOfMemory
 from speedgate.measure.machine import check_gpu_key
-from speedgate.results import json_io
-from speedgate.results.json_io import as_object, expect, expect_equal, write_json
-from speedgate.results.run import SCHEMA, Baseline, Run
+from speedgate.results.json_io import as_object, expect, read_json, write_json
+from speedgate.results.run import Baseline, Run
 
 OBTAINED = "obtained.json"
 ACCEPTED = "accepted_slower"
-_BESIDE = frozenset({benchmark_json.WITHOUT_FIGURE, ACCEPTED})  # of what stands beside the benchmarks
+_OUR_FIELDS = frozenset({benchmark_json.WITHOUT_FIGURE, ACCEPTED})  # in the object of ours beside the benchmarks
 _NUMBERED = re.compile(r"([0-9]{4})_.+\.json")
 
 
 def key_folder(root: Path, gpu_key: str) -> Path:
-    """The folder of `gpu_key` below `root`, which it cannot lead out of."""
+    """Return the folder of a GPU key; a `ValueError` if the key could lead out of `root`."""
     return root / check_gpu_key(gpu_key)
 
 
 def gpu_keys(root: Path) -> list[str]:
-    """The GPU keys that have a baseline file under `root`."""
+    """List the GPU keys that have a baseline file under `root`."""
     return gpu_keys_where(root, _numbered)
 
 
 def require_gpu_keys(root: Path) -> list[str]:
-    """The same; a `ValueError` where there are none, as below a mistyped folder."""
+    """List the GPU keys that have a baseline file; a `ValueError` if there are none, so that a mistyped folder is noticed."""
     if not (keys := gpu_keys(root)):
         raise ValueError(f"{root}: no baseline files; name the folder that holds the GPU keys with --root")
     return keys
 
 
-def gpu_keys_where(root: Path, holds: Callable[[Path], object]) -> list[str]:
-    """The GPU keys under `root` whose folder `holds` something."""
-    return [folder.name for folder in _folders(root) if holds(folder)]
+def gpu_keys_where(root: Path, condition: Callable[[Path], object]) -> list[str]:
+    """List the GPU keys under `root` whose folder meets the condition."""
+    return [folder.name for folder in _folders(root) if condition(folder)]
 
 
 def baseline_files(root: Path, gpu_key: str) -> list[Path]:
-    """The baseline files of `gpu_key`, oldest first; a number that is given twice leaves no order and is refused."""
-    found = _numbered(key_folder(root, gpu_key))
-    for earlier, later in itertools.pairwise(found):
+    """List the baseline files of a GPU key, oldest first; a `ValueError` if two have one number, because no order is left."""
+    files = _numbered(key_folder(root, gpu_key))
+    for earlier, later in itertools.pairwise(files):
         number = later.name[:4]
         if earlier.name[:4] == number:
             raise ValueError(f"{later}: number {number} is taken by {earlier.name}; rename the newer of the two")
-    return found
+    return files
 
 
 def latest_file(root: Path, gpu_key: str) -> Path | None:
-    """The newest baseline file of `gpu_key`, for `--benchmark-compare`."""
+    """Return the newest baseline file of a GPU key, for `--benchmark-compare`."""
     return next(reversed(_numbered(key_folder(root, gpu_key))), None)
 
 
 def next_file_path(folder: Path, name: str) -> Path:
-    """What the next numbered file of a folder is called; a `ValueError` once the numbers are used up."""
-    taken = [int(path.name[:4]) for path in folder.iterdir() if _NUMBERED.fullmatch(path.name)]
-    target = folder / f"{max(taken, default=0) + 1:04d}_{name}.json"
+    """Return the path of the next numbered file; a `ValueError` if no number is left."""
+    numbers = [int(path.name[:4]) for path in folder.iterdir() if _NUMBERED.fullmatch(path.name)]
+    target = folder / f"{max(numbers, default=0) + 1:04d}_{name}.json"
     if not _NUMBERED.fullmatch(target.name):
         raise ValueError(f"{folder}: number 9999 is taken; renumber the files")
     return target
@@ -70,69 +70,54 @@ def next_file_path(folder: Path, name: str) -> Path:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StoredCases:
-    """What is stored of the cases of a GPU key: of each its baseline, or in `out_of_memory` the name of what says that it is."""
+    """The stored cases of a GPU key: their baselines, and for each case out of memory the name of the file that says so."""
 
     baselines: Mapping[str, Baseline]
     out_of_memory: Mapping[str, str]
 
 
 def newest_cases(root: Path, gpu_key: str) -> StoredCases:
-    """What is stored of each case on `gpu_key`, in the file with the highest number that holds it."""
+    """Read each case of a GPU key from the file with the highest number that holds it."""
     baselines: dict[str, Baseline] = {}
     out_of_memory: dict[str, str] = {}
     for path in baseline_files(root, gpu_key):
-        found = read_file(path, gpu_key=gpu_key)
-        for case_key in (*found.baselines, *found.out_of_memory):
+        cases = read_file(path, gpu_key=gpu_key)
+        for case_key in (*cases.baselines, *cases.out_of_memory):
             baselines.pop(case_key, None)
             out_of_memory.pop(case_key, None)
-        baselines |= found.baselines
-        out_of_memory |= found.out_of_memory
+        baselines |= cases.baselines
+        out_of_memory |= cases.out_of_memory
     return StoredCases(baselines=baselines, out_of_memory=out_of_memory)
 
 
 def newest_baselines(root: Path, gpu_key: str) -> Mapping[str, Baseline]:
-    """The baseline of each case on `gpu_key` that has one."""
+    """Read the newest baseline of each case of a GPU key that has one."""
     return newest_cases(root, gpu_key).baselines
 
 
 def read_baselines(path: Path, *, gpu_key: str) -> list[Baseline]:
-    """The baselines of one file; a `ValueError` names the file and the field that is wrong."""
+    """Read the baselines of one file; a `ValueError` names the file and the field that is wrong."""
     return list(read_file(path, gpu_key=gpu_key).baselines.values())
 
 
 def read_file(path: Path, *, gpu_key: str) -> StoredCases:
-    """What one file says, errors as of `read_baselines`."""
-    return parse_document(json_io.read_json(path), path=path, gpu_key=gpu_key)
+    """Read the cases of one file; a `ValueError` names the file and the field that is wrong."""
+    return parse_document(read_json(path), path=path, gpu_key=gpu_key)
 
 
 def parse_document(document: Any, *, path: Path, gpu_key: str) -> StoredCases:
-    """What a document says that is, or is to become, the file `path`."""
-    baselines = {one.case_key: one for one in benchmark_json.parse_baselines(document, path=path, gpu_key=gpu_key)}
-    unknown = set(as_object(document.get(benchmark_json.BLOCK))) - _BESIDE
-    expect(
-        not unknown, f"{path}: {benchmark_json.BLOCK}", f"no more than {', '.join(sorted(_BESIDE))}", sorted(unknown)
-    )
+    """Parse a document that is, or will become, the file `path`; a `ValueError` names the field that is wrong."""
+    parsed = benchmark_json.parse_baselines(document, path=path, gpu_key=gpu_key)
+    baselines = {baseline.case_key: baseline for baseline in parsed}
+    unknown = set(as_object(document.get(benchmark_json.BLOCK))) - _OUR_FIELDS
+    allowed = f"no more than {', '.join(sorted(_OUR_FIELDS))}"
+    expect(not unknown, f"{path}: {benchmark_json.BLOCK}", allowed, sorted(unknown))
     out_of_memory: dict[str, str] = {}
-    for where, case_key in _out_of_memory(document, path=path, gpu_key=gpu_key):
-        if case_key in baselines or case_key in out_of_memory:
-            raise ValueError(f"{where}.case_key: {case_key!r} stands in this file twice")
-        out_of_memory[case_key] = path.stem
+    for where, case in benchmark_json.parse_out_of_memory(document, path=path, gpu_key=gpu_key):
+        if case.case_key in baselines or case.case_key in out_of_memory:
+            raise ValueError(f"{where}.case_key: {case.case_key!r} stands in this file twice")
+        out_of_memory[case.case_key] = path.stem
     return StoredCases(baselines=baselines, out_of_memory=out_of_memory)
-
-
-def _out_of_memory(document: Any, *, path: Path, gpu_key: str) -> Iterator[tuple[str, str]]:
-    """The case keys of what a recording could not fit into this GPU's memory, each with its place."""
-    for where, block in benchmark_json.blocks_without_figure(document, where=str(path)):
-        for name, value in _oom(gpu_key).items():
-            expect_equal(block.get(name), value, f"{where}.{name}")
-        benchmark_json.check_case_key(block.get("case_key"), where=f"{where}.case_key")
-        expect(isinstance(block.get("note"), str) and block["note"], f"{where}.note", "a text", block.get("note"))
-        yield where, block["case_key"]
-
-
-def _oom(gpu_key: str) -> dict[str, Any]:
-    """What is the same of every case that a recording on `gpu_key` found to be out of memory."""
-    return {"schema": SCHEMA, "gpu_key": gpu_key, "source": benchmark_json.RECORDED, "outcome": "oom"}
 
 
 def write_obtained(
@@ -149,19 +134,19 @@ def write_obtained(
     out_of_memory: Mapping[str, str] | None = None,
     rooflines: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Path:
-    """Replace `obtained.json` by `runs`; `failed` says why a case failed, `benchmarks_meta` which test owns it.
+    """Replace `obtained.json` by a new recording. All mappings but `machine_info` and `commit_info` are by case key.
 
-    `measured_at` is the session's time, which its result files carry too; None for now. `earlier` is what another
-    session said of itself that began with a case. `out_of_memory` has a sentence for each case that did not fit, `rooflines`
-    what `speedgate.gate.roofline` found of a case.
+    `failed` holds why a case failed and `benchmarks_meta` its test; `earlier` the time and commit of the session that began
+    a case, if it was another one; `out_of_memory` the sentence about a case that did not fit. Without `measured_at`: now.
     """
     from pytest_benchmark import __version__
 
     reasons = {run.case_key: "no test benchmarked it" for run in runs if run.case_key not in benchmarks_meta}
-    reasons |= {run.case_key: reason for run in runs if (reason := benchmark_json.unusable(run)) is not None}
-    usable = [run for run in runs if run.case_key not in reasons]
-    reasons = {**reasons, **failed}
-    entries = [
+    # Without a round there are no statistics, and one such run must not lose the record of the others.
+    reasons |= {run.case_key: "no process was measured" for run in runs if not run.processes}
+    usable_runs = [run for run in runs if run.case_key not in reasons]
+    reasons |= failed
+    benchmarks = [
         benchmark_json.recorded_benchmark(
             run,
             gpu_key=gpu_key,
@@ -170,19 +155,19 @@ def write_obtained(
             session=(earlier or {}).get(run.case_key),
             roofline=(rooflines or {}).get(run.case_key),
         )
-        for run in usable
+        for run in usable_runs
     ]
-    without_run = sorted(set(reasons) - {run.case_key for run in usable})
+    without_run = sorted(set(reasons) - {run.case_key for run in usable_runs})
     document = benchmark_json.make_document(
-        entries,
+        benchmarks,
         failed={case_key: reasons[case_key] for case_key in without_run},
         gpu_key=gpu_key,
         machine_info=machine_info,
         commit_info=commit_info,
         datetime=measured_at or datetime.datetime.now(datetime.UTC).isoformat(),
         version=__version__,
-        without_figure=[
-            {**_oom(gpu_key), "case_key": case_key, "note": note}
+        out_of_memory=[
+            OutOfMemory(case_key=case_key, gpu_key=gpu_key, note=note)
             for case_key, note in sorted((out_of_memory or {}).items())
         ],
     )
@@ -192,7 +177,7 @@ def write_obtained(
 
 
 def set_aside_obtained(root: Path, gpu_key: str) -> None:
-    """Rename an earlier `obtained.json`, so that what a cut-short recording leaves is not taken for it."""
+    """Rename an earlier `obtained.json`, so that it is not taken for the result of a recording that was interrupted."""
     obtained = key_folder(root, gpu_key) / OBTAINED
     if obtained.is_file():
         obtained.replace(obtained.with_name(f"previous-{OBTAINED}"))

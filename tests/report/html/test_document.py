@@ -14,7 +14,7 @@ from speedgate.results.json_io import to_json
 from speedgate.results.profile import Attribution, Kernel
 from speedgate.results.run import Outcome, Verdict
 from tests.support.artifacts import encoded, result
-from tests.support.baseline_samples import BF16, INT8, KEY, make_run, store
+from tests.support.baseline_samples import BF16, INT8, KEY, make_run, store, store_published
 from tests.support.web_samples import STAGES, case_key, make_entry, make_report
 
 
@@ -200,10 +200,7 @@ def test_a_folder_becomes_a_report(tmp_path, capsys):
 
 def test_the_newest_figure_of_each_source_is_shown(tmp_path):
     """Of two recordings the later one counts, and the one that the case is judged by is the newest of all."""
-    published = make_run(INT8, medians_s=[1.0])
-    store(tmp_path, "0001_published.json", published)
-    document = (tmp_path / KEY / "0001_published.json").read_text()
-    (tmp_path / KEY / "0001_published.json").write_text(document.replace('"recorded"', '"published"'))
+    store_published(tmp_path, 1.0)
     for number, median_s in ((2, 2.0), (3, 3.0)):
         store(tmp_path, f"000{number}_recorded.json", make_run(INT8, medians_s=[median_s] * 3))
     (tmp_path / "run").mkdir()
