@@ -1,7 +1,9 @@
-"""A budget by a clock of its own: what is expected not to fit is not started; and where the seconds went."""
+"""The budget of a recording, with a fake clock, and the log of where the seconds went."""
 
 import json
+import time
 
+import psutil
 import pytest
 
 from speedgate.measure.budget import DONE, ENDED, Budget, TimingLog, process_age_s, read_timings, timing_table, utc_now
@@ -11,7 +13,7 @@ LOAD, PROCESS = "load and apply", "process"
 
 
 class Clock:
-    """Stands still until it is told."""
+    """A clock that a test moves."""
 
     def __init__(self):
         self.now_s = 0.0
@@ -32,19 +34,19 @@ def log(tmp_path, clock):
 
 @pytest.fixture
 def budget(log, clock):
-    """Of 100 s, of which 10 are kept for ending."""
+    """A budget of 100 s, of which 10 s are reserved for the end."""
     return Budget(seconds=100.0, clock=clock, log=log)
 
 
-def saw(log, case, activity, seconds, *, outcome=DONE, command=None):
+def add_entry(log, case, activity, seconds, *, outcome=DONE, command=None):
     """Log a finished activity."""
-    mine, log.command = log.command, command or log.command
+    this_command, log.command = log.command, command or log.command
     log.add(case, activity, seconds=seconds, started_at=utc_now(), outcome=outcome)
-    log.command = mine
+    log.command = this_command
 
 
-def test_what_was_never_seen_may_start_while_anything_is_left(budget, clock):
-    """Nothing is known of the first case, and after the last second nothing starts."""
+def test_an_unknown_activity_may_start_while_any_time_is_left(budget, clock):
+    """The first case has no estimate, so it may start until the budget is over."""
     budget.afford("int8", LOAD, PROCESS)
     clock.now_s = 90.0
 
@@ -53,9 +55,9 @@ def test_what_was_never_seen_may_start_while_anything_is_left(budget, clock):
 
 
 def test_a_process_that_does_not_fit_is_not_started(budget, clock, log):
-    """Its own seconds so far decide, all activities of its start together."""
-    saw(log, "int8", LOAD, 20.0)
-    saw(log, "int8", "process 1 of 5", 15.0)
+    """The case's own earlier seconds are the estimate, summed over all activities of the process."""
+    add_entry(log, "int8", LOAD, 20.0)
+    add_entry(log, "int8", "process 1 of 5", 15.0)
     clock.now_s = 54.0
     budget.afford("int8", LOAD, "process 2 of 5")
     clock.now_s = 56.0
@@ -66,35 +68,35 @@ def test_a_process_that_does_not_fit_is_not_started(budget, clock, log):
         budget.afford("int8", LOAD, PROCESS)
 
 
-def test_a_case_that_is_new_is_expected_to_take_what_the_longest_took(log):
-    """Nothing better is known of it."""
-    saw(log, "fp32", LOAD, 20.0)
-    saw(log, "bf16", LOAD, 12.0)
+def test_a_new_case_is_expected_to_take_as_long_as_the_longest(log):
+    """For a case without an entry, the longest of any case is the estimate."""
+    add_entry(log, "fp32", LOAD, 20.0)
+    add_entry(log, "bf16", LOAD, 12.0)
 
     assert log.expected_s("sdpa", LOAD) == 20.0
 
 
-def test_what_was_ended_is_not_tried_with_less(log):
-    """An attempt that was cut short says how long it takes at least: a campaign does not spend each budget on the same one."""
-    saw(log, "compile", LOAD, 200.0, outcome=ENDED, command="earlier")
-    saw(log, "sdpa", LOAD, 20.0)
+def test_an_ended_attempt_is_a_lower_bound(log):
+    """An attempt that was cut short is not tried again with less time, or each budget would be spent on it."""
+    add_entry(log, "compile", LOAD, 200.0, outcome=ENDED, command="earlier")
+    add_entry(log, "sdpa", LOAD, 20.0)
 
     assert log.expected_s("compile", LOAD) == 200.0
 
 
-def test_this_command_knows_best(log):
-    """What was compiled cold in an earlier command may be warm by now, and may not: the longest counts until it is seen."""
-    saw(log, "compile", LOAD, 200.0, command="earlier")
-    saw(log, "compile", LOAD, 15.0, command="earlier")
+def test_this_commands_seconds_are_the_best_estimate(log):
+    """Until an activity was seen in this command, the longest of earlier commands counts: the compile cache may be cold."""
+    add_entry(log, "compile", LOAD, 200.0, command="earlier")
+    add_entry(log, "compile", LOAD, 15.0, command="earlier")
     assert log.expected_s("compile", LOAD) == 200.0
-    saw(log, "compile", LOAD, 14.0)
+    add_entry(log, "compile", LOAD, 14.0)
 
     assert log.expected_s("compile", LOAD) == 14.0
 
 
 def test_without_a_budget_everything_fits(log, clock):
-    """A recording that is given no seconds takes as long as it takes."""
-    saw(log, "int8", PROCESS, 1e6)
+    """A recording without a budget never runs out of time."""
+    add_entry(log, "int8", PROCESS, 1e6)
     clock.now_s = 1e6
 
     assert Budget(log=log, clock=clock).afford("int8", PROCESS) is None
@@ -115,24 +117,24 @@ def test_nested_activities_count_once(log, clock):
     ]
 
 
-def test_the_log_is_read_back_without_what_was_cut_short(log):
-    """A torn line costs itself and nothing else."""
-    saw(log, "int8", LOAD, 3.0)
+def test_incomplete_lines_of_the_log_are_skipped(log):
+    """An incomplete line does not affect the other lines."""
+    add_entry(log, "int8", LOAD, 3.0)
     with log.path.open("a") as stream:
         stream.write('{"command": "to\n[]\n{"seconds": -1}\n\x00\n')
-    saw(log, "int8", PROCESS, 4.0)
+    add_entry(log, "int8", PROCESS, 4.0)
 
     assert read_timings(log.path) == log.entries
     assert len(log.path.read_text().splitlines()) == 6
     assert json.loads(log.path.read_text().splitlines()[0])["seconds"] == 3.0
 
 
-def test_the_table_tells_the_remainder(log):
-    """Activities of this command alone, longest first, then what no activity covers."""
-    saw(log, "int8", LOAD, 99.0, command="earlier")
-    saw(log, "int8", LOAD, 2.0)
-    saw(log, "int8", "process 1 of 2", 3.0)
-    saw(log, "int8", "process 2 of 2", 3.0)
+def test_the_table_ends_with_the_uncovered_seconds(log):
+    """The table has the activities of this command, longest first, then the seconds that no activity covers."""
+    add_entry(log, "int8", LOAD, 99.0, command="earlier")
+    add_entry(log, "int8", LOAD, 2.0)
+    add_entry(log, "int8", "process 1 of 2", 3.0)
+    add_entry(log, "int8", "process 2 of 2", 3.0)
 
     lines = timing_table(log.entries, command=log.command, wall_s=10.0)
 
@@ -144,10 +146,10 @@ def test_the_table_tells_the_remainder(log):
     ]
 
 
-def test_the_time_since_the_start_is_that_of_the_process():
-    """A budget counts from the interpreter's start, before anything of ours was imported."""
-    import time
+def test_the_age_of_the_process_counts_from_its_start():
+    """A budget counts from the start of the interpreter, before any import."""
+    earliest_s = process_age_s()
+    age_s = time.time() - psutil.Process().create_time()
+    latest_s = process_age_s()
 
-    import psutil
-
-    assert process_age_s() == pytest.approx(time.time() - psutil.Process().create_time(), abs=1.5)
+    assert earliest_s - 1.0 <= age_s <= latest_s + 1.0  # the kernel's time of boot is in whole seconds

@@ -1,4 +1,4 @@
-"""The digest of the code that measures: what changes it, and what does not."""
+"""The digest of the code that measures: changes that affect it and changes that do not."""
 
 import ast
 from pathlib import Path
@@ -8,7 +8,7 @@ from speedgate.measure import code_digest
 
 
 def test_the_packages_that_measure_import_no_other_package():
-    """The digest covers every module of speedgate that the code that measures depends on."""
+    """The digest covers every module of speedgate that the measuring code depends on."""
     imported = set()
     for path in code_digest.measuring_files():
         for node in ast.walk(ast.parse(path.read_text())):
@@ -18,17 +18,17 @@ def test_the_packages_that_measure_import_no_other_package():
     assert imported and imported <= set(code_digest.PACKAGES)
 
 
-def test_any_change_changes_it(tmp_path):
-    """Content, name and number of the files count, their order does not."""
-    one, two = tmp_path / "one.py", tmp_path / "two.py"
-    one.write_text("1")
-    two.write_text("2")
-    before = code_digest.digest([one, two])
+def test_any_change_of_a_file_changes_the_digest(tmp_path):
+    """Content and number of the files count, their order does not."""
+    first, second = tmp_path / "first.py", tmp_path / "second.py"
+    first.write_text("1")
+    second.write_text("2")
+    before = code_digest.digest([first, second])
 
-    assert code_digest.digest([two, one]) == before
-    assert code_digest.digest([one]) != before
-    two.write_text("3")
-    assert code_digest.digest([one, two]) != before
+    assert code_digest.digest([second, first]) == before
+    assert code_digest.digest([first]) != before
+    second.write_text("3")
+    assert code_digest.digest([first, second]) != before
 
 
 def test_what_a_case_is_held_to_is_left_out():

@@ -1,4 +1,4 @@
-"""The machine that a figure belongs to: its key, and what is said where there is no GPU."""
+"""The machine of a figure: its key, the choice of the GPU, and the recorded versions."""
 
 import importlib.metadata
 import re
@@ -15,18 +15,18 @@ H200_BYTES = 143771 * 2**20
 
 
 class NVMLError(Exception):
-    """What every NVML call may raise."""
+    """The base class of NVML's errors."""
 
 
 class NotSupportedError(NVMLError):
-    """What a query raises that the GPU does not answer."""
+    """The error of a query that the GPU does not support."""
 
 
 NO_ANSWER = ("NotSupported", "NoPermission", "FunctionNotFound", "ArgumentVersionMismatch", "Deprecated")
 
 
 def fake_nvml(*gpus, driver=True):
-    """`pynvml` on a machine with these GPUs: (name, power limit in milliwatts, or None where it is not supported)."""
+    """Fake `pynvml` for GPUs of (name, power limit in milliwatts); None means that the limit is not supported."""
 
     def init():
         if not driver:
@@ -60,7 +60,7 @@ def fake_nvml(*gpus, driver=True):
 
 @pytest.fixture
 def install(monkeypatch):
-    """Put a fake `pynvml` in place, with every GPU visible."""
+    """Install a fake `pynvml`, with every GPU visible."""
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
 
     def put(*gpus, **options):
@@ -84,7 +84,7 @@ def install(monkeypatch):
     ],
 )
 def test_a_gpu_key_names_sku_memory_and_power_limit(name, memory_bytes, power_limit_w, key):
-    """The memory is added where the name does not hold it, the power limit where the driver tells it."""
+    """The key has the memory if the name lacks it, and the power limit if the driver reports it."""
     assert gpu_key(name=name, memory_bytes=memory_bytes, power_limit_w=power_limit_w) == key
 
 
@@ -97,13 +97,13 @@ def test_a_gpu_key_names_sku_memory_and_power_limit(name, memory_bytes, power_li
     ],
 )
 def test_a_processor_is_named_without_marks_and_clock(text, expected):
-    """Trademarks and the nominal frequency are no part of a key."""
+    """Trademarks and the nominal frequency are not part of a key."""
     assert slug(text) == expected
 
 
 @pytest.mark.parametrize("choice", ["auto", "cuda"])
 def test_the_first_gpu_is_the_machine(install, choice):
-    """Both choices take the first GPU, with the facts that its key was made from, and let go of NVML."""
+    """Both choices take the first GPU, with the facts in its key, and shut NVML down."""
     fake = install(("NVIDIA H200", 700_000), ("NVIDIA T4", 70_000))
 
     machine = resolve_machine(choice)
@@ -114,7 +114,7 @@ def test_the_first_gpu_is_the_machine(install, choice):
 
 
 def test_a_gpu_without_a_power_limit_has_a_key(install):
-    """A virtual GPU that does not tell its limit is named without it."""
+    """The key of a virtual GPU that does not report a limit lacks the limit."""
     install(("NVIDIA H200", None))
 
     machine = resolve_machine("auto")
@@ -127,7 +127,7 @@ def test_a_gpu_without_a_power_limit_has_a_key(install):
     [("1", "nvidia-t4-140gb-70w"), ("1,0", "nvidia-t4-140gb-70w"), ("0", "nvidia-h200-140gb-700w")],
 )
 def test_the_key_is_of_the_gpu_that_torch_would_take(install, monkeypatch, visible, key):
-    """CUDA_VISIBLE_DEVICES counts, though NVML does not read it."""
+    """CUDA_VISIBLE_DEVICES selects the GPU, although NVML ignores it."""
     install(("NVIDIA H200", 700_000), ("NVIDIA T4", 70_000))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
 
@@ -136,7 +136,7 @@ def test_the_key_is_of_the_gpu_that_torch_would_take(install, monkeypatch, visib
 
 @pytest.mark.parametrize("visible", ["", "-1", "7"])
 def test_a_hidden_gpu_is_not_the_machine(install, monkeypatch, visible):
-    """Where CUDA_VISIBLE_DEVICES leaves torch no GPU, the machine is its CPU."""
+    """If CUDA_VISIBLE_DEVICES hides every GPU, the machine is its CPU."""
     install(("NVIDIA H200", 700_000))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
 
@@ -145,7 +145,7 @@ def test_a_hidden_gpu_is_not_the_machine(install, monkeypatch, visible):
 
 @pytest.mark.parametrize("options", [{"driver": False}, {}], ids=["no driver", "no GPU"])
 def test_without_a_gpu_auto_is_the_cpu_and_cuda_an_error(install, options):
-    """The message names the ways out, and NVML is not left open."""
+    """The message names the options to use, and NVML is not left open."""
     fake = install(**options)
 
     with pytest.raises(ValueError, match=r"^--device cuda: .* use --device cpu or --device auto$"):
@@ -156,14 +156,14 @@ def test_without_a_gpu_auto_is_the_cpu_and_cuda_an_error(install, options):
 
 
 def test_the_cpu_can_be_chosen_where_there_is_a_gpu(install):
-    """`--device cpu` does not even ask NVML."""
+    """`--device cpu` gives the CPU, even on a machine with a GPU."""
     install(("NVIDIA H200", 700_000))
 
     assert resolve_machine("cpu").device == "cpu"
 
 
 def test_a_cpu_key_is_stable_and_names_a_folder(tmp_path):
-    """The same machine has the same key each time, and baselines accept it."""
+    """The key is the same each time, and baselines accept it."""
     machine = resolve_machine("cpu")
 
     assert machine == resolve_machine("cpu")
@@ -171,8 +171,8 @@ def test_a_cpu_key_is_stable_and_names_a_folder(tmp_path):
     assert re.fullmatch(r"cpu-[a-z0-9]+(-[a-z0-9]+)*-[0-9]+c", machine.key)
 
 
-def test_versions_are_those_of_what_ran(monkeypatch):
-    """Every package that may change a figure is named, with torch's build facts."""
+def test_runtime_versions_name_every_relevant_package(monkeypatch):
+    """Every package that may change a figure has its version, and torch its build facts."""
     torch = SimpleNamespace(
         version=SimpleNamespace(git_version="abc", cuda="13.0"),
         backends=SimpleNamespace(cudnn=SimpleNamespace(version=lambda: 91300)),
@@ -182,29 +182,29 @@ def test_versions_are_those_of_what_ran(monkeypatch):
     monkeypatch.setattr(importlib.metadata, "version", lambda package: f"{package} 1.0")
     packages = ("torch", "triton", "diffusers", "torchao", "transformers", "accelerate", "numpy")
 
-    found = runtime_versions()
+    versions = runtime_versions()
 
-    assert found.pop("python").startswith(f"{sys.version_info.major}.{sys.version_info.minor}.")
-    assert [found.pop(package) for package in packages] == [f"{package} 1.0" for package in packages]
-    assert found == {"torch_git": "abc", "cuda": "13.0", "cudnn": 91300, "threads": 8}
+    assert versions.pop("python").startswith(f"{sys.version_info.major}.{sys.version_info.minor}.")
+    assert [versions.pop(package) for package in packages] == [f"{package} 1.0" for package in packages]
+    assert versions == {"torch_git": "abc", "cuda": "13.0", "cudnn": 91300, "threads": 8}
 
 
-def test_versions_without_torch_say_none(monkeypatch):
-    """A package that is not there is None, and torch's build facts are left out."""
+def test_versions_of_missing_packages_are_none(monkeypatch):
+    """A package that is not installed is None, and without torch its build facts are left out."""
 
     def absent(package):
         raise importlib.metadata.PackageNotFoundError(package)
 
     monkeypatch.setattr(importlib.metadata, "version", absent)
 
-    found = runtime_versions()
+    versions = runtime_versions()
 
-    assert found["torch"] is None
-    assert "cuda" not in found
+    assert versions["torch"] is None
+    assert "cuda" not in versions
 
 
 def test_a_gpu_named_by_its_uuid_is_that_gpu(install, monkeypatch):
-    """CUDA_VISIBLE_DEVICES may hold a UUID; the key is that GPU's, not the first one's."""
+    """CUDA_VISIBLE_DEVICES may name a UUID; the key is that of this GPU, not of the first one."""
     install(("NVIDIA L4", 72_000), ("NVIDIA H200", 700_000))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-1,GPU-0")
 

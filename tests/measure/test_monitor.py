@@ -17,7 +17,7 @@ PRESSURE = "some avg10=0.14 avg60=0.99 avg300=18.53 total=1462403324\nfull avg10
 
 @pytest.fixture
 def host(tmp_path):
-    """A host whose files say what a test wrote there."""
+    """Make a host whose kernel files have the texts that a test gives."""
 
     def make(**files):
         for name, text in files.items():
@@ -29,9 +29,9 @@ def host(tmp_path):
     return make
 
 
-def test_the_host_tells_its_state_before_the_run(host):
-    """Governor, load, cores, steal seconds and pressure, as the kernel's files have them."""
-    found = host(
+def test_the_facts_of_a_host_come_from_kernel_files(host):
+    """Governor, load, cores, steal seconds and pressure are those of the kernel's files."""
+    facts = host(
         cpu0__cpufreq__scaling_governor="powersave\n",
         proc__loadavg="0.94 1.78 1.63 1/85 26557\n",
         proc__stat=STAT.format(steal=3 * TICKS),
@@ -39,47 +39,47 @@ def test_the_host_tells_its_state_before_the_run(host):
     ).facts()
 
     cores = len(os.sched_getaffinity(0))
-    assert found == {
+    assert facts == {
         "governor": "powersave",
         "load_1min": 0.94,
         "cores": cores,
         "stolen_s": 3.0,
         "cpu_pressure_us": 1462403324,
     }
-    assert json.loads(json.dumps(found)) == found
+    assert json.loads(json.dumps(facts)) == facts
 
 
-def test_what_a_kernel_does_not_have_is_none(host):
-    """Neither a virtual machine without cpufreq nor an old kernel is a fault."""
+def test_a_missing_kernel_file_is_none(host):
+    """A virtual machine without cpufreq and an old kernel lack facts, which is no error."""
     monitor = host(proc__stat="cpu  944647 15551 100605 1421738 6956 0 1107\n")
 
-    found = monitor.facts()
+    facts = monitor.facts()
     monitor.begin()
 
-    assert {name for name, value in found.items() if value is None} == {
+    assert {name for name, value in facts.items() if value is None} == {
         *("governor", "load_1min", "stolen_s", "cpu_pressure_us")
     }
     assert monitor.end() == Reading(facts={"stolen_s": None}, discarded_reason=None)
 
 
 @pytest.mark.parametrize("code", [errno.EOPNOTSUPP, errno.EACCES])
-def test_a_file_that_cannot_be_read_here_is_none(host, monkeypatch, code):
-    """A kernel that was built with pressure and started without it refuses to open the file, as a sandbox may."""
+def test_an_unreadable_kernel_file_is_none(host, monkeypatch, code):
+    """A kernel that was started without pressure information refuses to open its file, and a sandbox may too."""
     monkeypatch.setattr(Path, "read_text", lambda *_, **__: (_ for _ in ()).throw(OSError(code, "no")))
 
     assert host().facts()["cpu_pressure_us"] is None
 
 
-def test_any_other_failure_to_read_goes_on(host, tmp_path):
-    """A folder in the place of a file is no missing fact."""
+def test_any_other_failure_to_read_is_raised(host, tmp_path):
+    """A folder in place of a file is an error, not a missing fact."""
     (tmp_path / "proc" / "stat").mkdir(parents=True)
 
     with pytest.raises(IsADirectoryError):
         host().begin()
 
 
-def test_steal_time_is_that_of_the_round_and_voids_nothing(host):
-    """The seconds stolen between begin and end are recorded, however many; noise is left to the interval."""
+def test_steal_time_is_recorded_and_discards_nothing(host):
+    """The seconds stolen between begin and end are recorded, and noise is left to the confidence interval."""
     monitor = host(proc__stat=STAT.format(steal=5 * TICKS))
     monitor.begin()
     host(proc__stat=STAT.format(steal=5 * TICKS + TICKS // 2))
@@ -101,8 +101,8 @@ def test_a_round_of_the_host_costs_two_reads_of_one_small_file(host, monkeypatch
     assert names == ["stat", "stat"]
 
 
-def test_a_process_is_summed_up():
-    """Clocks by their lowest and middle, reasons joined, the hottest moment, and what accumulates added."""
+def test_the_readings_of_a_process_are_summarized():
+    """The summary has the lowest and median clock, all reasons, the highest temperature and the sum of the energy."""
     readings = [
         Reading(facts={"sm_clock_mhz": 1980, "throttle_reasons": 0x1, "temperature_c": 61, "energy_mj": 1500}),
         Reading(facts={"sm_clock_mhz": 1410, "throttle_reasons": 0x4, "temperature_c": 66, "energy_mj": 1600}),
@@ -121,19 +121,19 @@ def test_a_process_is_summed_up():
 
 @pytest.mark.parametrize("fact", ["power_cap_ns", "thermal_ns", "sync_boost_ns", "board_limit_ns", "reliability_ns"])
 def test_the_time_at_a_limit_adds_up(fact):
-    """A process's time below its clocks is the sum of its rounds'."""
+    """A process's time at a limit is the sum over its rounds."""
     assert summarize([Reading(facts={fact: 3}), Reading(facts={fact: 4})]) == {fact: 7}
 
 
-def test_the_worst_state_and_the_fullest_gpu_are_kept():
-    """P2 is slower than P0."""
+def test_the_slowest_state_and_the_most_processes_are_kept():
+    """The summary has the slowest P-state, P2 after P0, and the highest number of processes."""
     readings = [Reading(facts={"pstate": state, "gpu_processes": count}) for state, count in ((2, 1), (0, 2), (0, 1))]
 
     assert summarize(readings) == {"pstate_max": 2, "gpu_processes_max": 2}
 
 
-def test_a_fact_that_nobody_knows_stays_none():
-    """A missing reading does not become a zero, a zero not a missing one, and what is known is not lost beside it."""
+def test_an_unknown_fact_stays_none():
+    """A missing reading does not become zero, a zero is not missing, and one known value is enough."""
     unknown = Reading(facts={"thermal_ns": None, "stolen_s": None, "throttle_reasons": 0})
 
     assert summarize([unknown, Reading(facts={"stolen_s": 0.5})]) == {
@@ -145,11 +145,11 @@ def test_a_fact_that_nobody_knows_stays_none():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_fact_of_a_gpu_can_be_summed_up(monkeypatch, name):
-    """A fact without a rule would be a `KeyError` in the middle of a run."""
+def test_every_fact_of_a_gpu_has_a_summary(monkeypatch, name):
+    """A fact without a rule would raise `KeyError` in the middle of a run."""
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
 
-    found = summarize([one_round(open_gpu(monkeypatch, name))])
+    summary = summarize([one_round(open_gpu(monkeypatch, name))])
 
-    assert {"sm_clock_min_mhz", "throttle_reasons", "temperature_max_c", "energy_mj", "thermal_ns"} <= set(found)
-    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    assert {"sm_clock_min_mhz", "throttle_reasons", "temperature_max_c", "energy_mj", "thermal_ns"} <= set(summary)
+    assert json.loads(json.dumps(summary, allow_nan=False)) == summary
