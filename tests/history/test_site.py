@@ -10,7 +10,7 @@ import pytest
 from speedgate import cli
 from speedgate.history import commands
 from speedgate.history.site import model
-from speedgate.history.site.model import MOST_SESSIONS
+from speedgate.history.site.model import MAX_SESSIONS
 from speedgate.history.site.write import MARKER
 from speedgate.history.trend import Series
 from speedgate.results.case_key import CaseKey
@@ -91,7 +91,7 @@ def test_a_long_line_is_thinned_by_medians(light, tmp_path):
     [ladder] = data(tmp_path / "site", f"gpu-{model.short_digest(histories.GPUS[0])}")["ladders"]
     line = [latency_s for _, latency_s in data(tmp_path / "site", f"ladder-{ladder['id']}")["stages"][0]["line"]]
 
-    assert len(line) == model.MOST_BINS
+    assert len(line) == model.MAX_LINE_POINTS
     assert min(line[150:]) > max(line[:150])
 
 
@@ -109,11 +109,11 @@ def test_a_session_holds_all_cases_of_its_time(site):
 
 def test_the_latest_sessions_are_kept(light, tmp_path):
     """So many files have an end: the earliest sessions of a GPU key are counted and left out."""
-    series = histories.series("sdxl/int8/w", runs=MOST_SESSIONS + 5)
+    series = histories.series("sdxl/int8/w", runs=MAX_SESSIONS + 5)
     write(tmp_path / "site", [series])
     listed = data(tmp_path / "site", f"sessions-{model.short_digest(histories.GPUS[0])}")
 
-    assert (len(listed["sessions"]), listed["left_out"]) == (MOST_SESSIONS, 5)
+    assert (len(listed["sessions"]), listed["left_out"]) == (MAX_SESSIONS, 5)
     assert listed["sessions"][-1]["commit"] == series.points[-1].commit
 
 

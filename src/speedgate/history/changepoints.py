@@ -80,7 +80,7 @@ def estimate_noise(values: Floats, *, least: float) -> Noise:
     """Estimate the scatter of values (shape `(n,)`) around a level that may change sometimes, from their differences.
 
     The largest differences are trimmed, and the effect of trimming on a normal distribution is corrected. If neighbours
-    correlate by r, differences over two points have 1 + r times the variance of differences over one. The scale is at least `least`.
+    correlate by r, differences over two points have 1 + r times the variance of differences over one. `least` bounds the scale.
     """
     one, two = (_trimmed_square(values[lag:] - values[:-lag], spare=3 * lag) for lag in (1, 2))
     if one <= least**2:

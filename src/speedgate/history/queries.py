@@ -29,7 +29,7 @@ _ROWS_PER_FETCH = 5000
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class UploadCounts:
-    """Count the runs that an upload added, and those that the history held already."""
+    """The number of runs that an upload added, and of runs that the history already held."""
 
     added: int
     present: int

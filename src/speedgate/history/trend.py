@@ -53,7 +53,7 @@ class SeriesPoint:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Series:
-    """Hold the points of one case on one GPU key, oldest first."""
+    """All points of one case on one GPU key, oldest first."""
 
     gpu_key: str
     case_key: str
@@ -61,7 +61,7 @@ class Series:
 
 
 class ChangeKind(enum.StrEnum):
-    """Name how a series changed."""
+    """A sudden change of level, or a slow one."""
 
     STEP = "step"
     DRIFT = "drift"

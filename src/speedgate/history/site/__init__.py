@@ -1,1 +1,1 @@
-"""The static site that shows a history."""
+"""A static website that shows a history."""

@@ -1,6 +1,6 @@
-"""What the site says of a case: its runs column by column, its summary for the index, and its part of a ladder.
+"""The data of the site as plain JSON: each case with all its runs, the index, the ladders and the sessions.
 
-Everything here is plain JSON. It becomes text in a browser by `textContent` alone, so nothing is escaped here.
+Nothing is escaped here: the pages show every text with `textContent`, which never interprets it as HTML.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from speedgate.history.trend import Series, SeriesPoint, TrendChange
 from speedgate.results.case_key import CaseKey
 from speedgate.results.json_io import positive
 
-MOST_BINS = 250  # of a line in a ladder over time: more than the pixels between two points that an eye tells apart
-_DIGITS = 6  # significant: a process median repeats within a few thousandths at best
-MOST_SESSIONS = 1000  # of a GPU key, the latest: a file each
+MAX_LINE_POINTS = 250  # of a stage in the chart of a ladder over time; the eye cannot tell more points apart
+MAX_SESSIONS = 1000  # of a GPU key, the latest ones; each is a file
+_DIGITS = 6  # significant digits; process medians repeat to three at best
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Rung:
-    """One case's part of a ladder: its latest figure, and its line over time as milliseconds since 1970 and seconds."""
+    """A stage of a ladder: its latest point, and a line over time of milliseconds since 1970 and seconds of latency."""
 
     gpu_key: str
     pipeline: str
@@ -36,17 +36,17 @@ class Rung:
 
 
 def case_id(gpu_key: str, case_key: str) -> str:
-    """Names a case in addresses and file names: 16 hexadecimal digits, the same in every generation."""
+    """Return the name of a case in addresses and file names: 16 hexadecimal digits, the same in every site."""
     return short_digest(gpu_key, case_key)
 
 
 def short_digest(*texts: str) -> str:
-    """16 hexadecimal digits of texts that may hold anything."""
+    """Return 16 hexadecimal digits for any texts, so that no text of a history becomes part of a file name."""
     return hashlib.sha256("\0".join(texts).encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def check_figures(series: Series) -> Series:
-    """The series itself; a `ValueError` names the run whose figures cannot be shown."""
+    """Return the series. A `ValueError` names a run with a figure that cannot be shown."""
     for point in series.points:
         where = f"{series.case_key} on {series.gpu_key}, run {point.run_id}"
         for median_s in point.process_medians_s:
@@ -60,7 +60,7 @@ def check_figures(series: Series) -> Series:
 
 
 def epoch_ms(measured_at: str, *, where: str) -> int:
-    """Since 1970, for JavaScript's dates; a time without a zone is UTC."""
+    """Convert a time in ISO 8601 to milliseconds since 1970, as JavaScript needs it. A time without a zone is UTC."""
     try:
         moment = datetime.datetime.fromisoformat(measured_at)
     except ValueError as error:
@@ -71,7 +71,7 @@ def epoch_ms(measured_at: str, *, where: str) -> int:
 
 
 def case_document(series: Series, changes: Sequence[TrendChange]) -> dict[str, Any]:
-    """All runs of a case, oldest first, one list a column; texts that repeat are stored once and named by their place."""
+    """Make the file of a case: all runs, oldest first, as one list for each column. Repeated texts are stored once."""
     points = series.points
     names = sorted({name for point in points for name in point.versions})
     return {
@@ -97,10 +97,10 @@ def case_document(series: Series, changes: Sequence[TrendChange]) -> dict[str, A
 
 
 def case_summary(series: Series, changes: Sequence[TrendChange]) -> dict[str, Any]:
-    """A row of the index: the latest figures, which changes there were, and the digests that lead on."""
+    """Make the row of a case in the index: its latest figures, its changes, and the digests for links."""
     last = series.points[-1]
     measured = next((point for point in reversed(series.points) if point.latency_s is not None), last)
-    change = max(changes, key=lambda one: one.run, default=None)
+    change = max(changes, key=lambda change: change.run, default=None)
     return {
         "id": case_id(series.gpu_key, series.case_key),
         "gpu": short_digest(series.gpu_key),
@@ -117,7 +117,7 @@ def case_summary(series: Series, changes: Sequence[TrendChange]) -> dict[str, An
 
 
 def ladder_rung(series: Series) -> Rung | None:
-    """The case's part of a ladder; None where its key is not pipeline/stage/workload, or nothing was measured."""
+    """Make the rung of a case. None if its key is not PIPELINE/STAGE/WORKLOAD, or nothing was measured."""
     measured = [point for point in series.points if point.latency_s is not None]
     if not CaseKey.is_key(series.case_key) or not measured:
         return None
@@ -134,9 +134,9 @@ def ladder_rung(series: Series) -> Rung | None:
 
 
 def ladder_document(rungs: Sequence[Rung], *, stages: Sequence[str]) -> dict[str, Any]:
-    """The stages of one pipeline and workload on one GPU key: those of `stages` in that order, then others, slowest first."""
-    known = {stage: place for place, stage in enumerate(stages)}
-    ordered = sorted(rungs, key=lambda one: (known.get(one.stage, len(known)), -_latency_s(one)))
+    """Make the file of one pipeline and workload on one GPU key: first `stages`, in their order, then others, slowest first."""
+    order = {stage: place for place, stage in enumerate(stages)}
+    ordered = sorted(rungs, key=lambda rung: (order.get(rung.stage, len(order)), -_latency_s(rung)))
     first = ordered[0]
     return {
         "id": short_digest(first.gpu_key, first.pipeline, first.workload),
@@ -145,26 +145,26 @@ def ladder_document(rungs: Sequence[Rung], *, stages: Sequence[str]) -> dict[str
         "workload": first.workload,
         "stages": [
             {
-                "stage": one.stage,
-                "known": one.stage in known,
-                "case": one.case_id,
-                "latency_s": rounded(_latency_s(one)),
-                "at_ms": epoch_ms(one.latest.measured_at, where=one.latest.run_id),
-                "line": [[at_ms, rounded(latency_s)] for at_ms, latency_s in one.line],
+                "stage": rung.stage,
+                "known": rung.stage in order,
+                "case": rung.case_id,
+                "latency_s": rounded(_latency_s(rung)),
+                "at_ms": epoch_ms(rung.latest.measured_at, where=rung.latest.run_id),
+                "line": [[at_ms, rounded(latency_s)] for at_ms, latency_s in rung.line],
             }
-            for one in ordered
+            for rung in ordered
         ],
     }
 
 
 def rounded(value: float | None) -> float | None:
-    """To what is shown at most; the history keeps the figure itself."""
+    """Round to the digits that a page shows at most."""
     return None if value is None else float(f"{value:.{_DIGITS}g}")
 
 
-def _latency_s(one: Rung) -> float:
-    assert one.latest.latency_s is not None, "a rung is made of what was measured"
-    return one.latest.latency_s
+def _latency_s(rung: Rung) -> float:
+    assert rung.latest.latency_s is not None, "a rung has only measured points"
+    return rung.latest.latency_s
 
 
 def _at(series: Series, change: TrendChange) -> int:
@@ -173,16 +173,16 @@ def _at(series: Series, change: TrendChange) -> int:
 
 
 def _line(points: Sequence[SeriesPoint]) -> Iterator[tuple[int, float]]:
-    """Medians of as many neighbours as it takes to stay below `MOST_BINS`, each at the time of the last of them."""
-    size = -(-len(points) // MOST_BINS)
+    """Yield at most `MAX_LINE_POINTS` points: the median of neighbouring runs, at the time of the last of them."""
+    size = -(-len(points) // MAX_LINE_POINTS)
     for start in range(0, len(points), size):
-        bunch = points[start : start + size]
-        latencies_s = [latency_s for point in bunch if (latency_s := point.latency_s) is not None]
-        yield epoch_ms(bunch[-1].measured_at, where=bunch[-1].run_id), statistics.median(latencies_s)
+        neighbours = points[start : start + size]
+        latencies_s = [latency_s for point in neighbours if (latency_s := point.latency_s) is not None]
+        yield epoch_ms(neighbours[-1].measured_at, where=neighbours[-1].run_id), statistics.median(latencies_s)
 
 
 def _texts(values: Sequence[str | None]) -> dict[str, list[Any]]:
-    """Each text once, and for every run the place of its own, -1 for none."""
+    """Store each text once, and for every run the index of its text, or -1."""
     places: dict[str, int] = {}
     at = [-1 if value is None else places.setdefault(str(value), len(places)) for value in values]
     return {"texts": list(places), "at": at}
@@ -190,39 +190,39 @@ def _texts(values: Sequence[str | None]) -> dict[str, list[Any]]:
 
 @dataclasses.dataclass(kw_only=True)
 class SiteSession:
-    """One session, as far as it has been read: a row a case. All ran in one environment, its first case's."""
+    """The runs of one time and commit on a GPU key, one row for each case. `point` is the run of its first case."""
 
     point: SeriesPoint
     rows: list[tuple[Any, ...]]
 
 
 class SessionCollector:
-    """Collects them while the series pass by; all cases of a session carry its time (`SeriesPoint.measured_at`)."""
+    """Collect the sessions from one series after the other; all cases of a session have the same `measured_at`."""
 
     def __init__(self) -> None:
-        self._found: dict[str, dict[tuple[str, str | None], SiteSession]] = {}
+        self._sessions_by_gpu_key: dict[str, dict[tuple[str, str | None], SiteSession]] = {}
 
     def add(self, series: Series) -> None:
-        """Take each run of a case to its session."""
+        """Add each run of a case to its session."""
         identifier = case_id(series.gpu_key, series.case_key)
-        found = self._found.setdefault(series.gpu_key, {})
+        sessions = self._sessions_by_gpu_key.setdefault(series.gpu_key, {})
         for point in series.points:
-            session = found.setdefault((point.measured_at, point.commit), SiteSession(point=point, rows=[]))
+            session = sessions.setdefault((point.measured_at, point.commit), SiteSession(point=point, rows=[]))
             figures = (rounded(point.latency_s), point.peak_bytes, rounded(point.ssim), point.outcome)
             session.rows.append((identifier, *figures))
 
     def documents(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
-        """The name and contents of each file: a list for each GPU key, and every session that is on it."""
-        for gpu_key, found in self._found.items():
-            latest = sorted(found.items(), key=lambda item: (item[0][0], item[0][1] or ""))[-MOST_SESSIONS:]
+        """Yield the name and contents of each file: for each GPU key a list of its sessions, and then each session."""
+        for gpu_key, sessions in self._sessions_by_gpu_key.items():
+            latest = sorted(sessions.items(), key=lambda item: (item[0][0], item[0][1] or ""))[-MAX_SESSIONS:]
             documents = [_session_document(gpu_key, session) for _, session in latest]
             listed = [
-                {"id": one["id"], "at_ms": one["at_ms"], "commit": one["commit"], "cases": len(one["rows"])}
-                for one in documents
+                {name: document[name] for name in ("id", "at_ms", "commit")} | {"cases": len(document["rows"])}
+                for document in documents
             ]
-            more = {"left_out": len(found) - len(latest), "sessions": listed}
-            yield f"sessions-{short_digest(gpu_key)}", {"gpu": gpu_key, **more}
-            yield from ((f"session-{one['id']}", one) for one in documents)
+            counts = {"left_out": len(sessions) - len(latest), "sessions": listed}
+            yield f"sessions-{short_digest(gpu_key)}", {"gpu": gpu_key, **counts}
+            yield from ((f"session-{document['id']}", document) for document in documents)
 
 
 def _session_document(gpu_key: str, session: SiteSession) -> dict[str, Any]:

@@ -1,9 +1,9 @@
-"""The site's pages: five shells without a word from the history, and beside them their scripts, style and settings.
+"""Write the pages of the site: five empty HTML pages with their scripts, style and settings.
 
-What the history says reaches a page as data, by a script of `data/`, and its text by `textContent`: no page is written from
-it, and none has to be escaped. Charts are drawn in the browser, because a reader moves through a thousand runs: by Vega-Lite,
-as the report's are, whose bundle vl-convert carries. It is read when a chart is, and interprets its expressions
-(`ast: true`), so that the pages' policy allows no `eval`, no inline script and no other host.
+No text of the history is written into a page. A page loads it as data, by a script of `data/`, and shows it with `textContent`,
+so nothing has to be escaped. Charts are drawn in the browser, because a reader moves through a thousand runs. They use
+Vega-Lite, as the report does; vl-convert contains its bundle, and a page loads it when it first draws a chart. Vega interprets
+its expressions (`ast: true`), so that the pages' policy can forbid `eval`, inline scripts and other hosts.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ _TITLES = {
     "sessions": "Compare two sessions",
 }
 _NAV = {"All cases": "index.html", "Compare two runs": "compare.html", "Compare two sessions": "sessions.html"}
-# The server's own files; of a page that was opened from a disk, the files beside it.
+# Scripts only from the same server; for a page that was opened from a disk, from its folder.
 _ALLOW = {"script-src": "'self'"}
 
 
 def write_pages(folder: Path, *, commit_url: str | None, sources: Mapping[str, str], generated_at: str) -> None:
-    """Write every file but the data's. A `ValueError` names the extra where what draws the charts is not installed."""
-    _check_extra()
+    """Write all files except the data. A `ValueError` names the extra to install if a package for the charts is missing."""
+    optional.need("report", what="a site", packages=("jinja2", "vl_convert"))
     assets = folder / ASSETS
     assets.mkdir(parents=True)
     for source in sorted(STATIC.glob("*.js")):
@@ -40,7 +40,7 @@ def write_pages(folder: Path, *, commit_url: str | None, sources: Mapping[str, s
     (assets / VEGA).write_text(_vega(), encoding="utf-8")
     settings = {"commit_url": commit_url, "sources": dict(sources), "generated_at": generated_at}
     (folder / DATA).mkdir()
-    # Addresses have been checked, and the rest is ours; ASCII and without "<" all the same, as all data.
+    # The URL is checked and the rest is ours; it is ASCII without "<" nevertheless, like all data.
     text = json.dumps(settings).replace("<", "\\u003c")
     (folder / DATA / "site.js").write_text(f'speedgate.receive("site",{text});\n', encoding="ascii")
     for name in _TITLES:
@@ -48,7 +48,7 @@ def write_pages(folder: Path, *, commit_url: str | None, sources: Mapping[str, s
 
 
 def page_html(name: str) -> str:
-    """One of the pages, as HTML."""
+    """Make the HTML of a page."""
     from markupsafe import Markup
 
     scripts = (f"{ASSETS}/site.js", f"{DATA}/site.js", f"{ASSETS}/charts.js", f"{ASSETS}/{name}.js")
@@ -59,13 +59,8 @@ def page_html(name: str) -> str:
     return page.page(_TITLES[name], body, style=style, allow=_ALLOW, nav=_NAV)
 
 
-def _check_extra() -> None:
-    """A `ValueError` that names the extra where one of the two packages is missing."""
-    optional.need("report", what="a site", packages=("jinja2", "vl_convert"))
-
-
 def _vega() -> str:
-    """Vega, Vega-Lite and Vega-Embed as one script, which sets `vegaEmbed`; each brings its licence (BSD-3-Clause)."""
+    """Bundle Vega, Vega-Lite and Vega-Embed, with their licences (BSD-3-Clause), in a script that sets `vegaEmbed`."""
     import vl_convert
 
     return str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"))

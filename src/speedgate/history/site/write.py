@@ -1,4 +1,7 @@
-"""From the series to the files of the site. The series are taken one at a time, so that a history need not fit in memory."""
+"""Write the files of the site, one series at a time, so that a history need not fit into memory.
+
+A site is written to a temporary folder beside its target and then renamed. It replaces only an empty folder or an earlier site.
+"""
 
 from __future__ import annotations
 
@@ -16,16 +19,16 @@ from speedgate.history.site import model, pages
 from speedgate.history.site.model import Rung, SessionCollector
 from speedgate.history.trend import Series, TrendChange
 
-# Where the commits of a version's git hash are published; a hash links there if it is one.
+# Version names whose value is a git commit, and where that commit is published.
 SOURCES = {"torch_git": "https://github.com/pytorch/pytorch/commit/{commit}"}
-_COMMIT_URL = re.compile(r"https?://[^\s{}\"'<>\\]+\{commit\}[^\s{}\"'<>\\]*")
 MARKER = ".speedgate-site"
-_SCHEMA = 1
+_MARKER_SCHEMA = 1
+_COMMIT_URL = re.compile(r"https?://[^\s{}\"'<>\\]+\{commit\}[^\s{}\"'<>\\]*")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SiteCounts:
-    """What a generation has written."""
+    """The number of GPU keys, cases and runs in a site."""
 
     gpus: int
     cases: int
@@ -34,121 +37,78 @@ class SiteCounts:
 
 def write_site(
     folder: Path,
-    series: Iterable[Series],
+    all_series: Iterable[Series],
     *,
     changes: Callable[[Series], Sequence[TrendChange]],
     generated_at: str,
     commit_url: str | None = None,
     stages: Sequence[str] = (),
 ) -> SiteCounts:
-    """Write the whole site into an empty folder. `generated_at` is UTC in ISO 8601, `stages` the ladder's order.
+    """Write the whole site into an empty folder. `generated_at` is UTC in ISO 8601, `stages` the order of a ladder.
 
-    A `ValueError` where there is no run at all, a case comes twice or a figure is none.
+    Raises `ValueError` if there is no run, a case occurs twice, or a figure cannot be shown.
     """
     pages.write_pages(folder, commit_url=check_commit_url(commit_url), sources=SOURCES, generated_at=generated_at)
     summaries: dict[str, dict[str, Any]] = {}
     gpu_keys: dict[str, str] = {}
     rungs: list[Rung] = []
     sessions = SessionCollector()
-    for one in series:
-        if not one.points:
+    for series in all_series:
+        if not series.points:
             continue
-        found = list(changes(model.check_figures(one)))
-        row = model.case_summary(one, found)
-        if row["id"] in summaries:
-            raise ValueError(f"{one.case_key} on {one.gpu_key}: the history gave this case twice")
-        summaries[row["id"]] = row
-        gpu_keys[row["gpu"]] = one.gpu_key
-        rungs += [rung for rung in [model.ladder_rung(one)] if rung is not None]
-        sessions.add(one)
-        _write_data(folder, f"case-{row['id']}", model.case_document(one, found))
+        series_changes = changes(model.check_figures(series))
+        summary = model.case_summary(series, series_changes)
+        if summary["id"] in summaries:
+            raise ValueError(f"{series.case_key} on {series.gpu_key}: this case occurs twice in the history")
+        summaries[summary["id"]] = summary
+        gpu_keys[summary["gpu"]] = series.gpu_key
+        if rung := model.ladder_rung(series):
+            rungs.append(rung)
+        sessions.add(series)
+        _write_data(folder, f"case-{summary['id']}", model.case_document(series, series_changes))
     if not summaries:
         raise ValueError("the history holds no runs: there is nothing to show yet")
     _write_index(folder, list(summaries.values()), gpu_keys=gpu_keys)
     _write_ladders(folder, rungs, gpu_keys=gpu_keys, stages=stages)
     for name, document in sessions.documents():
         _write_data(folder, name, document)
-    return SiteCounts(gpus=len(gpu_keys), cases=len(summaries), runs=sum(row["runs"] for row in summaries.values()))
+    runs = sum(summary["runs"] for summary in summaries.values())
+    return SiteCounts(gpus=len(gpu_keys), cases=len(summaries), runs=runs)
 
 
 def check_commit_url(template: str | None) -> str | None:
-    """The template of a commit's address; a `ValueError` unless it is http(s) and holds `{commit}` once, after the host."""
+    """Return the template. A `ValueError` unless it is an http(s) address with `{commit}` once, after the host."""
     if template is None:
         return None
     if not _COMMIT_URL.fullmatch(template) or not re.match(r"https?://[^/{}]+/", template):
         raise ValueError(
-            f"--commit-url {template!r}: expected an http or https address that holds {{commit}} once, such as"
+            f"--commit-url {template!r}: expected an http or https address that contains {{commit}} once, such as"
             " https://github.com/owner/repository/commit/{commit}"
         )
     return template
 
 
-def _write_index(folder: Path, rows: Sequence[Mapping[str, Any]], *, gpu_keys: Mapping[str, str]) -> None:
-    gpus = [
-        {
-            "id": gpu_id,
-            "key": gpu_key,
-            "cases": sum(row["gpu"] == gpu_id for row in rows),
-            "runs": sum(row["runs"] for row in rows if row["gpu"] == gpu_id),
-            "at_ms": max(row["at_ms"] for row in rows if row["gpu"] == gpu_id),
-        }
-        for gpu_id, gpu_key in sorted(gpu_keys.items(), key=lambda item: item[1])
-    ]
-    _write_data(folder, "index", {"gpus": gpus, "cases": sorted(rows, key=lambda row: (row["gpu"], row["key"]))})
-
-
-def _write_ladders(folder: Path, rungs: Sequence[Rung], *, gpu_keys: Mapping[str, str], stages: Sequence[str]) -> None:
-    """A file for each ladder with its lines, which are many, and one for each GPU key with what stands on them now."""
-    for gpu_id, gpu_key in gpu_keys.items():
-        ladders = []
-        for group in _groups([rung for rung in rungs if rung.gpu_key == gpu_key]):
-            document = model.ladder_document(group, stages=stages)
-            _write_data(folder, f"ladder-{document['id']}", document)
-            now = [{name: stage[name] for name in stage if name != "line"} for stage in document["stages"]]
-            ladders.append({**document, "stages": now})
-        _write_data(folder, f"gpu-{gpu_id}", {"id": gpu_id, "key": gpu_key, "ladders": ladders})
-
-
-def _groups(rungs: Sequence[Rung]) -> Iterator[list[Rung]]:
-    """Those of one pipeline and workload together, those with most stages first."""
-    groups: dict[tuple[str, str], list[Rung]] = {}
-    for rung in rungs:
-        groups.setdefault((rung.pipeline, rung.workload), []).append(rung)
-    yield from sorted(groups.values(), key=lambda group: (-len(group), group[0].pipeline, group[0].workload))
-
-
-def _write_data(folder: Path, name: str, document: Mapping[str, Any]) -> None:
-    """As a script that hands the document over: a browser reads no other kind of file beside a page that it opened itself.
-
-    ASCII, and without "<", so that nothing in it can be taken for markup or for another encoding.
-    """
-    text = json.dumps(document, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
-    path = folder / pages.DATA / f"{name}.js"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f"speedgate.receive({json.dumps(name)},{text});\n", encoding="ascii")
-
-
 @contextlib.contextmanager
 def replace_folder(target: Path) -> Iterator[Path]:
-    """An empty folder that becomes `target` when the block ends well, and is gone when it does not.
+    """Yield an empty folder that replaces `target` if the block succeeds, and is deleted if it fails.
 
-    A `ValueError` where `target` is a file, or a folder with anything in it that an earlier generation has not written.
+    Raises `ValueError` if `check_folder` refuses `target`, before or after the block.
     """
-    target = target.resolve()  # what a link leads to is replaced, not the link
+    target = target.resolve()  # replace the folder that a link points to, not the link
     check_folder(target)
     target.parent.mkdir(parents=True, exist_ok=True)
-    # Beside its place, so that a rename is enough; a dot, so that no server that lists the parent shows it.
+    # In the same parent, so that a rename is enough. A server that lists the parent hides names with a leading dot.
     with tempfile.TemporaryDirectory(prefix=f".{target.name}.", suffix=".part", dir=target.parent) as scratch:
-        made = Path(scratch) / "new"
-        made.mkdir()
-        yield made
-        _mark(made)
-        check_folder(target)  # again: writing took a while
-        _swap(made, target, aside=Path(scratch) / "old")
+        new_folder = Path(scratch) / "new"
+        new_folder.mkdir()
+        yield new_folder
+        _write_marker(new_folder)
+        check_folder(target)  # again, because writing took a while
+        _swap(new_folder, target, backup=Path(scratch) / "old")
 
 
 def check_folder(target: Path) -> None:
-    """A `ValueError` unless `target` is free, empty or a site of ours with no file of anyone else's."""
+    """Raise `ValueError` unless `target` is missing, empty, or an earlier site without foreign files."""
     if not target.exists():
         return
     if not target.is_dir():
@@ -157,43 +117,87 @@ def check_folder(target: Path) -> None:
         return
     marker = target / MARKER
     if not marker.is_file():
-        raise ValueError(f"{target}: holds files that speedgate site did not write; name an empty or a new folder")
-    foreign = sorted(set(_names(target)) - set(_written(marker)) - {MARKER})
+        raise ValueError(f"{target}: contains files that speedgate site did not write; name an empty or a new folder")
+    foreign = sorted(set(_file_names(target)) - set(_marked_names(marker)) - {MARKER})
     if foreign:
-        raise ValueError(f"{target}: {foreign[0]} is not of the site that was written there; move it elsewhere first")
+        raise ValueError(f"{target}: {foreign[0]} is not part of the earlier site; move it to another folder first")
 
 
-def _mark(folder: Path) -> None:
-    """Leave a list of what was written, by which the next generation knows its own."""
-    document = {"schema": _SCHEMA, "files": sorted(_names(folder))}
+def _write_index(folder: Path, summaries: Sequence[Mapping[str, Any]], *, gpu_keys: Mapping[str, str]) -> None:
+    gpus = []
+    for gpu_id, gpu_key in sorted(gpu_keys.items(), key=lambda item: item[1]):
+        rows = [summary for summary in summaries if summary["gpu"] == gpu_id]
+        runs, at_ms = sum(row["runs"] for row in rows), max(row["at_ms"] for row in rows)
+        gpus.append({"id": gpu_id, "key": gpu_key, "cases": len(rows), "runs": runs, "at_ms": at_ms})
+    cases = sorted(summaries, key=lambda summary: (summary["gpu"], summary["key"]))
+    _write_data(folder, "index", {"gpus": gpus, "cases": cases})
+
+
+def _write_ladders(folder: Path, rungs: Sequence[Rung], *, gpu_keys: Mapping[str, str], stages: Sequence[str]) -> None:
+    """Write a file for each ladder with its lines, which are long, and one for each GPU key with the latest figures."""
+    for gpu_id, gpu_key in gpu_keys.items():
+        ladders = []
+        for group in _group_rungs([rung for rung in rungs if rung.gpu_key == gpu_key]):
+            document = model.ladder_document(group, stages=stages)
+            _write_data(folder, f"ladder-{document['id']}", document)
+            latest = [{name: stage[name] for name in stage if name != "line"} for stage in document["stages"]]
+            ladders.append({**document, "stages": latest})
+        _write_data(folder, f"gpu-{gpu_id}", {"id": gpu_id, "key": gpu_key, "ladders": ladders})
+
+
+def _group_rungs(rungs: Sequence[Rung]) -> list[list[Rung]]:
+    """Group rungs by pipeline and workload, groups with most stages first."""
+    groups: dict[tuple[str, str], list[Rung]] = {}
+    for rung in rungs:
+        groups.setdefault((rung.pipeline, rung.workload), []).append(rung)
+    return sorted(groups.values(), key=lambda group: (-len(group), group[0].pipeline, group[0].workload))
+
+
+def _write_data(folder: Path, name: str, document: Mapping[str, Any]) -> None:
+    """Write a script that passes the document to the page: a page opened from a disk cannot read any other kind of file.
+
+    The script is ASCII without "<", so that nothing in it can be taken for markup or for another encoding.
+    """
+    text = json.dumps(document, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
+    path = folder / pages.DATA / f"{name}.js"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"speedgate.receive({json.dumps(name)},{text});\n", encoding="ascii")
+
+
+def _write_marker(folder: Path) -> None:
+    """List the files of the site, so that `check_folder` can later tell them from foreign files."""
+    document = {"schema": _MARKER_SCHEMA, "files": sorted(_file_names(folder))}
     (folder / MARKER).write_text(json.dumps(document), encoding="utf-8")
 
 
-def _written(marker: Path) -> list[str]:
+def _marked_names(marker: Path) -> list[str]:
     try:
         document = json.loads(marker.read_text(encoding="utf-8"))
         return [str(name) for name in document["files"]]
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{marker}: is not what speedgate site leaves ({error}); name another folder") from error
+        raise ValueError(f"{marker}: was not written by speedgate site ({error}); name another folder") from error
 
 
-def _names(folder: Path) -> Iterator[str]:
-    """Every file, and every folder that is empty or a link, by its path below `folder`."""
+def _file_names(folder: Path) -> Iterator[str]:
+    """Yield the relative path of every file, and of every folder that is empty or a link."""
     for path in folder.rglob("*"):
         if not path.is_dir() or path.is_symlink() or not any(path.iterdir()):
             yield path.relative_to(folder).as_posix()
 
 
-def _swap(made: Path, target: Path, *, aside: Path) -> None:
-    """Two renames, for POSIX has none that replaces a folder with files in it; the earlier site returns if the second fails."""
-    made.chmod(0o755)
+def _swap(new_folder: Path, target: Path, *, backup: Path) -> None:
+    """Replace `target` with two renames, because POSIX cannot replace a folder that contains files in one.
+
+    If the second rename fails, the earlier site is restored.
+    """
+    new_folder.chmod(0o755)
     if not target.exists():
-        made.rename(target)
+        new_folder.rename(target)
         return
-    target.rename(aside)
+    target.rename(backup)
     try:
-        made.rename(target)
+        new_folder.rename(target)
     except OSError:
-        aside.rename(target)
+        backup.rename(target)
         raise
-    shutil.rmtree(aside)
+    shutil.rmtree(backup)
