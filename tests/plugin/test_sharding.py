@@ -154,7 +154,7 @@ def test_a_case_of_another_shard_is_not_missing(pytester):
     (obtained,) = (suite.path / "baselines").glob("*/obtained.json")
     obtained.rename(obtained.with_name("0001_recorded.json"))
 
-    result = suite.run("--shard=1/2", "--results=half", "-k", "test_baseline or test_recipe and not full")
+    result = suite.run("--shard=1/2", "--results=half", "-k", "test_coverage or test_recipe and not full")
 
     assert red(result) == []
 

@@ -3,7 +3,7 @@
 import pytest
 
 
-def test_baseline(coverage, gate):
+def test_coverage(coverage, gate):
     """Every case that this machine's baselines hold is one of the suite's and, unless it was left out by name, measured."""
     if not gate.baselines:
         pytest.skip(f"no stored baseline is compared with on {gate.machine.key}")
