@@ -33,7 +33,7 @@ class Told:
         self.lines = []
 
     @contextlib.contextmanager
-    def phase(self, text):
+    def activity(self, text):
         self.note(text)
         yield
 

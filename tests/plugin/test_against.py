@@ -108,8 +108,8 @@ def test_without_other_options_six_to_twelve_pairs_are_measured(pytestconfig, mo
     """Verdicts are tried after 6, 9 and 12 pairs, of rounds that fill three seconds."""
     monkeypatch.setattr(pytestconfig.option, "against", "python")
 
-    assert options.policy(pytestconfig).looks.counts == (6, 9, 12)
-    assert options.plan(pytestconfig).min_total_s == 3.0
+    assert options.gate_policy(pytestconfig).looks.counts == (6, 9, 12)
+    assert options.measurement_plan(pytestconfig).min_total_s == 3.0
 
 
 def test_another_checkout_is_an_arm(suite, tmp_path):

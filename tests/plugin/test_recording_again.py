@@ -19,15 +19,15 @@ from speedgate.baselines.store import newest_baselines
 from speedgate.gate.policy import Mode, Policy
 from speedgate.measure.rounds import MeasurementPlan
 from speedgate.plugin.judgement import Gate
-from speedgate.plugin.options import LEAST_RECORDED
+from speedgate.plugin.options import MIN_RECORD_PROCESSES
 from speedgate.results.case_key import CaseKey
 from speedgate.results.run import Outcome, Verdict
 from tests.support.baseline_samples import make_run
 from tests.support.sessions import make_session
 from tests.support.suite import Folder, Suite, red
 
-STAGES = ("--stage=fp32,bf16", f"--processes={LEAST_RECORDED}")
-ALL = LEAST_RECORDED
+STAGES = ("--stage=fp32,bf16", f"--processes={MIN_RECORD_PROCESSES}")
+ALL = MIN_RECORD_PROCESSES
 
 
 @pytest.fixture(scope="module")
@@ -213,7 +213,7 @@ def test_a_case_of_the_baseline_that_the_suite_lacks_is_red_under_enforce(rename
     """It is MISSING, one red test, beside the measured case that has NO_BASELINE."""
     result = renamed.run("--gate=enforce", "--rounds=4", STAGES[0], "-k", "latency or baseline")
 
-    assert red(result) == ["test_latency[sdxl-tiny-bf16]", "test_baseline"]
+    assert red(result) == ["test_latency[sdxl-tiny-bf16]", "test_coverage"]
     result.stdout.re_match_lines(
         [r"MISSING sdxl-tiny/bf17/\S+ baseline: 0001_recorded holds it and the suite does not: .*"]
     )

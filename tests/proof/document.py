@@ -134,7 +134,7 @@ def _alarms(drawn: Sequence[Cell], budget: str) -> list[str]:
 def _seconds(drawn: Sequence[Cell], spread: real.Spread) -> list[str]:
     """Fresh processes a comparison starts, each built once and measured for as long as the suite does by default."""
     of = {cell.rule: cell.processes for cell in drawn if cell.change == LEVELS[0] and cell.budget == SAME}
-    alone_s, live_s = (spread.opening_s + least for least in (options.LEAST_S, options.AGAINST_LEAST_S))
+    alone_s, live_s = (spread.opening_s + least for least in (options.MIN_TOTAL_S, options.AGAINST_MIN_TOTAL_S))
     figures = {
         f"{STORED} (its {options.RECORD_PROCESSES} recorded processes once)": of[STORED] * alone_s,
         PAIRS: of[PAIRS] * 2 * live_s,

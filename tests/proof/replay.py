@@ -28,8 +28,8 @@ WITHIN = 0.001  # sd of rounds in a process
 ORDER = 0.02  # by which the arm that is opened first is slower in every simulated pair, see `intervals.between_pairs`
 CHANGES = (0.0, 0.01, 0.02, 0.03, 0.05, 0.06, 0.10)
 TOLERANCE = Policy.latency_tolerance
-STORED_LOOKS = Looks(first=options.JUDGE_PROCESSES, last=options.MAX_PROCESSES)
-PAIRS_LOOKS = Looks(first=options.AGAINST_PAIRS, last=options.MAX_PAIRS)
+STORED_LOOKS = Looks(first=options.FIRST_LOOK_PROCESSES, last=options.MAX_PROCESSES)
+PAIRS_LOOKS = Looks(first=options.FIRST_LOOK_PAIRS, last=options.MAX_PAIRS)
 
 STORED, PAIRS = "speedgate, stored baseline", "speedgate, live pairs"
 OURS = (STORED, PAIRS)

@@ -17,7 +17,7 @@ from speedgate.plugin import options
 from tests.proof import replay
 
 SEED = 20
-PROCESSES = options.JUDGE_PROCESSES
+PROCESSES = options.FIRST_LOOK_PROCESSES
 BEFORE = 60  # runs without a change before one comes
 LAST = 200  # runs that a nightly job looks at
 RECENT = 14

@@ -54,7 +54,7 @@ class CaseCache:
         if reasons:
             self.progress.note(f"{self.name}: the imported compile cache is not used: {'; '.join(reasons)}")
             return 0.0
-        with self.progress.phase(f"{self.name}: load the imported compile cache"):
+        with self.progress.activity(f"{self.name}: load the imported compile cache"):
             return float(worker.call("load_cache", artifacts=file.artifacts(entry)))
 
     def keep_from(self, worker: Target, *, loaded: bool, missed: bool) -> None:
@@ -66,7 +66,7 @@ class CaseCache:
             self._imported.replace(self._left)
         if self._is_kept() and not missed:
             return
-        with self.progress.phase(f"{self.name}: keep the compile cache"):
+        with self.progress.activity(f"{self.name}: keep the compile cache"):
             artifacts = worker.call("save_cache")
             if artifacts is not None:
                 content = CacheContent(case_key=self.case_key, fingerprint=self.fingerprint, artifacts=artifacts)

@@ -18,7 +18,7 @@ from speedgate.plugin.progress import Progress
 from speedgate.plugin.session import Session
 from speedgate.results.run import ColdStart, Run
 
-# Names of the phases of a worker, as progress shows them and the budget of a recording looks them up.
+# Names of the activities of a worker, as progress shows them and the budget of a recording looks them up.
 LOAD, FIRST_IMAGE, FIRST_IMAGE_COMPILING = "load and apply", "first image", "first image, compiling"
 
 
@@ -72,7 +72,7 @@ class Builder:
         name = arm_name(case, other=other)
         worker: Target | None = None
         try:
-            with self.progress.phase(f"{name}: {LOAD}"):
+            with self.progress.activity(f"{name}: {LOAD}"):
                 worker = self.open(case, other=other)
                 reply = worker.call("load")
             first_image = self._make_first_image(case, worker, reply, other=other)
@@ -121,8 +121,8 @@ class Builder:
         has_own_process = compiles and not other and self.session.options.isolation != "none"
         cache = self._compile_cache(case, reply) if has_own_process else None
         load_s = cache.load_into(worker) if cache else 0.0
-        phase = FIRST_IMAGE_COMPILING if compiles else FIRST_IMAGE
-        with self.progress.phase(f"{arm_name(case, other=other)}: {phase}"):
+        activity = FIRST_IMAGE_COMPILING if compiles else FIRST_IMAGE
+        with self.progress.activity(f"{arm_name(case, other=other)}: {activity}"):
             first_image: dict[str, Any] = worker.call("first_image")
         if cache:
             cache.keep_from(worker, loaded=load_s > 0, missed=first_image["cache_misses"] > 0)

@@ -32,7 +32,7 @@ pytest_plugins = ["speedgate.plugin.sharding"]  # its hooks follow ours
 SESSION = pytest.StashKey[Session]()
 GATE = pytest.StashKey[Gate]()
 PROGRESS = pytest.StashKey[Progress]()
-OPEN = pytest.StashKey[contextlib.ExitStack]()
+RESOURCES = pytest.StashKey[contextlib.ExitStack]()
 # A test with this mark, or with pytest-benchmark's fixture, measures rounds.
 ROUNDS_MARK = "rounds"
 
@@ -46,14 +46,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Before pytest-benchmark's own configure, which reads the storage option and the machine's facts."""
     config.addinivalue_line("markers", f"{ROUNDS_MARK}: measures rounds; --skip-latency leaves it out")
-    config.stash[OPEN] = contextlib.ExitStack()
+    config.stash[RESOURCES] = contextlib.ExitStack()
     try:
         machine = resolve_machine(config.getoption("device"))
     except ValueError as error:
         raise pytest.UsageError(str(error)) from error
     session_options = SessionOptions(
-        policy=options.policy(config),
-        plan=options.plan(config),
+        policy=options.gate_policy(config),
+        plan=options.measurement_plan(config),
         isolation=config.getoption("isolation"),
         worker_timeout_s=config.getoption("worker_timeout"),
         root=config.rootpath,
@@ -191,8 +191,10 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         state.inputs = _read_inputs(session.config, state)
     except ValueError as error:
         raise pytest.UsageError(str(error)) from error
-    state.monitor = open_monitor(state.machine.device, expected_workers=2 if options.live(session.config) else 1)
-    session.config.stash[OPEN].callback(state.monitor.close)
+    state.monitor = open_monitor(
+        state.machine.device, expected_workers=2 if options.is_live_comparison(session.config) else 1
+    )
+    session.config.stash[RESOURCES].callback(state.monitor.close)
     state.inputs = dataclasses.replace(state.inputs, machine_facts=state.monitor.facts())
 
 
@@ -200,12 +202,12 @@ def _read_inputs(config: pytest.Config, session: Session) -> SessionInputs:
     """Read the commit and the baselines. A recording first takes the lock and sets an older obtained.json aside."""
     root, machine, inputs = session.options.baselines_root, session.machine, session.inputs
     if session.options.is_recording:
-        config.stash[OPEN].enter_context(recording_lock(machine.key))
+        config.stash[RESOURCES].enter_context(recording_lock(machine.key))
         store.set_aside_obtained(root, machine.key)
     if config.pluginmanager.hasplugin("benchmark"):
         commit = config.hook.pytest_benchmark_generate_commit_info(config=config)
         inputs = dataclasses.replace(inputs, commit=commit)
-    if not options.live(config):
+    if not options.is_live_comparison(config):
         cases = store.newest_cases(root, machine.key)
         inputs = dataclasses.replace(inputs, baselines=cases.baselines, out_of_memory=cases.out_of_memory)
     if machine.device == "cuda":
@@ -223,7 +225,7 @@ def open_monitor(device: str, *, expected_workers: int = 1) -> Monitor:
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Let go of the device and of the lock."""
-    config.stash[OPEN].close()
+    config.stash[RESOURCES].close()
 
 
 @pytest.hookimpl(wrapper=True)

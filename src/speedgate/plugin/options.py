@@ -19,11 +19,11 @@ from speedgate.measure.rounds import MeasurementPlan
 ROUNDS = 10
 # Processes: recorded, and recorded at least; before the first verdict by a recorded baseline; pairs before the first one of
 # a live comparison. Eight recorded ones are paid for once and spare every later run some.
-RECORD_PROCESSES, LEAST_RECORDED, JUDGE_PROCESSES, AGAINST_PAIRS = 8, 5, 3, 6
+RECORD_PROCESSES, MIN_RECORD_PROCESSES, FIRST_LOOK_PROCESSES, FIRST_LOOK_PAIRS = 8, 5, 3, 6
 MAX_PROCESSES, MAX_PAIRS = 8, 12
 # Short rounds are repeated for this long in each process: on the machine that this was written on, pairs of processes of
 # the tiny pipeline spread by 1.5 % after 20 rounds of 50 ms and by 0.7 % after 100.
-LEAST_S, AGAINST_LEAST_S = 1.0, 3.0
+MIN_TOTAL_S, AGAINST_MIN_TOTAL_S = 1.0, 3.0
 
 _N = TypeVar("_N", int, float)
 
@@ -109,8 +109,8 @@ def _add_measuring(group: pytest.OptionGroup) -> None:
         type=_positive_int,
         metavar="N",
         help="fresh worker processes a case before its first verdict, the unit of replication (default: 1;"
-        f" {JUDGE_PROCESSES} where there is a recorded baseline, {AGAINST_PAIRS} pairs with --against,"
-        f" {RECORD_PROCESSES} with --gate record, which takes no fewer than {LEAST_RECORDED})",
+        f" {FIRST_LOOK_PROCESSES} where there is a recorded baseline, {FIRST_LOOK_PAIRS} pairs with --against,"
+        f" {RECORD_PROCESSES} with --gate record, which takes no fewer than {MIN_RECORD_PROCESSES})",
     )
     group.addoption(
         "--max-processes",
@@ -123,8 +123,8 @@ def _add_measuring(group: pytest.OptionGroup) -> None:
         "--rounds",
         type=_positive_int,
         metavar="N",
-        help=f"rounds in each process (default: {ROUNDS}, and more where those take less than {LEAST_S:g} s,"
-        f" {AGAINST_LEAST_S:g} s with --against)",
+        help=f"rounds in each process (default: {ROUNDS}, and more where those take less than {MIN_TOTAL_S:g} s,"
+        f" {AGAINST_MIN_TOTAL_S:g} s with --against)",
     )
     group.addoption(
         "--shard",
@@ -140,17 +140,17 @@ def _add_measuring(group: pytest.OptionGroup) -> None:
     )
 
 
-def live(config: pytest.Config) -> bool:
+def is_live_comparison(config: pytest.Config) -> bool:
     """Whether a live comparison was asked for."""
     return config.getoption("against") is not None or config.getoption("against_rootdir") is not None
 
 
-def plan(config: pytest.Config) -> MeasurementPlan:
+def measurement_plan(config: pytest.Config) -> MeasurementPlan:
     """How much is measured; `pytest.UsageError` where the options contradict one another."""
     recording = config.getoption("gate") == Mode.RECORD
     asked, rounds = config.getoption("processes"), config.getoption("rounds")
     budget = config.getoption("budget")
-    least = LEAST_RECORDED if budget is None else MIN_PROCESSES  # where time is short, what can be promoted
+    least = MIN_RECORD_PROCESSES if budget is None else MIN_PROCESSES  # where time is short, what can be promoted
     if recording and asked is not None and asked < least:
         raise pytest.UsageError(
             f"--processes {asked}: a baseline takes at least {least}, of which later verdicts learn the spread"
@@ -166,20 +166,20 @@ def plan(config: pytest.Config) -> MeasurementPlan:
             f"--shard {config.getoption('shard')}: --gate record makes one file of one machine; drop --shard, or record and"
             " promote a part at a time with --pipeline: each case's newest figure counts"
         )
-    if live(config) and (recording or config.getoption("isolation") == "none"):
+    if is_live_comparison(config) and (recording or config.getoption("isolation") == "none"):
         raise pytest.UsageError(
             "--against: a live comparison needs two workers and stores nothing; drop --gate record and --isolation none"
         )
     return MeasurementPlan(
         processes=asked or (RECORD_PROCESSES if recording else 1),
         rounds=rounds or ROUNDS,
-        min_total_s=0.0 if rounds else AGAINST_LEAST_S if live(config) else LEAST_S,
+        min_total_s=0.0 if rounds else AGAINST_MIN_TOTAL_S if is_live_comparison(config) else MIN_TOTAL_S,
     )
 
 
-def policy(config: pytest.Config) -> Policy:
+def gate_policy(config: pytest.Config) -> Policy:
     """What is tolerated, and the numbers of processes at which a verdict is tried."""
-    first, most = (AGAINST_PAIRS, MAX_PAIRS) if live(config) else (JUDGE_PROCESSES, MAX_PROCESSES)
+    first, most = (FIRST_LOOK_PAIRS, MAX_PAIRS) if is_live_comparison(config) else (FIRST_LOOK_PROCESSES, MAX_PROCESSES)
     asked, asked_most = config.getoption("processes"), config.getoption("max_processes")
     first = asked or min(first, asked_most or first)
     if asked_most is not None and asked_most < first:

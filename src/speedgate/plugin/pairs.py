@@ -111,7 +111,7 @@ def _in_turns(paired: PairedCase, this_first: bool) -> _Pair:
     other = paired.build_fresh(other=True)
     try:
         this = paired.build_fresh(other=False)
-        with paired.progress.phase(f"{paired.case.id}: rounds in turn"):
+        with paired.progress.activity(f"{paired.case.id}: rounds in turn"):
             processes = measure_pair(paired.measurement(this, other=False), paired.measurement(other, other=True))
         paired.collect(this, other=False)
         other_run = paired.collect(other, other=True)
@@ -128,7 +128,7 @@ def _one_after_the_other(paired: PairedCase, this_first: bool) -> _Pair:
         paired.close()
         built = paired.build_fresh(other=other)
         try:
-            with paired.progress.phase(f"{paired.case.id}: rounds of {'the other' if other else 'this'} arm"):
+            with paired.progress.activity(f"{paired.case.id}: rounds of {'the other' if other else 'this'} arm"):
                 processes[other] = measure_process(paired.measurement(built, other=other))
             runs[other] = paired.collect(built, other=other)
         finally:

@@ -21,7 +21,7 @@ class Progress:
         self.log: TimingLog | None = None
 
     @contextlib.contextmanager
-    def phase(self, text: str) -> Iterator[None]:
+    def activity(self, text: str) -> Iterator[None]:
         """Announce what begins, and complete the line with its seconds."""
         started_s = time.perf_counter()
         self._begin(text)

@@ -31,7 +31,7 @@ from speedgate.results import profile
 from speedgate.results.profile import Attribution
 from speedgate.results.run import Run, Verdict
 
-# Phases of a case after its start, as progress shows them and the budget of a recording looks them up.
+# Activities of a case after its start, as progress shows them and the budget of a recording looks them up.
 PROCESS, COLLECT, COUNT, END = "process", "inspect", "another prompt and seed", "end the worker"
 
 T = TypeVar("T")
@@ -138,7 +138,7 @@ class Runner:
     def _checkpoint_key(self, case: CaseSpec) -> CheckpointKey:
         """Return the checkpoint key of a case that is not built. The first call asks a worker for its environment."""
         if self._environment is None:
-            with self.progress.phase(f"{case.id}: ask for the environment"):
+            with self.progress.activity(f"{case.id}: ask for the environment"):
                 worker = self.builder.open(case)
                 try:
                     self._environment = worker.call("versions")
@@ -279,9 +279,9 @@ class LiveCase:
             self.progress.note(f"{self.case.id}: {len(run.processes)} processes of an interrupted recording count")
         while (count := len(run.processes)) < (wanted := self.wanted(run)):
             needs_start = self.built is None or self.is_measured
-            self._afford(*(self._start_phases() if needs_start else ()), PROCESS)
+            self._afford(*(self._start_activities() if needs_start else ()), PROCESS)
             measurement = self.measurement(self.build_fresh(other=False), other=False)
-            with self.progress.phase(f"{self.case.id}: {PROCESS} {count + 1} of {wanted}"):
+            with self.progress.activity(f"{self.case.id}: {PROCESS} {count + 1} of {wanted}"):
                 process = measure_process(measurement)
             self.session.store_run(dataclasses.replace(run, processes=(*run.processes, process)))
             self._collect_all()
@@ -304,7 +304,7 @@ class LiveCase:
     def _collect_from(self, built: BuiltWorker, *, other: bool) -> None:
         collector = self.runner.collector
         if collector is not None and not collector.has(self.case, other=other):
-            with self.progress.phase(f"{arm_name(self.case, other=other)}: {COLLECT}"):
+            with self.progress.activity(f"{arm_name(self.case, other=other)}: {COLLECT}"):
                 collector.collect(self.case, built, other=other)
 
     def _other_run(self) -> Run:
@@ -319,7 +319,7 @@ class LiveCase:
     def _count(self) -> dict[str, Any]:
         built = self._open()
         self._afford(COUNT)
-        with self.progress.phase(f"{self.case.id}: {COUNT}"):
+        with self.progress.activity(f"{self.case.id}: {COUNT}"):
             counts: dict[str, Any] = built.worker.call("count")
         self.session.store_run(dataclasses.replace(self.session.outcome.runs[self.case.key], counts=counts))
         return dict(counts)
@@ -328,7 +328,7 @@ class LiveCase:
         """Return the kernels of one image. None if the worker has no profile, or cases share this process: a profiler stays."""
         if "attribute" not in built.capabilities or self.session.options.isolation == "none":
             return None
-        with self.progress.phase(f"{arm_name(self.case, other=other)}: kernels"):
+        with self.progress.activity(f"{arm_name(self.case, other=other)}: kernels"):
             reply = built.worker.call("attribute")
         try:
             return profile.told(reply)
@@ -338,17 +338,17 @@ class LiveCase:
     def _open(self) -> BuiltWorker:
         """Return the worker that is alive, or start one."""
         if self.built is None:
-            self._afford(*self._start_phases())
+            self._afford(*self._start_activities())
             self.built = self.runner.builder.build(self.case)
         if self.case.key not in self.session.outcome.runs:
             self.session.store_run(self.built.run)
         return self.built
 
-    def _start_phases(self) -> tuple[str, str]:
+    def _start_activities(self) -> tuple[str, str]:
         return LOAD, FIRST_IMAGE_COMPILING if self.case.compiles else FIRST_IMAGE
 
-    def _afford(self, *phases: str) -> None:
-        self.session.budget.afford(self.case.id, *phases)
+    def _afford(self, *activities: str) -> None:
+        self.session.budget.afford(self.case.id, *activities)
 
     def _attempt(self, operation: Callable[[], T]) -> T | CaseFailure:
         """Return the result of the operation, or its failure. After a failure the worker is ended."""
