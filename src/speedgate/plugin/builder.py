@@ -11,7 +11,8 @@ from types import ModuleType
 from typing import Any, Protocol
 
 import speedgate
-from speedgate.fleet import cache_archive, compile_cache
+from speedgate.fleet import compile_cache
+from speedgate.fleet.cache_archive import Build, CacheOrigin
 from speedgate.measure.other_arm import OtherArm
 from speedgate.measure.worker import InProcessTarget, Target, Worker
 from speedgate.plugin.progress import Progress
@@ -125,17 +126,17 @@ class Builder:
         with self.progress.activity(f"{arm_name(case, other=other)}: {activity}"):
             first_image: dict[str, Any] = worker.call("first_image")
         if cache:
-            cache.keep_from(worker, loaded=load_s > 0, missed=first_image["cache_misses"] > 0)
+            cache.save_from(worker, loaded=load_s > 0, missed=first_image["cache_misses"] > 0)
         return first_image | {"cache_load_s": load_s}
 
     def _compile_cache(self, case: CaseSpec, reply: Mapping[str, Any]) -> compile_cache.CaseCache:
         return compile_cache.CaseCache(
             folder=self.session.options.root / compile_cache.FOLDER,
-            origin=cache_archive.origin(self.session.machine.key, reply["environment"]),
+            origin=CacheOrigin(gpu_key=self.session.machine.key, build=Build.from_versions(reply["environment"])),
             case_key=case.key,
             fingerprint=fingerprint(reply["recipe"], reply["structure"]),
-            name=case.id,
-            progress=self.progress,
+            activity=lambda text: self.progress.activity(f"{case.id}: {text}"),
+            note=lambda text: self.progress.note(f"{case.id}: {text}"),
         )
 
 

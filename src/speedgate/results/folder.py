@@ -11,8 +11,6 @@ import io
 import os
 import re
 import stat
-import zipfile
-import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -20,6 +18,7 @@ from typing import Any
 from speedgate.results import json_io
 from speedgate.results.case_key import RESULT_FILES
 from speedgate.results.run import Outcome, Run, Verdict, run_from_json, worst_outcome
+from speedgate.results.zip_reader import ZipReader
 
 # Of each pair of processes a live result holds up to 60 kB (100 rounds an arm, and what their loops and components took), and
 # there are 12 pairs at most. All suites of all pipelines are 160 cases; tests/results/test_limits.py has the arithmetic.
@@ -30,7 +29,6 @@ MAX_ARCHIVE_BYTES = 64 * 2**20
 MAX_VERDICTS = 200
 _MAX_LINES, _MAX_LINE = 20, 2000  # of an explanation
 _MAX_CASE_KEY = 200
-_STORED_OR_DEFLATED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _STAMP = r"\d{8}T\d{6}Z-\d+"
 # Of `pytest bench`, of `speedgate bump` and of `speedgate bisect`; environments and caches lie beside them.
 _FOLDER = re.compile(rf"{_STAMP}|nightly|bump(?:/{_STAMP})?|bisect(?:/[\w.+-]+)?")
@@ -98,11 +96,14 @@ def unread_folders(folder: Path) -> list[str]:
 def read_archive(data: bytes) -> dict[str, bytes]:
     """The same of a zip archive, in memory: an entry's name is only ever compared, so it can lead nowhere."""
     _at_most(MAX_ARCHIVE_BYTES, len(data), "the archive")
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            return _unpacked(archive)
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError, OSError, RuntimeError) as error:
-        raise ValueError(f"the archive: not a readable zip file ({error})") from error
+    files: dict[str, bytes] = {}
+    total = 0
+    with ZipReader(io.BytesIO(data), archive_name="the archive", max_files=MAX_FILES) as archive:
+        for name in filter(_RESULT.fullmatch, archive.names):
+            files[name] = archive.read(name, max_bytes=MAX_FILE_BYTES)
+            total += len(files[name])
+            _fits(name, len(files[name]), total)
+    return files
 
 
 def parse_results(files: Mapping[str, bytes], *, built: bool = False) -> list[ResultFile]:
@@ -169,36 +170,6 @@ def read_plain_file(path: Path, name: str) -> bytes:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise ValueError(f"{name}: not a plain file")
         return stream.read(MAX_FILE_BYTES + 1)
-
-
-def _unpacked(archive: zipfile.ZipFile) -> dict[str, bytes]:
-    found: dict[str, bytes] = {}
-    total = 0
-    _refuse_more_than(MAX_FILES, len(archive.infolist()))
-    for entry in archive.infolist():
-        _plain_entry(entry)
-        if not _RESULT.fullmatch(entry.filename):
-            continue
-        if entry.filename in found:
-            raise ValueError(f"{entry.filename}: stands in the archive twice")
-        with archive.open(entry) as stream:
-            data = stream.read(MAX_FILE_BYTES + 1)  # what is unpacked counts, not the size that the entry states
-        total += len(data)
-        _fits(entry.filename, len(data), total)
-        found[entry.filename] = data
-    return found
-
-
-def _plain_entry(entry: zipfile.ZipInfo) -> None:
-    name = entry.filename
-    parts = name.removesuffix("/").split("/")
-    if name.startswith("/") or "\\" in name or ":" in name or not all(parts) or {".", ".."} & set(parts):
-        raise ValueError(f"{name}: a name that leads out of the archive")
-    kind = stat.S_IFMT(entry.external_attr >> 16)
-    if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-        raise ValueError(f"{name}: a link or a device; results are plain files")
-    if entry.flag_bits & 1 or entry.compress_type not in _STORED_OR_DEFLATED:
-        raise ValueError(f"{name}: encrypted, or packed by another method than deflate")
 
 
 def _fits(name: str, size: int, total: int) -> None:
