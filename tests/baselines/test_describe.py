@@ -148,7 +148,7 @@ def test_what_is_out_of_memory_and_what_was_accepted_stands_above(root: Path) ->
     _, full, *accepted = describe.baseline_page(root, KEY).split("\n\n")[0].splitlines()
 
     assert full.startswith(
-        "<code>sdxl/bf16/1024px-30steps-b1</code>: **out of memory**, says <code>0003&#95;recorded</code>"
+        "<code>sdxl/bf16/1024px-30steps-b1</code>: **out of memory** according to <code>0003&#95;recorded</code>"
     )
     assert len(accepted) == 2
     assert all("a bigger picture" in line for line in accepted)
@@ -165,8 +165,7 @@ def test_a_key_of_which_nothing_is_recorded_is_refused(
     assert main(["--root", str(root), "describe", "nvidia-h200" if is_recorded else KEY]) == 2
 
     assert (
-        f"keys of which something is: {KEY if is_recorded else 'none'}; see speedgate promote"
-        in capsys.readouterr().err
+        f"GPU keys with recordings: {KEY if is_recorded else 'none'}; see speedgate promote" in capsys.readouterr().err
     )
 
 

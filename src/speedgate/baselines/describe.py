@@ -1,4 +1,4 @@
-"""`speedgate describe`: what is recorded of a GPU key as Markdown, for whoever reviews a baseline or writes of a machine."""
+"""The page of `speedgate describe`: the recorded baselines of a GPU key as Markdown, for the review of a baseline file."""
 
 from __future__ import annotations
 
@@ -9,78 +9,86 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from speedgate.baselines import benchmark_json, promote, store
-from speedgate.results import case_table, json_io, provenance
+from speedgate.results import case_table, provenance
 from speedgate.results.case_key import CaseKey
 from speedgate.results.case_table import NO_FIGURE, CaseRow, Column, format_figure, row_of_run, speedup
-from speedgate.results.json_io import as_object
+from speedgate.results.json_io import as_object, read_json
 from speedgate.results.run import Baseline, Process, Run
 from speedgate.results.text import markdown_code
 
-_KERNELS = 3  # of a stage that are named
+_TOP_KERNELS = 3
 
 BaselineColumn = Column[Baseline]
 
 
 def baseline_page(root: Path, gpu_key: str) -> str:
-    """The newest recorded figures of each case, beside published ones, and what is out of memory or was accepted as slower; a
-    `ValueError` where nothing is recorded.
+    """Describe the newest recorded figures of each case, published ones beside them, and cases that fit no longer.
+
+    A `ValueError` if nothing is recorded for the GPU key; it names the keys that have recordings.
     """
     stored = store.newest_cases(root, gpu_key)
-    recorded = [one for one in stored.baselines.values() if one.run is not None]
+    recorded = [baseline for baseline in stored.baselines.values() if baseline.run is not None]
     if not recorded:
-        keys = ", ".join(key for key in store.require_gpu_keys(root) if _holds_runs(root, key)) or "none"
+        keys = ", ".join(key for key in store.require_gpu_keys(root) if _has_runs(root, key)) or "none"
         raise ValueError(
-            f"{gpu_key}: nothing is recorded; keys of which something is: {keys}; see speedgate promote --help"
+            f"{gpu_key}: nothing is recorded; GPU keys with recordings: {keys}; see speedgate promote --help"
         )
-    documents = {path: json_io.read_json(path) for path in store.baseline_files(root, gpu_key)}
-    told = {one.path for one in recorded}
-    lines = [f"{line}  " for path, one in documents.items() if str(path) in told for line in _origins(path, one)]
-    full = stored.out_of_memory.items()
-    lines += [f"{markdown_code(key)}: **out of memory**, says {markdown_code(name)}  " for key, name in full]
-    lines += [
-        f"{markdown_code(line)}  " for path, one in documents.items() for line in promote.accepted_notes(one, path=path)
+    documents = {path: read_json(path) for path in store.baseline_files(root, gpu_key)}
+    newest_files = {baseline.path for baseline in recorded}
+    lines = [
+        line for path, document in documents.items() if str(path) in newest_files for line in _origins(path, document)
     ]
-    published = _published(root)
-    for (pipeline, workload), found in _ladders(recorded).items():
+    lines += [
+        f"{markdown_code(case_key)}: **out of memory** according to {markdown_code(name)}"
+        for case_key, name in stored.out_of_memory.items()
+    ]
+    lines += [
+        markdown_code(note)
+        for path, document in documents.items()
+        for note in promote.accepted_notes(document, path=path)
+    ]
+    lines = [f"{line}  " for line in lines]
+    published = _published_baselines(root)
+    for (pipeline, workload), ladder in _ladders(recorded).items():
         lines += ["", f"### {markdown_code(pipeline)} at {markdown_code(workload)}"]
-        for columns in (_figures(found, published), _starts(found), _components(found), _health(), _kernels()):
-            shown = [case_table.STAGE.on(lambda one: row_of_run(_run(one))), *case_table.with_figures(columns, found)]
-            lines += ["", *case_table.markdown_table(shown, found)]
+        for columns in (_figures(ladder, published), _starts(ladder), _components(ladder), _health(), _kernels()):
+            stage: BaselineColumn = case_table.STAGE.on(lambda baseline: row_of_run(_run(baseline)))
+            lines += ["", *case_table.markdown_table([stage, *case_table.with_figures(columns, ladder)], ladder)]
     return "\n".join([*lines, ""])
 
 
-def _holds_runs(root: Path, gpu_key: str) -> bool:
-    return any(one.run is not None for one in store.newest_baselines(root, gpu_key).values())
+def _has_runs(root: Path, gpu_key: str) -> bool:
+    return any(baseline.run is not None for baseline in store.newest_baselines(root, gpu_key).values())
 
 
 def _origins(path: Path, document: Any) -> list[str]:
-    """When, at which commit and with which versions the runs of a file were measured, each once."""
-    own = {"measured_at": document.get("datetime"), "commit": document.get("commit_info")}
-    said = [
-        provenance.line(own | as_object(block.get("session")) | {"run": block.get("run")})
+    """List when, at which commit and with which versions the runs of a file were measured, without repetitions."""
+    session = {"measured_at": document.get("datetime"), "commit": document.get("commit_info")}
+    origins = [
+        provenance.line(session | as_object(block.get("session")) | {"run": block.get("run")})
         for _, block in benchmark_json.speedgate_blocks(document, where=str(path))
     ]
-    return [f"{markdown_code(path.name)}: {markdown_code(line)}" for line in dict.fromkeys(said)]
+    return [f"{markdown_code(path.name)}: {markdown_code(origin)}" for origin in dict.fromkeys(origins)]
 
 
 def _ladders(recorded: Sequence[Baseline]) -> dict[tuple[str, str], list[Baseline]]:
-    """The cases of each pipeline and workload, a stage after those that it stands on."""
-    found: dict[tuple[str, str], list[Baseline]] = {}
-    for one in sorted(recorded, key=lambda one: len(_run(one).stages)):
-        key = CaseKey.parse(one.case_key)
-        found.setdefault((key.pipeline, key.workload), []).append(one)
-    return found
+    """Group the cases by pipeline and workload; a stage comes after the stages that it includes."""
+    ladders: dict[tuple[str, str], list[Baseline]] = {}
+    for baseline in sorted(recorded, key=lambda baseline: len(_run(baseline).stages)):
+        key = CaseKey.parse(baseline.case_key)
+        ladders.setdefault((key.pipeline, key.workload), []).append(baseline)
+    return ladders
 
 
-def _published(root: Path) -> dict[str, Baseline]:
-    keys = store.gpu_keys(root)
-    stored = [
-        one
-        for key in keys
-        for path in store.baseline_files(root, key)
-        for one in store.read_baselines(path, gpu_key=key)
-    ]
-    return {one.case_key: one for one in stored if one.source == benchmark_json.PUBLISHED}
+def _published_baselines(root: Path) -> dict[str, Baseline]:
+    """Read the published baselines of all GPU keys, by case."""
+    return {
+        baseline.case_key: baseline
+        for gpu_key in store.gpu_keys(root)
+        for path in store.baseline_files(root, gpu_key)
+        for baseline in store.read_baselines(path, gpu_key=gpu_key)
+        if baseline.source == benchmark_json.PUBLISHED
+    }
 
 
 def _figures(ladder: Sequence[Baseline], published: Mapping[str, Baseline]) -> list[BaselineColumn]:
@@ -116,90 +124,91 @@ def _figures(ladder: Sequence[Baseline], published: Mapping[str, Baseline]) -> l
     ]
 
 
-def _starts(found: Sequence[Baseline]) -> list[BaselineColumn]:
-    """Applying the stage and its first image, by the state of the compile cache; then what was counted."""
-    states = dict.fromkeys(start.cache for one in found for start in one.cold_starts)
-    counted = dict.fromkeys(
-        name for one in found for name, count in (_run(one).counts or {}).items() if _is_number(count)
+def _starts(ladder: Sequence[Baseline]) -> list[BaselineColumn]:
+    """Make the columns of a stage's start, by the state of the compile cache, and of everything that was counted."""
+    states = dict.fromkeys(start.cache for baseline in ladder for start in baseline.cold_starts)
+    names = dict.fromkeys(
+        name for baseline in ladder for name, count in (_run(baseline).counts or {}).items() if _is_number(count)
     )
 
     def start(state: str) -> Callable[[Baseline], str]:
-        return lambda one: _median([start.stage_s for start in one.cold_starts if start.cache == state])
+        return lambda baseline: _median([start.stage_s for start in baseline.cold_starts if start.cache == state])
 
     def count(name: str) -> Callable[[Baseline], str]:
-        return lambda one: format_figure((_run(one).counts or {}).get(name), "g")
+        return lambda baseline: format_figure((_run(baseline).counts or {}).get(name), "g")
 
     return [
         *(Column(f"first image, {state}, s", start(state)) for state in states),
-        *(Column(markdown_code(name), count(name)) for name in counted),
+        *(Column(markdown_code(name), count(name)) for name in names),
     ]
 
 
-def _components(found: Sequence[Baseline]) -> list[BaselineColumn]:
-    """Seconds of each component in an image, with its share of them all."""
+def _components(ladder: Sequence[Baseline]) -> list[BaselineColumn]:
+    """Make a column for each component: its seconds in an image and its share of them."""
 
     def cell(name: str) -> Callable[[Baseline], str]:
-        def of(one: Baseline) -> str:
-            spent = _run(one).components_s
-            whole = math.fsum(spent.values())
-            return f"{spent[name]:.3g} ({spent[name] / whole if whole else 0:.0%})" if name in spent else NO_FIGURE
+        def seconds_and_share(baseline: Baseline) -> str:
+            components_s = _run(baseline).components_s
+            if name not in components_s:
+                return NO_FIGURE
+            total_s = math.fsum(components_s.values())
+            return f"{components_s[name]:.3g} ({components_s[name] / total_s if total_s else 0:.0%})"
 
-        return of
+        return seconds_and_share
 
-    names = dict.fromkeys(name for one in found for name in _run(one).components_s)
+    names = dict.fromkeys(name for baseline in ladder for name in _run(baseline).components_s)
     return [Column(f"{markdown_code(name)}, s", cell(name)) for name in names]
 
 
 def _health() -> list[BaselineColumn]:
-    """What the machine said of itself around the rounds; a machine that says nothing has no such column."""
+    """Make the columns of the machine's health during the rounds."""
 
-    def over(
-        name: str, rule: Callable[[Sequence[float]], float], form: str, scale: float = 1.0
+    def over_processes(
+        name: str, combine: Callable[[Sequence[float]], float], form: str, scale: float = 1.0
     ) -> Callable[[Baseline], str]:
-        def of(one: Baseline) -> str:
-            asked = [process.health.get(name) for process in _run(one).processes]
-            said = [float(value) for value in asked if _is_number(value)]
-            return f"{rule(said) * scale:{form}}" if said else NO_FIGURE
+        def combined(baseline: Baseline) -> str:
+            values = [process.health.get(name) for process in _run(baseline).processes]
+            numbers = [float(value) for value in values if _is_number(value)]
+            return f"{combine(numbers) * scale:{form}}" if numbers else NO_FIGURE
 
-        return of
+        return combined
+
+    def repeated_rounds(baseline: Baseline) -> str:
+        return str(sum(len(process.void) for process in _run(baseline).processes))
 
     return [
-        Column("SM clock, lowest median, MHz", over("sm_clock_median_mhz", min, "g")),
-        Column("hottest, C", over("temperature_max_c", max, "g")),
-        Column("held down by the power cap, ms", over("power_cap_ns", sum, ".3g", 1e-6)),
-        Column("by heat, ms", over("thermal_ns", sum, ".3g", 1e-6)),
-        Column("stolen by the host, s", over("stolen_s", sum, ".3g")),
-        Column("rounds measured again", lambda one: str(sum(len(process.void) for process in _run(one).processes))),
+        Column("SM clock, lowest median, MHz", over_processes("sm_clock_median_mhz", min, "g")),
+        Column("highest temperature, C", over_processes("temperature_max_c", max, "g")),
+        Column("slowed by the power cap, ms", over_processes("power_cap_ns", sum, ".3g", 1e-6)),
+        Column("slowed by heat, ms", over_processes("thermal_ns", sum, ".3g", 1e-6)),
+        Column("stolen by the host, s", over_processes("stolen_s", sum, ".3g")),
+        Column("rounds measured again", repeated_rounds),
     ]
 
 
 def _kernels() -> list[BaselineColumn]:
-    """Which attention ran, and what took most of the profiled image."""
+    """Make the columns of the attention kernels and of the kernels with the largest share of the profiled image."""
 
-    def attention(one: Baseline) -> str:
-        found = _run(one).attribution
-        return (
-            ", ".join(f"{markdown_code(name)} x {count}" for name, count in found.attention_kernels.items())
-            if found
-            else NO_FIGURE
-        )
-
-    def most(one: Baseline) -> str:
-        found = _run(one).attribution
-        if found is None or not found.total_s:
+    def attention(baseline: Baseline) -> str:
+        attribution = _run(baseline).attribution
+        if attribution is None:
             return NO_FIGURE
-        shares = [(each.name, each.seconds / found.total_s) for each in found.kernels[:_KERNELS]]
+        kernels = attribution.attention_kernels.items()
+        return ", ".join(f"{markdown_code(name)} x {count}" for name, count in kernels) or "none"
+
+    def top_kernels(baseline: Baseline) -> str:
+        attribution = _run(baseline).attribution
+        if attribution is None or not attribution.total_s:
+            return NO_FIGURE
+        shares = [(kernel.name, kernel.seconds / attribution.total_s) for kernel in attribution.kernels[:_TOP_KERNELS]]
         return ", ".join(f"{markdown_code(name, limit=60)} {share:.0%}" for name, share in shares)
 
-    return [
-        Column("attention", lambda one: attention(one) or "none"),
-        Column("most of the kernels' time", most),
-    ]
+    return [Column("attention", attention), Column("most of the kernels' time", top_kernels)]
 
 
-def _run(one: Baseline) -> Run:
-    assert one.run is not None, "only what was recorded is described"
-    return one.run
+def _run(baseline: Baseline) -> Run:
+    assert baseline.run is not None, "only recorded baselines are described"
+    return baseline.run
 
 
 def _deviation(values: Sequence[float]) -> str:
@@ -207,8 +216,8 @@ def _deviation(values: Sequence[float]) -> str:
 
 
 def _deviation_of_rounds(processes: Sequence[Process]) -> str:
-    found = [statistics.stdev(map(math.log, process.seconds)) for process in processes if len(process.seconds) > 1]
-    return f"{statistics.median(found):.2%}" if found else NO_FIGURE
+    deviations = [statistics.stdev(map(math.log, process.seconds)) for process in processes if len(process.seconds) > 1]
+    return f"{statistics.median(deviations):.2%}" if deviations else NO_FIGURE
 
 
 def _median(values: Sequence[float]) -> str:
