@@ -87,7 +87,7 @@ def test_a_column_without_a_figure_is_left_out(root: Path) -> None:
     """None of these runs was judged or compared with a ceiling, and their machine told nothing."""
     names = {name for table in described(root) for name in table[0]}
 
-    assert {"SSIM", "of the ceilings", "hottest, C", "it/s"}.isdisjoint(names)
+    assert {"SSIM", "of the ceilings", "highest temperature, C", "it/s"}.isdisjoint(names)
     assert "rounds measured again" in names
 
 
