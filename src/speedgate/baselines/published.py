@@ -16,10 +16,12 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from speedgate.baselines import benchmark_json
 from speedgate.measure.machine import slug
 from speedgate.results.family_figure import OK, OUTCOMES, FamilyFigure
-from speedgate.results.json_io import positive
+from speedgate.results.json_io import Count, decode, expect, expect_equal, positive, to_json
 from speedgate.results.run import SCHEMA
 
 NAME = "0001_published.json"  # the lowest number, so that anything recorded replaces it as the comparison
@@ -36,13 +38,38 @@ _COLUMNS = {
     LADDER: ("pipeline", "stage", "latency_s", "peak_memory_gb", "repeat_latencies_s", "note"),
     THROUGHPUT: ("gpu", "batch", "pipeline", "torch_build", "mode", "value", "unit", "outcome", "note"),
 }
-# The fields that the TOML of each format must have, dotted, with their types.
-_COMMON = {"timer": str, "citation.date": datetime.date, "citation.repository": str, "workloads": dict}
-_REQUIRED: dict[str, dict[str, type]] = {
-    LADDER: {**_COMMON, "test": str, "memory_unit_bytes": int, "gpu.key": str},
-    THROUGHPUT: {**_COMMON, "software": dict, "builds": dict, "stages": dict, "pipelines": dict},
-}
-_TYPE_NAMES = {str: "a text", int: "a whole number", dict: "a table", datetime.date: "a date, such as 2024-01-03"}
+
+
+class _Citation(msgspec.Struct, frozen=True):
+    date: datetime.date
+    repository: str
+
+
+class _Gpu(msgspec.Struct, frozen=True):
+    key: str
+
+
+class _Source(msgspec.Struct, frozen=True, kw_only=True):
+    """The fields that every TOML beside a CSV must have. `workloads` maps a pipeline of the CSV to a workload."""
+
+    timer: str
+    citation: _Citation
+    workloads: dict[str, str]
+
+
+class _LadderSource(_Source, frozen=True, kw_only=True):
+    test: str
+    memory_unit_bytes: Count
+    gpu: _Gpu
+
+
+class _ThroughputSource(_Source, frozen=True, kw_only=True):
+    """Maps the columns of the CSV to builds of torch, stages and pipelines."""
+
+    software: dict[str, Any]
+    builds: dict[str, str]
+    stages: dict[str, str]
+    pipelines: dict[str, str]
 
 
 def family_of_gpu(machine_name: str) -> str | None:
@@ -61,7 +88,7 @@ def family_figures(root: Path, machine_name: str) -> dict[str, tuple[FamilyFigur
         return {}
     figures_by_case: dict[str, dict[str, FamilyFigure]] = {}
     for csv_path in source_files(root):
-        if _origin(csv_path)["format"] != THROUGHPUT:
+        if _read_toml(csv_path)["format"] != THROUGHPUT:
             continue
         for figure in throughput_figures(csv_path):
             if figure.family == family:
@@ -77,10 +104,12 @@ def source_files(root: Path) -> list[Path]:
 @functools.cache
 def throughput_figures(csv_path: Path) -> tuple[FamilyFigure, ...]:
     """Read all cells of a throughput table; a `ValueError` names the file, the row and the column that is wrong."""
-    origin = _origin(csv_path, expected=THROUGHPUT)
+    toml = _read_toml(csv_path)
+    expect_equal(toml["format"], THROUGHPUT, f"{_toml_path(csv_path)}: format")
+    source = decode(toml, _ThroughputSource, where=str(_toml_path(csv_path)))
     figures: dict[tuple[str, str, str], FamilyFigure] = {}
     for where, row in _rows(csv_path, _COLUMNS[THROUGHPUT]):
-        figure = _family_figure(row, origin=origin, where=where)
+        figure = _family_figure(row, source=source, where=where)
         cell = (figure.family, figure.case_key, figure.build)
         if cell in figures:
             raise ValueError(
@@ -92,7 +121,7 @@ def throughput_figures(csv_path: Path) -> tuple[FamilyFigure, ...]:
 
 def summary(csv_path: Path) -> str:
     """Check a CSV and its TOML, and say how many figures they hold and of which GPU."""
-    if _origin(csv_path)["format"] == THROUGHPUT:
+    if _read_toml(csv_path)["format"] == THROUGHPUT:
         return f"{len(throughput_figures(csv_path))} figures of GPU families, not gated"
     document = published_document(csv_path)
     return f"{len(document['benchmarks'])} figures of {document['machine_info'][benchmark_json.BLOCK]['gpu_key']}"
@@ -105,64 +134,65 @@ def published_document(
 
     The TOML beside the CSV names the GPU key. A `ValueError` if `gpu_key` is another one, or a pipeline is unknown.
     """
-    origin = _origin(csv_path, expected=LADDER)
-    measured_on: str = origin["gpu"]["key"]
-    if gpu_key not in (None, measured_on):
-        raise ValueError(f"{csv_path}: measured on {measured_on}, not on {gpu_key}: name that key")
-    wanted = set(origin["workloads"]) if pipelines is None else set(pipelines)
-    unknown = sorted(wanted - set(origin["workloads"]))
+    toml = _read_toml(csv_path)
+    expect_equal(toml["format"], LADDER, f"{_toml_path(csv_path)}: format")
+    source = decode(toml, _LadderSource, where=str(_toml_path(csv_path)))
+    if gpu_key not in (None, source.gpu.key):
+        raise ValueError(f"{csv_path}: measured on {source.gpu.key}, not on {gpu_key}: name that key")
+    wanted = set(source.workloads) if pipelines is None else set(pipelines)
+    unknown = sorted(wanted - set(source.workloads))
     if unknown or not wanted:
-        wrong, choices = ", ".join(unknown) or "no pipeline", ", ".join(sorted(origin["workloads"]))
+        wrong, choices = ", ".join(unknown) or "no pipeline", ", ".join(sorted(source.workloads))
         raise ValueError(f"{csv_path}: {wrong} asked for; choose from {choices}")
     benchmarks = [
-        _ladder_benchmark(row, origin=origin, where=where)
+        _ladder_benchmark(row, source=source, where=where)
         for where, row in _rows(csv_path, _COLUMNS[LADDER])
         if pipelines is None or row["pipeline"] in wanted
     ]
-    citation = origin["citation"]
-    published_at = f"{citation['date']}T00:00:00+00:00"
+    published_at = f"{source.citation.date}T00:00:00+00:00"
     return benchmark_json.make_document(
         benchmarks,
-        gpu_key=measured_on,
-        machine_info={name: _plain(origin[name]) for name in ("gpu", "software", "citation") if name in origin},
-        commit_info={"id": None, "time": published_at, "project": citation["repository"], "dirty": False},
+        gpu_key=source.gpu.key,
+        # JSON has no dates; this writes them as text.
+        machine_info=to_json({name: toml[name] for name in ("gpu", "software", "citation") if name in toml}),
+        commit_info={"id": None, "time": published_at, "project": source.citation.repository, "dirty": False},
         datetime=published_at,
         version=_LAYOUT_VERSION,
     )
 
 
-def _ladder_benchmark(row: Mapping[str, str], *, origin: Mapping[str, Any], where: str) -> dict[str, Any]:
+def _ladder_benchmark(row: Mapping[str, str], *, source: _LadderSource, where: str) -> dict[str, Any]:
     pipeline, stage = row["pipeline"], row["stage"]
-    workload = _listed(origin["workloads"], pipeline, where=f"{where}: pipeline")
+    workload = _listed(source.workloads, pipeline, where=f"{where}: pipeline")
     latency_s = _number(row["latency_s"], where=f"{where}: latency_s")
     memory = _number(row["peak_memory_gb"], where=f"{where}: peak_memory_gb")
     repeats = [text for text in row["repeat_latencies_s"].split(";") if text]
     block = {
         "schema": SCHEMA,
-        "gpu_key": origin["gpu"]["key"],
+        "gpu_key": source.gpu.key,
         "case_key": f"{pipeline}/{stage}/{workload}",
         "source": benchmark_json.PUBLISHED,
         "process_medians_s": [latency_s],
-        "peak_bytes": round(memory * origin["memory_unit_bytes"]),
+        "peak_bytes": round(memory * source.memory_unit_bytes),
         "fingerprint": None,
         "outcome": benchmark_json.PASSED,
         "repeat_latencies_s": [_number(text, where=f"{where}: repeat_latencies_s") for text in repeats],
         "note": row["note"],
     }
-    _, _, test = origin["test"].rpartition("::")
+    _, _, test = source.test.rpartition("::")
     return benchmark_json.make_benchmark(
         block,
         name=f"{test}[{pipeline}-{stage}]",
-        fullname=f"{origin['test']}[{pipeline}-{stage}]",
+        fullname=f"{source.test}[{pipeline}-{stage}]",
         group=pipeline,
         seconds=[latency_s],
-        options={"timer": origin["timer"]},
+        options={"timer": source.timer},
     )
 
 
-def _family_figure(row: Mapping[str, str], *, origin: Mapping[str, Any], where: str) -> FamilyFigure:
-    def listed(table: str, column: str) -> str:
-        return _listed(origin[table], row[column], where=f"{where}: {column}")
+def _family_figure(row: Mapping[str, str], *, source: _ThroughputSource, where: str) -> FamilyFigure:
+    def listed(table: Mapping[str, str], column: str) -> str:
+        return _listed(table, row[column], where=f"{where}: {column}")
 
     family = family_of_gpu(row["gpu"])
     if family is None:
@@ -171,13 +201,13 @@ def _family_figure(row: Mapping[str, str], *, origin: Mapping[str, Any], where: 
         raise ValueError(f"{where}: batch: expected a whole number above zero, found {row['batch']!r}")
     if row["outcome"] not in OUTCOMES:
         raise ValueError(f"{where}: outcome: expected {', '.join(OUTCOMES)}, found {row['outcome']!r}")
-    pipeline, stage = listed("pipelines", "pipeline"), listed("stages", "mode")
-    workload = f"{listed('workloads', 'pipeline')}-b{row['batch']}"
+    pipeline, stage = listed(source.pipelines, "pipeline"), listed(source.stages, "mode")
+    workload = f"{listed(source.workloads, 'pipeline')}-b{row['batch']}"
     conversion = f"printed as {row['value']} {_PER_ITERATION}" if row["unit"] == _PER_ITERATION else ""
     return FamilyFigure(
         family=family,
         case_key=f"{pipeline}/{stage}/{workload}",
-        build=listed("builds", "torch_build"),
+        build=listed(source.builds, "torch_build"),
         mode=row["mode"],
         outcome=row["outcome"],
         iterations_per_s=_iterations_per_s(row, where=where),
@@ -197,29 +227,26 @@ def _iterations_per_s(row: Mapping[str, str], *, where: str) -> float | None:
     return value if row["unit"] == _PER_SECOND else 1 / value
 
 
-def _origin(csv_path: Path, *, expected: str | None = None) -> dict[str, Any]:
-    """Read the TOML beside a CSV and check its fields; `expected` is the format that the caller needs."""
-    path = csv_path.with_suffix(".toml")
+def _toml_path(csv_path: Path) -> Path:
+    return csv_path.with_suffix(".toml")
+
+
+def _read_toml(csv_path: Path) -> dict[str, Any]:
+    """Read the TOML beside a CSV, and check that it states one of the formats."""
+    path = _toml_path(csv_path)
     if not path.is_file():
         raise ValueError(f"{path}: no such file; it says on which GPU the figures in the CSV beside it were measured")
     try:
-        origin = tomllib.loads(_text(path))
+        toml = tomllib.loads(_text(path))
     except tomllib.TOMLDecodeError as error:
         raise ValueError(f"{path}: not TOML ({error})") from error
-    stated = origin.get("format")
-    if stated not in (LADDER, THROUGHPUT):
-        raise ValueError(f"{path}: format: expected {LADDER!r} or {THROUGHPUT!r}, found {stated!r}")
-    if expected not in (None, stated):
-        raise ValueError(f"{path}: format: expected {expected!r}, found {stated!r}")
-    for dotted, kind in _REQUIRED[stated].items():
-        value: Any = origin
-        for name in dotted.split("."):
-            if not isinstance(value, dict) or name not in value:
-                raise ValueError(f"{path}: no {dotted}")
-            value = value[name]
-        if type(value) is not kind:
-            raise ValueError(f"{path}: {dotted}: expected {_TYPE_NAMES[kind]}, found {value!r}")
-    return origin
+    expect(
+        toml.get("format") in (LADDER, THROUGHPUT),
+        f"{path}: format",
+        f"{LADDER!r} or {THROUGHPUT!r}",
+        toml.get("format"),
+    )
+    return toml
 
 
 def _rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, dict[str, str]]]:
@@ -255,18 +282,8 @@ def _number(text: str, *, where: str) -> float:
     return positive(value, where=where)
 
 
-def _listed(table: Mapping[str, Any], name: str, *, where: str) -> str:
+def _listed(table: Mapping[str, str], name: str, *, where: str) -> str:
     """Look up a name of the CSV in a table of the TOML."""
-    value = table.get(name)
-    if not isinstance(value, str):
+    if name not in table:
         raise ValueError(f"{where}: {name!r} is not listed in the TOML; listed are {', '.join(sorted(table))}")
-    return value
-
-
-def _plain(value: Any) -> Any:
-    """Replace each date by its text, because JSON has no dates."""
-    if isinstance(value, dict):
-        return {name: _plain(item) for name, item in value.items()}
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    return str(value) if isinstance(value, datetime.date | datetime.time) else value
+    return table[name]
