@@ -13,7 +13,7 @@ from tests.support.web_samples import HOSTILE, case_key, hostile_report, make_re
 def file(tmp_path_factory):
     """A report with everything in it."""
     path = tmp_path_factory.mktemp("report") / "report.html"
-    page.write(path, document.document(make_report()))
+    page.write_page(path, document.render_report(make_report()))
     return path
 
 
@@ -21,7 +21,7 @@ def file(tmp_path_factory):
 def hostile(tmp_path_factory):
     """A report whose every text would rather be something else."""
     path = tmp_path_factory.mktemp("hostile") / "report.html"
-    page.write(path, document.document(hostile_report()))
+    page.write_page(path, document.render_report(hostile_report()))
     return path
 
 
@@ -194,7 +194,7 @@ def test_the_policy_would_have_stopped_it(visit, tmp_path):
     inside = Markup(
         "<img src=http://203.0.113.1/x.png><script>window.hacked = 1</script><b onclick='window.hacked = 1'>b</b>"
     )
-    (tmp_path / "page.html").write_text(page.page("t", inside))
+    (tmp_path / "page.html").write_text(page.render_page("t", inside))
 
     found = visit(tmp_path / "page.html")
     found.page.locator("b").click()

@@ -46,7 +46,7 @@ def make_entry(stage: str, latency_s: float = 1.0, *, outcome: Outcome = Outcome
         ),
         "recorded": dataclasses.replace(make_baseline(latency_s, latency_s * 1.01), case_key=key, peak_bytes=8 * GIB),
     }
-    fields = {"case_key": key, "run": run, "verdicts": (verdict,), "figures": figures, **changes}
+    fields = {"case_key": key, "run": run, "verdicts": (verdict,), "baselines": figures, **changes}
     return ReportCase(**fields)
 
 
@@ -95,7 +95,7 @@ def make_report(*entries: ReportCase, **changes: Any) -> Report:
         "gpu_key": KEY,
         "machine": {"key": KEY, "name": "NVIDIA A100-SXM4-80GB"},
         "health": {"load_1min": 0.1, "throttled": None},
-        "entries": entries or ladder,
+        "cases": entries or ladder,
         "made_by": {"command": "pytest bench --report report.html", "speedgate": "0.1.0"},
         **changes,
     }
@@ -130,4 +130,4 @@ def _hostile_entry(text: str) -> ReportCase:
     verdicts = tuple(Verdict(case_key=key, claim=text, outcome=outcome, sentence=text) for outcome in Outcome)
     (made,) = pictures.make_pictures(case_images(key)).values()
     figures = {"recorded": dataclasses.replace(make_baseline(2.4, 2.5), path=f"b/{text}.json")}
-    return ReportCase(case_key=key, run=run, verdicts=verdicts, pictures=made, figures=figures)
+    return ReportCase(case_key=key, run=run, verdicts=verdicts, pictures=made, baselines=figures)

@@ -99,7 +99,7 @@ def _keep(config: pytest.Config, session: Session) -> None:
     own = {session.result_file(key).name for key in (*session.outcome.runs, *session.outcome.verdicts)}
     files = {name: data for name, data in folder.read_folder(session.options.results).items() if name in own}
     left = view.ReportAssets(
-        results=view.digests(files),
+        results=view.file_digests(files),
         made_by=made_by,
         remarks=tuple(terminal.remarks(terminal_view(session))),
         pictures=pictures.make_pictures(session.outcome.images),

@@ -1,29 +1,59 @@
-"""`speedgate report`: the HTML report of results that a run has left."""
+"""`speedgate summary` and `speedgate report`: the results of a run as Markdown and as one HTML file."""
 
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
 from speedgate.report import markdown
-from speedgate.results import optional
+from speedgate.results import folder, optional
+from speedgate.results.exit_status import ExitStatus
+from speedgate.results.text import log_line
 
 
 def add_commands(commands: Any) -> None:
-    """Add `report` and `summary` to the sub-commands of `speedgate`."""
-    markdown.add_command(commands)
+    """Add `summary` and `report` to the sub-commands of `speedgate`."""
+    command = commands.add_parser("summary", help="write the results of a run as Markdown")
+    command.add_argument(
+        "folder", type=Path, metavar="DIR", help="the folder given to --results, or .speedgate for all runs"
+    )
+    command.add_argument("--out", type=Path, metavar="FILE", help="append to this file instead of printing")
+    command.set_defaults(run=_summary)
     command = commands.add_parser("report", help="write the results of a run as one HTML file")
-    command.add_argument("folder", type=Path, metavar="DIR", help="what --results named, or a folder of .speedgate")
+    command.add_argument(
+        "folder", type=Path, metavar="DIR", help="the folder given to --results, or a folder of .speedgate"
+    )
     command.add_argument("--output", type=Path, required=True, metavar="FILE", help="the HTML file to write")
-    command.set_defaults(run=_command)
+    command.set_defaults(run=_report)
 
 
-def _command(options: argparse.Namespace) -> int:
+def _summary(options: argparse.Namespace) -> int:
+    files, unread = folder.read_folder(options.folder), folder.unread_folders(options.folder)
+    if unread:
+        names = log_line(", ".join(unread[:10]))
+        print(f"speedgate: skipped, because the name is not that of a run: {names}", file=sys.stderr)
+    if not folder.result_names(files):
+        other = f"one that was skipped ({options.folder / unread[0]})" if unread else "a run's folder"
+        raise ValueError(f"{options.folder}: holds no result of a case: run pytest bench first, or name {other}")
+    text = markdown.render(files)
+    if options.out is None:
+        print(text, end="")
+        return ExitStatus.OK
+    try:
+        markdown.append(options.out, text)
+    except OSError as error:
+        raise ValueError(f"--out {options.out}: {error.strerror}; name a file that can be written") from error
+    return ExitStatus.OK
+
+
+def _report(options: argparse.Namespace) -> int:
     if options.output.is_dir():
         raise ValueError(f"--output {options.output}: a folder; expected the name of a file, such as report.html")
     optional.need("report", what="a report")
     from speedgate.report.html import document, page, view
 
-    page.write(options.output, document.document(view.of_folder(options.folder, root=options.root)))
-    return 0
+    report = view.load_report(options.folder, root=options.root)
+    page.write_page(options.output, document.render_report(report))
+    return ExitStatus.OK

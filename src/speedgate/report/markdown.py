@@ -1,24 +1,21 @@
-"""`speedgate summary`: the results of a run as Markdown for a job summary or a comment, worst case first.
+"""Write the results of a run as Markdown for a job summary or a comment, worst case first.
 
 The results may come from anybody, so every text of theirs is escaped.
 """
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
-import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from speedgate.report.verdict_order import worst_first
 from speedgate.results import case_table, folder, provenance
 from speedgate.results.case_table import NOT_JUDGED, CaseRow, markdown_head, markdown_row, row_of_run
 from speedgate.results.folder import ResultFile
 from speedgate.results.run import Outcome, Verdict
-from speedgate.results.text import log_line, markdown_code
+from speedgate.results.text import markdown_code
 
 MAX_CHARACTERS = 60_000  # GitHub takes 65,536 in a comment; the rest is for what the poster adds
 _COLUMNS = (
@@ -31,35 +28,6 @@ _COLUMNS = (
     case_table.SESSION,
 )
 _MORE = 200  # characters reserved for the lines that count what was left out
-
-
-def add_command(commands: Any) -> None:
-    """Add `summary` to the subcommands of `speedgate`."""
-    command = commands.add_parser("summary", help="write the results of a run as Markdown")
-    command.add_argument(
-        "folder", type=Path, metavar="DIR", help="the folder given to --results, or .speedgate for all runs"
-    )
-    command.add_argument("--out", type=Path, metavar="FILE", help="append to this file instead of printing")
-    command.set_defaults(run=_command)
-
-
-def _command(options: argparse.Namespace) -> int:
-    files, skipped = folder.read_folder(options.folder), folder.unread_folders(options.folder)
-    if skipped:
-        names = ", ".join(skipped[:10])
-        print(f"speedgate: skipped, because the name is not that of a run: {log_line(names)}", file=sys.stderr)
-    if not folder.result_names(files):
-        other = f"one that was skipped ({options.folder / skipped[0]})" if skipped else "a run's folder"
-        raise ValueError(f"{options.folder}: holds no result of a case: run pytest bench first, or name {other}")
-    text = render(files)
-    if options.out is None:
-        print(text, end="")
-        return 0
-    try:
-        append(options.out, text)
-    except OSError as error:
-        raise ValueError(f"--out {options.out}: {error.strerror}; name a file that can be written") from error
-    return 0
 
 
 def append(path: Path, text: str) -> None:
@@ -76,7 +44,8 @@ def render(files: Mapping[str, bytes], *, limit: int = MAX_CHARACTERS) -> str:
     results = sorted(folder.parse_results(files), key=lambda case: (_severity(case), case.case_key, case.session))
     built = [case for case in results if not case.is_structure_only]
     gpu_keys = sorted({case.gpu_key for case in results})[:10]
-    head = f"**{_count_outcomes(built)}** on {', '.join(map(markdown_code, gpu_keys))}\n"
+    counts = count_outcomes(case.outcome for case in built) or "nothing was built"
+    head = f"**{counts}** on {', '.join(map(markdown_code, gpu_keys))}\n"
     head += _provenance(results, limit=limit // 10)
     head += _structure_only([case for case in results if case.is_structure_only], limit=limit // 10)
     headings = markdown_head(_COLUMNS) if built else []
@@ -92,6 +61,12 @@ def render(files: Mapping[str, bytes], *, limit: int = MAX_CHARACTERS) -> str:
     text = "\n".join(parts) + "\n"
     assert len(text) <= limit, "the parts were cut to fit"
     return text
+
+
+def count_outcomes(outcomes: Iterable[Outcome | None]) -> str:
+    """Count cases by their outcome, worst first; None stands for a case that nobody judged."""
+    count = Counter(outcomes)
+    return ", ".join(f"{count[one]} {one or NOT_JUDGED}" for one in (None, *Outcome) if count[one])
 
 
 def structure_only_count(count: int) -> str:
@@ -119,12 +94,6 @@ def first_within(lines: Sequence[str], *, limit: int, what: str) -> list[str]:
 def _severity(case: ResultFile) -> int:
     """Rank a case by its outcome, worst first; one that nobody judged comes before all, because it may hide anything."""
     return -1 if case.outcome is None else case.outcome.severity
-
-
-def _count_outcomes(cases: Sequence[ResultFile]) -> str:
-    count = Counter(case.outcome for case in cases)
-    parts = [f"{count[outcome]} {outcome or NOT_JUDGED}" for outcome in (None, *Outcome) if count[outcome]]
-    return ", ".join(parts) or "nothing was built"
 
 
 def _structure_only(cases: Sequence[ResultFile], *, limit: int) -> str:

@@ -40,7 +40,7 @@ def test_the_worst_verdict_stands_first():
     """Verdicts are sorted by outcome, those that need nobody's attention are folded, and the head counts the cases."""
     entries = [make_entry(stage, outcome=outcome) for stage, outcome in zip(STAGES, reversed(Outcome), strict=False)]
     entries.append(make_entry("x", outcome=Outcome.NOT_APPLIED))
-    document = report.document(make_report(*entries))
+    document = report.render_report(make_report(*entries))
 
     found = re.findall(r'<span class="outcome \w+">(\w+)</span>\n<a', document)
     assert found == ["NOT_APPLIED", "UNDECIDED", "FASTER", "SMALLER", "NO_BASELINE", "PASS"]
@@ -55,7 +55,7 @@ def test_a_sentence_stands_as_it_is():
         Verdict(case_key=case_key("int8"), claim=claim, outcome=outcome, sentence=f"{claim}: 2 s & 1 s")
         for claim, outcome in (("latency", Outcome.SLOWER), ("memory", Outcome.BIGGER))
     )
-    document = report.document(make_report(make_entry("int8", verdicts=(other, worst), explanation=lines)))
+    document = report.render_report(make_report(make_entry("int8", verdicts=(other, worst), explanation=lines)))
 
     assert re.search(
         r"latency: 2 s & 1 s denoiser: 1.0 s, was 0.9 s kernel gemm: new .*memory: 2 s & 1 s", text_of(document)
@@ -65,14 +65,14 @@ def test_a_sentence_stands_as_it_is():
 
 def test_figures_are_those_of_the_run():
     """Latency, processes, spread, SSIM, peak, cold start and the stored figure stand in the case's row."""
-    row = part(report.document(make_report(make_entry("compile", 2.5))), "cases")
+    row = part(report.render_report(make_report(make_entry("compile", 2.5))), "cases")
 
     assert "PASS 2.5 s - 3 2.0% 0.9987 7.000 GiB 10.0 s (warm cache) 2.512 s (0002_recorded)" in row
 
 
 def test_starts_stand_apart_by_their_cache():
     """An eager start and a warm one are in charts of their own, each with its medians."""
-    starts = part(report.document(make_report(make_entry("fp32"), make_entry("compile"))), "cold-start")
+    starts = part(report.render_report(make_report(make_entry("fp32"), make_entry("compile"))), "cold-start")
 
     eager, warm = starts.split("eager")[-1].split("warm cache")[0], starts.split("warm cache")[-1]
     assert "fp32 3 1.00 s 2.00 s 3.00 s 0.00 s 4.00 s 10.00 s" in eager
@@ -83,7 +83,7 @@ def test_starts_stand_apart_by_their_cache():
 
 def test_ladder_and_memory_name_both_stored_figures():
     """Published and recorded figures are marks in the chart and columns of the table, with the change against each."""
-    document = report.document(make_report(make_entry("int8", 2.0)))
+    document = report.render_report(make_report(make_entry("int8", 2.0)))
 
     assert "int8 2 s 1.00x 1.9 s (+5.3% here) 2.01 s (-0.5% here)" in part(document, "ladder")
     assert "int8 7.000 GiB 9.000 GiB 8.000 GiB" in part(document, "memory")
@@ -91,7 +91,7 @@ def test_ladder_and_memory_name_both_stored_figures():
 
 def test_every_process_is_in_the_table():
     """Each process has its row, with its fastest and slowest round."""
-    rows = part(report.document(make_report(make_entry("int8", 2.0))), "processes")
+    rows = part(report.render_report(make_report(make_entry("int8", 2.0))), "processes")
 
     assert "int8 1 1.98 s 1.97 s 1.99 s 3 0 int8 2 2 s 1.99 s 2.01 s 3 0 int8 3" in rows
 
@@ -101,7 +101,7 @@ def test_a_profile_shows_its_kernels():
     kernels = tuple(Kernel(name=f"k{number}", count=number, seconds=number / 1e3) for number in range(1, 30))
     profile = Attribution(kernels=kernels, attention_kernels={"flash": 8}, code_digest="0123456789abcdef")
     run = dataclasses.replace(make_run(), attribution=profile)
-    shown = part(report.document(make_report(make_entry("int8", run=run))), "attribution")
+    shown = part(report.render_report(make_report(make_entry("int8", run=run))), "attribution")
 
     assert "Attention ran in: flash (8). Generated code: 0123456789abcdef" in shown
     assert "the first 20 of 29" in shown
@@ -110,7 +110,7 @@ def test_a_profile_shows_its_kernels():
 
 def test_command_and_versions_are_exact():
     """The command stands as it was typed, beside the versions and the machine's facts."""
-    document = report.document(make_report(made_by={"command": "pytest bench -k 'a and b'", "speedgate": "0.1.0"}))
+    document = report.render_report(make_report(made_by={"command": "pytest bench -k 'a and b'", "speedgate": "0.1.0"}))
 
     assert "pytest bench -k 'a and b'" in part(document, "command-and-versions")
     assert "torch 2.13.0" in part(document, "environment")
@@ -122,7 +122,7 @@ def test_a_lost_case_is_shown(tmp_path):
     verdict = {"case_key": INT8, "claim": "worker", "outcome": "INVALID", "sentence": "killed by signal 9"}
     leave(tmp_path, result(run=None, verdicts=[verdict]))
 
-    document = report.document(view.of_folder(tmp_path, root=tmp_path))
+    document = report.render_report(view.load_report(tmp_path, root=tmp_path))
 
     assert "INVALID - - - - - - - none" in part(document, "cases")
     assert "killed by signal 9" in part(document, "verdicts")
@@ -137,7 +137,7 @@ def test_what_was_only_described_stands_apart():
     }
     entries = [view.ReportCase(case_key=one.case_key, run=None, verdicts=(one,)) for one in found.values()]
 
-    document = report.document(make_report(make_entry("int8"), *entries))
+    document = report.render_report(make_report(make_entry("int8"), *entries))
 
     assert "2 cases: 1 NOT_APPLIED, 1 PASS; structure only: 1 case holds, on the meta device" in document
     assert 'scope="row">sdxl/red/w' in document
@@ -158,7 +158,7 @@ def test_operations_are_shown_once_a_workload():
     """Where no ceiling is known each component's operations stand once, whatever the stage, and no column of floors."""
     entries = [make_entry(stage, roofline=OPERATIONS) for stage in ("fp32", "bf16")]
 
-    shown = part(report.document(make_report(*entries)), "roofline")
+    shown = part(report.render_report(make_report(*entries)), "roofline")
 
     assert shown.endswith(
         "component TFLOP sdxl 1024px-30steps-b1 unet 4 sdxl 1024px-30steps-b1 vae 1 sdxl 1024px-30steps-b1 image 5"
@@ -167,7 +167,7 @@ def test_operations_are_shown_once_a_workload():
 
 def test_floors_and_shares_are_shown_of_each_case():
     """Where ceilings are known each case has its floors and the share that it reaches."""
-    shown = part(report.document(make_report(make_entry("int8", roofline=OPERATIONS | CEILINGS))), "roofline")
+    shown = part(report.render_report(make_report(make_entry("int8", roofline=OPERATIONS | CEILINGS))), "roofline")
 
     assert "unet 4 0.02 s - " in shown
     assert "image 5 0.0251 s 42%" in shown
@@ -178,7 +178,9 @@ def test_floors_and_shares_are_shown_of_each_case():
 )
 def test_odd_operations_do_not_lose_the_report(odd):
     """What a stranger's result says of operations may be anything JSON can say."""
-    assert "image" in part(report.document(make_report(make_entry("int8", roofline=odd | {"share": "x"}))), "roofline")
+    assert "image" in part(
+        report.render_report(make_report(make_entry("int8", roofline=odd | {"share": "x"}))), "roofline"
+    )
 
 
 def test_a_folder_becomes_a_report(tmp_path, capsys):
@@ -195,7 +197,7 @@ def test_a_folder_becomes_a_report(tmp_path, capsys):
 
     rows = part(output.read_text(), "ladder")
     assert "bf16 2.45 s 1.00x - - int8 2.45 s 1.00x - 2.45 s (+0.0% here)" in rows
-    assert "do not tell by which command" in part(output.read_text(), "command-and-versions")
+    assert "do not say which command" in part(output.read_text(), "command-and-versions")
 
 
 def test_the_newest_figure_of_each_source_is_shown(tmp_path):
@@ -205,9 +207,9 @@ def test_the_newest_figure_of_each_source_is_shown(tmp_path):
         store(tmp_path, f"000{number}_recorded.json", make_run(INT8, medians_s=[median_s] * 3))
     (tmp_path / "run").mkdir()
 
-    (entry,) = view.of_folder(leave(tmp_path / "run", result(INT8)), root=tmp_path).entries
+    (entry,) = view.load_report(leave(tmp_path / "run", result(INT8)), root=tmp_path).cases
 
-    assert {source: one.name for source, one in entry.figures.items()} == {
+    assert {source: one.name for source, one in entry.baselines.items()} == {
         "published": "0001_published",
         "recorded": "0003_recorded",
     }
@@ -251,14 +253,14 @@ def test_results_of_two_runs_are_refused(tmp_path):
         leave(tmp_path / name, result())
 
     with pytest.raises(ValueError, match="results of 2 runs; name the folder of one: 20261121T155618Z-1"):
-        view.of_folder(tmp_path, root=tmp_path)
+        view.load_report(tmp_path, root=tmp_path)
 
 
 @pytest.mark.parametrize("odd", [None, 1, [], "x", {"a": None, "b": float("nan"), "c": "1", "d": True}])
 def test_odd_facts_do_not_lose_the_report(tmp_path, odd):
     """Facts that are only shown may be anything JSON can say."""
     run = dataclasses.replace(make_run(), environment=odd, recipe=odd, structure=odd, components_s=odd, counts=odd)
-    document = report.document(make_report(make_entry("int8", run=run), machine=view.mapping(odd)))
+    document = report.render_report(make_report(make_entry("int8", run=run), machine=view.as_mapping(odd)))
 
     assert "1 s against 1 s" not in document
     assert "1.0 s against 1 s" in document
@@ -269,7 +271,7 @@ def test_the_head_says_when_it_was_measured(tmp_path):
     said = {"measured_at": "2026-11-21T21:27:31+00:00", "commit": {"id": "<b>abc", "dirty": False}}
     folder = leave(tmp_path, result(INT8, **said), result(BF16, **said))
 
-    document = report.document(view.of_folder(folder, root=tmp_path))
+    document = report.render_report(view.load_report(folder, root=tmp_path))
 
     (head,) = re.findall(r'<p class="subtitle">(.*?)</p>', document)
     assert html.unescape(head).endswith("; measured 2026-11-21 21:27 UTC at commit <b>abc")
@@ -278,9 +280,9 @@ def test_the_head_says_when_it_was_measured(tmp_path):
 
 def test_one_process_a_case_is_not_drawn():
     """Of one process nothing but rounding lies beside its centre: its figures stand in the table alone."""
-    entry = make_entry("fp32", figures={})
+    entry = make_entry("fp32", baselines={})
     alone = dataclasses.replace(entry, run=dataclasses.replace(entry.run, processes=entry.run.processes[:1]))
-    drawn, bare = (re.search(r'<section id="processes".*?</section>', report.document(make_report(one)), re.DOTALL)[0]
+    drawn, bare = (re.search(r'<section id="processes".*?</section>', report.render_report(make_report(one)), re.DOTALL)[0]
                    for one in (entry, alone))  # fmt: skip
 
     assert ("<svg" in drawn, "<svg" in bare) == (True, False)
@@ -294,6 +296,6 @@ def test_a_belonging_explanation_stands_below_its_verdict():
         Verdict(case_key=case_key("int8"), claim=claim, outcome=outcome, sentence=f"{claim}: so")
         for claim, outcome in (("parity", Outcome.DIFFERENT), ("latency", Outcome.UNDECIDED))
     )
-    shown = text_of(report.document(make_report(make_entry("int8", verdicts=(red, open_), explanation=lines))))
+    shown = text_of(report.render_report(make_report(make_entry("int8", verdicts=(red, open_), explanation=lines))))
 
     assert shown.index("parity: so") < shown.index("latency: so") < shown.index(lines[0])

@@ -44,7 +44,9 @@ def directives_of(document):
 def test_a_text_makes_no_element(text):
     """Whatever stands in title, subtitle, links or body, the elements and attributes are those of a plain page."""
     plain, hostile = (
-        Tags(page.page(one, page.render("badge.html", text=one, tone=one), subtitle=one, nav={one: "#a"}))
+        Tags(
+            page.render_page(one, page.render_template("badge.html", text=one, tone=one), subtitle=one, nav={one: "#a"})
+        )
         for one in ("plain", text)
     )
 
@@ -55,7 +57,7 @@ def test_a_text_makes_no_element(text):
 def test_an_unknown_name_in_a_template_is_an_error():
     """A template that names what it was not given fails instead of showing nothing."""
     with pytest.raises(Exception, match="'tone' is undefined"):
-        page.render("badge.html", text="PASS")
+        page.render_template("badge.html", text="PASS")
 
 
 def test_no_template_lets_a_text_through():
@@ -80,7 +82,7 @@ def test_markup_is_made_in_three_modules_alone():
 
 def test_the_policy_names_the_style_and_the_script_by_their_digests():
     """A browser runs exactly the style and script that the page was written with, and loads nothing from a host."""
-    document = page.page("t", Markup(""), script="let a = 1 < 2;", style="b { color: red }")
+    document = page.render_page("t", Markup(""), script="let a = 1 < 2;", style="b { color: red }")
     directives = dict(line.split(" ", 1) for line in directives_of(document))
 
     for name in ("style", "script"):
@@ -93,14 +95,14 @@ def test_the_policy_names_the_style_and_the_script_by_their_digests():
 
 def test_a_page_without_a_script_allows_none():
     """The report needs no script, so none may run."""
-    assert "script-src 'none'" in directives_of(page.page("t", Markup("")))
+    assert "script-src 'none'" in directives_of(page.render_page("t", Markup("")))
 
 
 @pytest.mark.parametrize("text", ["a</style><script>b", "<!-- a"])
 def test_what_would_end_its_element_is_refused(text):
     """Our own style or script cannot close the element it stands in."""
     with pytest.raises(ValueError, match="would end the element"):
-        page.page("t", Markup(""), script=text)
+        page.render_page("t", Markup(""), script=text)
 
 
 @pytest.mark.parametrize(
@@ -110,23 +112,23 @@ def test_what_would_end_its_element_is_refused(text):
 )  # fmt: skip
 def test_only_web_addresses_become_links(address, kept):
     """A reader is sent to http and https alone."""
-    assert page.link(address) == (address if kept else "")
+    assert page.web_address(address) == (address if kept else "")
 
 
 @pytest.mark.parametrize("data", [b"", b"\x89PNG\r\n\x1a\n", b"<svg onload=boom()>", b"GIF89a" + bytes(40)])
 def test_only_a_png_is_shown_as_one(data):
     """Other bytes are refused rather than inlined."""
     with pytest.raises(ValueError, match="expected a PNG"):
-        page.png(data)
+        page.png_data_url(data)
 
 
 def test_a_page_is_there_whole_or_not_at_all(tmp_path, monkeypatch):
     """A write that fails leaves the old page, and no part of a new one."""
     path = tmp_path / "new" / "page.html"
-    page.write(path, "old")
+    page.write_page(path, "old")
     monkeypatch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(OSError("no space left on device")))
     with pytest.raises(OSError, match="no space left"):
-        page.write(path, "new")
+        page.write_page(path, "new")
 
     assert [(one.name, one.read_text()) for one in path.parent.iterdir()] == [("page.html", "old")]
     assert stat.S_IMODE(path.stat().st_mode) == 0o644
@@ -134,7 +136,7 @@ def test_a_page_is_there_whole_or_not_at_all(tmp_path, monkeypatch):
 
 def test_half_a_surrogate_does_not_lose_the_page(tmp_path):
     """JSON can say what UTF-8 cannot; the rest of the page is written all the same."""
-    page.write(tmp_path / "page.html", page.page("a\ud800b", Markup("")))
+    page.write_page(tmp_path / "page.html", page.render_page("a\ud800b", Markup("")))
 
     assert "<title>a?b</title>" in (tmp_path / "page.html").read_text(encoding="utf-8")
 

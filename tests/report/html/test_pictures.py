@@ -75,7 +75,7 @@ def keep(folder):
     """Keep two cases' pictures with one result, as a session does; what it view."""
     files = {"case.json": b"{}"}
     left = view.ReportAssets(
-        results=view.digests(files),
+        results=view.file_digests(files),
         made_by={"command": "pytest"},
         remarks=("busy",),
         pictures=pictures.make_pictures(case_images("a", "b")),
@@ -104,7 +104,7 @@ def test_another_runs_pictures_are_not_shown(tmp_path):
 @pytest.mark.parametrize("index", [[], {"results": {"case.json": "00"}, "made_by": {}, "remarks": [], "pictures": 1}])
 def test_a_broken_index_is_one_error(tmp_path, index):
     """What is no index of ours is refused by name."""
-    write_json(tmp_path / view.FOLDER / view.INDEX, index)
+    write_json(tmp_path / view.ASSETS_FOLDER / view.ASSETS_INDEX, index)
 
     with pytest.raises(ValueError, match=r"index\.json: expected results, made_by"):
         view.load_assets(tmp_path, {"case.json": b"{}"})
@@ -115,8 +115,8 @@ def test_a_hostile_entry_names_no_file(tmp_path, entry):
     """File names are made from numbers, never read from the index, so they lead nowhere."""
     _, files = keep(tmp_path)
     write_json(
-        tmp_path / view.FOLDER / view.INDEX,
-        {"results": view.digests(files), "made_by": {}, "remarks": [], "pictures": {"a": entry}},
+        tmp_path / view.ASSETS_FOLDER / view.ASSETS_INDEX,
+        {"results": view.file_digests(files), "made_by": {}, "remarks": [], "pictures": {"a": entry}},
     )
 
     with pytest.raises(ValueError, match="pictures: a: expected a number"):
@@ -126,13 +126,13 @@ def test_a_hostile_entry_names_no_file(tmp_path, entry):
 def test_a_link_is_not_followed(tmp_path):
     """Neither a picture nor the folder of them may be a link to something else."""
     _, files = keep(tmp_path / "run")
-    picture = tmp_path / "run" / view.FOLDER / "000-image.png"
+    picture = tmp_path / "run" / view.ASSETS_FOLDER / "000-image.png"
     picture.unlink()
     picture.symlink_to("/etc/hostname")
     with pytest.raises(OSError, match="symbolic links"):
         view.load_assets(tmp_path / "run", files)
     (tmp_path / "other").mkdir()
-    (tmp_path / "other" / view.FOLDER).symlink_to(tmp_path / "run" / view.FOLDER)
+    (tmp_path / "other" / view.ASSETS_FOLDER).symlink_to(tmp_path / "run" / view.ASSETS_FOLDER)
 
     with pytest.raises(ValueError, match="a link"):
         view.load_assets(tmp_path / "other", files)

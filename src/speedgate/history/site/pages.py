@@ -44,7 +44,7 @@ def write_pages(folder: Path, *, commit_url: str | None, sources: Mapping[str, s
     text = json.dumps(settings).replace("<", "\\u003c")
     (folder / DATA / "site.js").write_text(f'speedgate.receive("site",{text});\n', encoding="ascii")
     for name in _TITLES:
-        page.write(folder / f"{name}.html", page_html(name))
+        page.write_page(folder / f"{name}.html", page_html(name))
 
 
 def page_html(name: str) -> str:
@@ -56,7 +56,7 @@ def page_html(name: str) -> str:
     fragment = (STATIC / f"{name}.html").read_text(encoding="utf-8")
     style = (STATIC / "site.css").read_text(encoding="utf-8")
     body = Markup(f"{fragment}\n{loading}")  # noqa: S704 - files of this package
-    return page.page(_TITLES[name], body, style=style, allow=_ALLOW, nav=_NAV)
+    return page.render_page(_TITLES[name], body, style=style, allow=_ALLOW, nav=_NAV)
 
 
 def _vega() -> str:

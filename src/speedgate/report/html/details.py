@@ -1,4 +1,4 @@
-"""The part of a report that says where the seconds of an image go: components, kernels, and the code that was generated."""
+"""The sections of the report with the details of a case: components and kernels, pictures, and operations."""
 
 from __future__ import annotations
 
@@ -6,170 +6,193 @@ import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from speedgate.report.html import charts, page
-from speedgate.report.html.charts import figure
-from speedgate.report.html.page import Panel, Table, panels, table
+from speedgate.report.html.charts import BarSegment, render_figure, stacked_bar_chart
+from speedgate.report.html.page import (
+    Panel,
+    Table,
+    png_data_url,
+    png_size,
+    render_panels,
+    render_table,
+    render_template,
+)
 from speedgate.report.html.pictures import MAP_TIMES, Pictures
-from speedgate.report.html.view import Report, ReportCase, mapping, numbers
-from speedgate.results import case_table
-from speedgate.results.case_table import NO_FIGURE, row_of_run
+from speedgate.report.html.view import Report, ReportCase, as_mapping, numbers_of
+from speedgate.results.case_table import NO_FIGURE, SSIM, format_figure, row_of_run
 
 if TYPE_CHECKING:
     from markupsafe import Markup
 
-_SMALL_PX = 256  # below it a pixel is shown as a square rather than smoothed
+_SMALL_PX = 256  # the pixels of a smaller image are shown as squares and not smoothed
+_MAX_KERNELS = 20  # of each case, the most expensive; the results hold all
 _ROOFLINE_COLUMNS = ("case", "component", "TFLOP", "floor", "share reached")
-_MOST_KERNELS = 20  # of a case, the most expensive ones: the results hold the rest
 
 
-def attribution(report: Report) -> Markup | None:
-    """A chart of the components, and the kernels of each case that was profiled."""
-    found = [profile for entry in report.entries if (profile := _profile(entry)) is not None]
-    charts = components(report)
-    if not charts and not found:
+def attribution_section(report: Report) -> Markup | None:
+    """Chart the seconds of each component, and list the kernels of each case that was profiled."""
+    profiles = [profile for case in report.cases if (profile := _kernel_table(case)) is not None]
+    charts = _component_charts(report)
+    if not charts and not profiles:
         return None
-    return page.render("attribution.html", charts=charts or "", profiles=found)
+    return render_template("attribution.html", charts=charts or "", profiles=profiles)
 
 
-def components(report: Report) -> Markup | None:
-    """The seconds of each component by stage."""
-    parts = []
-    for group, entries in report.groups.items():
-        found = {entry.stage: numbers(entry.run.components_s) for entry in entries if entry.run is not None}
-        found = {stage: seconds for stage, seconds in found.items() if seconds}
-        if found:
-            parts.append(_component_part(group, found))
-    return panels(parts)
+def _component_charts(report: Report) -> Markup | None:
+    panels = []
+    for group, cases in report.groups.items():
+        seconds_by_stage = {case.stage: numbers_of(case.run.components_s) for case in cases if case.run is not None}
+        seconds_by_stage = {stage: seconds for stage, seconds in seconds_by_stage.items() if seconds}
+        if seconds_by_stage:
+            panels.append(_component_panel(group, seconds_by_stage))
+    return render_panels(panels)
 
 
-def _component_part(title: str, found: Mapping[str, Mapping[str, float]]) -> Panel:
-    names = list(dict.fromkeys(name for seconds in found.values() for name in seconds))
+def _component_panel(title: str, seconds_by_stage: Mapping[str, Mapping[str, float]]) -> Panel:
+    names = list(dict.fromkeys(name for seconds in seconds_by_stage.values() for name in seconds))
     rows = [
-        (stage, *(f"{seconds[name]:.4g} s" if name in seconds else "-" for name in names))
-        for stage, seconds in found.items()
+        (stage, *(format_figure(seconds.get(name), ".4g", " s") for name in names))
+        for stage, seconds in seconds_by_stage.items()
     ]
-    bars = [
-        charts.BarSegment(label=stage, part=name, value=seconds[name])
-        for stage, seconds in found.items()
+    segments = [
+        BarSegment(label=stage, segment=name, value=seconds[name])
+        for stage, seconds in seconds_by_stage.items()
         for name in names
         if name in seconds
     ]
-    caption = f"Seconds by component, {title}"
+    table = Table(
+        caption=f"Seconds by component, {title}", columns=("stage", *names), rows=rows, numbers=frozenset(names)
+    )
     return Panel(
         title=title,
-        figure=figure(charts.stacked(bars, title="seconds"), label=f"Stacked bars: {title}, seconds by component"),
+        figure=render_figure(
+            stacked_bar_chart(segments, title="seconds"), label=f"Stacked bars: {title}, seconds by component"
+        ),
         summary=f"components, {title}",
-        table=table(Table(caption=caption, columns=("stage", *names), rows=rows, numbers=frozenset(names))),
+        table=render_table(table),
     )
 
 
-def _profile(entry: ReportCase) -> dict[str, Any] | None:
-    """The kernel table of a case, where its run carries one: `attribution` with `kernels` of name, count and seconds."""
-    profile = getattr(entry.run, "attribution", None)
+def _kernel_table(case: ReportCase) -> dict[str, Any] | None:
+    """Make the values of the kernel table; None if the case was not profiled."""
+    profile = case.run.attribution if case.run is not None else None
     if profile is None:
         return None
     kernels = sorted(profile.kernels, key=lambda kernel: -kernel.seconds)
-    shown = kernels[:_MOST_KERNELS]
-    rows = [(kernel.name, str(kernel.count), f"{1e3 * kernel.seconds:.4g} ms") for kernel in shown]
-    caption = f"Kernels of one profiled image of {entry.case_key}"
+    shown = kernels[:_MAX_KERNELS]
+    caption = f"Kernels of one profiled image of {case.case_key}"
     if len(kernels) > len(shown):
         caption += f", the first {len(shown)} of {len(kernels)}"
+    table = Table(
+        caption=caption,
+        columns=("kernel", "count", "time"),
+        rows=[(kernel.name, str(kernel.count), f"{1e3 * kernel.seconds:.4g} ms") for kernel in shown],
+        numbers=frozenset({"count", "time"}),
+    )
     return {
-        "title": entry.case_key,
+        "title": case.case_key,
         "attention": ", ".join(f"{name} ({count})" for name, count in profile.attention_kernels.items()) or "none",
         "digest": profile.code_digest or "nothing was compiled",
-        "table": table(
-            Table(caption=caption, columns=("kernel", "count", "time"), rows=rows, numbers=frozenset({"count", "time"}))
-        ),
+        "table": render_table(table),
     }
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class GalleryImage:
-    """One picture of a row. What several rows show stands in the page once, under `own_id`; they name it by `other_id`."""
+    """One image of a row. A reference of several rows is in the page once, as `define_id`; the others name it by `use_id`."""
 
     caption: str
     source: str
     size_px: tuple[int, int]
-    own_id: str | None = None
-    other_id: str | None = None
+    define_id: str | None = None
+    use_id: str | None = None
 
 
-def pictures(report: Report) -> Markup | None:
-    """Each stage's image beside the reference, with both maps."""
-    shown = {entry.case_key: entry.pictures for entry in report.entries if entry.pictures is not None}
-    shared = {
-        reference: f"picture-{n}" for n, reference in enumerate(sorted({own.reference for own in shown.values()}))
-    }
-    rows = [_picture_row(entry, own, shown, shared) for entry in report.entries if (own := entry.pictures) is not None]
-    return page.render("pictures.html", rows=rows) if rows else None
+def picture_section(report: Report) -> Markup | None:
+    """Show the image of each stage beside its reference, with both maps."""
+    pictures_by_case = {case.case_key: case.pictures for case in report.cases if case.pictures is not None}
+    references = sorted({pictures.reference for pictures in pictures_by_case.values()})
+    ids = {reference: f"picture-{number}" for number, reference in enumerate(references)}
+    rows = [
+        _gallery_row(case, pictures, pictures_by_case.get(pictures.reference), ids)
+        for case in report.cases
+        if (pictures := case.pictures) is not None
+    ]
+    return render_template("pictures.html", rows=rows) if rows else None
 
 
-def _picture_row(
-    entry: ReportCase, own: Pictures, shown: Mapping[str, Pictures], shared: Mapping[str, str]
+def _gallery_row(
+    case: ReportCase, pictures: Pictures, reference: Pictures | None, ids: Mapping[str, str]
 ) -> dict[str, Any]:
-    reference = shown.get(own.reference)
-    is_reference = own.reference == entry.case_key
-    images = [_image(f"{entry.stage}: what it makes", own.image, own_id=shared.get(entry.case_key))]
+    is_reference = pictures.reference == case.case_key
+    images = [_gallery_image(f"{case.stage}: its image", pictures.image, define_id=ids.get(case.case_key))]
     if reference is not None and not is_reference:
-        images.insert(0, _image(f"reference: {own.reference}", reference.image, other_id=shared[own.reference]))
+        images.insert(
+            0, _gallery_image(f"reference: {pictures.reference}", reference.image, use_id=ids[pictures.reference])
+        )
         maps = {
-            f"difference, times {MAP_TIMES}": own.difference,
-            f"SSIM map, 1 - SSIM times {MAP_TIMES}": own.similarity,
+            f"difference, times {MAP_TIMES}": pictures.difference,
+            f"SSIM map, 1 - SSIM times {MAP_TIMES}": pictures.similarity,
         }
-        images += [_image(caption, data) for caption, data in maps.items() if data is not None]
+        images += [_gallery_image(caption, data) for caption, data in maps.items() if data is not None]
     return {
-        "title": entry.case_key,
-        "ssim": case_table.SSIM.cell(row_of_run(entry.run)) if entry.run else NO_FIGURE,
-        "small": own.width_px < _SMALL_PX,
+        "title": case.case_key,
+        "ssim": SSIM.cell(row_of_run(case.run)) if case.run is not None else NO_FIGURE,
+        "small": pictures.width_px < _SMALL_PX,
         "is_reference": is_reference,
         "has_reference": reference is not None,
         "images": images,
     }
 
 
-def _image(caption: str, data: bytes, **ids: str | None) -> GalleryImage:
-    return GalleryImage(caption=caption, source=page.png(data), size_px=page.png_size(data), **ids)
+def _gallery_image(caption: str, data: bytes, **ids: str | None) -> GalleryImage:
+    return GalleryImage(caption=caption, source=png_data_url(data), size_px=png_size(data), **ids)
 
 
-def roofline(report: Report) -> Markup | None:
-    """A row a component and one for the image; None where nothing was counted. Floors are by the ceilings of that machine."""
-    rows = [row for entry in _told(report) for row in _roofline_rows(entry)]
-    count = len(_ROOFLINE_COLUMNS) if any(row[3] != "-" for row in rows) else 3
-    columns, cells = _ROOFLINE_COLUMNS[:count], [row[:count] for row in rows]
-    caption = "Operations of an image, by component"
-    shown = Table(caption=caption, columns=columns, rows=cells, numbers=frozenset(columns[2:]))
-    return table(shown) if rows else None
+def roofline_section(report: Report) -> Markup | None:
+    """List the operations of each component and of the image; with known ceilings also the floor and the share reached."""
+    rows = [row for case in _cases_with_operations(report) for row in _roofline_rows(case)]
+    if not rows:
+        return None
+    count = len(_ROOFLINE_COLUMNS) if any(row[3] != NO_FIGURE for row in rows) else 3
+    table = Table(
+        caption="Operations of an image, by component",
+        columns=_ROOFLINE_COLUMNS[:count],
+        rows=[row[:count] for row in rows],
+        numbers=frozenset(_ROOFLINE_COLUMNS[2:count]),
+    )
+    return render_table(table)
 
 
-def _told(report: Report) -> list[ReportCase]:
-    """Those of which operations are known; without ceilings every stage of a workload says the same, so the first alone."""
-    found, said = [], set()
-    for entry in report.entries:
-        known = bool(numbers(entry.roofline.get("floors_s")))
-        if entry.roofline and (known or entry.group not in said):
-            said.add(entry.group)
-            found.append(entry)
-    return found
+def _cases_with_operations(report: Report) -> list[ReportCase]:
+    """Take the cases with counted operations; without ceilings only the first of a workload, as its stages are equal."""
+    cases: list[ReportCase] = []
+    groups: set[str] = set()
+    for case in report.cases:
+        if case.roofline and (_floors_s(case) or case.group not in groups):
+            groups.add(case.group)
+            cases.append(case)
+    return cases
 
 
-def _roofline_rows(entry: ReportCase) -> list[tuple[str, ...]]:
-    name = entry.case_key if numbers(entry.roofline.get("floors_s")) else entry.group
-    floors_s, image = numbers(entry.roofline.get("floors_s")), numbers(entry.roofline)
-    flops = {
-        component: sum(numbers(mapping(one).get("flops")).values())
-        for component, one in mapping(entry.roofline.get("operations")).items()
+def _floors_s(case: ReportCase) -> dict[str, float]:
+    """The least seconds of each component on this machine; empty if its ceilings are not known."""
+    return numbers_of(case.roofline.get("floors_s"))
+
+
+def _roofline_rows(case: ReportCase) -> list[tuple[str, ...]]:
+    floors_s, image = _floors_s(case), numbers_of(case.roofline)
+    name = case.case_key if floors_s else case.group
+    flops_by_component = {
+        component: sum(numbers_of(as_mapping(operations).get("flops")).values())
+        for component, operations in as_mapping(case.roofline.get("operations")).items()
     }
     rows = [
-        (name, component, _tflop(count), _seconds(floors_s.get(component)), "-") for component, count in flops.items()
+        (name, component, _tflop(flops), format_figure(floors_s.get(component), ".3g", " s"), NO_FIGURE)
+        for component, flops in flops_by_component.items()
     ]
-    share = f"{image['share']:.0%}" if "share" in image else "-"
-    return [*rows, (name, "image", _tflop(sum(flops.values())), _seconds(image.get("floor_s")), share)]
+    floor, share = format_figure(image.get("floor_s"), ".3g", " s"), format_figure(image.get("share"), ".0%")
+    return [*rows, (name, "image", _tflop(sum(flops_by_component.values())), floor, share)]
 
 
 def _tflop(flops: float) -> str:
     return f"{flops / 1e12:.4g}"
-
-
-def _seconds(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3g} s"

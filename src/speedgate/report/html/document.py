@@ -1,21 +1,20 @@
-"""The report of a run as one HTML file: verdicts first, then where each number comes from. Figures are rounded here."""
+"""Write the report of a run as one HTML file: verdicts first, then the measurements that they were made from."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from speedgate.gate.explain import explains_verdict
-from speedgate.report.html import details, page, sections
-from speedgate.report.html.page import TONES, Table, badge, table
-from speedgate.report.html.view import Report, ReportCase, mapping
-from speedgate.report.markdown import structure_only_count
+from speedgate.report.html import details, sections
+from speedgate.report.html.page import TONES, Table, outcome_badge, render_page, render_table, render_template
+from speedgate.report.html.view import Report, ReportCase, as_mapping
+from speedgate.report.markdown import count_outcomes, structure_only_count
+from speedgate.report.verdict_order import worst_first
 from speedgate.results import case_table
-from speedgate.results.case_table import NOT_JUDGED, CaseRow, row_of_run
-from speedgate.results.run import Outcome, Run, Verdict
+from speedgate.results.case_table import NO_FIGURE, CaseRow, row_of_run
+from speedgate.results.run import Outcome, Run
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -32,96 +31,90 @@ _COLUMNS = (
     case_table.COLD_START,
     dataclasses.replace(case_table.REFERENCE, heading="stored"),
 )
-_QUIET = (Outcome.PASS, Outcome.NO_BASELINE)
+_FOLDED = (Outcome.NO_BASELINE, Outcome.PASS)  # verdicts that need nobody's attention
 
 
-def document(report: Report) -> str:
-    """The whole file."""
-    parts = {
-        "Verdicts": _verdicts(report),
-        "Cases": _cases(report),
-        "Ladder": sections.ladder(report),
-        "Processes": sections.processes(report),
-        "Pictures": details.pictures(report),
-        "Memory": sections.memory(report),
-        "Cold start": sections.cold_start(report),
-        "Attribution": details.attribution(report),
-        "Roofline": details.roofline(report),
-        "Environment": _environment(report),
-        "Command and versions": _command(report),
+def render_report(report: Report) -> str:
+    """Write the whole file. A section without any figure is left out."""
+    sections_by_title = {
+        "Verdicts": _verdict_section(report),
+        "Cases": _case_section(report),
+        "Ladder": sections.latency_section(report),
+        "Processes": sections.process_section(report),
+        "Pictures": details.picture_section(report),
+        "Memory": sections.memory_section(report),
+        "Cold start": sections.cold_start_section(report),
+        "Attribution": details.attribution_section(report),
+        "Roofline": details.roofline_section(report),
+        "Environment": _environment_section(report),
+        "Command and versions": _command_section(report),
     }
-    found = {title: body for title, body in parts.items() if body}
-    return page.page(
+    parts = {_section_id(title): (title, body) for title, body in sections_by_title.items() if body}
+    return render_page(
         f"speedgate on {report.gpu_key}",
-        page.render("report.html", parts={_target(title): (title, body) for title, body in found.items()}),
-        subtitle="; ".join(filter(None, [counts(report), report.measured])),
-        nav={title: f"#{_target(title)}" for title in found},
+        render_template("report.html", parts=parts),
+        subtitle="; ".join(filter(None, [_summary(report), report.measured])),
+        nav={title: f"#{section_id}" for section_id, (title, _) in parts.items()},
     )
 
 
-def counts(report: Report) -> str:
-    """How many cases have which outcome, worst first."""
-    entries, described = _apart(report)
-    count = Counter(entry.outcome for entry in entries)
-    said = [f"{count[outcome]} {outcome or NOT_JUDGED}" for outcome in (None, *Outcome) if count[outcome]]
-    cases = "1 case" if len(entries) == 1 else f"{len(entries)} cases"
-    shown = f"{cases}: {', '.join(said)}" if entries else "nothing was built"
-    return f"{shown}; {structure_only_count(len(described))}" if described else shown
+def _summary(report: Report) -> str:
+    """Count the cases by outcome, worst first."""
+    built, described = _built_and_described(report)
+    count = "1 case" if len(built) == 1 else f"{len(built)} cases"
+    summary = f"{count}: {count_outcomes(case.outcome for case in built)}" if built else "nothing was built"
+    return f"{summary}; {structure_only_count(len(described))}" if described else summary
 
 
-def _apart(report: Report) -> tuple[list[ReportCase], list[ReportCase]]:
-    """The cases that were built, lost or red, and those that were only described and hold."""
-    described = [entry for entry in report.entries if entry.is_structure_only]
-    return [entry for entry in report.entries if not entry.is_structure_only], described
+def _built_and_described(report: Report) -> tuple[list[ReportCase], list[ReportCase]]:
+    """Separate the cases that were only checked on the meta device and hold from all others, lost and red ones included."""
+    described = [case for case in report.cases if case.is_structure_only]
+    return [case for case in report.cases if not case.is_structure_only], described
 
 
-def _verdicts(report: Report) -> Markup:
-    told = [one for one in report.verdicts if one.outcome not in _QUIET]
-    explained = {entry.case_key: entry.explanation for entry in report.entries}  # said once, with the worst of the case
-    quiet = {outcome: [one for one in report.verdicts if one.outcome is outcome] for outcome in reversed(_QUIET)}
-    return page.render(
+def _verdict_section(report: Report) -> Markup:
+    verdicts = worst_first((case.verdicts, case.explanation) for case in report.cases)
+    return render_template(
         "verdicts.html",
-        told=[(one, explained.pop(one.case_key) if _is_below(one, explained) else ()) for one in told],
-        quiet={outcome: [(one, ()) for one in found] for outcome, found in quiet.items()},
+        verdicts=[(verdict, lines) for verdict, lines in verdicts if verdict.outcome not in _FOLDED],
+        folded={
+            outcome: [(verdict, lines) for verdict, lines in verdicts if verdict.outcome is outcome]
+            for outcome in _FOLDED
+        },
         tones=TONES,
         remarks=report.remarks,
-        targets=_targets(report),
+        targets=_fact_ids(report),
     )
 
 
-def _is_below(verdict: Verdict, explained: Mapping[str, Sequence[str]]) -> bool:
-    return explains_verdict(explained.get(verdict.case_key, ()), claim=verdict.claim, outcome=verdict.outcome)
-
-
-def _cases(report: Report) -> Markup:
-    entries, described = _apart(report)
-    shown = Table(
+def _case_section(report: Report) -> Markup:
+    built, described = _built_and_described(report)
+    table = Table(
         caption="Each case, rounded; the raw samples are in the results",
         columns=[column.heading for column in _COLUMNS],
-        rows=[_cells(entry) for entry in entries],
+        rows=[_cells(case) for case in built],
         numbers=frozenset(column.heading for column in _COLUMNS if column.is_number),
     )
-    targets = _targets(report)
-    facts = [(targets[e.case_key], e.case_key, _facts(e.run)) for e in report.entries if e.run is not None]
-    return page.render(
+    ids = _fact_ids(report)
+    return render_template(
         "cases.html",
-        table=table(shown),
-        facts=facts,
-        described=[entry.case_key for entry in described],
+        table=render_table(table),
+        facts=[(ids[case.case_key], case.case_key, _facts(case.run)) for case in report.cases if case.run is not None],
+        described=[case.case_key for case in described],
         structure=structure_only_count(len(described)),
     )
 
 
-def _cells(entry: ReportCase) -> list[str]:
-    stored = list(entry.figures.values())[-1] if entry.figures else None
-    reference = "other arm" if entry.other else f"{stored.latency_s:.4g} s ({stored.name})" if stored else "none"
-    fields: dict[str, Any] = {"outcome": entry.outcome, "reference": reference}
-    row = CaseRow(case_key=entry.case_key, **fields) if entry.run is None else row_of_run(entry.run, **fields)
-    return [badge(row.outcome) if column is case_table.VERDICT else column.cell(row) for column in _COLUMNS]
+def _cells(case: ReportCase) -> list[str]:
+    baseline = list(case.baselines.values())[-1] if case.baselines else None
+    stored = f"{baseline.latency_s:.4g} s ({baseline.name})" if baseline else "none"
+    row = row_of_run(case.run) if case.run is not None else CaseRow(case_key=case.case_key)
+    row = dataclasses.replace(row, reference="other arm" if case.other_run else stored)
+    return [outcome_badge(case.outcome) if c is case_table.VERDICT else c.cell(row) for c in _COLUMNS]
 
 
 def _facts(run: Run) -> str:
-    """What the case was and what was counted in it, as text."""
+    """Format what the case was, and what was counted in it, as JSON."""
     facts = {
         "fingerprint": run.fingerprint,
         "recipe": run.recipe,
@@ -132,40 +125,43 @@ def _facts(run: Run) -> str:
     return json.dumps(facts, indent=2, ensure_ascii=False, default=str)
 
 
-def _environment(report: Report) -> Markup:
-    """The machine, and a column for each environment: cases that share one share the column."""
+def _environment_section(report: Report) -> Markup:
+    """List the facts of the machine, then the versions of each environment with the cases that it measured."""
     environments: dict[str, tuple[Mapping[str, Any], list[str]]] = {}
-    for entry in report.entries:
-        for run, arm in ((entry.run, ""), (entry.other, "other arm of ")):
+    for case in report.cases:
+        for run, arm in ((case.run, ""), (case.other_run, "other arm of ")):
             if run is not None:
-                key = json.dumps(mapping(run.environment), sort_keys=True, default=str)
-                environments.setdefault(key, (mapping(run.environment), []))[1].append(f"{arm}{entry.case_key}")
+                versions = as_mapping(run.environment)
+                key = json.dumps(versions, sort_keys=True, default=str)
+                environments.setdefault(key, (versions, []))[1].append(f"{arm}{case.case_key}")
     machine = {**report.machine, **{f"before the first case: {name}": value for name, value in report.health.items()}}
-    return page.render(
+    return render_template(
         "environment.html",
-        machine=table(Table(caption="The machine", columns=("fact", "value"), rows=_pairs(machine))),
+        machine=_fact_table("The machine", "fact", machine),
         environments=[
-            (table(Table(caption="Versions in the workers", columns=("package", "version"), rows=_pairs(facts))), cases)
-            for facts, cases in environments.values()
+            (_fact_table("Versions in the workers", "package", versions, value="version"), cases)
+            for versions, cases in environments.values()
         ],
     )
 
 
-def _command(report: Report) -> Markup:
+def _command_section(report: Report) -> Markup:
     made_by = dict(report.made_by)
     command = made_by.pop("command", None)
-    shown = Table(caption="What wrote this report", columns=("what", "value"), rows=_pairs(made_by))
-    return page.render("command.html", command=command, table=table(shown))
+    return render_template("command.html", command=command, table=_fact_table("Origin of this report", "fact", made_by))
 
 
-def _pairs(facts: Mapping[str, Any]) -> Sequence[tuple[str, str]]:
-    return [(name, "-" if value is None else str(value)) for name, value in facts.items()]
+def _fact_table(caption: str, name: str, facts: Mapping[str, Any], *, value: str = "value") -> Markup:
+    rows: Sequence[tuple[str, str]] = [
+        (fact, NO_FIGURE if found is None else str(found)) for fact, found in facts.items()
+    ]
+    return render_table(Table(caption=caption, columns=(name, value), rows=rows))
 
 
-def _targets(report: Report) -> dict[str, str]:
-    """The id of each case's facts on the page, of those that were built."""
-    return {entry.case_key: f"case-{number}" for number, entry in enumerate(report.entries) if entry.run is not None}
+def _fact_ids(report: Report) -> dict[str, str]:
+    """Number the elements that hold the facts of each case that was built."""
+    return {case.case_key: f"case-{number}" for number, case in enumerate(report.cases) if case.run is not None}
 
 
-def _target(title: str) -> str:
+def _section_id(title: str) -> str:
     return title.lower().replace(" ", "-")

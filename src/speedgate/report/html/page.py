@@ -1,8 +1,8 @@
-"""The shell of every page that we write: one HTML document that needs no other file and asks no host for anything.
+"""The frame of every HTML page: one document that needs no other file and sends no request.
 
-Text becomes HTML in one place, Jinja's templates with autoescape: what a template is given is shown as text, unless it is
-`Markup`, which only this module and `charts.py` make. A policy in the page's head lets a browser run nothing but the style
-and the script of the page itself, so that even what slipped through would stay without effect and could not call home.
+Text becomes HTML in one place, Jinja's templates with autoescape. A template shows its values as text unless they are `Markup`,
+which only this module and `charts.py` make. A policy in the head of the page lets a browser run nothing but the page's own style
+and script, so even an injected script would not run and could not send anything.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from speedgate.results.json_io import atomic_write
 from speedgate.results.run import Outcome
 from speedgate.results.text import printable_lines
 
-if TYPE_CHECKING:  # an extra: `speedgate --help` needs none of it
+if TYPE_CHECKING:  # optional packages: `speedgate --help` needs none of them
     import jinja2
     from markupsafe import Markup
 
 FOLDER = Path(__file__).parent
-_LINKED = ("https://", "http://")
+_WEB_SCHEMES = ("https://", "http://")
 TONES = {
     **dict.fromkeys(Outcome, "bad"),
     **dict.fromkeys((Outcome.STALE, Outcome.UNDECIDED, Outcome.FASTER, Outcome.SMALLER), "warn"),
@@ -35,92 +35,9 @@ TONES = {
 }
 
 
-def page(
-    title: str,
-    body: Markup,
-    *,
-    style: str = "",
-    script: str = "",
-    allow: Mapping[str, str] | None = None,
-    subtitle: str = "",
-    nav: Mapping[str, str] | None = None,
-) -> str:
-    """A whole document. `body` stands in `<main>`; `style` and `script` are our own files' texts, added to the shell's.
-
-    `nav` maps the text of each link of the head to its address, such as `#cases` or `other.html`. `allow` widens the policy by
-    directive, as in `{"connect-src": "'self'"}`; nothing but inlined images, style and script is allowed without it.
-    """
-    style = f"{text_of('style.css')}\n{style}"
-    return str(
-        render(
-            "page.html",
-            title=title,
-            subtitle=subtitle,
-            nav=dict(nav or {}),
-            body=body,
-            style=_own(style),
-            script=_own(script),
-            policy=policy(style=style, script=script, allow=allow),
-        )
-    )
-
-
-def render(name: str, **values: Any) -> Markup:
-    """A template of `templates/` with these values, each escaped unless it is `Markup`; an unknown name is an error."""
-    from markupsafe import Markup
-
-    return Markup(_environment().get_template(name).render(**values))  # noqa: S704 - what autoescape has made
-
-
-def policy(*, style: str, script: str = "", allow: Mapping[str, str] | None = None) -> str:
-    """A Content-Security-Policy: this style and this script by their SHA-256, images inlined, and no host at all."""
-    directives = {
-        "default-src": "'none'",
-        "img-src": "data:",
-        "style-src": _hash(style),
-        "script-src": _hash(script) if script else "'none'",
-        "base-uri": "'none'",
-        "form-action": "'none'",
-        **(allow or {}),
-    }
-    return "; ".join(f"{name} {value}" for name, value in directives.items())
-
-
-def link(address: object) -> str:
-    """The address if a reader may be sent there, else "": no `javascript:` and no file."""
-    text = str(address)
-    return text if text.startswith(_LINKED) and text.isprintable() and " " not in text else ""
-
-
-def png(data: bytes) -> str:
-    """The `src` of an `<img>` that holds a PNG itself; a `ValueError` where the bytes are none."""
-    png_size(data)
-    return f"data:image/png;base64,{base64.b64encode(data).decode()}"
-
-
-def png_size(data: bytes) -> tuple[int, int]:
-    """Width and height in pixels, from the header that every PNG begins with (RFC 2083, section 4.1.1)."""
-    if not data.startswith(b"\x89PNG\r\n\x1a\n\x00\x00\x00\x0dIHDR") or len(data) < 24:
-        raise ValueError("expected a PNG image")
-    width_px, height_px = struct.unpack(">II", data[16:24])
-    return width_px, height_px
-
-
-@functools.cache
-def text_of(name: str) -> str:
-    """A file of ours beside this module, such as `style.css`."""
-    return (FOLDER / name).read_text(encoding="utf-8")
-
-
-def write(path: Path, document: str) -> None:
-    """Write a page under a temporary name and rename it, so that a reader sees the old one or the new one, whole."""
-    with atomic_write(path) as temporary:
-        temporary.write_text(document, encoding="utf-8", errors="replace")
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Table:
-    """Cells are texts, shown as such, or `Markup`; `numbers` names the columns of figures."""
+    """A table, the first cell of a row being its name. Cells are texts or `Markup`; `numbers` are the headings of figures."""
 
     caption: str
     columns: Sequence[str]
@@ -130,7 +47,7 @@ class Table:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Panel:
-    """A chart, None where its figures alone are shown, and, behind `summary`, the figures."""
+    """A chart (None if only its figures are shown) and, folded below `summary`, the table of its figures."""
 
     title: str
     figure: Markup | None
@@ -138,19 +55,102 @@ class Panel:
     table: Markup
 
 
-def panels(shown: Sequence[Panel]) -> Markup | None:
-    """The panels one below the other; None where there is none."""
-    return render("panels.html", panels=shown) if shown else None
+def render_page(
+    title: str,
+    body: Markup,
+    *,
+    style: str = "",
+    script: str = "",
+    allow: Mapping[str, str] | None = None,
+    subtitle: str = "",
+    nav: Mapping[str, str] | None = None,
+) -> str:
+    """Write a whole document with `body` in its `<main>`; `style` and `script` are texts of our own files.
+
+    `nav` maps the text of each link in the head to its address, such as `#cases` or `other.html`. `allow` adds directives to the
+    policy, as in `{"connect-src": "'self'"}`; without it only inlined images, style and script are allowed.
+    """
+    style = f"{read_asset('style.css')}\n{style}"
+    return str(
+        render_template(
+            "page.html",
+            title=title,
+            subtitle=subtitle,
+            nav=dict(nav or {}),
+            body=body,
+            style=_raw_text(style),
+            script=_raw_text(script),
+            policy=content_security_policy(style=style, script=script, allow=allow),
+        )
+    )
 
 
-def table(shown: Table) -> Markup:
-    """The table as HTML, in a frame that a keyboard can scroll."""
-    return render("table.html", table=shown)
+def render_template(name: str, **values: Any) -> Markup:
+    """Fill a template of `templates/`. Each value is escaped unless it is `Markup`; a value that is missing is an error."""
+    from markupsafe import Markup
+
+    return Markup(_environment().get_template(name).render(**values))  # noqa: S704 - autoescape made it
 
 
-def badge(outcome: Outcome | None) -> Markup:
-    """An outcome in its colour; the word says it too."""
-    return render("badge.html", text=outcome or NOT_JUDGED, tone=TONES[outcome] if outcome else "bad")
+def render_table(table: Table) -> Markup:
+    """Write the table in a frame that a keyboard can scroll."""
+    return render_template("table.html", table=table)
+
+
+def render_panels(panels: Sequence[Panel]) -> Markup | None:
+    """Write the panels one below the other; None if there are none."""
+    return render_template("panels.html", panels=panels) if panels else None
+
+
+def outcome_badge(outcome: Outcome | None) -> Markup:
+    """Write an outcome in its colour; the word says it too."""
+    return render_template("badge.html", text=outcome or NOT_JUDGED, tone=TONES[outcome] if outcome else "bad")
+
+
+def content_security_policy(*, style: str, script: str = "", allow: Mapping[str, str] | None = None) -> str:
+    """Make a policy that allows this style and this script by their SHA-256, inlined images, and no host."""
+    directives = {
+        "default-src": "'none'",
+        "img-src": "data:",
+        "style-src": _source_hash(style),
+        "script-src": _source_hash(script) if script else "'none'",
+        "base-uri": "'none'",
+        "form-action": "'none'",
+        **(allow or {}),
+    }
+    return "; ".join(f"{name} {value}" for name, value in directives.items())
+
+
+def web_address(address: object) -> str:
+    """Return the address if it is safe to link to, else "": http or https, and never `javascript:` or a file."""
+    text = str(address)
+    return text if text.startswith(_WEB_SCHEMES) and text.isprintable() and " " not in text else ""
+
+
+def png_data_url(data: bytes) -> str:
+    """Make the `src` of an `<img>` that holds a PNG; a `ValueError` if the bytes are no PNG."""
+    png_size(data)
+    return f"data:image/png;base64,{base64.b64encode(data).decode()}"
+
+
+def png_size(data: bytes) -> tuple[int, int]:
+    """Read width and height in pixels from the header that every PNG begins with (RFC 2083, section 4.1.1)."""
+    if not data.startswith(b"\x89PNG\r\n\x1a\n\x00\x00\x00\x0dIHDR") or len(data) < 24:
+        raise ValueError("expected a PNG image")
+    width_px, height_px = struct.unpack(">II", data[16:24])
+    return width_px, height_px
+
+
+@functools.cache
+def read_asset(name: str) -> str:
+    """Read a file beside this module, such as `style.css`."""
+    return (FOLDER / name).read_text(encoding="utf-8")
+
+
+def write_page(path: Path, document: str) -> None:
+    """Write a page under a temporary name and rename it, so that a reader sees the old page or the new one, whole."""
+    with atomic_write(path) as temporary:
+        temporary.write_text(document, encoding="utf-8", errors="replace")
 
 
 @functools.cache
@@ -161,21 +161,21 @@ def _environment() -> jinja2.Environment:
         loader=jinja2.FileSystemLoader(FOLDER / "templates"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
-        finalize=_shown,
+        finalize=_make_printable,
         trim_blocks=True,
         lstrip_blocks=True,
     )
 
 
-def _shown(value: Any) -> Any:
-    """What a template's expression came to, before it is escaped."""
+def _make_printable(value: Any) -> Any:
+    """Replace control characters in the value of a template's expression, before it is escaped."""
     from markupsafe import Markup
 
     return printable_lines(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
-def _own(text: str) -> Markup:
-    """Style or script of ours as it has to stand in its element, where no character reference is read."""
+def _raw_text(text: str) -> Markup:
+    """Mark our own style or script as safe: inside its element a browser reads no character references."""
     from markupsafe import Markup
 
     if "</" in text or "<!--" in text:
@@ -183,5 +183,5 @@ def _own(text: str) -> Markup:
     return Markup(text)  # noqa: S704 - a file of this package
 
 
-def _hash(text: str) -> str:
+def _source_hash(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"

@@ -1,7 +1,7 @@
-"""What a case made beside its reference: the two images, where they differ, and where they are alike, as PNG.
+"""The image of a case beside its reference, with maps of where they differ and where they are alike, as PNG.
 
-Knows images and no model: arrays [h, w, 3] of 0..1. Above `LONGEST_PX` the maps are made at full size and shown smaller, a pixel
-of a map being the worst of those that it stands for: a small fault must not be averaged away.
+An image is an array [h, w, 3] of 0..1, of any model. Above `LONGEST_PX` a map is made at full size and then reduced; each of its
+pixels is the worst of those that it stands for, because an average would hide a small fault.
 """
 
 from __future__ import annotations
@@ -12,15 +12,13 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:  # an array is worked with where one was made
+if TYPE_CHECKING:  # numpy is imported late, so that `speedgate --help` stays fast
     import numpy as np
     from numpy.typing import NDArray
 
-# A page holds four images a stage; at 1024 px they would be 6 MB a stage.
-LONGEST_PX = 512
-# As in the pictures that `--images` saves: the noise of a correct stage is just seen, a fault is bright.
-MAP_TIMES = 10
-# Dark to bright, as in the difference map: what is bright differs.
+LONGEST_PX = 512  # a page holds four images per stage; at 1024 px they would be 6 MB per stage
+MAP_TIMES = 10  # as in the files of `--images`: the noise of a correct stage is just visible, a fault is bright
+# From dark to bright, as in the difference map: bright pixels differ.
 _HEAT = ((0, 0, 0), (64, 10, 103), (147, 38, 103), (221, 81, 58), (252, 165, 10), (252, 255, 164))
 
 
@@ -34,9 +32,9 @@ class CaseImage:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Pictures:
-    """PNG files of a case; `reference` is the key of the case it is compared with, and the maps None where that made none.
+    """PNG files of a case. `reference` is the key of the case it is compared with; without its image there are no maps.
 
-    `width_px` is the image's own.
+    `width_px` is the width of the image before it was reduced.
     """
 
     reference: str
@@ -54,46 +52,50 @@ def make_pictures(images: Mapping[str, CaseImage]) -> dict[str, Pictures]:
 def _pictures_of(case: CaseImage, reference: CaseImage | None) -> Pictures:
     import numpy as np
 
-    shown = Pictures(reference=case.reference, width_px=case.image.shape[1], image=_png(_smaller(case.image, np.mean)))
+    pictures = Pictures(
+        reference=case.reference, width_px=case.image.shape[1], image=_encode_png(_reduce(case.image, np.mean))
+    )
     if reference is None or reference.image.shape != case.image.shape:
-        return shown
+        return pictures
     difference = MAP_TIMES * np.abs(case.image - reference.image)
-    unlike = MAP_TIMES * (1 - similarity_map(case.image, reference.image))
+    dissimilarity = MAP_TIMES * (1 - similarity_map(case.image, reference.image))
     return dataclasses.replace(
-        shown, difference=_png(_smaller(difference, np.max)), similarity=_png(_heat(_smaller(unlike, np.max)))
+        pictures,
+        difference=_encode_png(_reduce(difference, np.max)),
+        similarity=_encode_png(_heat(_reduce(dissimilarity, np.max))),
     )
 
 
 def similarity_map(image: NDArray[np.float32], reference: NDArray[np.float32]) -> NDArray[np.float64]:
-    """SSIM around each pixel, [h, w], the mean of the three colours; 1 where both are alike, 0 and below where nothing is."""
+    """Compute the SSIM around each pixel, [h, w], as the mean of the three colours: 1 for equal, 0 and below for unlike."""
     from skimage.metrics import structural_similarity
 
     _, full = structural_similarity(reference, image, channel_axis=-1, data_range=1.0, full=True)
-    found: NDArray[np.float64] = full.mean(axis=-1)
-    return found
+    similarity: NDArray[np.float64] = full.mean(axis=-1)
+    return similarity
 
 
-def _smaller(values: NDArray[Any], how: Any) -> NDArray[Any]:
-    """At most `LONGEST_PX` wide and high: blocks of pixels become one."""
+def _reduce(values: NDArray[Any], combine: Any) -> NDArray[Any]:
+    """Combine blocks of pixels, so that the result is at most `LONGEST_PX` wide and high."""
     from skimage.measure import block_reduce
 
     block = math.ceil(max(values.shape[:2]) / LONGEST_PX)
     height, width = (side // block * block for side in values.shape[:2])  # a part of a block would be filled with zeros
     blocks = (block, block, 1)[: values.ndim]
-    reduced: NDArray[Any] = block_reduce(values[:height, :width], blocks, how)
+    reduced: NDArray[Any] = block_reduce(values[:height, :width], blocks, combine)
     return reduced
 
 
 def _heat(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """[h, w] as colours [h, w, 3] of 0..1, 1 and above as the brightest; NaN, which is worse than any number, too."""
+    """Colour [h, w] as [h, w, 3] of 0..1. 1 and above is the brightest, and so is NaN, which is worse than any number."""
     import numpy as np
 
     stops = np.linspace(0, 1, len(_HEAT))
-    known = np.nan_to_num(values, nan=1.0)
-    return np.stack([np.interp(known, stops, channel) for channel in np.array(_HEAT).T / 255], axis=-1)
+    finite = np.nan_to_num(values, nan=1.0)
+    return np.stack([np.interp(finite, stops, channel) for channel in np.array(_HEAT).T / 255], axis=-1)
 
 
-def _png(values: NDArray[Any]) -> bytes:
+def _encode_png(values: NDArray[Any]) -> bytes:
     import numpy as np
     from PIL import Image
 

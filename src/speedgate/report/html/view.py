@@ -1,4 +1,4 @@
-"""What a report shows: the results of one run as its folder holds them, with what is stored of the same cases."""
+"""The values that the HTML report shows, read from the folder of a run and from the stored baselines of its machine."""
 
 from __future__ import annotations
 
@@ -7,49 +7,51 @@ import datetime
 import hashlib
 import platform
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import speedgate
 from speedgate.baselines import store
 from speedgate.report.html.pictures import Pictures
-from speedgate.results import folder as folder_reader
+from speedgate.results import folder as results_folder
 from speedgate.results import json_io, provenance
 from speedgate.results.case_key import CaseKey
-from speedgate.results.json_io import write_json
+from speedgate.results.folder import ResultFile
 from speedgate.results.run import Baseline, Outcome, Run, Verdict, run_from_json, worst_outcome
 
-FOLDER, INDEX = "report", "index.json"
-_KINDS = ("image", "difference", "similarity")
-_MOST = 5  # times and commits of one run: a merged one has one of each shard
+ASSETS_FOLDER, ASSETS_INDEX = "report", "index.json"
+_PICTURE_KINDS = ("image", "difference", "similarity")
+_MAX_TIMES = 5  # times and commits of one run: a merged run has those of each shard
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ReportCase:
-    """One case: what was measured (None where nothing was), how it was judged, and what is stored of it on this machine.
+    """One case: its run (None if nothing was measured), its verdicts, and the baselines of this machine.
 
-    `figures` are the stored ones by their source, the newest of each and the newest of all last. `other` is the other arm of a
-    live comparison; `explanation` says what changed where a verdict says that something did; `roofline` is what
-    `speedgate.gate.roofline` counted of it, as the results say.
+    `baselines` go by source, the newest of each source, and the newest of all comes last. `other_run` is the other arm's in a
+    live comparison. `explanation` says what changed if a verdict says that something moved. `roofline` is the result of
+    `speedgate.gate.roofline`, as stored.
     """
 
     case_key: str
     run: Run | None
     verdicts: tuple[Verdict, ...] = ()
-    figures: Mapping[str, Baseline] = dataclasses.field(default_factory=dict)
-    other: Run | None = None
+    baselines: Mapping[str, Baseline] = dataclasses.field(default_factory=dict)
+    other_run: Run | None = None
     pictures: Pictures | None = None
     explanation: tuple[str, ...] = ()
     roofline: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def outcome(self) -> Outcome | None:
+        """The worst outcome; None if nothing was judged."""
         return worst_outcome(self.verdicts)
 
     @property
     def is_structure_only(self) -> bool:
-        return folder_reader.is_structure_only(self.run, self.verdicts)
+        """True if the case was checked on the meta device and never built."""
+        return results_folder.is_structure_only(self.run, self.verdicts)
 
     @property
     def stage(self) -> str:
@@ -57,95 +59,46 @@ class ReportCase:
 
     @property
     def group(self) -> str:
-        """What the case shares with those that it is compared with: pipeline and workload."""
+        """The pipeline and the workload: the cases that share both are compared with one another."""
         if not CaseKey.is_key(self.case_key):
             return self.case_key
         key = CaseKey.parse(self.case_key)
         return f"{key.pipeline} {key.workload}"
 
     @property
-    def measured(self) -> Run | None:
+    def measured_run(self) -> Run | None:
         """The run if it has rounds."""
         return self.run if self.run is not None and self.run.processes else None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Report:
-    """All that stands in the file. `made_by` says by what command, with which gate, where that is known; `measured` when, and
-    of which commit.
-    """
+    """Everything that the file shows. `made_by` names the command and its versions, `measured` the times and commits."""
 
     gpu_key: str
     machine: Mapping[str, Any]
     health: Mapping[str, Any]
-    entries: tuple[ReportCase, ...]
+    cases: tuple[ReportCase, ...]
     made_by: Mapping[str, str]
     remarks: tuple[str, ...] = ()
     measured: str = ""
 
     @property
-    def verdicts(self) -> list[Verdict]:
-        """Worst first, as far as the order of outcomes tells; in the order of cases otherwise."""
-        return sorted(
-            (verdict for entry in self.entries for verdict in entry.verdicts), key=lambda one: one.outcome.severity
-        )
-
-    @property
     def groups(self) -> dict[str, list[ReportCase]]:
-        """The cases by what they share, in order."""
-        found: dict[str, list[ReportCase]] = {}
-        for entry in self.entries:
-            found.setdefault(entry.group, []).append(entry)
-        return found
-
-
-def of_folder(folder: Path, *, root: Path) -> Report:
-    """What the folder of one run holds, by whomever it was written; a `ValueError` where it holds no run, or several.
-
-    Stored figures are read below `root`. Pictures, and by what command it was measured, are there if the run made a report.
-    """
-    files = folder_reader.read_folder(folder)
-    found = folder_reader.parse_results(files)
-    for what, names in (("runs", {c.session for c in found}), ("GPU keys", {c.gpu_key for c in found})):
-        if len(names) > 1:
-            known = ", ".join(sorted(names)[:5])
-            raise ValueError(f"{folder}: results of {len(names)} {what}; name the folder of one: {known}")
-    session = load_assets(folder / found[0].session, files)
-    if session is not None:
-        found = [case for case in found if PurePosixPath(case.name).name in session.results]
-    against = any("against" in case.document for case in found)
-    stored = {} if against else _figures(root, found[0].gpu_key)
-    return Report(
-        gpu_key=found[0].gpu_key,
-        machine=mapping(found[0].document["machine"]),
-        health=mapping(found[0].document["health"]),
-        entries=tuple(_entry(case, stored, session) for case in sorted(found, key=_place)),
-        made_by={**(session.made_by if session else {}), "results": str(folder), **own_versions()},
-        remarks=session.remarks if session else (),
-        measured="; ".join(
-            list(dict.fromkeys(filter(None, (provenance.when(case.document) for case in found))))[:_MOST]
-        ),
-    )
-
-
-def _entry(
-    case: folder_reader.ResultFile, stored: Mapping[str, Mapping[str, Baseline]], session: ReportAssets | None
-) -> ReportCase:
-    return ReportCase(
-        case_key=case.case_key,
-        run=case.run,
-        verdicts=case.verdicts,
-        figures=stored.get(case.case_key, {}),
-        other=_other(case),
-        pictures=session.pictures.get(case.case_key) if session else None,
-        explanation=tuple(map(str, case.document.get("explanation") or ())),
-        roofline=mapping(case.document.get("roofline")),
-    )
+        """The cases by pipeline and workload, in order."""
+        groups: dict[str, list[ReportCase]] = {}
+        for case in self.cases:
+            groups.setdefault(case.group, []).append(case)
+        return groups
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ReportAssets:
-    """`results` are the digests of the session's result files by name; `pictures` go by case key."""
+    """Files that a session leaves for its report beside its results, in `report/`: pictures, its command and remarks.
+
+    Results are written during a session and the assets at its end. So `results` holds the SHA-256 of each result file by name,
+    and assets are ignored if the folder has other results by then. `pictures` go by case key.
+    """
 
     results: Mapping[str, str]
     made_by: Mapping[str, str]
@@ -153,117 +106,168 @@ class ReportAssets:
     pictures: Mapping[str, Pictures] = dataclasses.field(default_factory=dict)
 
 
-def digests(files: Mapping[str, bytes]) -> dict[str, str]:
-    """SHA-256 of each file by its name."""
+def load_report(folder: Path, *, root: Path) -> Report:
+    """Read the folder of one run, and the baselines of its GPU key below `root`; anybody may have written the folder.
+
+    A `ValueError` if the folder holds no run, or several.
+    """
+    files = results_folder.read_folder(folder)
+    results = results_folder.parse_results(files)
+    for plural, names in (("runs", {r.session for r in results}), ("GPU keys", {r.gpu_key for r in results})):
+        if len(names) > 1:
+            choices = ", ".join(sorted(names)[:5])
+            raise ValueError(f"{folder}: results of {len(names)} {plural}; name the folder of one: {choices}")
+    first = results[0]
+    assets = load_assets(folder / first.session, files)
+    if assets is not None:
+        results = [result for result in results if PurePosixPath(result.name).name in assets.results]
+    is_live = any("against" in result.document for result in results)
+    baselines = {} if is_live else _baselines_by_case(root, first.gpu_key)
+    return Report(
+        gpu_key=first.gpu_key,
+        machine=as_mapping(first.document["machine"]),
+        health=as_mapping(first.document["health"]),
+        cases=tuple(_report_case(result, baselines, assets) for result in sorted(results, key=_position)),
+        made_by={**(assets.made_by if assets else {}), "results": str(folder), **_writer_facts()},
+        remarks=assets.remarks if assets else (),
+        measured=_measured(results),
+    )
+
+
+def file_digests(files: Mapping[str, bytes]) -> dict[str, str]:
+    """Compute the SHA-256 of each file by its name."""
     return {PurePosixPath(name).name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
 
 
 def save_assets(assets: ReportAssets, results: Path) -> None:
-    """Write it below the folder of the results; the index last, which makes the rest count."""
-    folder = results / FOLDER
+    """Write the assets below the folder of the results. The index comes last: without it they do not count."""
+    folder = results / ASSETS_FOLDER
     folder.mkdir(parents=True, exist_ok=True)
-    shown: dict[str, Any] = {}
-    for number, (key, pictures) in enumerate(assets.pictures.items()):
-        files = {kind: data for kind in _KINDS if (data := getattr(pictures, kind)) is not None}
+    entries: dict[str, Any] = {}
+    for number, (case_key, pictures) in enumerate(assets.pictures.items()):
+        files = {kind: data for kind in _PICTURE_KINDS if (data := getattr(pictures, kind)) is not None}
         for kind, data in files.items():
-            (folder / _name(number, kind)).write_bytes(data)
-        shown[key] = {
+            (folder / _picture_name(number, kind)).write_bytes(data)
+        entries[case_key] = {
             "number": number,
             "reference": pictures.reference,
             "width_px": pictures.width_px,
             "kinds": list(files),
         }
-    index = {"results": assets.results, "made_by": assets.made_by, "remarks": assets.remarks, "pictures": shown}
-    write_json(folder / INDEX, index)
+    index = {"results": assets.results, "made_by": assets.made_by, "remarks": assets.remarks, "pictures": entries}
+    json_io.write_json(folder / ASSETS_INDEX, index)
 
 
 def load_assets(results: Path, files: Mapping[str, bytes]) -> ReportAssets | None:
-    """What a session left there with these results, by whomever it was written; None where nothing was left, or other results
-    lie there by now. A `ValueError` names what is wrong with it.
+    """Read the assets of these result files; None if there are none, or if they belong to other results.
+
+    Anybody may have written them: a `ValueError` names the part that is wrong.
     """
-    path = results / FOLDER / INDEX
+    path = results / ASSETS_FOLDER / ASSETS_INDEX
     if not path.exists():
         return None
     if path.parent.is_symlink():
-        raise ValueError(f"{path.parent}: a link; what a report left is a folder")
-    match json_io.parse_json(_read(path), path=path):
-        case {"results": dict(known), "made_by": dict(made_by), "remarks": list(remarks), "pictures": dict(shown)}:
-            found = digests(files)
-            if not known or any(found.get(name) != digest for name, digest in known.items()):
+        raise ValueError(f"{path.parent}: a link; expected a folder")
+    match json_io.parse_json(_read_bounded(path), path=path):
+        case {"results": dict(digests), "made_by": dict(made_by), "remarks": list(remarks), "pictures": dict(entries)}:
+            present = file_digests(files)
+            if not digests or any(present.get(name) != digest for name, digest in digests.items()):
                 return None
             return ReportAssets(
-                results=known,
+                results=digests,
                 made_by={name: str(value) for name, value in made_by.items()},
                 remarks=tuple(map(str, remarks)),
-                pictures={key: _pictures(path, key, entry) for key, entry in shown.items()},
+                pictures={key: _load_pictures(path, key, entry) for key, entry in entries.items()},
             )
     raise ValueError(f"{path}: expected results, made_by, remarks and pictures")
 
 
-def _pictures(path: Path, key: str, entry: Any) -> Pictures:
+def as_mapping(value: Any) -> dict[str, Any]:
+    """Take a mapping as it is, and anything else as an empty one: a fact that is only shown must not fail the report."""
+    return dict(value) if isinstance(value, Mapping) else {}
+
+
+def numbers_of(value: Any) -> dict[str, float]:
+    """Take the entries of a mapping whose values are finite numbers from zero up."""
+    return {
+        str(name): float(number)
+        for name, number in as_mapping(value).items()
+        if isinstance(number, int | float) and not isinstance(number, bool) and 0 <= number <= sys.float_info.max
+    }
+
+
+def _load_pictures(index: Path, case_key: str, entry: Any) -> Pictures:
+    """Read the pictures of a case. Their file names are made from a number, so the index cannot name another file."""
     match entry:
         case {"number": int(number), "reference": str(reference), "width_px": int(width_px), "kinds": ["image", *_]}:
-            kinds = {kind: _read(path.with_name(_name(number, kind))) for kind in _KINDS if kind in entry["kinds"]}
-            return Pictures(reference=reference, width_px=width_px, **kinds)
-    raise ValueError(f"{path}: pictures: {key}: expected a number, a reference, a width and kinds")
+            kinds = [kind for kind in _PICTURE_KINDS if kind in entry["kinds"]]
+            data = {kind: _read_bounded(index.with_name(_picture_name(number, kind))) for kind in kinds}
+            return Pictures(reference=reference, width_px=width_px, **data)
+    raise ValueError(f"{index}: pictures: {case_key}: expected a number, a reference, a width and kinds")
 
 
-def _name(number: int, kind: str) -> str:
+def _picture_name(number: int, kind: str) -> str:
     return f"{number:03d}-{kind}.png"
 
 
-def _read(path: Path) -> bytes:
-    data = folder_reader.read_plain_file(path, path.name)
-    if len(data) > folder_reader.MAX_FILE_BYTES:  # 512 x 512 pixels are 0.8 MB without any compression
-        raise ValueError(f"{path}: more than {folder_reader.MAX_FILE_BYTES / 2**20:.0f} MiB")
+def _read_bounded(path: Path) -> bytes:
+    data = results_folder.read_plain_file(path, path.name)
+    if len(data) > results_folder.MAX_FILE_BYTES:  # 512 x 512 pixels are 0.8 MB without any compression
+        raise ValueError(f"{path}: more than {results_folder.MAX_FILE_BYTES / 2**20:.0f} MiB")
     return data
 
 
-def own_versions() -> dict[str, str]:
-    """What wrote the report, and when."""
-    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+def _report_case(
+    result: ResultFile, baselines: Mapping[str, Mapping[str, Baseline]], assets: ReportAssets | None
+) -> ReportCase:
+    return ReportCase(
+        case_key=result.case_key,
+        run=result.run,
+        verdicts=result.verdicts,
+        baselines=baselines.get(result.case_key, {}),
+        other_run=_other_run(result),
+        pictures=assets.pictures.get(result.case_key) if assets else None,
+        explanation=result.explanation,
+        roofline=as_mapping(result.document.get("roofline")),
+    )
+
+
+def _other_run(result: ResultFile) -> Run | None:
+    data = as_mapping(result.document.get("against")).get("other")
+    return None if data is None else run_from_json(data, where=f"{result.case_key}: against.other")
+
+
+def _baselines_by_case(root: Path, gpu_key: str) -> dict[str, dict[str, Baseline]]:
+    """Read the newest baseline of each case and source. The newest of all is last: the case is judged by it."""
+    by_case: dict[str, dict[str, Baseline]] = {}
+    for path in store.baseline_files(root, gpu_key):
+        stored = store.read_file(path, gpu_key=gpu_key)
+        for baseline in stored.baselines.values():
+            by_source = by_case.setdefault(baseline.case_key, {})
+            by_source.pop(baseline.source, None)
+            by_source[baseline.source] = baseline
+        for case_key in stored.out_of_memory:
+            by_case.pop(case_key, None)
+    return by_case
+
+
+def _measured(results: Sequence[ResultFile]) -> str:
+    times = dict.fromkeys(provenance.when(result.document) for result in results)
+    return "; ".join([time for time in times if time][:_MAX_TIMES])
+
+
+def _writer_facts() -> dict[str, str]:
+    """Describe the program that writes the report, and the time."""
     return {
-        "written": now,
+        "written": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "speedgate": speedgate.__version__,
         "python": platform.python_version(),
         "platform": sys.platform,
     }
 
 
-def mapping(value: Any) -> dict[str, Any]:
-    """A mapping as it is, anything else as none: what is only shown is not worth refusing a report for."""
-    return dict(value) if isinstance(value, Mapping) else {}
-
-
-def numbers(value: Any) -> dict[str, float]:
-    """What a mapping says in numbers that a float holds, zero or above."""
-    return {
-        str(name): float(one)
-        for name, one in mapping(value).items()
-        if isinstance(one, int | float) and not isinstance(one, bool) and 0 <= one <= sys.float_info.max
-    }
-
-
-def _figures(root: Path, gpu_key: str) -> dict[str, dict[str, Baseline]]:
-    found: dict[str, dict[str, Baseline]] = {}
-    for path in store.baseline_files(root, gpu_key):
-        stored = store.read_file(path, gpu_key=gpu_key)
-        for baseline in stored.baselines.values():
-            of_case = found.setdefault(baseline.case_key, {})
-            of_case.pop(baseline.source, None)  # the last is the newest, by which the case is judged
-            of_case[baseline.source] = baseline
-        for case_key in stored.out_of_memory:
-            found.pop(case_key, None)
-    return found
-
-
-def _other(case: folder_reader.ResultFile) -> Run | None:
-    data = mapping(case.document.get("against")).get("other")
-    return None if data is None else run_from_json(data, where=f"{case.case_key}: against.other")
-
-
-def _place(case: folder_reader.ResultFile) -> tuple[bool, str, int, str]:
-    """Cases of a pipeline and workload together, each after those it is built on; what was not built comes last."""
-    entry = ReportCase(case_key=case.case_key, run=case.run)
-    stages = case.run.recipe.get("stages") if case.run is not None and isinstance(case.run.recipe, Mapping) else None
-    return case.run is None, entry.group, len(stages) if isinstance(stages, list) else 0, case.case_key
+def _position(result: ResultFile) -> tuple[bool, str, int, str]:
+    """Sort cases of a pipeline and workload together, each after those it is built on, and cases without a run last."""
+    case = ReportCase(case_key=result.case_key, run=result.run)
+    stages = as_mapping(result.run.recipe).get("stages") if result.run is not None else None
+    return result.run is None, case.group, len(stages) if isinstance(stages, list) else 0, result.case_key
