@@ -1,4 +1,4 @@
-"""Faults, each a few lines that break one thing, with the gate that must catch it, and changes that no gate may fire on."""
+"""Faults that each break one thing in a few lines, with the gate that must catch it, and changes that no gate may fire on."""
 
 from __future__ import annotations
 
@@ -23,5 +23,5 @@ __all__ = [
 
 
 def rows() -> list[tuple[str, str, str, str]]:
-    """Family, name, gate and what it does, of each fault and then of each harmless change."""
-    return [(change.family, change.name, change.gate, change.says) for change in (*FAULTS, *HARMLESS)]
+    """Return family, name, gate and description of each fault, then of each harmless change."""
+    return [(change.family, change.name, change.gate, change.description) for change in (*FAULTS, *HARMLESS)]

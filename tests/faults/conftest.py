@@ -1,4 +1,4 @@
-"""One rig for all faults, so that every stage is built and every session run once."""
+"""One rig for all faults, so that every stage is built once and every session runs once."""
 
 import pytest
 
@@ -7,5 +7,5 @@ from tests.faults.rig import Rig
 
 @pytest.fixture(scope="session")
 def rig(build, look, tmp_path_factory):
-    """Makes a change and has it judged."""
+    """Apply changes and have them judged."""
     return Rig(build, look, tmp_path_factory.mktemp("faults"))

@@ -1,4 +1,4 @@
-"""Changes that no gate may fire on: what a machine, a session or a user does without making anything worse."""
+"""Changes that no gate may fire on: a machine, a session or a user may make them without making anything worse."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import gc
 import os
 from pathlib import Path
 
-from tests.faults.registry import harmless
+from tests.faults.registry import harmless_change
 
-OTHER = "Lighthouse on a rock, warm color palette, vivid colors, painting, 16k"
+OTHER_PROMPT = "Lighthouse on a rock, warm color palette, vivid colors, painting, 16k"
 
 
-@harmless("gates", "int8")
+@harmless_change("gates", "int8")
 def another_thread_count(case, rig):
-    """One thread instead of several, or two instead of one."""
+    """Torch uses one thread instead of several, or two instead of one."""
     import torch
 
     threads = torch.get_num_threads()
@@ -22,55 +22,55 @@ def another_thread_count(case, rig):
     torch.set_num_threads(1 if threads > 1 else 2)
 
 
-@harmless("gates", "int8")
+@harmless_change("gates", "int8")
 def another_seed(case, rig):
-    """Another workload seed, with references of that seed."""
+    """The workload has another seed, and so have the references."""
     case.workload = dataclasses.replace(case.workload, seed=7)
 
 
-@harmless("gates", "sdpa")
+@harmless_change("gates", "sdpa")
 def another_prompt(case, rig):
-    """Another prompt of the same length, with references of that prompt."""
-    assert len(OTHER) == len(case.workload.prompt)
-    case.workload = dataclasses.replace(case.workload, prompt=OTHER)
+    """The workload has another prompt of the same length, and so have the references."""
+    assert len(OTHER_PROMPT) == len(case.workload.prompt)
+    case.workload = dataclasses.replace(case.workload, prompt=OTHER_PROMPT)
 
 
-@harmless("gates", "fp32", "bf16", "sdpa", "fused_qkv", "int8")
+@harmless_change("gates", "fp32", "bf16", "sdpa", "fused_qkv", "int8")
 def later_in_the_same_process(case, rig):
-    """Another image was made before."""
+    """The process has made another image before."""
     case.generate()
 
 
-@harmless("gates", "sdpa")
+@harmless_change("gates", "sdpa")
 def built_again(case, rig):
-    """Built a second time in a process that has everything in its caches."""
+    """The case is built a second time, in a process with warm caches."""
     case.pipeline = rig.build(case.stage).pipeline
 
 
-@harmless("gates", "sdpa")
+@harmless_change("gates", "sdpa")
 def weights_from_a_folder(case, rig):
-    """The same weights, written by `save_pretrained` and loaded again."""
+    """The same weights are written by `save_pretrained` and loaded again."""
     rig.copy("fp32").pipeline.save_pretrained(rig.folder / "weights")
     case.pipeline = rig.build(
         case.stage, weights={"source": "folder", "folders": {"pipeline": str(rig.folder / "weights")}}
     ).pipeline
 
 
-@harmless("gates", "sdpa")
+@harmless_change("gates", "sdpa")
 def no_garbage_collection(case, rig):
     """Python's garbage collector is switched off."""
     gc.disable()
     rig.undo.callback(gc.enable)
 
 
-@harmless("gates", "sdpa")
+@harmless_change("gates", "sdpa")
 def another_working_directory(case, rig):
-    """The session runs elsewhere."""
+    """The session runs in another working directory."""
     rig.undo.callback(os.chdir, Path.cwd())
     os.chdir(rig.folder)
 
 
-@harmless("gates", "sdpa")
+@harmless_change("gates", "sdpa")
 def denormals_flushed(case, rig):
     """Denormal numbers become zero."""
     import torch
@@ -79,7 +79,7 @@ def denormals_flushed(case, rig):
     rig.undo.callback(torch.set_flush_denormal, False)
 
 
-@harmless("gates", "sdpa")
+@harmless_change("gates", "sdpa")
 def latents_in_channels_last(case, rig):
     """The denoiser's input has another memory layout."""
     import torch
@@ -89,7 +89,7 @@ def latents_in_channels_last(case, rig):
     )
 
 
-@harmless("gates", "sdpa")
+@harmless_change("gates", "sdpa")
 def deterministic_algorithms(case, rig):
     """Torch is told to use deterministic algorithms."""
     import torch
@@ -98,7 +98,7 @@ def deterministic_algorithms(case, rig):
     rig.undo.callback(torch.use_deterministic_algorithms, False)
 
 
-@harmless("gates", "sdpa")
+@harmless_change("gates", "sdpa")
 def global_generator_moved(case, rig):
     """Something else has drawn from torch's global random numbers."""
     import torch
@@ -107,37 +107,37 @@ def global_generator_moved(case, rig):
     torch.manual_seed(1234)
 
 
-@harmless("session", "fp32")
+@harmless_change("session", "fp32")
 def rerun():
-    """Measured again, in fresh processes."""
+    """The case is measured again in fresh processes."""
     return {}
 
 
-@harmless("session", "bf16")
+@harmless_change("session", "bf16")
 def another_round_order():
     """The slower rounds come first."""
     return {"turned": True}
 
 
-@harmless("session", "sdpa")
+@harmless_change("session", "sdpa")
 def one_percent_more_memory():
     """The allocator's peak is 1 % higher."""
     return {"bigger": 1.01}
 
 
-@harmless("session", "compile")
+@harmless_change("session", "compile")
 def warm_compile_cache():
-    """The compile cache holds what it did not hold when the baseline was recorded."""
+    """The compile cache is warm, and it was cold when the baseline was recorded."""
     return {"cache_hits": 2, "first_image_s": 0.7}
 
 
-@harmless("session", "fused_qkv")
+@harmless_change("session", "fused_qkv")
 def half_a_percent_slower():
     """Each process takes 0.5 % longer."""
     return {"slower": 1.005}
 
 
-@harmless("session", "int8")
+@harmless_change("session", "int8")
 def busy_start():
-    """The first image takes a second longer, on a busy machine."""
+    """The first image takes one second longer, as on a busy machine."""
     return {"first_image_s": 2.5}

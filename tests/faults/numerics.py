@@ -1,22 +1,22 @@
-"""Faults of the numbers: the pipeline makes another picture than the stage's reference."""
+"""Faults of the numbers: the pipeline makes another image than the stage's reference."""
 
 from __future__ import annotations
 
 import dataclasses
 
 from fixtures.weights.synthetic import last_layer
-from tests.faults.parts import attentions, block, scale, silence
-from tests.faults.registry import edits
+from tests.faults.modules import attentions, block, scale, silence
+from tests.faults.registry import case_fault
 
 
-@edits("parity", "sdpa")
+@case_fault("parity", "sdpa")
 def attention_scale(case):
-    """Attention logits 1.5 times too large."""
+    """Attention logits are 1.5 times too large."""
     for attention in attentions(case):
         scale(attention.to_q, 1.5)
 
 
-@edits("parity", "sdpa")
+@case_fault("parity", "sdpa")
 def causal_mask(case):
     """Self-attention sees earlier positions only."""
     import torch
@@ -31,7 +31,7 @@ def causal_mask(case):
         attention.register_forward_pre_hook(mask, with_kwargs=True)
 
 
-@edits("parity", "sdpa")
+@case_fault("parity", "sdpa")
 def masked_prompt(case):
     """Cross-attention does not see the last ten tokens."""
     for attention in attentions(case, "attn2"):
@@ -44,70 +44,70 @@ def masked_prompt(case):
         )
 
 
-@edits("parity", "sdpa")
+@case_fault("parity", "sdpa")
 def dropped_self_attention(case):
     """One of the self-attentions adds nothing."""
     silence(attentions(case, "attn1")[2])
 
 
-@edits("parity", "sdpa")
+@case_fault("parity", "sdpa")
 def dropped_cross_attention(case):
     """The prompt is ignored."""
     for attention in attentions(case, "attn2"):
         silence(attention)
 
 
-@edits("parity", "sdpa")
+@case_fault("parity", "sdpa")
 def dropped_block(case):
     """One transformer block is skipped."""
     block(case).forward = lambda hidden, **_: hidden
 
 
-@edits("parity", "sdpa")
+@case_fault("parity", "sdpa")
 def swapped_keys_and_values(case):
-    """K and V change places everywhere."""
+    """Keys and values are swapped in every attention."""
     for attention in attentions(case):
         attention.to_k, attention.to_v = attention.to_v, attention.to_k
 
 
-@edits("parity", "sdpa", "int8")
+@case_fault("parity", "sdpa", "int8")
 def last_convolution_too_large(case):
     """The denoiser's last convolution is 2 % too large."""
     scale(last_layer(case.denoiser), 1.02)
 
 
-@edits("parity", "sdpa", "int8")
+@case_fault("parity", "sdpa", "int8")
 def decoder_too_bright(case):
     """The VAE's last convolution is 2 % too large."""
     scale(case.pipeline.vae.decoder.conv_out, 1.02)
 
 
-@edits("parity", "bf16", "sdpa")
+@case_fault("parity", "bf16", "sdpa")
 def dropped_decoder_attention(case):
     """The VAE's attention adds nothing."""
     silence(case.pipeline.vae.decoder.mid_block.attentions[0])
 
 
-@edits("parity", "sdpa")
+@case_fault("parity", "sdpa")
 def vae_scaling(case):
     """The latents are scaled by SD 1.5's factor instead of SDXL's."""
     case.pipeline.vae.register_to_config(scaling_factor=0.18215)
 
 
-@edits("parity", "sdpa")
+@case_fault("parity", "sdpa")
 def swapped_colours(case):
-    """The image's red and blue change places."""
+    """Red and blue are swapped in the image."""
     postprocess = case.pipeline.image_processor.postprocess
     case.pipeline.image_processor.postprocess = lambda image, **keywords: postprocess(image.flip(1), **keywords)
 
 
-@edits("parity", "sdpa")
+@case_fault("parity", "sdpa")
 def seed_drift(case):
     """The noise is that of the next seed."""
     case.workload = dataclasses.replace(case.workload, seed=case.workload.seed + 1)
 
 
-@edits("parity", "sdpa")
+@case_fault("parity", "sdpa")
 def noise_drawn_anew(case):
     """The pipeline draws its own noise instead of taking the one that it was given."""
     import torch
@@ -118,13 +118,13 @@ def noise_drawn_anew(case):
     case.pipeline.prepare_latents = prepare
 
 
-@edits("parity", "sdpa")
+@case_fault("parity", "sdpa")
 def scheduler_off_by_one(case):
-    """The timesteps lie one of a thousand too low: `steps_offset` 0 instead of 1."""
+    """The timesteps are too low by one of a thousand: `steps_offset` 0 instead of 1."""
     case.pipeline.scheduler.register_to_config(steps_offset=0)
 
 
-@edits("parity", "sdpa")
+@case_fault("parity", "sdpa")
 def sigmas_off_by_one(case):
     """Each step uses the noise level of the next one."""
     import torch
@@ -139,9 +139,9 @@ def sigmas_off_by_one(case):
     case.pipeline.scheduler.set_timesteps = shifted
 
 
-@edits("parity", "sdpa")
+@case_fault("parity", "sdpa")
 def swapped_guidance(case):
-    """The prompt is what the image is led away from."""
+    """Guidance is reversed: the image is led away from the prompt."""
     encode = case.pipeline.encode_prompt
 
     def swapped(**keywords):
@@ -151,7 +151,7 @@ def swapped_guidance(case):
     case.pipeline.encode_prompt = swapped
 
 
-@edits("parity", "sdpa")
+@case_fault("parity", "sdpa")
 def wrong_image_size(case):
     """The denoiser is told that the image was cropped out of a larger one."""
     ids = case.pipeline._get_add_time_ids
@@ -160,9 +160,9 @@ def wrong_image_size(case):
     )
 
 
-@edits("parity", "fused_qkv")
+@case_fault("parity", "fused_qkv")
 def stale_fused_weights(case):
-    """The fused projection holds what Q was before its weights were updated by 10 %."""
+    """The fused projection keeps the old weights of Q after an update by 10 %."""
     import torch
 
     generator = torch.Generator().manual_seed(0)
@@ -171,7 +171,7 @@ def stale_fused_weights(case):
         weight.add_(0.1 * weight.std() * torch.randn(weight.shape, generator=generator).to(weight.dtype))
 
 
-@edits("parity", "sdpa")
+@case_fault("parity", "sdpa")
 def nan_in_one_weight(case):
     """One weight of the denoiser is not a number."""
     case.pipeline.unet.conv_out.weight.data[0, 0, 0, 0] = float("nan")

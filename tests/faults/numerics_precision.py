@@ -1,26 +1,26 @@
-"""Faults of the numbers, in how they are rounded: quantisation, and bf16 where fp32 is due."""
+"""Faults of rounding: wrong quantisation, and bf16 in place of fp32."""
 
 from __future__ import annotations
 
 import dataclasses
 
-from tests.faults.parts import downcast, linears
-from tests.faults.registry import edits
+from tests.faults.modules import downcast, linears
+from tests.faults.registry import case_fault
 
 
-@edits("parity", "int8")
+@case_fault("parity", "int8")
 def one_scale_per_tensor(case):
-    """Activations are quantised with one scale for the whole tensor instead of one a token."""
+    """Activations are quantised with one scale for the whole tensor instead of one scale per token."""
     from torchao.quantization import PerTensor
 
     for linear in linears(case, int8=True):
-        kept = linear.weight.act_quant_kwargs
-        linear.weight.act_quant_kwargs = dataclasses.replace(kept, granularity=PerTensor())
+        settings = linear.weight.act_quant_kwargs
+        linear.weight.act_quant_kwargs = dataclasses.replace(settings, granularity=PerTensor())
 
 
-@edits("parity", "int8")
+@case_fault("parity", "int8")
 def one_weight_scale_per_tensor(case):
-    """Weights are quantised with one scale for the whole tensor instead of one a channel."""
+    """Weights are quantised with one scale for the whole tensor instead of one scale per channel."""
     for linear in linears(case, int8=True):
         weight = linear.weight
         coarse = weight.scale.amax().expand_as(weight.scale)
@@ -28,7 +28,7 @@ def one_weight_scale_per_tensor(case):
         weight.scale.copy_(coarse)
 
 
-@edits("parity", "int8")
+@case_fault("parity", "int8")
 def saturated_activations(case):
     """Activations above half of their token's maximum are clipped."""
 
@@ -40,22 +40,22 @@ def saturated_activations(case):
         linear.register_forward_pre_hook(clip)
 
 
-@edits("parity", "sdpa")
+@case_fault("parity", "sdpa")
 def four_bit_weights(case):
-    """Every linear's weights are rounded to 4 bits, one scale a row."""
+    """The weights of every linear layer are rounded to 4 bits, with one scale per row."""
     for linear in linears(case):
         weight = linear.weight.data.float()
         step = weight.abs().amax(dim=1, keepdim=True) / 7
         linear.weight.data.copy_((weight / step).round() * step)
 
 
-@edits("recipe", "fp32", because="vae.dtypes is ['bfloat16', 'float32']")
+@case_fault("recipe", "fp32", reason="vae.dtypes is ['bfloat16', 'float32']")
 def vae_in_bf16(case):
     """In fp32 the VAE decodes in bf16."""
     downcast(case.pipeline.vae.decoder)
 
 
-@edits("recipe", "fp32", because="unet.dtypes is ['bfloat16', 'float32']")
+@case_fault("recipe", "fp32", reason="unet.dtypes is ['bfloat16', 'float32']")
 def group_norm_in_bf16(case):
     """In fp32 the group norms are computed in bf16."""
     import torch
@@ -65,15 +65,15 @@ def group_norm_in_bf16(case):
             downcast(module)
 
 
-@edits("parity", "bf16", "sdpa")
+@case_fault("parity", "bf16", "sdpa")
 def timestep_in_bf16(case):
-    """In bf16 the timestep's sine embedding is computed from a rounded timestep, where fp32 is due."""
+    """In bf16 the timestep's sine embedding is computed from a timestep in bf16 instead of fp32."""
     case.pipeline.unet.time_proj.register_forward_pre_hook(lambda _, inputs: (inputs[0].bfloat16(),))
 
 
-@edits("parity", "sdpa")
+@case_fault("parity", "sdpa")
 def matmul_adds_up_in_bf16(case):
-    """Matrix products are added up in bf16, three products at a time, where fp32 is due."""
+    """Matrix products are summed in bf16, three products at a time, instead of in fp32."""
     import torch
 
     def forward(linear):

@@ -1,4 +1,4 @@
-"""The list of faults and of harmless changes, which the tests and the proof document both read."""
+"""Register the faults and harmless changes; the tests and the proof document read both lists."""
 
 from __future__ import annotations
 
@@ -9,33 +9,33 @@ from typing import Any
 
 from speedgate.results.run import Outcome
 
-REFUSED = "refused"  # not a verdict: the command ends with exit status 4 before anything is measured
+REFUSED = "refused"  # no verdict: the command ends with exit status 4 before it measures anything
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Change:
-    """A few lines that change one thing: `act`, whose docstring is `says`.
+    """Describe one change of a few lines: `apply` makes it, and its docstring is the `description`.
 
-    `family` is the first word of the module that it stands in, `gate` the claim of the verdict that must catch it with
-    `outcome`, at each of `stages`, and `because` is a part of that verdict's sentence. `by` is the method of
-    `tests.faults.rig.Rig` that makes the change and has it judged, `settings` what that needs.
+    `family` is the first word of its module's name. `gate` is the claim of the verdict that must catch it with `outcome` at
+    each of `stages`, and `reason` is part of that verdict's sentence. `method` is the method of `tests.faults.rig.Rig` that
+    applies and judges the change, and `settings` are its options.
     """
 
     name: str
     family: str
-    says: str
-    act: Callable[..., Any]
-    by: str
+    description: str
+    apply: Callable[..., Any]
+    method: str
     stages: tuple[str, ...]
     gate: str
     outcome: str
-    because: str = ""
+    reason: str = ""
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Refusal:
-    """What a command says that ends before anything is measured; read as a verdict is, which it is not."""
+    """Hold the message of a command that ends before it measures anything, with the fields of a verdict."""
 
     claim: str
     outcome: str
@@ -46,40 +46,42 @@ FAULTS: list[Change] = []
 HARMLESS: list[Change] = []
 
 
-def edits(gate: str, *stages: str, because: str = "") -> Callable[..., Any]:
-    """A fault that edits a built case, judged by parity, by its structure or by what an image counts."""
+def case_fault(gate: str, *stages: str, reason: str = "") -> Callable[..., Any]:
+    """Register a fault that edits a built case; parity, the case's structure or an image's counts must show it."""
     outcome = Outcome.DIFFERENT if gate == "parity" else Outcome.NOT_APPLIED
-    return _change(FAULTS, by=gate, stages=stages, gate=gate, outcome=outcome, because=because)
+    return _register(FAULTS, method=gate, stages=stages, gate=gate, outcome=outcome, reason=reason)
 
 
-def fakes(gate: str, outcome: Outcome, *stages: str, because: str = "", **settings: Any) -> Callable[..., Any]:
-    """A fault of a fake worker, in a session of the suite on a pretended A100: `act` returns what is wrong with the stage."""
-    return _change(FAULTS, by="session", stages=stages, gate=gate, outcome=outcome, because=because, settings=settings)
-
-
-def measures(*, because: str) -> Callable[..., Any]:
-    """A fault of the measuring itself: `act` breaks what `speedgate.measure.rounds` does, or the worker that it asks."""
-    return _change(
-        FAULTS, by="measurement", stages=("sdpa",), gate="measurement", outcome=Outcome.INVALID, because=because
+def session_fault(gate: str, outcome: Outcome, *stages: str, reason: str = "", **settings: Any) -> Callable[..., Any]:
+    """Register a fault of a fake worker in a session on a pretended A100; `apply` returns the stage's misbehaviour."""
+    return _register(
+        FAULTS, method="session", stages=stages, gate=gate, outcome=outcome, reason=reason, settings=settings
     )
 
 
-def refused(*, because: str) -> Callable[..., Any]:
-    """A baseline that must not be compared with: `act` puts it in place and returns the command's arguments."""
-    return _change(FAULTS, by="refusal", stages=("fp32",), gate="baseline", outcome=REFUSED, because=because)
+def measurement_fault(*, reason: str) -> Callable[..., Any]:
+    """Register a fault of the measuring; `apply` breaks `speedgate.measure.rounds` or its worker."""
+    return _register(
+        FAULTS, method="measurement", stages=("sdpa",), gate="measurement", outcome=Outcome.INVALID, reason=reason
+    )
 
 
-def harmless(by: str, *stages: str) -> Callable[..., Any]:
-    """A change that no gate may fire on."""
-    return _change(HARMLESS, by=by, stages=stages, gate="every gate", outcome=Outcome.PASS)
+def refused_baseline(*, reason: str) -> Callable[..., Any]:
+    """Register a baseline that must be refused; `apply` puts it in place and returns the command's arguments."""
+    return _register(FAULTS, method="refusal", stages=("fp32",), gate="baseline", outcome=REFUSED, reason=reason)
 
 
-def _change(registry: list[Change], **fields: Any) -> Callable[..., Any]:
-    def register(act: Callable[..., Any]) -> Callable[..., Any]:
-        family = act.__module__.rpartition(".")[2].partition("_")[0]
-        says = (inspect.getdoc(act) or "").strip()
-        assert says and fields["stages"], f"{act.__name__}: a change says what it does, and at which stage"
-        registry.append(Change(name=act.__name__, family=family, says=says, act=act, **fields))
-        return act
+def harmless_change(method: str, *stages: str) -> Callable[..., Any]:
+    """Register a change that no gate may fire on."""
+    return _register(HARMLESS, method=method, stages=stages, gate="every gate", outcome=Outcome.PASS)
 
-    return register
+
+def _register(changes: list[Change], **fields: Any) -> Callable[..., Any]:
+    def decorate(apply: Callable[..., Any]) -> Callable[..., Any]:
+        family = apply.__module__.rpartition(".")[2].partition("_")[0]
+        description = (inspect.getdoc(apply) or "").strip()
+        assert description and fields["stages"], f"{apply.__name__}: a change needs a docstring and a stage"
+        changes.append(Change(name=apply.__name__, family=family, description=description, apply=apply, **fields))
+        return apply
+
+    return decorate

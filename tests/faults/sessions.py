@@ -1,4 +1,4 @@
-"""Sessions of the suite on a pretended A100 with a recorded baseline, each run once for all of the changes that it holds."""
+"""Run sessions of the suite on a pretended A100 with a recorded baseline, each once for all of its changes."""
 
 from __future__ import annotations
 
@@ -16,71 +16,72 @@ from tests.faults.registry import FAULTS, HARMLESS, Change
 from tests.support.suite import Folder, Suite, red
 
 KEY = "nvidia-a100-sxm4-80gb-400w"
-SPREAD = 0.003  # of the levels of processes
+SPREAD = 0.003  # standard deviation between processes, relative
 
 
 class Sessions:
-    """Runs what a change needs, with as many other changes as there are stages left, and keeps what it found."""
+    """Run the session of a change together with changes of other stages, and remember the results."""
 
     def __init__(self, folder: Path) -> None:
         self.suite = Suite(Folder(folder))
         self.suite.pretend_a100()
-        self.planned = [*plan(FAULTS), *plan(HARMLESS)]
+        self.planned = [*plan_sessions(FAULTS), *plan_sessions(HARMLESS)]
         self._done: dict[int, tuple[list[str], dict[str, Any]]] = {}
         self._baselines: Path | None = None
 
     def verdicts(self, change: Change, stage: str) -> list[Verdict]:
-        """What the session that holds the change says of its case."""
-        _, documents = self.run(next(one for one in self.planned if one.get(stage) is change))
-        found: list[dict[str, Any]] = documents[stage]["verdicts"]
-        return [Verdict(**verdict | {"outcome": Outcome(verdict["outcome"])}) for verdict in found]
+        """Return the verdicts on the case of the change."""
+        _, documents = self.run(next(session for session in self.planned if session.get(stage) is change))
+        verdicts: list[dict[str, Any]] = documents[stage]["verdicts"]
+        return [Verdict(**verdict | {"outcome": Outcome(verdict["outcome"])}) for verdict in verdicts]
 
     def run(self, changes: dict[str, Change]) -> tuple[list[str], dict[str, Any]]:
-        """The ids of the red tests, and what was left on disk of each case; run when it is first asked for."""
+        """Run a session once; return the ids of the failed tests and the result document of each stage."""
         number = self.planned.index(changes)
         if number not in self._done:
-            self._recorded()
-            self.suite.misbehave(**{name: wrong(changes.get(name), draw=1 + number) for name in STAGES})
-            self.suite.answer(**answers(changes))
-            result = self.command("--gate=enforce", f"--stage={','.join(changes)}", *arguments(changes))
+            self._record_baselines()
+            self.suite.misbehave(**{name: misbehaviour(changes.get(name), draw=1 + number) for name in STAGES})
+            self.suite.answer(**nvml_answers(changes))
+            result = self.command("--gate=enforce", f"--stage={','.join(changes)}", *command_arguments(changes))
             documents = {stage: self.suite.result(stage) for stage in changes}
             self._done[number] = red(result), documents
         return self._done[number]
 
     def refusal(self, change: Change) -> pytest.RunResult:
-        """What a command says that finds the baselines as the change has left them, which are put back."""
-        folder, kept = self.suite.path / "baselines", self._recorded()
-        shutil.copytree(kept, folder, dirs_exist_ok=True)
+        """Run a command on the baselines that the change has edited, and restore them afterwards."""
+        folder, intact = self.suite.path / "baselines", self._record_baselines()
+        shutil.copytree(intact, folder, dirs_exist_ok=True)
         self.suite.answer()
         try:
-            return self.command("--stage=fp32", *change.act(folder))
+            return self.command("--stage=fp32", *change.apply(folder))
         finally:
             shutil.rmtree(folder)
-            shutil.copytree(kept, folder)
+            shutil.copytree(intact, folder)
 
     def command(self, *arguments: str) -> pytest.RunResult:
-        """`pytest bench`, its workers in the same process."""
+        """Run `pytest bench` with its workers in the same process."""
         shutil.rmtree(self.suite.path / "results", ignore_errors=True)
         (self.suite.path / "builds.log").unlink(missing_ok=True)
         return self.suite.run("--weights=synthetic", "--isolation=none", "--rounds=4", *arguments)
 
-    def _recorded(self) -> Path:
+    def _record_baselines(self) -> Path:
         if self._baselines is None:
-            self.suite.misbehave(**{name: wrong(None, draw=0) for name in STAGES})
+            self.suite.misbehave(**{name: misbehaviour(None, draw=0) for name in STAGES})
             result = self.command("--gate=record")
             assert red(result) == [], result.outlines
             promote.promote(self.suite.path / "baselines", KEY)
-            self._baselines = self.suite.path / "kept"
+            self._baselines = self.suite.path / "intact-baselines"
             shutil.copytree(self.suite.path / "baselines", self._baselines)
         return self._baselines
 
 
-def plan(changes: list[Change]) -> list[dict[str, Change]]:
-    """The sessions: stage by stage one change each. What NVML answers holds for a whole session."""
+def plan_sessions(changes: list[Change]) -> list[dict[str, Change]]:
+    """Assign the changes to sessions: one change per stage, and the same NVML answers in a whole session."""
     sessions: list[dict[str, Change]] = []
-    for change in (one for one in changes if one.by == "session"):
+    for change in (change for change in changes if change.method == "session"):
         for stage in change.stages:
-            free = (one for one in sessions if stage not in one and answers(one) == answers({stage: change}))
+            needed = nvml_answers({stage: change})
+            free = (session for session in sessions if stage not in session and nvml_answers(session) == needed)
             session = next(free, None)
             if session is None:
                 sessions.append(session := {})
@@ -88,18 +89,18 @@ def plan(changes: list[Change]) -> list[dict[str, Change]]:
     return sessions
 
 
-def wrong(change: Change | None, *, draw: int) -> dict[str, Any]:
-    """How a fake worker misbehaves; its processes always spread, in a session as they do whichever ran before it."""
-    return {"spread": SPREAD, "draw": draw} | (change.act() if change else {})
+def misbehaviour(change: Change | None, *, draw: int) -> dict[str, Any]:
+    """Return how a fake worker misbehaves. Its processes always spread, by the same amounts whichever session ran before."""
+    return {"spread": SPREAD, "draw": draw} | (change.apply() if change else {})
 
 
-def answers(changes: dict[str, Change]) -> dict[str, Any]:
-    """What NVML says instead in that session."""
-    found = [json.dumps(change.settings.get("answers", {}), sort_keys=True) for change in changes.values()]
-    assert len(set(found)) == 1, f"one GPU cannot give {found}"
-    return dict(json.loads(found[0]))
+def nvml_answers(changes: dict[str, Change]) -> dict[str, Any]:
+    """Return NVML's answers in that session."""
+    scripts = [json.dumps(change.settings.get("answers", {}), sort_keys=True) for change in changes.values()]
+    assert len(set(scripts)) == 1, f"one GPU cannot give {scripts}"
+    return dict(json.loads(scripts[0]))
 
 
-def arguments(changes: dict[str, Change]) -> list[str]:
-    """The options of the changes, each of which is for its own stage alone."""
+def command_arguments(changes: dict[str, Change]) -> list[str]:
+    """Return the command's options for the changes; each affects its own stage only."""
     return [argument for change in changes.values() for argument in change.settings.get("arguments", ())]

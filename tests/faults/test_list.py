@@ -1,4 +1,4 @@
-"""The list of faults and harmless changes is as long as it must be, and parity's ends are where they must be."""
+"""The list of faults and harmless changes is complete, and parity is strict at both ends."""
 
 import ast
 import dataclasses
@@ -19,26 +19,28 @@ JUDGING = {"_verdict", "facts", "judge_facts", "judge_stale", "judge_no_baseline
 
 
 def claims():
-    """The names of claims in the suite: given by name, or as an argument to what judges one."""
-    found = set()
+    """Return the names of claims in the suite: the values of `claim=`, and arguments of functions that judge a claim."""
+    names = set()
     for path in (path for room in ("src", "fixtures", "bench") for path in (ROOT / room).rglob("*.py")):
         for call in (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)):
-            named = [word.value for word in call.keywords if word.arg == "claim"]
+            claim_arguments = [word.value for word in call.keywords if word.arg == "claim"]
             judging = getattr(call.func, "attr", getattr(call.func, "id", None)) in JUDGING
-            found |= {
-                value.value for value in [*named, *(call.args if judging else ())] if isinstance(value, ast.Constant)
+            names |= {
+                value.value
+                for value in [*claim_arguments, *(call.args if judging else ())]
+                if isinstance(value, ast.Constant)
             }
-    return found
+    return names
 
 
 @pytest.fixture
 def references(rig):
-    """fp32 with its precise outputs, and bf16."""
+    """Return the outputs of fp32, with its precise steps, and of bf16."""
     return rig.references(TINY.workload)
 
 
 def test_there_are_faults_of_every_family_and_enough_of_both_kinds():
-    """At least thirty faults in four families and ten harmless changes, no name given twice."""
+    """There are at least thirty faults in four families and ten harmless changes, and no name is used twice."""
     families = Counter(fault.family for fault in FAULTS)
 
     assert len(FAULTS) >= 30
@@ -49,17 +51,19 @@ def test_there_are_faults_of_every_family_and_enough_of_both_kinds():
 
 
 def test_every_gate_is_a_claim_of_the_suite():
-    """No fault is said to be caught by a gate that does not exist."""
+    """No fault names a gate that does not exist."""
     assert {fault.gate for fault in FAULTS} <= claims()
 
 
-def test_each_row_says_what_is_done_in_a_line():
-    """The document's table takes one sentence a change."""
-    assert [says for _, _, _, says in rows() if "\n" in says or not says.endswith(".")] == []
+def test_each_description_is_one_line():
+    """The document's table has one line for each change."""
+    descriptions = [description for _, _, _, description in rows()]
+
+    assert [text for text in descriptions if "\n" in text or not text.endswith(".")] == []
 
 
 def test_an_unquantised_image_is_too_good_for_int8(references):
-    """The upper end of the band: bf16's own image under the name of int8 is DIFFERENT."""
+    """Above the upper end of the band, bf16's image judged as int8 is DIFFERENT."""
     step_reference, image_reference = references
     figures = parity.compare(image_reference, image_reference=image_reference, step_reference=step_reference)
 
@@ -69,7 +73,7 @@ def test_an_unquantised_image_is_too_good_for_int8(references):
 
 
 def test_nan_is_never_a_pass(references):
-    """An image of NaN has no SSIM, and no SSIM is no pass."""
+    """An image of NaN has no SSIM, and without an SSIM nothing passes."""
     step_reference, image_reference = references
     broken = dataclasses.replace(image_reference, image=np.full_like(image_reference.image, np.nan))
     figures = parity.compare(broken, image_reference=image_reference, step_reference=step_reference)

@@ -1,10 +1,10 @@
-"""The parts of a built case that faults act on."""
+"""Find and edit the modules of a built case that faults act on."""
 
 from __future__ import annotations
 
 
 def attentions(case, *kinds):
-    """The denoiser's attentions: self (`attn1`), cross (`attn2`) or, unless told, both; those that are both in one."""
+    """Return the denoiser's attentions: self (`attn1`), cross (`attn2`) or both by default, and those that combine both."""
     from diffusers.models.attention_processor import Attention
 
     suffixes = kinds or ("attn1", "attn2")
@@ -13,33 +13,33 @@ def attentions(case, *kinds):
 
 
 def block(case):
-    """The last transformer block of the denoiser's middle."""
+    """Return the last transformer block in the middle of the denoiser."""
     return case.denoiser.mid_block.attentions[0].transformer_blocks[-1]
 
 
 def linears(case, *, int8=False):
-    """The denoiser's linears, or those of them that are quantised."""
+    """Return the denoiser's linear layers, or only the quantised ones."""
     import torch
     from torchao.quantization import Int8Tensor
 
-    found = [module for module in case.denoiser.modules() if isinstance(module, torch.nn.Linear)]
-    return [linear for linear in found if isinstance(linear.weight, Int8Tensor)] if int8 else found
+    layers = [module for module in case.denoiser.modules() if isinstance(module, torch.nn.Linear)]
+    return [layer for layer in layers if isinstance(layer.weight, Int8Tensor)] if int8 else layers
 
 
 def silence(attention):
-    """Let an attention add nothing."""
+    """Make an attention add nothing."""
     scale(attention.to_out[0], 0.0)
 
 
 def scale(module, factor):
-    """Multiply what a linear or convolution puts out."""
+    """Multiply the output of a linear layer or convolution."""
     module.weight.data.mul_(factor)
     if module.bias is not None:
         module.bias.data.mul_(factor)
 
 
 def downcast(module):
-    """Compute a module in bf16 and hand its output on in fp32."""
+    """Compute a module in bf16 and return its output in fp32."""
     import torch
 
     module.bfloat16()
