@@ -1,0 +1,350 @@
+"""The runner measures cases and returns each failure as a value; called directly, with targets in this process."""
+
+import contextlib
+import dataclasses
+
+import pytest
+
+from speedgate.gate.intervals import Looks
+from speedgate.gate.policy import Mode, Policy
+from speedgate.measure.machine import Machine
+from speedgate.measure.other_arm import OtherArm
+from speedgate.measure.rounds import MeasurementPlan
+from speedgate.measure.worker import OutOfTime
+from speedgate.plugin.builder import Builder
+from speedgate.plugin.judgement import Gate
+from speedgate.plugin.runner import CaseFailure, FailureKind, Runner
+from speedgate.results.run import Baseline, Outcome, Run, Turns
+from tests.support.fake_target import FakeSpec, FakeTarget
+from tests.support.sessions import make_session
+
+CASE = FakeSpec()
+OUT_OF_MEMORY = "'generate' of the worker raised MemoryError: CUDA out of memory"
+GPU = Machine(key="nvidia-toy-400w", device="cuda", name="Toy", memory_bytes=2**30)
+RECORD = Policy(mode=Mode.RECORD)
+
+
+class SilentProgress:
+    """Remembers the lines of progress."""
+
+    def __init__(self):
+        self.lines = []
+
+    def activity(self, text):
+        self.lines.append(text)
+        return contextlib.nullcontext()
+
+    phase = activity
+
+    def note(self, text):
+        self.lines.append(text)
+
+
+class FakeCollector:
+    """Counts how often the outputs of each arm were collected."""
+
+    def __init__(self):
+        self.collected = []
+
+    def collect(self, case, built, *, other):
+        built.worker.call("count")
+        self.collected.append((case.stage, other))
+
+    def has(self, case, *, other=False):
+        return (case.stage, other) in self.collected
+
+    def restore(self, case, key):
+        self.collected.append((case.stage, False))
+
+
+@pytest.fixture
+def make_runner(tmp_path):
+    """Make a runner whose workers are the given targets, in order; the last one serves every later worker too."""
+
+    def make(*targets, others=(), collector=None, processes=1, rounds=3, **session_arguments):
+        plan = MeasurementPlan(processes=processes, rounds=rounds)
+        session = make_session(tmp_path, plan=plan, **session_arguments)
+        queues = {False: list(targets or [FakeTarget()]), True: list(others)}
+        opened = []
+
+        def open_target(case, other):
+            queue = queues[other]
+            target = queue.pop(0) if len(queue) > 1 else queue[0]
+            if target.is_closed:  # the last one again, as a fresh process
+                target = FakeTarget(seconds=target.seconds, fails=target.fails, **target.reply)
+            opened.append(("other" if other else "this", target))
+            return target
+
+        arm = OtherArm(python="python", paths=(), versions={}, label="the other arm") if others else None
+        progress = SilentProgress()
+        builder = Builder(
+            session=session,
+            progress=progress,
+            factory="",
+            arguments=lambda _: {},
+            paths=(),
+            logs=tmp_path,
+            other=arm,
+            open_target=open_target,
+        )
+        runner = Runner(session=session, gate=Gate(session), builder=builder, progress=progress, collector=collector)
+        runner.opened = opened
+        return runner
+
+    return make
+
+
+def recorded_baseline(*medians_s):
+    """A recorded baseline of the case, of any recipe."""
+    return Baseline(
+        path="baselines/toy/0001_recorded.json",
+        gpu_key=GPU.key,
+        case_key=CASE.key,
+        source="recorded",
+        process_medians_s=medians_s,
+        peak_bytes=2**20,
+        fingerprint=None,
+    )
+
+
+def verdicts(runner, case=CASE):
+    """The claim and outcome of each verdict on a case."""
+    return [(verdict.claim, verdict.outcome) for verdict in runner.session.outcome.verdicts.get(case.key, ())]
+
+
+def test_a_case_is_measured_once(make_runner):
+    """The second call returns the same run, and no worker is started for it."""
+    runner = make_runner(processes=2)
+
+    run = runner.measure(CASE)
+
+    assert isinstance(run, Run)
+    assert [process.seconds for process in run.processes] == [(0.5, 0.5, 0.5)] * 2
+    assert runner.measure(CASE) is runner.session.outcome.runs[CASE.key]
+    assert len(runner.opened) == 2 and all(target.is_closed for _, target in runner.opened)
+
+
+def test_each_process_is_a_fresh_worker(make_runner):
+    """A worker that has measured rounds is closed before the next one starts, and each makes its own first image."""
+    first, second = FakeTarget(), FakeTarget(seconds=0.6)
+    runner = make_runner(first, second, processes=2)
+
+    run = runner.measure(CASE)
+
+    assert [process.median_s for process in run.processes] == [0.5, 0.6]
+    assert first.calls.count("first_image") == second.calls.count("first_image") == 1
+    assert [target for _, target in runner.opened] == [first, second]
+
+
+def test_kernels_and_outputs_are_collected_once_and_after_the_rounds(make_runner):
+    """The profile leaves a profiler behind and an inspection makes images, so neither may come before a round."""
+    first, second = FakeTarget(), FakeTarget()
+    runner = make_runner(first, second, processes=2, collector=FakeCollector())
+
+    run = runner.measure(CASE)
+
+    rounds = max(number for number, name in enumerate(first.calls) if name == "generate")
+    assert first.calls.index("attribute") > rounds and first.calls.index("count") > rounds
+    assert "attribute" not in second.calls and "count" not in second.calls
+    assert [kernel.name for kernel in run.attribution.kernels] == ["gemm"]
+    assert runner.collector.collected == [("fast", False)]
+
+
+def test_a_run_exists_before_its_rounds(make_runner):
+    """`start` builds the case and returns its structure without measuring a round."""
+    runner = make_runner()
+
+    with runner.live(CASE) as live:
+        run = live.start()
+
+    assert (run.processes, run.structure) == ((), {"linears": 3})
+    assert runner.opened[0][1].calls == ["load", "first_image"]
+
+
+def test_counts_are_kept_with_the_run(make_runner):
+    """The worker counts once; the second call reads the run."""
+    runner = make_runner()
+
+    with runner.live(CASE) as live:
+        assert live.counts() == live.counts() == {"graphs": 1}
+
+    assert runner.session.outcome.runs[CASE.key].counts == {"graphs": 1}
+    assert runner.opened[0][1].calls.count("count") == 1
+
+
+@pytest.mark.parametrize("operation", ["load", "first_image", "generate"])
+def test_a_lost_worker_is_a_value(make_runner, operation):
+    """The case is INVALID, its worker is closed, and nothing more is asked of it: the next call says why."""
+    target = FakeTarget(fails={operation: "the worker died (SIGABRT); its last words\n  the log"})
+    runner = make_runner(target)
+
+    failure = runner.measure(CASE)
+
+    assert (failure.kind, failure.verdict) == (FailureKind.LOST, None)
+    assert "the log" in failure.details
+    assert verdicts(runner) == [("worker", Outcome.INVALID)]
+    assert target.is_closed
+    again = runner.measure(CASE)
+    assert (again.kind, again.sentence) == (FailureKind.FAILED_BEFORE, failure.sentence)
+    assert len(runner.opened) == 1
+
+
+def test_a_run_without_rounds_outlives_a_failure(make_runner):
+    """A worker that dies in a round was built: its structure can still be judged."""
+    runner = make_runner(FakeTarget(fails={"generate": "the worker died"}))
+
+    with runner.live(CASE) as live:
+        assert isinstance(live.measure(), CaseFailure)
+        assert live.start().structure == {"linears": 3}
+        assert live.counts().kind is FailureKind.FAILED_BEFORE
+
+
+@pytest.mark.parametrize("seconds", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_measurement_that_cannot_be_used_is_discarded(make_runner, seconds):
+    """A round of impossible length is INVALID and leaves no process."""
+    runner = make_runner(FakeTarget(seconds=seconds))
+
+    failure = runner.measure(CASE)
+
+    assert failure.kind is FailureKind.DISCARDED
+    assert failure.verdict.outcome is Outcome.INVALID
+    assert runner.session.outcome.runs[CASE.key].processes == ()
+
+
+def test_out_of_memory_is_judged_by_the_baseline(make_runner):
+    """A case that fitted in its baseline and now does not is BIGGER."""
+    baseline = recorded_baseline(0.5)
+    runner = make_runner(FakeTarget(fails={"generate": OUT_OF_MEMORY}), machine=GPU, baselines={CASE.key: baseline})
+
+    failure = runner.measure(CASE)
+
+    assert failure.kind is FailureKind.OUT_OF_MEMORY
+    assert verdicts(runner) == [("fit", Outcome.BIGGER)]
+
+
+def test_out_of_memory_that_nothing_announced_is_a_lost_worker(make_runner):
+    """Without a baseline or a figure nothing says whether the case should fit."""
+    runner = make_runner(FakeTarget(fails={"generate": OUT_OF_MEMORY}), machine=GPU)
+
+    assert runner.measure(CASE).kind is FailureKind.LOST
+
+
+def test_a_case_that_fits_as_before_passes(make_runner):
+    """`fit` measures the case, and says PASS."""
+    baseline = recorded_baseline(0.5)
+    runner = make_runner(machine=GPU, baselines={CASE.key: baseline})
+
+    with runner.live(CASE) as live:
+        assert live.fit().outcome is Outcome.PASS
+
+
+def test_a_case_of_which_nothing_is_known_is_not_judged_for_fit(make_runner):
+    """No baseline and no figure: nothing is built for the claim."""
+    runner = make_runner(machine=GPU)
+
+    with runner.live(CASE) as live:
+        assert live.fit() is None
+    assert runner.opened == []
+
+
+def test_an_expected_out_of_memory_passes(make_runner):
+    """A case that is stored as out of memory, and is, has the verdict PASS, which `fit` returns."""
+    runner = make_runner(
+        FakeTarget(fails={"load": OUT_OF_MEMORY}), machine=GPU, out_of_memory={CASE.key: "0001_recorded"}
+    )
+
+    with runner.live(CASE) as live:
+        verdict = live.fit()
+
+    assert (verdict.claim, verdict.outcome) == ("fit", Outcome.PASS)
+
+
+def test_a_recording_on_a_gpu_stores_an_out_of_memory(make_runner):
+    """The record holds the case without a figure; on a CPU it is a lost worker."""
+    on_gpu = make_runner(FakeTarget(fails={"generate": OUT_OF_MEMORY}), machine=GPU, policy=RECORD)
+    assert on_gpu.measure(CASE).kind is FailureKind.OUT_OF_MEMORY
+    assert list(on_gpu.session.outcome.out_of_memory) == [CASE.key]
+
+    on_cpu = make_runner(FakeTarget(fails={"generate": OUT_OF_MEMORY}), policy=RECORD)
+    assert on_cpu.measure(CASE).kind is FailureKind.LOST
+    assert on_cpu.session.outcome.out_of_memory == {}
+
+
+def test_time_that_is_over_is_a_value(make_runner):
+    """The budget of a recording ends an operation: the case is neither lost nor invalid."""
+    target = FakeTarget(fails={"generate": OutOfTime("the budget is over")})
+    runner = make_runner(target, policy=RECORD)
+
+    failure = runner.measure(CASE)
+
+    assert (failure.kind, failure.sentence) == (FailureKind.OUT_OF_TIME, "the budget is over")
+    assert verdicts(runner) == [] and target.is_closed
+
+
+def test_processes_are_added_while_the_verdict_is_undecided(make_runner):
+    """Three noisy processes decide nothing, so the next look comes after five; quiet ones end at three."""
+    policy = Policy(looks=Looks(first=3, last=5))
+    baseline = recorded_baseline(0.5, 0.501, 0.499, 0.5, 0.5)
+    noisy = [FakeTarget(seconds=seconds) for seconds in (0.45, 0.5, 0.55, 0.48, 0.52)]
+
+    runs = [
+        make_runner(*targets, policy=policy, baselines={CASE.key: baseline}).measure(CASE)
+        for targets in (noisy, [FakeTarget()])
+    ]
+
+    assert [len(run.processes) for run in runs] == [5, 3]
+
+
+def test_an_interrupted_recording_goes_on(make_runner):
+    """A second session takes over the processes of the first, and a complete case is not built again."""
+    make_runner(policy=RECORD, processes=2, collector=FakeCollector()).measure(CASE)
+    more = make_runner(policy=RECORD, processes=3, collector=FakeCollector())
+
+    assert len(more.measure(CASE).processes) == 3
+    assert sum("generate" in target.calls for _, target in more.opened) == 1
+    complete = make_runner(policy=RECORD, processes=3, collector=FakeCollector())
+    assert complete.restore(CASE)
+    assert [target.calls for _, target in complete.opened] == [["versions"]]
+
+
+def test_pairs_alternate_the_arm_that_opens_first(make_runner):
+    """This arm opens first in odd pairs and the other arm in even ones; the ratio is this over other."""
+    runner = make_runner(FakeTarget(seconds=0.5), others=[FakeTarget(seconds=0.25)], processes=2, other_arm="other")
+    runner.session.options = _with_looks(runner.session.options, first=2, last=2)
+
+    run = runner.measure(CASE)
+
+    comparison = runner.session.outcome.comparisons[CASE.key]
+    assert [arm for arm, _ in runner.opened] == ["this", "other", "other", "this"]
+    assert comparison.turns is Turns.ROUNDS
+    assert comparison.log_ratios == pytest.approx([0.6931, 0.6931], abs=1e-3)
+    assert len(run.processes) == len(comparison.other.processes) == 2
+
+
+def test_arms_that_do_not_fit_at_once_are_measured_one_after_the_other(make_runner):
+    """Out of memory with both arms alive is no failure: the pairs start again, process by process."""
+    crowded = FakeTarget(fails={"load": OUT_OF_MEMORY})
+    runner = make_runner(FakeTarget(), others=[crowded, FakeTarget()], processes=1, other_arm="other")
+    runner.session.options = _with_looks(runner.session.options, first=1, last=1)
+
+    run = runner.measure(CASE)
+
+    assert isinstance(run, Run), run
+    assert runner.session.outcome.comparisons[CASE.key].turns is Turns.PROCESSES
+    assert [arm for arm, _ in runner.opened] == ["this", "other", "this", "other"]
+
+
+def test_a_failure_of_the_other_arm_is_a_value(make_runner):
+    """It belongs to the case, and both workers are closed."""
+    runner = make_runner(
+        FakeTarget(), others=[FakeTarget(fails={"generate": "the worker of the other arm died"})], other_arm="other"
+    )
+
+    failure = runner.measure(CASE)
+
+    assert failure.kind is FailureKind.LOST
+    assert all(target.is_closed for _, target in runner.opened)
+
+
+def _with_looks(options, *, first, last):
+    return dataclasses.replace(options, policy=Policy(looks=Looks(first=first, last=last)))
