@@ -1,6 +1,7 @@
 """The rooms of the repository: imports run one way, nothing heavy is imported early, and nothing unsafe is loaded."""
 
 import ast
+import graphlib
 import os
 import re
 import subprocess
@@ -12,6 +13,20 @@ import pytest
 ROOT = Path(__file__).parents[2]
 OURS = {"bench", "conftest", "fixtures", "speedgate", "tests"}
 HEAVY = {"accelerate", "diffusers", "scipy", "skimage", "torch", "torchao", "transformers"}
+# Each package of speedgate may import only packages of lower floors.
+FLOORS = {
+    "results": 1,
+    "measure": 2,
+    "gate": 2,
+    "baselines": 3,
+    "report": 4,
+    "history": 5,
+    "fleet": 5,
+    "versions": 6,
+    "plugin": 6,
+    "cli": 7,
+    "__main__": 8,
+}
 UNSAFE = re.compile(r"pickle\.loads?\b|torch\.load\b|trust_remote_code\W+True|weights_only\s*=\s*False")
 
 
@@ -53,6 +68,59 @@ def test_imports_run_one_way(room, allowed):
     found = {path.name: set(imported(parse(path))) & OURS - allowed for path in sources(room)}
 
     assert {name: names for name, names in found.items() if names} == {}
+
+
+def module_name(path):
+    """The dotted name of a Python file."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[1:] if parts[0] == "src" else parts).removesuffix(".__init__")
+
+
+def module_imports(path, modules):
+    """The modules of ours that a file imports: late imports and those for type checkers included."""
+    for node in ast.walk(parse(path)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name in modules)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            for alias in node.names:
+                name = f"{node.module}.{alias.name}"
+                yield name if name in modules else node.module
+
+
+@pytest.mark.parametrize("room", ["src/speedgate", "fixtures"])
+def test_no_module_imports_itself_through_others(room):
+    """Imports form no circle, so each module can be read and tested after those below it."""
+    modules = {module_name(path): path for path in sources(room)}
+    # A package's own file names its plugins and imports nothing that a module of it needs.
+    graph = {
+        name: {
+            found
+            for found in module_imports(path, modules)
+            if found in modules and found != name and modules[found].stem != "__init__"
+        }
+        for name, path in modules.items()
+    }
+
+    graphlib.TopologicalSorter(graph).prepare()
+
+
+def test_packages_import_lower_floors_only():
+    """Each package stands on lower floors, and every package has one: at most eight."""
+    packages = {
+        path: path.relative_to(ROOT / "src" / "speedgate").parts[0].removesuffix(".py")
+        for path in sources("src/speedgate")
+    }
+    upward = {
+        f"{module_name(path)} -> {module}"
+        for path, package in packages.items()
+        for module in module_imports(path, {module_name(file) for file in packages})
+        if module.startswith("speedgate.") and (target := module.split(".")[1]) in FLOORS
+        if target != package and FLOORS[target] >= FLOORS.get(package, 0)
+    }
+
+    assert upward == set()
+    assert {package for package in packages.values() if package != "__init__"} == set(FLOORS)
+    assert max(FLOORS.values()) <= 8
 
 
 def test_nothing_is_imported_relatively():
