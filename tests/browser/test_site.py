@@ -80,7 +80,7 @@ def test_a_file_server_is_enough(at, served):
         found.page.get_by_role("link", name=link, exact=True).first.click()
         settled(found.page)
         assert title in found.page.locator("h1").inner_text()
-    for link in ("Compare with the run before", "Compare two sessions", "All cases"):
+    for link in ("Compare with the previous run", "Compare two sessions", "All cases"):
         found.page.get_by_role("link", name=link).click()
         settled(found.page)
 
@@ -94,7 +94,7 @@ def test_the_search_finds_cases_by_words(at, site):
     page.get_by_label("Search cases and GPUs").fill("h200 INT8")
 
     assert [row[0].split("\n")[0] for row in rows(page, "cases")] == ["sdxl/int8/1024px-30steps-b1"]
-    assert page.locator("#found").inner_text() == "1 of 18 cases found"
+    assert page.locator("#matches").inner_text() == "1 of 18 cases found"
     assert len(rows(at(site, page.url.rsplit("/", 1)[1]).page, "cases")) == 1
 
 
@@ -218,7 +218,7 @@ def test_runs_of_other_gpu_keys_are_not_compared(at, site):
     """Both runs are shown, with no ratio, for figures of different GPU keys are never compared."""
     page = at(site, f"compare.html?a={INT8}&b={FP32}").page
 
-    assert "never compared" in page.locator("#said").inner_text()
+    assert "never compared" in page.locator("#summary").inner_text()
     assert rows(page, "figures")[0][3] == "-"
 
 
@@ -227,12 +227,12 @@ def test_another_case_can_be_chosen(at, site):
     page = at(site, f"compare.html?a={INT8}").page
     for text, said in [
         ("nothing", "no case"),
-        (f"sdxl/fp32/1024px-30steps-b1 on {histories.GPUS[0]}", "times the seconds"),
+        (f"sdxl/fp32/1024px-30steps-b1 on {histories.GPUS[0]}", "times as long as"),
     ]:
         page.get_by_label("Case").nth(1).fill(text)
         page.keyboard.press("Tab")
         settled(page)
-        assert said in page.locator("#said").inner_text()
+        assert said in page.locator("#summary").inner_text()
 
     assert float(rows(page, "figures")[0][3]) == pytest.approx(7.362 / 2.429 / histories.STEP, rel=0.02)
 
@@ -240,7 +240,7 @@ def test_another_case_can_be_chosen(at, site):
 def test_two_sessions_are_compared_case_by_case(at, site):
     """Before and after the step: every case of the GPU key, worst first, with their geometric mean."""
     page = at(site, "sessions.html").page
-    page.get_by_label("A, what B is held against").select_option(index=RUNS - 1)
+    page.get_by_label("A (before)").select_option(index=RUNS - 1)
     settled(page)
     shown = rows(page, "cases")
 

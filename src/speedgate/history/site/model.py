@@ -146,7 +146,7 @@ def ladder_document(rungs: Sequence[Rung], *, stages: Sequence[str]) -> dict[str
         "stages": [
             {
                 "stage": rung.stage,
-                "known": rung.stage in order,
+                "in_ladder": rung.stage in order,
                 "case": rung.case_id,
                 "latency_s": rounded(_latency_s(rung)),
                 "at_ms": epoch_ms(rung.latest.measured_at, where=rung.latest.run_id),

@@ -1,5 +1,5 @@
 "use strict";
-// One case on one GPU key: its changes, its figures over time, and every run with its versions.
+// The page of one case on one GPU key: its changes, its figures over time, and every run with its versions.
 speedgate.page(async () => {
   const { byId, cell, commitLink, element, fill, minute, rowHeading, seconds, short } = speedgate;
   const PAGE = 50;
@@ -27,36 +27,36 @@ speedgate.page(async () => {
     fill("summary", ...Object.entries(facts).map(([name, fact]) => element("div", {}, element("dt", {}, name), element("dd", {}, fact))));
   }
 
-  // A run in a sentence: its time, and its commit where there is one.
-  const named = (run) => [speedgate.day(run.at_ms), ...(run.commit === null ? [] : [" (", commit(run.commit, short(run.commit)), ")"])];
+  // Describe a run in a sentence: its day and, if it has one, its commit.
+  const describe = (run) => [speedgate.day(run.at_ms), ...(run.commit === null ? [] : [" (", commit(run.commit, short(run.commit)), ")"])];
 
-  function sentence(one) {
-    const before = at(one.before), after = at(one.after);
-    const range = `${speedgate.percent(one.low)} to ${speedgate.percent(one.high)}`;
-    const when = one.kind === "drift" ? [" from ", ...named(before), " to ", ...named(after)] : [" after ", ...named(before), ", no later than ", ...named(after)];
-    const moved = Object.keys(after.versions).filter((name) => before.versions[name] !== after.versions[name]);
+  function sentence(change) {
+    const before = at(change.before), after = at(change.after);
+    const range = `${speedgate.percent(change.low)} to ${speedgate.percent(change.high)}`;
+    const when = change.kind === "drift" ? [" from ", ...describe(before), " to ", ...describe(after)] : [" between ", ...describe(before), " and ", ...describe(after)];
+    const changed = Object.keys(after.versions).filter((name) => before.versions[name] !== after.versions[name]);
     const brief = (name, text) => (text === null || text === undefined ? "-" : commitLink(text, settings.sources[name], short(text)));
-    const versions = moved.flatMap((name) => ["; ", `${name} `, brief(name, before.versions[name]), " \u2192 ", brief(name, after.versions[name])]);
-    return [` ${one.metric} (99 %: ${range})`, ...when, ...versions, ". "];
+    const versions = changed.flatMap((name) => ["; ", `${name} `, brief(name, before.versions[name]), " \u2192 ", brief(name, after.versions[name])]);
+    return [` ${change.metric} (99 % interval ${range})`, ...when, ...versions, ". "];
   }
 
   function changes() {
-    if (!data.changes.length) return fill("changes", element("li", { class: "none" }, "None was found."));
-    return fill("changes", ...data.changes.map((one, place) => element("li", {}, speedgate.changeLabel(one), ...sentence(one),
-      button("show the run", () => choose(one.run, true), `Show the run of change ${place + 1}`))));
+    if (!data.changes.length) return fill("changes", element("li", { class: "none" }, "No changes found."));
+    return fill("changes", ...data.changes.map((change, place) => element("li", {}, speedgate.changeLabel(change), ...sentence(change),
+      button("show the run", () => choose(change.run, true), `Show the run of change ${place + 1}`))));
   }
 
   function button(label, act, name) {
-    const made = element("button", { type: "button", class: "small", "aria-label": name }, label);
-    made.addEventListener("click", act);
-    return made;
+    const node = element("button", { type: "button", class: "small", "aria-label": name }, label);
+    node.addEventListener("click", act);
+    return node;
   }
 
-  const changesOf = (metric) => data.changes.filter((one) => METRICS[one.metric] === metric);
+  const changesOf = (metric) => data.changes.filter((change) => METRICS[change.metric] === metric);
 
-  // Medians between the steps, drawn as levels.
+  // Compute the levels between steps: the median of each.
   function levels(metric, from, x) {
-    const edges = [from, ...changesOf(metric).filter((one) => one.kind === "step" && one.run > from).map((one) => one.run), last + 1];
+    const edges = [from, ...changesOf(metric).filter((change) => change.kind === "step" && change.run > from).map((change) => change.run), last + 1];
     return edges.slice(1).flatMap((end, place) => {
       const start = edges[place];
       const values = data[metric].slice(start, end).filter((value) => value !== null).sort((a, b) => a - b);
@@ -77,11 +77,11 @@ speedgate.page(async () => {
       const y = scaled(data[metric][index]);
       rows.push({ i: index, x: x(index), y, lo: Math.min(y, ...medians), hi: Math.max(y, ...medians), worse });
     }
-    if (!rows.length) { view = null; byId("chart").replaceChildren(`No run shown here has ${title}.`); return; }
-    const marks = changesOf(metric).filter((one) => one.run >= from).map((one) => ({ x: x(one.run), number: String(data.changes.indexOf(one) + 1) }));
+    if (!rows.length) { view = null; byId("chart").replaceChildren(`No run in this selection has this figure (${title}).`); return; }
+    const marks = changesOf(metric).filter((change) => change.run >= from).map((change) => ({ x: x(change.run), number: String(data.changes.indexOf(change) + 1) }));
     view = await speedgate.charts.draw("chart", speedgate.charts.series({
       rows, title, byTime, changes: marks, levels: marks.length ? levels(metric, from, x) : [],
-    }), `${title} of ${rows.length} runs; the table below holds the latest and the buttons lead from run to run`);
+    }), `${title} of ${rows.length} runs; the table below lists the latest runs, and the buttons select a run`);
     view.addEventListener("click", (_, item) => { if (item?.datum?.i !== undefined) choose(item.datum.i, false); });
     hover(view, metric);
     highlight();
@@ -89,13 +89,13 @@ speedgate.page(async () => {
   }
 
   function legend(metric, marked) {
-    const spread = metric === "latency_s" ? " A thin line spans the medians of its processes." : "";
-    const change = marked ? " A dashed line is a change, numbered as above; the thick ones are the medians between steps." : "";
-    const use = element("span", { class: "screen" }, " Click a point to see its run; drag to move, Ctrl and the wheel to zoom.");
-    return [`A point is a run; a red triangle is one with a verdict that failed.${spread}${change}`, use];
+    const spread = metric === "latency_s" ? " A thin line shows the range of its process medians." : "";
+    const change = marked ? " A dashed line marks a change, with its number in the list above. Thick lines show the median between steps." : "";
+    const use = element("span", { class: "screen" }, " Click a point to select its run. Drag to move the chart; use Ctrl and the mouse wheel to zoom.");
+    return [`Each point is a run; a red triangle is a run with a failed verdict.${spread}${change}`, use];
   }
 
-  // What is under the pointer, beside it.
+  // Show the run under the pointer in a tooltip.
   function hover(drawn, metric) {
     const tip = element("div", { class: "tip" });
     byId("chart").append(tip);
@@ -128,19 +128,19 @@ speedgate.page(async () => {
         before && before.versions[name] !== text ? element("span", { class: "outcome warn" }, `was ${before.versions[name] ?? "-"}`) : null)]),
     ].map(([name, value]) => element("tr", {}, rowHeading(name), cell(value)));
     const place = `Run ${chosen + 1} of ${last + 1}`;
-    fill("run", element("div", { class: "scroll", role: "region", "aria-label": "A run", tabindex: "0" },
+    fill("run", element("div", { class: "scroll", role: "region", "aria-label": "Selected run", tabindex: "0" },
       element("table", {}, element("caption", {}, `${place}: ${run.run}`), element("tbody", {}, ...rows))));
     byId("earlier").disabled = chosen === 0;
     byId("later").disabled = chosen === last;
-    remembering();
+    updateCompareLink();
     highlight();
     if (scroll) byId("run").scrollIntoView({ block: "nearest" });
   }
 
-  function remembering() {
-    const other = remembered ?? (chosen > 0 ? chosen - 1 : chosen);
-    byId("compare").setAttribute("href", speedgate.compareAddress(at(other), at(chosen)));
-    fill("compare", remembered === null ? "Compare with the run before" : `Compare with run ${remembered + 1}`);
+  function updateCompareLink() {
+    const before = remembered ?? (chosen > 0 ? chosen - 1 : chosen);
+    byId("compare").setAttribute("href", speedgate.compareAddress(at(before), at(chosen)));
+    fill("compare", remembered === null ? "Compare with the previous run" : `Compare with run ${remembered + 1}`);
   }
 
   function row(index) {
@@ -165,7 +165,7 @@ speedgate.page(async () => {
   list();
   byId("earlier").addEventListener("click", () => choose(chosen - 1, false));
   byId("later").addEventListener("click", () => choose(chosen + 1, false));
-  byId("mark").addEventListener("click", () => { remembered = chosen; remembering(); });
+  byId("mark").addEventListener("click", () => { remembered = chosen; updateCompareLink(); });
   byId("more").addEventListener("click", () => { shown += 4 * PAGE; list(); });
   for (const control of ["metric", "window", "across"]) byId(control).addEventListener("change", () => speedgate.page(draw));
   await draw();

@@ -1,10 +1,10 @@
 "use strict";
-// Charts by Vega-Lite. Colours are the style's own names, so that a chart turns dark, or light for paper, with its page.
+// Charts with Vega-Lite. Colours are CSS variables, so that a chart follows the dark or the print style of its page.
 speedgate.charts = (() => {
   const PALETTE = [1, 2, 3, 4, 5, 6].map((place) => `var(--series-${place})`);
   const DASHES = [[1, 0], [6, 3], [2, 2], [8, 3, 2, 3]];
   const FONT = { labelFontSize: 12, titleFontSize: 12 };
-  // One picture with one name: Vega's own roles for every part (`aria`) are much to listen to, and the figures are in a table.
+  // For a screen reader a chart is one image with one label: Vega's roles for every part (`aria`) would be too long to listen to.
   const CONFIG = {
     aria: false, mark: { aria: false }, background: null, font: "system-ui, sans-serif", view: { stroke: null },
     axis: {
@@ -15,7 +15,7 @@ speedgate.charts = (() => {
     text: { color: "var(--text)" },
   };
 
-  // Draw into the element `id`; `label` is what a screen reader says, the data stand in a table beside it.
+  // Draw into the element `id`. `label` is for screen readers; a table beside the chart contains the data.
   async function draw(id, specification, label) {
     await speedgate.script("assets/vega.js");
     const place = speedgate.byId(id);
@@ -32,20 +32,20 @@ speedgate.charts = (() => {
     ? { field: "x", type: "temporal", title: null, axis: { format: "%d %b %Y", labelOverlap: true, tickCount: narrow() ? 3 : 8 } }
     : { field: "x", type: "quantitative", title: "run", scale: { zero: false, nice: false }, axis: { format: "d", labelOverlap: true } });
 
-  // A case over its runs: rows of {x, y, lo, hi, worse, i}, numbered changes of {x, number}, levels of {x, x2, y}.
+  // The chart of a case over its runs: rows of {x, y, lo, hi, worse, i}, numbered changes of {x, number}, levels of {x, x2, y}.
   function series({ rows, changes, levels, title, byTime }) {
     const x = xAxis(byTime);
     const y = { field: "y", type: "quantitative", title, scale: { zero: false, nice: true } };
     const zoom = { type: "interval", encodings: ["x"], zoom: "wheel![event.ctrlKey]" };
     const size = { condition: [{ test: "datum.i === chosen", value: 160 }, { test: "datum.worse", value: 50 }], value: rows.length > 300 ? 14 : 36 };
     const worse = (yes, no) => ({ condition: { test: "datum.worse", value: yes }, value: no });
-    // Without data a layer's scale has no extent, of which Vega warns.
+    // Leave out empty layers: Vega warns about a scale without data.
     const layer = (values, mark, encoding, params = []) => (values.length ? [{ data: { values }, mark: { clip: true, ...mark }, encoding, params }] : []);
     const spread = { type: "rule", color: "var(--series-1)", opacity: 0.35 };
     const point = { type: "point", filled: true, opacity: 0.9, cursor: "pointer" };
     const number = { type: "text", color: "var(--second-mark)", align: "left", baseline: "top", dx: 4, fontSize: 13, fontWeight: 700 };
     const change = { type: "rule", color: "var(--second-mark)", strokeDash: [5, 3], strokeWidth: 1.5 };
-    const coarse = window.matchMedia("(pointer: coarse)").matches; // there a drag moves the page
+    const coarse = window.matchMedia("(pointer: coarse)").matches; // on a touch screen, a drag scrolls the page
     return {
       height: narrow() ? 240 : 320,
       params: [{ name: "chosen", value: -1 }],
@@ -60,7 +60,7 @@ speedgate.charts = (() => {
     };
   }
 
-  // The stages of a ladder as bars, in their order: rows of {stage, latency_s, label}.
+  // The bars of a ladder, in the order of its stages: rows of {stage, latency_s, label}.
   function bars(rows) {
     const y = { field: "stage", type: "nominal", sort: null, title: null };
     const x = { field: "latency_s", type: "quantitative", title: "seconds per image, latest run", scale: { domainMin: 0, nice: true }, axis: { tickCount: narrow() ? 4 : 8 } };
@@ -72,7 +72,7 @@ speedgate.charts = (() => {
     };
   }
 
-  // The stages of a ladder over time: rows of {stage, x, y}, and the stages in their order.
+  // The lines of a ladder over time: rows of {stage, x, y}, and the stages in their order.
   function lines(rows, stages) {
     const scale = (range) => ({ domain: stages, range: stages.map((_, place) => range(place)) });
     const few = rows.length < 60 * stages.length;
@@ -81,7 +81,7 @@ speedgate.charts = (() => {
       mark: { type: "line", strokeWidth: 2, point: few ? { size: 25 } : false },
       encoding: {
         x: xAxis(true),
-        // The distance of two stages is their speed-up, wherever they stand.
+        // On a logarithmic scale, the distance of two stages shows their speed-up.
         y: { field: "y", type: "quantitative", title: "seconds per image (log)", scale: { type: "log", nice: false, padding: 12 } },
         color: {
           field: "stage", type: "nominal", title: null, legend: { columns: narrow() ? 2 : 6 },

@@ -1,20 +1,20 @@
 "use strict";
-// Any two runs beside one another.
+// The page that compares any two runs.
 speedgate.page(async () => {
   const { byId, cell, element, fill, minute, rowHeading, seconds } = speedgate;
   const settings = await speedgate.load("site");
   const { gpus, cases } = await speedgate.load("index");
   const gpuKeys = new Map(gpus.map((gpu) => [gpu.id, gpu.key]));
-  const label = (one) => `${one.key} on ${gpuKeys.get(one.gpu)}`;
-  const byLabel = new Map(cases.map((one) => [label(one), one.id]));
-  const labels = new Map(cases.map((one) => [one.id, label(one)]));
+  const label = (row) => `${row.key} on ${gpuKeys.get(row.gpu)}`;
+  const byLabel = new Map(cases.map((row) => [label(row), row.id]));
+  const labels = new Map(cases.map((row) => [row.id, label(row)]));
   const sides = { a: null, b: null };
 
-  // Fill one side: a case, and of its runs the one with this id, or the latest.
+  // Fill one side with a case and its run of this id, or its latest run.
   async function set(side, id, runId) {
     const data = await speedgate.load("case", id);
-    const found = data.run.indexOf(runId);
-    sides[side] = { data, index: found < 0 ? data.run.length - 1 : found };
+    const place = data.run.indexOf(runId);
+    sides[side] = { data, index: place < 0 ? data.run.length - 1 : place };
     byId(`${side}-case`).value = labels.get(id) ?? "";
     const options = data.run.map((_, index) => {
       const run = speedgate.run(data, index);
@@ -30,27 +30,27 @@ speedgate.page(async () => {
   function show() {
     const a = chosen("a"), b = chosen("b");
     history.replaceState(null, "", new URL(speedgate.compareAddress(a, b), location.href));
-    const alike = sides.a.data.gpu === sides.b.data.gpu;
-    fill("said", sentence(a, b, alike));
-    figures(a, b, alike);
+    const sameGpu = sides.a.data.gpu === sides.b.data.gpu;
+    fill("summary", sentence(a, b, sameGpu));
+    figures(a, b, sameGpu);
     speedgate.differences("versions", a, b, settings, byId("same").checked);
   }
 
-  function sentence(a, b, alike) {
-    if (!alike) return "These are of different GPU keys, whose figures are never compared: no ratio is shown.";
+  function sentence(a, b, sameGpu) {
+    if (!sameGpu) return "A and B ran on different GPU keys, so no ratio is shown: figures of different GPU keys are never compared.";
     if (a.id === b.id && a.run === b.run) return "A and B are the same run.";
-    if (a.latency_s === null || b.latency_s === null) return "One of the two has no latency.";
+    if (a.latency_s === null || b.latency_s === null) return "A or B has no latency.";
     const ratio = b.latency_s / a.latency_s;
     const count = Math.min(a.medians_s.length, b.medians_s.length);
-    const words = `B takes ${ratio.toFixed(4)} times the seconds of A (${speedgate.percent(ratio)}).`;
-    return count < 2 ? `${words} One process says nothing about its spread.` : `${words} The ranges of their processes ${overlap(a, b) ? "overlap" : "do not overlap"}; a gate's verdict needs more than two medians.`;
+    const words = `B takes ${ratio.toFixed(4)} times as long as A (${speedgate.percent(ratio)}).`;
+    return count < 2 ? `${words} The spread is unknown, because one of them has only one process.` : `${words} The ranges of their process medians ${overlap(a, b) ? "overlap" : "do not overlap"}. This is no verdict: the gate computes a confidence interval.`;
   }
 
   const overlap = (a, b) => Math.min(...a.medians_s) <= Math.max(...b.medians_s) && Math.min(...b.medians_s) <= Math.max(...a.medians_s);
 
-  function figures(a, b, alike) {
-    const spread = (run) => (run.medians_s.length < 2 ? "-" : `${((Math.max(...run.medians_s) / Math.min(...run.medians_s) - 1) * 100).toFixed(1)} % of ${run.medians_s.length}`);
-    const ratio = (name) => (alike && a[name] && b[name] ? `${(b[name] / a[name]).toFixed(4)}` : "-");
+  function figures(a, b, sameGpu) {
+    const spread = (run) => (run.medians_s.length < 2 ? "-" : `${((Math.max(...run.medians_s) / Math.min(...run.medians_s) - 1) * 100).toFixed(1)} % (${run.medians_s.length} processes)`);
+    const ratio = (name) => (sameGpu && a[name] && b[name] ? `${(b[name] / a[name]).toFixed(4)}` : "-");
     const difference = a.ssim === null || b.ssim === null ? "-" : speedgate.signed(b.ssim - a.ssim);
     const rows = [
       ["latency", seconds(a.latency_s), seconds(b.latency_s), ratio("latency_s")],
@@ -58,7 +58,7 @@ speedgate.page(async () => {
       ["peak memory", speedgate.gibibytes(a.peak_bytes), speedgate.gibibytes(b.peak_bytes), ratio("peak_bytes")],
       ["SSIM", speedgate.ssim(a.ssim), speedgate.ssim(b.ssim), difference],
       ["first image", seconds(a.first_image_s), seconds(b.first_image_s), a.cache === b.cache ? ratio("first_image_s") : "-"],
-      ["compile cache before it", a.cache ?? "-", b.cache ?? "-", ""],
+      ["compile cache before the first image", a.cache ?? "-", b.cache ?? "-", ""],
       ["verdict", speedgate.outcome(a.outcome), speedgate.outcome(b.outcome), ""],
     ];
     speedgate.table("figures", rows.map(([name, ...cells]) => element("tr", {}, rowHeading(name), ...cells.map((content) => cell(content, "figure")))));
@@ -66,18 +66,18 @@ speedgate.page(async () => {
 
   async function pick(side) {
     const id = byLabel.get(byId(`${side}-case`).value);
-    if (id === undefined) return fill("said", `There is no case “${byId(`${side}-case`).value}”: choose one of the list.`);
+    if (id === undefined) return fill("summary", `There is no case “${byId(`${side}-case`).value}”. Choose one from the list.`);
     await set(side, id, null);
     return show();
   }
 
-  byId("choices").replaceChildren(...cases.map((one) => element("option", { value: label(one) })));
-  fill("about", "Choose two runs, of one case or of two.");
-  const asked = new URLSearchParams(location.search);
-  const start = asked.get("a") ?? asked.get("b") ?? cases[0].id;
-  await set("a", start, asked.get("arun"));
-  await set("b", asked.get("b") ?? start, asked.get("brun"));
-  if (!asked.has("arun") && sides.a.data === sides.b.data) byId("a-run").value = String(sides.a.index = Math.max(0, sides.a.index - 1));
+  byId("choices").replaceChildren(...cases.map((row) => element("option", { value: label(row) })));
+  fill("about", "Choose two runs of the same case or of different cases.");
+  const address = new URLSearchParams(location.search);
+  const start = address.get("a") ?? address.get("b") ?? cases[0].id;
+  await set("a", start, address.get("arun"));
+  await set("b", address.get("b") ?? start, address.get("brun"));
+  if (!address.has("arun") && sides.a.data === sides.b.data) byId("a-run").value = String(sides.a.index = Math.max(0, sides.a.index - 1));
   for (const side of ["a", "b"]) {
     byId(`${side}-case`).addEventListener("change", () => speedgate.page(() => pick(side)));
     byId(`${side}-run`).addEventListener("change", () => { sides[side].index = Number(byId(`${side}-run`).value); show(); });

@@ -1,5 +1,5 @@
 "use strict";
-// The ladders of one GPU key: now, and over time.
+// The page of one GPU key: each ladder with its latest runs, and over time.
 speedgate.page(async () => {
   const { byId, caseLink, cell, day, element, fill, rowHeading, seconds } = speedgate;
   const id = new URLSearchParams(location.search).get("id");
@@ -11,8 +11,8 @@ speedgate.page(async () => {
 
   function row(stages, place) {
     const stage = stages[place];
-    // A stage off the ladder stands on no one's shoulders here.
-    const parent = stage.known || stages.every((one) => !one.known) ? stages[place - 1] : undefined;
+    // A stage that is not in the ladder has no previous stage.
+    const parent = stage.in_ladder || stages.every((row) => !row.in_ladder) ? stages[place - 1] : undefined;
     return element("tr", {},
       rowHeading(caseLink(stage.case, stage.stage)),
       cell(seconds(stage.latency_s), "number"),
@@ -22,26 +22,26 @@ speedgate.page(async () => {
   }
 
   function order(stages) {
-    if (stages.every((one) => !one.known)) return "Latest run of each stage, slowest first.";
-    const beside = stages.some((one) => !one.known) ? "; those beside it follow, slowest first" : "";
-    return `Latest run of each stage, in the ladder's order${beside}.`;
+    if (stages.every((row) => !row.in_ladder)) return "Latest run of each stage, slowest first.";
+    const others = stages.some((row) => !row.in_ladder) ? "; other stages follow, slowest first" : "";
+    return `Latest run of each stage, in the order of the ladder${others}.`;
   }
 
   async function show(ladder) {
     const { stages } = ladder;
     speedgate.table("stages", stages.map((_, place) => row(stages, place)));
     fill("order", order(stages));
-    const bars = stages.map((one) => ({ stage: one.stage, latency_s: one.latency_s, label: seconds(one.latency_s) }));
-    await speedgate.charts.draw("now", speedgate.charts.bars(bars), `Latest latency of ${stages.length} stages; the table below holds the figures`);
+    const bars = stages.map((row) => ({ stage: row.stage, latency_s: row.latency_s, label: seconds(row.latency_s) }));
+    await speedgate.charts.draw("now", speedgate.charts.bars(bars), `Latest latency of ${stages.length} stages; the table below contains the figures`);
     const full = await speedgate.load("ladder", ladder.id);
-    const rows = full.stages.flatMap((one) => one.line.map(([x, y]) => ({ stage: one.stage, x, y })));
-    await speedgate.charts.draw("time", speedgate.charts.lines(rows, stages.map((one) => one.stage)),
-      `Latency of ${stages.length} stages over time; each stage's page holds its runs in a table`);
-    fill("bins", "Where there are many runs, a point is the median of a few neighbours.");
+    const rows = full.stages.flatMap((row) => row.line.map(([x, y]) => ({ stage: row.stage, x, y })));
+    await speedgate.charts.draw("time", speedgate.charts.lines(rows, stages.map((row) => row.stage)),
+      `Latency of ${stages.length} stages over time; the page of each stage lists its runs in a table`);
+    fill("bins", "If there are many runs, each point is the median of several neighbouring runs.");
   }
 
-  speedgate.heading(gpu.key, ["The latest ladder, and how it got there. Figures of different GPU keys are never compared."]);
-  if (!gpu.ladders.length) throw new Error("no case of this GPU has a figure, or a key of pipeline, stage and workload");
+  speedgate.heading(gpu.key, ["Each ladder with its latest runs, and over time. Figures of different GPU keys are never compared."]);
+  if (!gpu.ladders.length) throw new Error("no case of this GPU key has both a latency and a key of the form PIPELINE/STAGE/WORKLOAD");
   const select = byId("ladder");
   select.replaceChildren(...gpu.ladders.map((ladder, place) => element("option", { value: place }, `${name(ladder)} (${speedgate.count(ladder.stages.length, "stage")})`)));
   select.addEventListener("change", () => {
@@ -50,7 +50,7 @@ speedgate.page(async () => {
     history.replaceState(null, "", address);
     speedgate.page(() => show(gpu.ladders[select.value]));
   });
-  const asked = gpu.ladders.findIndex((ladder) => ladder.id === new URLSearchParams(location.search).get("ladder"));
-  select.value = String(Math.max(0, asked));
+  const place = gpu.ladders.findIndex((ladder) => ladder.id === new URLSearchParams(location.search).get("ladder"));
+  select.value = String(Math.max(0, place));
   await show(gpu.ladders[select.value]);
 });

@@ -1,12 +1,12 @@
 "use strict";
-// All GPUs and all cases, with a search.
+// The first page: all GPU keys and all cases, with a search.
 speedgate.page(async () => {
   const { byId, caseLink, cell, changeLabel, count, day, element, fill, gpuLink, rowHeading } = speedgate;
   const PAGE = 200;
   const settings = await speedgate.load("site");
   const { gpus, cases } = await speedgate.load("index");
   const names = new Map(gpus.map((gpu) => [gpu.id, gpu.key]));
-  const rows = cases.map((one) => ({ ...one, words: `${one.key} ${names.get(one.gpu)} ${one.outcome ?? ""}`.toLowerCase() }));
+  const rows = cases.map((row) => ({ ...row, words: `${row.key} ${names.get(row.gpu)} ${row.outcome ?? ""}`.toLowerCase() }));
   const ORDERS = {
     name: () => 0,
     change: (a, b) => (b.change?.at_ms ?? 0) - (a.change?.at_ms ?? 0),
@@ -16,30 +16,30 @@ speedgate.page(async () => {
   };
   let shown = PAGE;
 
-  function magnitude(one) {
-    return one.change ? Math.abs(Math.log(one.change.ratio)) : -1;
+  function magnitude(row) {
+    return row.change ? Math.abs(Math.log(row.change.ratio)) : -1;
   }
 
-  function row(one) {
+  function tableRow(row) {
     return element("tr", {},
-      rowHeading(element("span", {}, caseLink(one.id, one.key), element("span", { class: "phone muted" }, names.get(one.gpu)))),
-      cell(gpuLink(one.gpu, names.get(one.gpu)), "optional"),
-      cell(speedgate.seconds(one.latency_s), "number"),
-      cell(one.change ? element("span", {}, changeLabel(one.change), " ", element("span", { class: "nowrap" }, day(one.change.at_ms))) : "-"),
-      cell(speedgate.gibibytes(one.peak_bytes), "number optional"),
-      cell(speedgate.ssim(one.ssim), "number optional"),
-      cell(speedgate.outcome(one.outcome), "optional"),
-      cell(one.runs.toLocaleString("en"), "number optional"),
-      cell(day(one.at_ms), "optional nowrap"));
+      rowHeading(element("span", {}, caseLink(row.id, row.key), element("span", { class: "phone muted" }, names.get(row.gpu)))),
+      cell(gpuLink(row.gpu, names.get(row.gpu)), "optional"),
+      cell(speedgate.seconds(row.latency_s), "number"),
+      cell(row.change ? element("span", {}, changeLabel(row.change), " ", element("span", { class: "nowrap" }, day(row.change.at_ms))) : "-"),
+      cell(speedgate.gibibytes(row.peak_bytes), "number optional"),
+      cell(speedgate.ssim(row.ssim), "number optional"),
+      cell(speedgate.outcome(row.outcome), "optional"),
+      cell(row.runs.toLocaleString("en"), "number optional"),
+      cell(day(row.at_ms), "optional nowrap"));
   }
 
   function show() {
     const words = byId("search").value.toLowerCase().split(/\s+/).filter(Boolean);
-    const found = rows.filter((one) => words.every((word) => one.words.includes(word))).sort(ORDERS[byId("sort").value]);
-    speedgate.table("cases", found.slice(0, shown).map(row));
-    byId("more").hidden = found.length <= shown;
-    const first = found.length > shown ? `, the first ${shown} shown` : "";
-    fill("found", words.length ? `${found.length} of ${count(rows.length, "case")} found${first}` : `${count(rows.length, "case")}${first}`);
+    const matches = rows.filter((row) => words.every((word) => row.words.includes(word))).sort(ORDERS[byId("sort").value]);
+    speedgate.table("cases", matches.slice(0, shown).map(tableRow));
+    byId("more").hidden = matches.length <= shown;
+    const first = matches.length > shown ? `, showing the first ${shown}` : "";
+    fill("matches", words.length ? `${matches.length} of ${count(rows.length, "case")} found${first}` : `${count(rows.length, "case")}${first}`);
   }
 
   function search() {
@@ -51,9 +51,9 @@ speedgate.page(async () => {
     show();
   }
 
-  const total = rows.reduce((sum, one) => sum + one.runs, 0);
+  const total = rows.reduce((sum, row) => sum + row.runs, 0);
   const size = `${count(rows.length, "case")} on ${count(gpus.length, "GPU")}, ${count(total, "run")}`;
-  fill("about", `${size}; written ${speedgate.minute(Date.parse(settings.generated_at))}.`);
+  fill("about", `${size}. Written ${speedgate.minute(Date.parse(settings.generated_at))}.`);
   fill("gpus", ...gpus.map((gpu) => element("li", {},
     gpuLink(gpu.id, gpu.key),
     element("p", { class: "muted" }, `${count(gpu.cases, "case")}, ${count(gpu.runs, "run")}, latest ${day(gpu.at_ms)}`))));

@@ -1,10 +1,10 @@
 "use strict";
-// Two sessions of one GPU key beside one another: every case that both have measured.
+// The page that compares two sessions of one GPU key, case by case.
 speedgate.page(async () => {
   const { byId, caseLink, cell, count, element, fill, minute, rowHeading, seconds } = speedgate;
   const settings = await speedgate.load("site");
   const { gpus, cases } = await speedgate.load("index");
-  const keys = new Map(cases.map((one) => [one.id, one.key]));
+  const keys = new Map(cases.map((row) => [row.id, row.key]));
   let pairs = [];
 
   const figures = ([id, latency_s, peak_bytes, ssim, outcome]) => ({ id, latency_s, peak_bytes, ssim, outcome });
@@ -12,12 +12,12 @@ speedgate.page(async () => {
 
   async function list(gpuId) {
     const { sessions, left_out } = await speedgate.load("sessions", gpuId);
-    const options = sessions.toReversed().map((one) => `${minute(one.at_ms)}${one.commit === null ? "" : `, ${speedgate.short(one.commit)}`}, ${count(one.cases, "case")}`);
+    const options = sessions.toReversed().map((session) => `${minute(session.at_ms)}${session.commit === null ? "" : `, ${speedgate.short(session.commit)}`}, ${count(session.cases, "case")}`);
     for (const side of ["a", "b"]) {
       byId(side).replaceChildren(...options.map((text, place) => element("option", { value: sessions[sessions.length - 1 - place].id }, text)));
     }
     byId("a").selectedIndex = Math.min(1, sessions.length - 1);
-    fill("about", left_out ? `The latest ${sessions.length} sessions; ${count(left_out, "earlier one")} can be compared case by case.` : `${count(sessions.length, "session")}.`);
+    fill("about", left_out ? `The latest ${sessions.length} sessions. ${count(left_out, "earlier session")} left out: compare their runs one by one.` : `${count(sessions.length, "session")}.`);
     return sessions;
   }
 
@@ -27,10 +27,10 @@ speedgate.page(async () => {
     address.search = new URLSearchParams({ gpu: byId("gpu").value, a: a.id, b: b.id }).toString();
     history.replaceState(null, "", address);
     const before = new Map(a.rows.map((row) => [row[0], figures(row)]));
-    pairs = b.rows.map(figures).filter((one) => before.has(one.id)).map((one) => ({ a: before.get(one.id), b: one, key: keys.get(one.id) }));
+    pairs = b.rows.map(figures).filter((after) => before.has(after.id)).map((after) => ({ a: before.get(after.id), b: after, key: keys.get(after.id) }));
     for (const pair of pairs) pair.ratio = ratio(pair.a.latency_s, pair.b.latency_s);
-    pairs.sort((one, other) => (other.ratio ?? 0) - (one.ratio ?? 0));
-    fill("said", sentence(a, b));
+    pairs.sort((first, second) => (second.ratio ?? 0) - (first.ratio ?? 0));
+    fill("summary", sentence(a, b));
     speedgate.differences("versions", a, b, settings, byId("same").checked);
     search();
   }
@@ -40,8 +40,8 @@ speedgate.page(async () => {
     if (!ratios.length) return "No case was measured in both.";
     const mean = Math.exp(ratios.reduce((sum, value) => sum + Math.log(value), 0) / ratios.length);
     const slower = ratios.filter((value) => value > 1.03).length, faster = ratios.filter((value) => value < 1 / 1.03).length;
-    const alone = (one) => one.rows.length - pairs.length;
-    return `${count(ratios.length, "case")} in both: B takes ${mean.toFixed(4)} times the seconds of A (geometric mean, ${speedgate.percent(mean)}); `
+    const alone = (session) => session.rows.length - pairs.length;
+    return `${count(ratios.length, "case")} in both: B takes ${mean.toFixed(4)} times as long as A (geometric mean, ${speedgate.percent(mean)}); `
       + `${slower} slower and ${faster} faster by more than 3 %. Only in A: ${alone(a)}, only in B: ${alone(b)}.`;
   }
 
@@ -56,17 +56,17 @@ speedgate.page(async () => {
 
   function search() {
     const words = byId("search").value.toLowerCase().split(/\s+/).filter(Boolean);
-    const found = pairs.filter((pair) => words.every((word) => pair.key.toLowerCase().includes(word)));
-    speedgate.table("cases", found.map(row));
-    fill("found", `${found.length} of ${count(pairs.length, "case")} in both, slowest ratio first`);
+    const matches = pairs.filter((pair) => words.every((word) => pair.key.toLowerCase().includes(word)));
+    speedgate.table("cases", matches.map(row));
+    fill("matches", `${matches.length} of ${count(pairs.length, "case")} in both, largest slowdown first`);
   }
 
-  const asked = new URLSearchParams(location.search);
+  const address = new URLSearchParams(location.search);
   byId("gpu").replaceChildren(...gpus.map((gpu) => element("option", { value: gpu.id }, gpu.key)));
-  if (gpus.some((gpu) => gpu.id === asked.get("gpu"))) byId("gpu").value = asked.get("gpu");
+  if (gpus.some((gpu) => gpu.id === address.get("gpu"))) byId("gpu").value = address.get("gpu");
   const sessions = await list(byId("gpu").value);
   for (const side of ["a", "b"]) {
-    if (sessions.some((one) => one.id === asked.get(side))) byId(side).value = asked.get(side);
+    if (sessions.some((session) => session.id === address.get(side))) byId(side).value = address.get(side);
     byId(side).addEventListener("change", () => speedgate.page(show));
   }
   byId("gpu").addEventListener("change", () => speedgate.page(async () => { await list(byId("gpu").value); await show(); }));

@@ -1,16 +1,16 @@
 "use strict";
-// What every page uses: loading data, making elements, and how figures are written. Text reaches the page by text nodes alone.
+// Functions for all pages: load data, make elements, format figures. All text is inserted as text nodes, never as HTML.
 const speedgate = (() => {
   const ID = /^[0-9a-f]{16}$/;
   const COMMIT = /^[0-9a-f]{7,64}$/;
   const WORSE = new Set(["NOT_APPLIED", "DIFFERENT", "INVALID", "SLOWER", "BIGGER", "MISSING"]);
   const WARNING = new Set(["STALE", "UNDECIDED", "FASTER", "SMALLER"]);
-  const arrived = new Map();
+  const received = new Map();
   const loading = new Map();
 
-  // Called by the scripts of data/.
+  // The scripts of data/ call this function.
   function receive(name, data) {
-    arrived.set(name, data);
+    received.set(name, data);
   }
 
   function script(address) {
@@ -19,30 +19,30 @@ const speedgate = (() => {
         const tag = document.createElement("script");
         tag.src = address;
         tag.onload = resolve;
-        tag.onerror = () => { loading.delete(address); reject(new Error(`${address} cannot be read`)); };
+        tag.onerror = () => { loading.delete(address); reject(new Error(`${address} cannot be loaded`)); };
         document.head.append(tag);
       }));
     }
     return loading.get(address);
   }
 
-  // A file of data/ by its kind and its digest; what an address line says is checked before it becomes a path.
+  // Load a file of data/ by its kind and id. The id may come from the address bar, so it is checked before it becomes a path.
   async function load(kind, id) {
-    if (id !== undefined && !ID.test(id ?? "")) throw new Error(`this page's address names no ${kind} of this site`);
+    if (id !== undefined && !ID.test(id ?? "")) throw new Error(`the address of this page contains no valid ${kind} id`);
     const name = id === undefined ? kind : `${kind}-${id}`;
-    if (!arrived.has(name)) await script(`data/${name}.js`);
-    if (!arrived.has(name)) throw new Error(`data/${name}.js does not hold what its name says`);
-    return arrived.get(name);
+    if (!received.has(name)) await script(`data/${name}.js`);
+    if (!received.has(name)) throw new Error(`data/${name}.js contains other data than its name says`);
+    return received.get(name);
   }
 
-  // An element; strings among the children become text.
+  // Make an element. Children that are strings become text.
   function element(tag, attributes = {}, ...children) {
-    const made = document.createElement(tag);
+    const node = document.createElement(tag);
     for (const [name, value] of Object.entries(attributes)) {
-      if (value !== null && value !== undefined) made.setAttribute(name, value);
+      if (value !== null && value !== undefined) node.setAttribute(name, value);
     }
-    made.append(...children.filter((child) => child !== null && child !== undefined));
-    return made;
+    node.append(...children.filter((child) => child !== null && child !== undefined));
+    return node;
   }
 
   const byId = (id) => document.getElementById(id);
@@ -52,7 +52,7 @@ const speedgate = (() => {
   const gpuLink = (id, text) => element("a", { href: `gpu.html?${query({ id })}` }, text);
   const compareAddress = (a, b) => `compare.html?${query({ a: a.id, arun: a.run, b: b.id, brun: b.run })}`;
 
-  // A hash as a link where there is an address for it; anything else is text.
+  // Make a link to a commit if there is an address template and the text is a hash; otherwise return the text.
   function commitLink(commit, template, label = commit) {
     if (commit === null || commit === undefined) return "-";
     if (!template || !COMMIT.test(commit)) return label;
@@ -80,7 +80,7 @@ const speedgate = (() => {
     return text === null ? "-" : element("span", { class: `outcome ${outcomeClass(text)}` }, text);
   }
 
-  // Greater is worse in all that a change is told of: seconds, bytes.
+  // In all metrics with changes (seconds, bytes), more is worse.
   function changeLabel(change) {
     const monthly = change.kind === "drift" && change.per_month !== null;
     const amount = monthly ? `${percent(1 + change.per_month)} a month` : percent(change.ratio);
@@ -88,10 +88,10 @@ const speedgate = (() => {
     return element("span", { class: `outcome ${change.ratio > 1 ? "bad" : "good"}` }, `${metric}${change.kind} ${amount}`);
   }
 
-  // A column whose texts are stored once: the text of a run, or null.
+  // Get the text of a run, or null, from a column that stores each text once.
   const text = (column, index) => (column.at[index] < 0 ? null : column.texts[column.at[index]]);
 
-  // One run of a case's document, as it is shown.
+  // Collect the values of one run from the columns of a case.
   function run(data, index) {
     const versions = {};
     for (const [name, column] of Object.entries(data.versions)) versions[name] = text(column, index);
@@ -104,7 +104,7 @@ const speedgate = (() => {
     };
   }
 
-  // A table of what two runs, or sessions, ran with; `all` shows what is the same as well.
+  // Fill a table with the versions of two runs or sessions: those that differ or, with `all`, also equal ones.
   function differences(id, a, b, settings, all) {
     const yes = (flag) => (flag ? "yes" : "no");
     const names = [...new Set([...Object.keys(a.versions), ...Object.keys(b.versions)])].sort();
@@ -112,17 +112,17 @@ const speedgate = (() => {
       ["commit", a.commit, b.commit, settings.commit_url], ["uncommitted changes", yes(a.dirty), yes(b.dirty)],
       ["recipe", a.fingerprint ?? null, b.fingerprint ?? null],
       ...names.map((name) => [name, a.versions[name] ?? null, b.versions[name] ?? null, settings.sources[name]]),
-    ].filter(([, ours, theirs]) => (ours !== null || theirs !== null) && (all || ours !== theirs));
-    const none = element("tr", {}, element("td", { colspan: 3 }, "Nothing differs."));
-    table(id, rows.length ? rows.map(([name, ours, theirs, template]) => element("tr", {},
-      rowHeading(name), cell(commitLink(ours, template)), cell(commitLink(theirs, template)))) : [none]);
+    ].filter(([, before, after]) => (before !== null || after !== null) && (all || before !== after));
+    const none = element("tr", {}, element("td", { colspan: 3 }, "No differences."));
+    table(id, rows.length ? rows.map(([name, before, after, template]) => element("tr", {},
+      rowHeading(name), cell(commitLink(before, template)), cell(commitLink(after, template)))) : [none]);
   }
 
   function heading(title, subtitle) {
     document.title = `${title} \u2013 speedgate`;
     document.querySelector("h1").textContent = title;
-    const said = byId("about");
-    if (said) said.replaceChildren(...subtitle);
+    const about = byId("about");
+    if (about) about.replaceChildren(...subtitle);
   }
 
   function table(id, rows) {
@@ -132,7 +132,7 @@ const speedgate = (() => {
   const cell = (content, kind = "") => element("td", { class: kind || null }, content);
   const rowHeading = (content) => element("th", { scope: "row" }, content);
 
-  // A page's own work, one after the other; what fails is said where the content would be.
+  // Run the tasks of a page one after the other, and show an error at the top of the page.
   let working = Promise.resolve();
   function page(work) {
     const state = document.documentElement.dataset;
