@@ -92,10 +92,16 @@ def test_a_folder_that_is_no_checkout_is_refused(refusal):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ("--against=python --gate=record", "--against: a live comparison needs two workers and stores nothing;"),
-        ("--against=python --isolation=none", "--against: a live comparison needs two workers and stores nothing;"),
-        ("--processes=3 --gate=record", "--processes 3: a baseline takes at least "),
-        ("--max-processes=2 --processes=5", "--max-processes 2: fewer than --processes 5; raise it to 5 or more"),
+        (
+            "--against=python --gate=record",
+            "--against: a live comparison needs two worker processes and stores no baseline;",
+        ),
+        (
+            "--against=python --isolation=none",
+            "--against: a live comparison needs two worker processes and stores no baseline;",
+        ),
+        ("--processes=3 --gate=record", "--processes 3: a recording needs at least "),
+        ("--max-processes=2 --processes=5", "--max-processes 2: less than --processes 5; raise it to 5 or more"),
         ("--tolerance=int9=5", "--tolerance int9: unknown; choose from fp32, bf16, sdpa, compile, fused_qkv, int8"),
         *[
             (
@@ -106,7 +112,7 @@ def test_a_folder_that_is_no_checkout_is_refused(refusal):
         ],
         ("--processes=many", "argument --processes: many: expected a whole number, 1 or more"),
         ("--rounds=0", "argument --rounds: 0: expected a whole number, 1 or more"),
-        ("--worker-timeout=never", "argument --worker-timeout: never is not a number of seconds above zero"),
+        ("--worker-timeout=never", "argument --worker-timeout: never: expected a number of seconds, above 0"),
     ],
 )
 def test_options_that_contradict_or_say_nothing_are_refused(refusal, arguments, said):

@@ -8,7 +8,7 @@ from speedgate.gate import explain
 from speedgate.gate.intervals import Looks
 from speedgate.gate.policy import Mode, Policy
 from speedgate.measure.machine import Machine
-from speedgate.plugin import session_report
+from speedgate.plugin import after
 from speedgate.plugin.judgement import Gate
 from speedgate.report import terminal
 from tests.support.baseline_samples import INT8, KEY, make_baseline, make_run
@@ -81,7 +81,7 @@ def test_what_is_known_of_an_undecided_verdict_is_told(session, last_s, headed):
     assert verdict.outcome.value == "UNDECIDED"
     assert [*lines[:1]] == [explain.UNDECIDED_HEAD] * headed
     assert Gate(session).failure_text(verdict).splitlines()[1:] == [f"  {line}" for line in lines]
-    sentences = terminal.sentences(session_report.terminal_view(session))
+    sentences = terminal.sentences(after.terminal_view(session))
     assert sum(explain.UNDECIDED_HEAD in line for line in sentences) == headed
 
 

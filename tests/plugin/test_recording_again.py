@@ -229,7 +229,6 @@ def test_a_missing_case_is_said_under_auto(renamed):
 
 def test_a_case_that_was_to_be_measured_and_was_not_is_missing(tmp_path, renamed):
     """A case that the command left out without being told to is MISSING; one whose worker was lost is red already."""
-
     state = session(tmp_path, baselines=newest_baselines(renamed.path / "baselines", renamed.machine.key))
     keys = frozenset(state.inputs.baselines)
     state.outcome.broken[min(keys)] = "the worker died"

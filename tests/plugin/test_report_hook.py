@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from speedgate.plugin import session_report
+from speedgate.plugin import after
 from speedgate.report.html import view
 from speedgate.results import folder
 from speedgate.results.case_key import CaseKey
@@ -18,9 +18,9 @@ from tests.support.suite import Folder, Suite
 STAGES = "--stage=fp32,bf16,sdpa"
 SECRET = ("-o", "junit_suite_name=postgresql://boss:S3cret!pw@h/db")  # as a history's URL may stand there
 BROKEN = """
-import speedgate.plugin.session_report
+import speedgate.plugin.after
 
-speedgate.plugin.session_report.{name} = {value}
+speedgate.plugin.after.{name} = {value}
 """
 
 
@@ -98,14 +98,14 @@ def test_pictures_lie_beside_the_results(measured):
 def test_a_report_that_fails_changes_no_exit_status(suite, wrong, status):
     """The tests decide: green stays green and red stays red, the results stay, and one line says how to try again."""
     suite.misbehave(sdpa=wrong)
-    break_report(suite, _keep="lambda *_: 1 / 0")
+    break_report(suite, _save_report_assets="lambda *_: 1 / 0")
     (suite.path / "report.html").write_text("an older one")
 
     said = suite.run(STAGES, "--report=report.html")
 
     assert said.ret == status
     (line,) = [line for line in said.outlines if line.startswith("no report: ZeroDivisionError")]
-    assert "report.html is an older report and not of this run" in line
+    assert "report.html is an older report, not one of this run" in line
     assert (suite.path / "report.html").read_text() == "an older one"
     assert line.endswith("report results --output report.html")
     assert suite.results() == ["bf16", "fp32", "sdpa"]
@@ -119,7 +119,7 @@ def test_a_crash_while_drawing_ends_its_own_process(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "executable", str(crash))
 
     with pytest.raises(RuntimeError, match="exit status -6: the last words"):
-        session_report._call(["report"])
+        after._run_speedgate(["report"])
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_a_missing_extra_is_refused_at_once(suite):
     """Who lacks Altair is told the extra before anything is built."""
     with (suite.path / "conftest.py").open("a") as conftest:
         conftest.write(
-            "\nimport speedgate.results.optional\n\nspeedgate.extras.PACKAGES['report'] = ('no_such_package',)\n"
+            "\nimport speedgate.results.optional\n\nspeedgate.results.optional.PACKAGES['report'] = ('no_such_package',)\n"
         )
 
     said = suite.run(STAGES, "--report=report.html")

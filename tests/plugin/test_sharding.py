@@ -122,7 +122,10 @@ def test_a_bad_form_is_one_usage_error(pytester, text):
     ("arguments", "said"),
     [
         (["--shard=1/9"], "--shard 1/9: the selection has 6 cases: choose N of at most 6"),
-        (["--shard=1/2", "--gate=record"], "--shard 1/2: --gate record makes one file of one machine; drop --shard*"),
+        (
+            ["--shard=1/2", "--gate=record"],
+            "--shard 1/2: cannot be used with --gate record, which writes one file for one machine; drop --shard*",
+        ),
     ],
 )
 def test_what_cannot_be_divided_is_one_usage_error(pytester, arguments, said):
@@ -165,7 +168,7 @@ def test_a_shard_resolves_the_weights_of_its_own_pipelines_alone(pytester):
     with (suite.path / "conftest.py").open("a") as conftest:
         conftest.write(
             "import fixtures.plugin\n\n\ndef resolve(choice, pipe):\n    print('resolves', pipe.name)\n"
-            "    return fixtures.weights.load.resolve(choice, pipe)\n\n\nfixtures.case.resolve = resolve\n"
+            "    return fixtures.weights.load.resolve(choice, pipe)\n\n\nfixtures.plugin.resolve = resolve\n"
         )
 
     result = suite.run("--shard=1/2", "--pipeline=sdxl,sd15", "--stage=fp32", "-k", "test_recipe and not full", "-s")

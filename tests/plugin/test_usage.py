@@ -37,11 +37,11 @@ def suite(pytester):
         (["--images=conftest.py"], "*--images conftest.py: *name a folder*"),
         (["--processes=0"], "*--processes*"),
         (["--gate=strict"], "*--gate*invalid choice*"),
-        (["--budget=60"], "*--budget: it ends the workers of a recording; add --gate record*"),
+        (["--budget=60"], "*--budget: only for a recording in worker processes; add --gate record*"),
         (["--gate=record", "--budget=60", "--isolation=none"], "*--budget: *drop --isolation none*"),
-        (["--gate=record", "--budget=60", "--processes=2"], "*--processes 2: a baseline takes at least 3*"),
-        (["--gate=record", "--budget=soon"], "*--budget: soon is not a number of seconds above zero*"),
-        (["--gate=record", "--skip-latency"], "*--skip-latency: --gate record is there to measure*"),
+        (["--gate=record", "--budget=60", "--processes=2"], "*--processes 2: a recording needs at least 3 processes*"),
+        (["--gate=record", "--budget=soon"], "*--budget: soon: expected a number of seconds, above 0*"),
+        (["--gate=record", "--skip-latency"], "*--skip-latency: cannot be used with --gate record*"),
     ],
 )
 def test_an_unknown_choice_names_the_valid_ones(suite, arguments, said):

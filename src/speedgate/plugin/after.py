@@ -1,57 +1,151 @@
-"""`--history URL`: each case of a session into a history, after the last measurement and never during one.
+"""Everything after the last measurement: the report file (`--report`) and the upload to a history (`--history`).
 
-The case's result file is what is uploaded. It stays where it is, so whatever becomes of the upload, one command repeats it.
+Both are checked before the first case is built. Neither changes a result: the result files are on disk by then, so the
+same report or upload can be made again by one command.
 """
 
 from __future__ import annotations
 
-import argparse
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
+import speedgate
 from speedgate.history import database
 from speedgate.plugin.session import Session
+from speedgate.report import terminal
+from speedgate.results import folder, optional
 from speedgate.results.exit_status import ExitStatus
+from speedgate.results.text import command_line, printable
 
-NAME = "speedgate-history"
+REPORT_TIMEOUT_S = 300.0  # the report of a ladder takes 5 s
 
 
-def add_option(parser: pytest.Parser) -> None:
-    """Register it."""
-    parser.getgroup("speedgate").addoption(
-        "--history",
-        nargs="?",
-        const=True,
-        type=_url,
-        metavar="URL",
-        help=f"add each case to this history when the session ends: {database.URL_FORMS} (without URL: {database.DEFAULT_FILE})",
+def terminal_view(session: Session) -> terminal.TerminalView:
+    """Gather what the terminal section shows of a session."""
+    inputs, outcome = session.inputs, session.outcome
+    return terminal.TerminalView(
+        gpu_key=session.machine.key,
+        is_recording=session.options.is_recording,
+        is_live=inputs.other_arm is not None,
+        runs=outcome.runs,
+        verdicts=outcome.verdicts,
+        lost_cases=outcome.broken,
+        explanations=outcome.explanations,
+        baselines=inputs.baselines,
+        comparisons=outcome.comparisons,
+        family_figures=inputs.family_figures,
+        rooflines=outcome.rooflines,
+        health=inputs.machine_facts,
+        other_versions=inputs.other_versions,
     )
 
 
-def register(config: pytest.Config, session: Session) -> None:
-    """Watch the session, where `--history` was given."""
+def check_report(config: pytest.Config) -> None:
+    """Raise `pytest.UsageError` if the file of `--report` cannot be written, so that no measurement is wasted on it."""
+    path: Path | None = config.getoption("report")
+    if path is None:
+        return
+    try:
+        optional.need("report", what="a report")
+    except ValueError as error:
+        raise pytest.UsageError(f"--report: {error}") from error
+    if path.is_dir() or path.suffix not in (".html", ".htm"):
+        raise pytest.UsageError(f"--report {path}: expected the name of an HTML file, such as report.html")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise pytest.UsageError(f"--report {path}: {error.strerror}; name a file that can be written") from error
+
+
+def write_report(config: pytest.Config, session: Session) -> str | None:
+    """Write the file of `--report`; return a line for the terminal, or None without that option.
+
+    An error becomes that line and changes no exit status. The charts are drawn in a process of their own, because a crash
+    of a native library ends its whole process.
+    """
+    path: Path | None = config.getoption("report")
+    if path is None:
+        return None
+    results, root = session.options.results, session.options.baselines_root
+    command = ["--root", str(root), "report", str(results), "--output", str(path)]
+    try:
+        _save_report_assets(config, session)
+        _run_speedgate(command)
+    except Exception as error:
+        retry = shlex.join(["speedgate", *command])
+        older = f"{path} is an older report, not one of this run; " if path.exists() else ""
+        reason = f"{type(error).__name__}: {error}"
+        return printable(f"no report: {reason}; {older}the results are kept, write the report with: {retry}")
+    return f"report: {path}"
+
+
+def _save_report_assets(config: pytest.Config, session: Session) -> None:
+    """Save beside the results what the report shows and no result file holds: images, remarks, and the command."""
+    from speedgate.report.html import pictures, view
+
+    commit = config.hook.pytest_benchmark_generate_commit_info(config=config)
+    made_by = {
+        "command": command_line(["pytest", *config.invocation_params.args]),
+        "run in": str(config.invocation_params.dir),
+        "commit": f"{commit.get('id', 'none')}{' and uncommitted changes' if commit.get('dirty') else ''}",
+        "gate": session.options.policy.mode.value,
+    }
+    names = {session.result_file(key).name for key in (*session.outcome.runs, *session.outcome.verdicts)}
+    files = {name: data for name, data in folder.read_folder(session.options.results).items() if name in names}
+    assets = view.ReportAssets(
+        results=view.file_digests(files),
+        made_by=made_by,
+        remarks=tuple(terminal.remarks(terminal_view(session))),
+        pictures=pictures.make_pictures(session.outcome.images),
+    )
+    view.save_assets(assets, session.options.results)
+
+
+def _run_speedgate(arguments: Sequence[str]) -> None:
+    """Run a command of speedgate in a fresh interpreter. Raises `RuntimeError` if it fails."""
+    paths = [str(Path(speedgate.__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    process = subprocess.run(  # noqa: S603 - our own command, no shell
+        [sys.executable, "-m", "speedgate.cli", *arguments],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        capture_output=True,
+        text=True,
+        timeout=REPORT_TIMEOUT_S,
+        check=False,
+    )
+    if process.returncode:
+        last_line = process.stderr.strip().splitlines()[-1:] or ["no message"]
+        raise RuntimeError(f"exit status {process.returncode}: {last_line[0]}")
+
+
+def register_upload(config: pytest.Config, session: Session) -> None:
+    """Register the upload if `--history` is given. Without a URL it goes to the default file of this checkout."""
     url = config.getoption("history")
     if url is not None:
-        file = database.sqlite_url(config.rootpath / database.DEFAULT_FILE)
-        config.pluginmanager.register(Recorder(url=file if url is True else url, session=session), NAME)
+        default_url = database.sqlite_url(config.rootpath / database.DEFAULT_FILE)
+        upload = HistoryUpload(url=default_url if url is True else url, session=session)
+        config.pluginmanager.register(upload, "speedgate-history")
 
 
-class Recorder:
-    """Checks the history before anything is measured, and uploads to it after everything was."""
+class HistoryUpload:
+    """A pytest plugin that opens the history before anything is measured, and uploads the result files at the end."""
 
     def __init__(self, *, url: str, session: Session) -> None:
         self.url = url
         self.session = session
-        self.says: list[str] = []
+        self.lines: list[str] = []
+        self.has_failed = False
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
-        """Reach it and see its schema, if something will be measured; make it if there is none."""
-        if session.config.option.collectonly or not any(
-            "gate" in getattr(i, "fixturenames", ()) for i in session.items
-        ):
+        """Create the history, or check that this version can write to it; skipped if nothing will be measured."""
+        is_measuring = any("gate" in getattr(item, "fixturenames", ()) for item in session.items)
+        if session.config.option.collectonly or not is_measuring:
             return
-        from speedgate.history import database
-
         try:
             database.prepare_history(self.url)
         except (OSError, ValueError) as error:
@@ -59,39 +153,32 @@ class Recorder:
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """Upload what this session wrote, and let the exit status say so if that failed."""
+        """Upload the result files of this session. A failed upload changes the exit status."""
         if not self.session.result_files:
             return
         try:
-            self.says = [self._upload()]
+            self.lines = [self._upload()]
         except (OSError, ValueError) as error:
-            self.says = [
-                f"history: NOT UPLOADED: {error}",
-                f"upload it later: {database.history_command('import', str(self.session.options.results), url=self.url)}",
-            ]
+            self.has_failed = True
+            command = database.history_command("import", str(self.session.options.results), url=self.url)
+            self.lines = [f"history: NOT UPLOADED: {error}", f"upload it later: {command}"]
             statuses: dict[int, int] = {
                 ExitStatus.OK: ExitStatus.UPLOAD,
                 ExitStatus.RED: ExitStatus.UPLOAD_AND_TESTS,
             }
+            # pytest documents no other way to end with a status of one's own; `tests/plugin/test_upload.py` fails without it.
             session.exitstatus = statuses.get(session.exitstatus, session.exitstatus)
 
     @pytest.hookimpl(trylast=True)
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """Below the report: what was added, or the command that adds it later."""
-        for line in self.says:
-            terminalreporter.write_line(line, red=len(self.says) > 1)
+        """Write how many runs were added, or the command that adds them later."""
+        for line in self.lines:
+            terminalreporter.write_line(line, red=self.has_failed)
 
     def _upload(self) -> str:
         from speedgate.history import entries, queries
 
         files = {path.name: path.read_bytes() for path in self.session.result_files.values()}
-        done = queries.add_entries(self.url, entries.entries_from_files(files))
-        known = f", {done.present} there already" if done.present else ""
-        return f"history: {done.added} runs added to {database.url_without_password(self.url)}{known}"
-
-
-def _url(text: str) -> str:
-    try:
-        return database.check_url(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
+        result = queries.add_entries(self.url, entries.entries_from_files(files))
+        present = f", {result.present} there already" if result.present else ""
+        return f"history: {result.added} runs added to {database.url_without_password(self.url)}{present}"

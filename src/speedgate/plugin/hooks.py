@@ -19,7 +19,7 @@ from speedgate.measure import code_digest
 from speedgate.measure.machine import resolve_machine
 from speedgate.measure.monitor import HostMonitor, Monitor
 from speedgate.measure.nvml import NvmlMonitor
-from speedgate.plugin import after, options, session_report
+from speedgate.plugin import after, options
 from speedgate.plugin.judgement import Gate
 from speedgate.plugin.progress import Progress
 from speedgate.plugin.recording import RecordingPlugin
@@ -38,9 +38,8 @@ ROUNDS_MARK = "rounds"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """The options that any suite would have."""
+    """Add the options of the plugin."""
     options.add_options(parser)
-    after.add_option(parser)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -70,9 +69,9 @@ def pytest_configure(config: pytest.Config) -> None:
     _check_gpu_key(config, session)
     if config.getoption("results"):
         check_folder("--results", session_options.results)
-    session_report.check(config)
+    after.check_report(config)
     _point_storage(config, session)
-    after.register(config, session)
+    after.register_upload(config, session)
 
 
 def check_folder(option: str, folder: Path) -> None:
@@ -294,11 +293,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         return
     mode, root, results = state.options.policy.mode, state.options.root, state.options.results
     terminalreporter.section(f"speedgate on {state.machine.key}, --gate {mode.value}")
-    view = session_report.terminal_view(state)
+    view = after.terminal_view(state)
     for line in [*terminal.table(view), "", *terminal.sentences(view), *terminal.remarks(view)]:
         terminalreporter.write_line(line)
     if state.outcome.runs:
         where = results.relative_to(root) if results.is_relative_to(root) else results
         terminalreporter.write_line(f"each case in full: {where}")
-    if report_line := session_report.write(config, state):
+    if report_line := after.write_report(config, state):
         terminalreporter.write_line(report_line)

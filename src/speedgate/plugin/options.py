@@ -1,4 +1,4 @@
-"""The options that any suite would have, and what they come to: how much is measured and what is tolerated."""
+"""The command-line options of the plugin, and the measurement plan and the gate policy that they result in."""
 
 from __future__ import annotations
 
@@ -13,67 +13,86 @@ import pytest
 from speedgate.fleet.shards import Shard, parse_shard
 from speedgate.gate.intervals import MIN_PROCESSES, Looks
 from speedgate.gate.policy import Mode, Policy
+from speedgate.history import database
 from speedgate.measure.machine import DEVICES
 from speedgate.measure.rounds import MeasurementPlan
 
-ROUNDS = 10
-# Processes: recorded, and recorded at least; before the first verdict by a recorded baseline; pairs before the first one of
-# a live comparison. Eight recorded ones are paid for once and spare every later run some.
-RECORD_PROCESSES, MIN_RECORD_PROCESSES, FIRST_LOOK_PROCESSES, FIRST_LOOK_PAIRS = 8, 5, 3, 6
+ROUNDS = 10  # in each process, if their total time is long enough
+# Processes of a recording. Eight cost time once, and save processes in every later run that is judged by the baseline.
+RECORD_PROCESSES, MIN_RECORD_PROCESSES = 8, 5
+# Processes before the first verdict by a recorded baseline, and pairs of processes before the first of a live comparison;
+# then the largest numbers, at which an undecided verdict stays undecided.
+FIRST_LOOK_PROCESSES, FIRST_LOOK_PAIRS = 3, 6
 MAX_PROCESSES, MAX_PAIRS = 8, 12
-# Short rounds are repeated for this long in each process: on the machine that this was written on, pairs of processes of
-# the tiny pipeline spread by 1.5 % after 20 rounds of 50 ms and by 0.7 % after 100.
+# The least total time of the rounds of one process, in seconds; more rounds are measured until it is reached. On one test
+# machine, pairs of processes of the tiny pipeline spread by 1.5 % after 20 rounds of 50 ms and by 0.7 % after 100 rounds.
 MIN_TOTAL_S, AGAINST_MIN_TOTAL_S = 1.0, 3.0
 
-_N = TypeVar("_N", int, float)
+Number = TypeVar("Number", int, float)
 
 
 def add_options(parser: pytest.Parser) -> None:
-    """Register them."""
+    """Add every option of the plugin to pytest."""
     group = parser.getgroup("speedgate")
-    _add_gate(group)
-    _add_measuring(group)
+    _add_gate_options(group)
+    _add_measurement_options(group)
+    _add_result_options(group)
     group.addoption("--device", choices=DEVICES, default="auto", help="where cases run (default: %(default)s)")
     group.addoption(
-        "--gpu-key", metavar="KEY", help="refuse to run unless this machine has that key, a folder of baselines/"
+        "--gpu-key",
+        metavar="KEY",
+        help="stop with an error unless this machine has this GPU key (the name of its folder in baselines/)",
     )
     group.addoption(
         "--isolation",
         choices=["process", "none"],
         default="process",
-        help="none: build cases in this process, for a debugger (default: %(default)s)",
+        help="process: each case has a worker process; none: build cases in this process, for a debugger (default: %(default)s)",
     )
     group.addoption(
         "--worker-timeout",
         type=_positive_float,
         default=1800.0,
         metavar="SECONDS",
-        help="kill a worker that does not answer one request within this (default: %(default)s)",
+        help="kill a worker that does not answer one request within this time (default: %(default)s)",
     )
+
+
+def _add_result_options(group: pytest.OptionGroup) -> None:
     group.addoption(
         "--results",
         type=Path,
         metavar="DIR",
-        help="where each case is written when it is done (default: .speedgate/TIME)",
+        help="write the result file of each case into this folder, as soon as the case is done (default: .speedgate/TIME)",
     )
     group.addoption(
         "--report",
         type=Path,
         metavar="FILE",
-        help="write what was found as one HTML file; looks at what each case makes",
+        help="write a report as one HTML file when the session ends; collects the images of every case for it",
+    )
+    group.addoption(
+        "--history",
+        nargs="?",
+        const=True,
+        type=_history_url,
+        metavar="URL",
+        help=f"add each case to this history when the session ends: {database.URL_FORMS} (without URL: {database.DEFAULT_FILE})",
     )
 
 
-def _add_gate(group: pytest.OptionGroup) -> None:
+def _add_gate_options(group: pytest.OptionGroup) -> None:
     group.addoption(
         "--gate",
         choices=[mode.value for mode in Mode],
         default=Mode.AUTO.value,
-        help="auto: enforce what has a baseline on this machine; enforce: a missing, stale or undecided one is red "
-        "too; record: write obtained.json; report: never red (default: %(default)s)",
+        help="which verdicts fail a test. auto: those by a baseline of this machine; enforce: missing, stale and undecided "
+        "ones too; report: none; record: measure a baseline and write obtained.json (default: %(default)s)",
     )
     group.addoption(
-        "--strict-improvement", action="store_true", help="FASTER and SMALLER are red until their baseline is recorded"
+        "--strict-improvement",
+        action="store_true",
+        help="the verdicts FASTER and SMALLER fail the test too, until a new baseline is recorded",
     )
     group.addoption(
         "--tolerance",
@@ -81,49 +100,49 @@ def _add_gate(group: pytest.OptionGroup) -> None:
         type=_tolerance,
         default=[],
         metavar="[STAGE=]PERCENT",
-        help="latency tolerance, of one stage where it is named; repeatable (default: 3)",
+        help="latency tolerance, for all stages or for one; repeatable (default: 3)",
     )
     group.addoption(
         "--against",
         metavar="PYTHON",
-        help="judge by the same cases in this interpreter, both alive and taking turns, instead of by stored baselines",
+        help="compare each case with the same case in this Python interpreter, round by round in turn, instead of with a baseline",
     )
     group.addoption(
         "--against-rootdir",
         type=Path,
         metavar="DIR",
-        help="the other arm is built by this checkout of the repository (with --against: in that interpreter)",
+        help="compare each case with the same case of this checkout of the repository (with --against: in that interpreter)",
     )
 
 
-def _add_measuring(group: pytest.OptionGroup) -> None:
+def _add_measurement_options(group: pytest.OptionGroup) -> None:
     group.addoption(
         "--budget",
         type=_positive_float,
         metavar="SECONDS",
-        help="of a recording: stop cleanly before this command has run so long, and go on when it is given again"
-        f" (with it, at least {MIN_PROCESSES} processes)",
+        help="with --gate record: stop before the command has run this long; the same command continues the recording"
+        f" (each case then needs {MIN_PROCESSES} processes only)",
     )
     group.addoption(
         "--processes",
         type=_positive_int,
         metavar="N",
-        help="fresh worker processes a case before its first verdict, the unit of replication (default: 1;"
-        f" {FIRST_LOOK_PROCESSES} where there is a recorded baseline, {FIRST_LOOK_PAIRS} pairs with --against,"
-        f" {RECORD_PROCESSES} with --gate record, which takes no fewer than {MIN_RECORD_PROCESSES})",
+        help="fresh worker processes of each case before its first verdict (default: 1;"
+        f" with a recorded baseline {FIRST_LOOK_PROCESSES}; with --against {FIRST_LOOK_PAIRS} pairs;"
+        f" with --gate record {RECORD_PROCESSES}, and at least {MIN_RECORD_PROCESSES})",
     )
     group.addoption(
         "--max-processes",
         type=_positive_int,
         metavar="N",
-        help=f"add processes up to this many while a verdict is undecided (default: {MAX_PROCESSES}, {MAX_PAIRS} pairs"
-        " with --against)",
+        help=f"measure more processes, up to this number, while the verdict is undecided (default: {MAX_PROCESSES};"
+        f" with --against {MAX_PAIRS} pairs)",
     )
     group.addoption(
         "--rounds",
         type=_positive_int,
         metavar="N",
-        help=f"rounds in each process (default: {ROUNDS}, and more where those take less than {MIN_TOTAL_S:g} s,"
+        help=f"rounds in each process (default: {ROUNDS}, or as many as take {MIN_TOTAL_S:g} s if that is more;"
         f" {AGAINST_MIN_TOTAL_S:g} s with --against)",
     )
     group.addoption(
@@ -131,70 +150,82 @@ def _add_measuring(group: pytest.OptionGroup) -> None:
         type=parse_shard,
         default=Shard(),
         metavar="I/N",
-        help="measure the I-th of N parts of the selected cases; `speedgate merge` joins the results of all N",
+        help="measure shard I of N of the selected cases; `speedgate merge` joins the results of all shards",
     )
     group.addoption(
         "--skip-latency",
         action="store_true",
-        help="leave out every test that measures rounds: what is built and what it makes is judged, its speed is not",
+        help="leave out every test that measures rounds: structure and images are judged, latency and memory are not",
     )
 
 
 def is_live_comparison(config: pytest.Config) -> bool:
-    """Whether a live comparison was asked for."""
+    """Return True if `--against` or `--against-rootdir` asks for a live comparison."""
     return config.getoption("against") is not None or config.getoption("against_rootdir") is not None
 
 
 def measurement_plan(config: pytest.Config) -> MeasurementPlan:
-    """How much is measured; `pytest.UsageError` where the options contradict one another."""
-    recording = config.getoption("gate") == Mode.RECORD
-    asked, rounds = config.getoption("processes"), config.getoption("rounds")
-    budget = config.getoption("budget")
-    least = MIN_RECORD_PROCESSES if budget is None else MIN_PROCESSES  # where time is short, what can be promoted
-    if recording and asked is not None and asked < least:
+    """Return the number of processes and rounds. Raises `pytest.UsageError` if options contradict one another."""
+    is_recording = config.getoption("gate") == Mode.RECORD
+    is_isolated = config.getoption("isolation") != "none"
+    processes, rounds, budget = (config.getoption(name) for name in ("processes", "rounds", "budget"))
+    min_processes = MIN_RECORD_PROCESSES if budget is None else MIN_PROCESSES  # `promote` needs no more than these
+    if is_recording and processes is not None and processes < min_processes:
         raise pytest.UsageError(
-            f"--processes {asked}: a baseline takes at least {least}, of which later verdicts learn the spread"
+            f"--processes {processes}: a recording needs at least {min_processes} processes, to measure the spread between"
+            " processes"
         )
-    if budget is not None and (not recording or config.getoption("isolation") == "none"):
+    if budget is not None and not (is_recording and is_isolated):
         raise pytest.UsageError(
-            "--budget: it ends the workers of a recording; add --gate record, and drop --isolation none"
+            "--budget: only for a recording in worker processes; add --gate record, drop --isolation none"
         )
-    if recording and config.getoption("skip_latency"):
-        raise pytest.UsageError("--skip-latency: --gate record is there to measure; drop one of the two")
-    if recording and config.getoption("shard").of > 1:
+    if is_recording and config.getoption("skip_latency"):
         raise pytest.UsageError(
-            f"--shard {config.getoption('shard')}: --gate record makes one file of one machine; drop --shard, or record and"
-            " promote a part at a time with --pipeline: each case's newest figure counts"
+            "--skip-latency: cannot be used with --gate record, which measures latency; drop one of them"
         )
-    if is_live_comparison(config) and (recording or config.getoption("isolation") == "none"):
+    if is_recording and config.getoption("shard").of > 1:
         raise pytest.UsageError(
-            "--against: a live comparison needs two workers and stores nothing; drop --gate record and --isolation none"
+            f"--shard {config.getoption('shard')}: cannot be used with --gate record, which writes one file for one machine;"
+            " drop --shard, or record and promote one pipeline after the other with --pipeline"
+        )
+    if is_live_comparison(config) and (is_recording or not is_isolated):
+        raise pytest.UsageError(
+            "--against: a live comparison needs two worker processes and stores no baseline; drop --gate record and"
+            " --isolation none"
         )
     return MeasurementPlan(
-        processes=asked or (RECORD_PROCESSES if recording else 1),
+        processes=processes or (RECORD_PROCESSES if is_recording else 1),
         rounds=rounds or ROUNDS,
         min_total_s=0.0 if rounds else AGAINST_MIN_TOTAL_S if is_live_comparison(config) else MIN_TOTAL_S,
     )
 
 
 def gate_policy(config: pytest.Config) -> Policy:
-    """What is tolerated, and the numbers of processes at which a verdict is tried."""
-    first, most = (FIRST_LOOK_PAIRS, MAX_PAIRS) if is_live_comparison(config) else (FIRST_LOOK_PROCESSES, MAX_PROCESSES)
-    asked, asked_most = config.getoption("processes"), config.getoption("max_processes")
-    first = asked or min(first, asked_most or first)
-    if asked_most is not None and asked_most < first:
+    """Return the tolerances, and the numbers of processes at which a verdict is tried."""
+    is_live = is_live_comparison(config)
+    default_first, default_last = (FIRST_LOOK_PAIRS, MAX_PAIRS) if is_live else (FIRST_LOOK_PROCESSES, MAX_PROCESSES)
+    processes, max_processes = config.getoption("processes"), config.getoption("max_processes")
+    first = processes or min(default_first, max_processes or default_first)
+    if max_processes is not None and max_processes < first:
         raise pytest.UsageError(
-            f"--max-processes {asked_most}: fewer than --processes {first}; raise it to {first} or more"
+            f"--max-processes {max_processes}: less than --processes {first}; raise it to {first} or more"
         )
-    stages = dict(config.getoption("tolerance"))
-    default = stages.pop(None, Policy.latency_tolerance)
+    tolerance_by_stage = dict(config.getoption("tolerance"))
+    default_tolerance = tolerance_by_stage.pop(None, Policy.latency_tolerance)
     return Policy(
         mode=Mode(config.getoption("gate")),
-        looks=Looks(first=first, last=asked_most or max(first, most)),
-        latency_tolerance=default,
-        stage_tolerances=stages,
+        looks=Looks(first=first, last=max_processes or max(first, default_last)),
+        latency_tolerance=default_tolerance,
+        stage_tolerances=tolerance_by_stage,
         strict_improvement=config.getoption("strict_improvement"),
     )
+
+
+def _history_url(text: str) -> str:
+    try:
+        return database.check_url(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _tolerance(text: str) -> tuple[str | None, float]:
@@ -202,7 +233,7 @@ def _tolerance(text: str) -> tuple[str | None, float]:
     value = _number(float, percent.removesuffix("%"))
     if value is None or not 0 < value < 100 or (equals and not stage):
         raise argparse.ArgumentTypeError(
-            f"{text}: expected PERCENT or STAGE=PERCENT, above 0 and below 100, as in int8=5"
+            f"{text}: expected PERCENT or STAGE=PERCENT, above 0 and below 100, for example int8=5"
         )
     return stage or None, value / 100
 
@@ -217,12 +248,12 @@ def _positive_int(text: str) -> int:
 def _positive_float(text: str) -> float:
     value = _number(float, text)
     if value is None or not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text} is not a number of seconds above zero")
+        raise argparse.ArgumentTypeError(f"{text}: expected a number of seconds, above 0")
     return value
 
 
-def _number(kind: Callable[[str], _N], text: str) -> _N | None:
-    """None where it is none: argparse's own words for a `ValueError` name our function and not what would do."""
+def _number(kind: Callable[[str], Number], text: str) -> Number | None:
+    """Return the number, or None: argparse's own message for a `ValueError` names our function, not the valid values."""
     try:
         return kind(text)
     except ValueError:
