@@ -15,6 +15,7 @@ import pytest
 
 from fixtures.plugin import REQUIRED_CLAIMS
 from speedgate.baselines.promote import promote
+from speedgate.baselines.store import newest_baselines
 from speedgate.gate.policy import Mode, Policy
 from speedgate.measure.rounds import MeasurementPlan
 from speedgate.plugin.judgement import Gate
