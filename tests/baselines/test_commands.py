@@ -9,7 +9,7 @@ import pytest
 from speedgate.baselines import published
 from speedgate.cli import main
 from speedgate.results.json_io import write_json
-from tests.support.baseline_samples import BF16, INT8, KEY, make_document, make_run, obtain, store
+from tests.support.baseline_samples import BF16, INT8, KEY, make_document, make_run, obtain, store_file
 from tests.support.command import fails
 
 CSV = Path(__file__).parents[2] / "baselines" / "published" / "ladder_a100.csv"
@@ -17,8 +17,8 @@ CSV = Path(__file__).parents[2] / "baselines" / "published" / "ladder_a100.csv"
 
 def test_baselines_lists_each_case_of_each_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Earlier figures are listed as well as the one that counts."""
-    store(tmp_path, "0001_old.json", make_run(INT8, medians_s=(2.0, 2.0)))
-    store(tmp_path, "0002_new.json", make_run(INT8, medians_s=(3.0, 3.0, 3.0)))
+    store_file(tmp_path, "0001_old.json", make_run(INT8, medians_s=(2.0, 2.0)))
+    store_file(tmp_path, "0002_new.json", make_run(INT8, medians_s=(3.0, 3.0, 3.0)))
 
     assert main(["--root", str(tmp_path), "baselines"]) == 0
 
@@ -51,7 +51,7 @@ def test_the_default_root_is_below_the_current_folder(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without --root, ./baselines is read."""
-    store(tmp_path / "baselines", "0001_a.json")
+    store_file(tmp_path / "baselines", "0001_a.json")
     monkeypatch.chdir(tmp_path)
 
     assert main(["check"]) == 0
@@ -77,7 +77,7 @@ def test_promote_refuses_on_one_line(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 def test_promote_refuses_what_drifted_until_it_is_accepted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The refusal is one line that shows the option, and the option does what it says."""
-    store(tmp_path, "0001_a.json", make_run(medians_s=(2.0, 2.0, 2.0)))
+    store_file(tmp_path, "0001_a.json", make_run(medians_s=(2.0, 2.0, 2.0)))
     obtain(tmp_path, make_run())
     arguments = ["--root", str(tmp_path), "promote", KEY]
 
@@ -89,11 +89,11 @@ def test_promote_refuses_what_drifted_until_it_is_accepted(tmp_path: Path, capsy
 
 def test_check_reports_every_broken_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """One call shows all that is wrong, and what is right beside it."""
-    store(tmp_path, "0001_good.json")
+    store_file(tmp_path, "0001_good.json")
     for name in ("0002_a.json", "0003_b.json"):
         (tmp_path / KEY / name).write_text("{")
-    store(tmp_path, "0001_a.json", gpu_key="t4")
-    store(tmp_path, "0001_b.json", gpu_key="t4")
+    store_file(tmp_path, "0001_a.json", gpu_key="t4")
+    store_file(tmp_path, "0001_b.json", gpu_key="t4")
 
     assert main(["--root", str(tmp_path), "check"]) == 2
 
@@ -136,7 +136,7 @@ def test_import_writes_the_committed_file(tmp_path: Path, capsys: pytest.Capture
 
 def test_import_does_not_take_the_number_of_another_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A recorded 0001 stays the only 0001."""
-    store(tmp_path, "0001_recorded.json")
+    store_file(tmp_path, "0001_recorded.json")
 
     said = fails(capsys, "--root", tmp_path, "import-published", CSV, "--pipeline", "sdxl")
 
@@ -155,7 +155,7 @@ def test_import_of_a_missing_csv_is_one_line(tmp_path: Path, capsys: pytest.Capt
 
 def test_a_hostile_case_key_is_printed_safely(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Escape sequences and new lines in a file do not reach stdout."""
-    store(tmp_path, "0001_a.json", make_run("a\x1b[2J\n::error::b/int8/x"))
+    store_file(tmp_path, "0001_a.json", make_run("a\x1b[2J\n::error::b/int8/x"))
 
     assert main(["--root", str(tmp_path), "baselines"]) == 0
 

@@ -11,12 +11,11 @@ from typing import Any
 
 import pytest
 
-from speedgate.baselines import describe, promote
-from speedgate.baselines import store as baselines
+from speedgate.baselines import describe, promote, store
 from speedgate.cli import main
 from speedgate.results.profile import Attribution, Kernel
 from speedgate.results.run import Run
-from tests.support.baseline_samples import BF16, COLD, KEY, make_run, obtain, store
+from tests.support.baseline_samples import BF16, COLD, KEY, make_run, obtain, store_file
 
 FP32 = "sdxl/fp32/1024px-30steps-b1"
 PUBLISHED = Path(__file__).parents[2] / "baselines" / KEY / "0001_published.json"
@@ -48,7 +47,7 @@ def column(table: list[list[str]], name: str) -> list[str]:
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """bf16 recorded before fp32, beside the published ladder."""
-    store(tmp_path, "0002_recorded.json", run(BF16, 2.0, "fp32", "bf16"), run(FP32, 5.0, "fp32"))
+    store_file(tmp_path, "0002_recorded.json", run(BF16, 2.0, "fp32", "bf16"), run(FP32, 5.0, "fp32"))
     shutil.copy(PUBLISHED, tmp_path / KEY)
     return tmp_path
 
@@ -56,9 +55,7 @@ def root(tmp_path: Path) -> Path:
 def test_each_step_stands_beside_the_published_one(root: Path) -> None:
     """In the order in which stages stand on each other, with seconds and gains of both machines."""
     (table, *_) = described(root)
-    published = {
-        one.case_key: one.latency_s for one in baselines.read_baselines(root / KEY / PUBLISHED.name, gpu_key=KEY)
-    }
+    published = {one.case_key: one.latency_s for one in store.read_baselines(root / KEY / PUBLISHED.name, gpu_key=KEY)}
     named = "published, <code>nvidia-a100-sxm4-80gb-400w</code>"
 
     assert column(table, "stage") == ["<code>fp32</code>", "<code>bf16</code>"]
@@ -120,7 +117,7 @@ def test_a_name_makes_no_markup(tmp_path: Path) -> None:
     """What a kernel or a component is called is shown and never obeyed, and breaks no table."""
     evil = "<img src=x>|[a](b)@someone"
     kernels = (Kernel(name=evil, count=1, seconds=1.0),)
-    store(
+    store_file(
         tmp_path,
         "0001_a.json",
         run(BF16, 2.0, "bf16", components_s={evil: 1.0}, attribution=Attribution(kernels=kernels)),
@@ -179,7 +176,7 @@ def test_the_command_prints_the_page(root: Path, capsys: pytest.CaptureFixture[s
 @pytest.mark.parametrize("roofline", [3, {}, {"share": 0}, {"share": "all"}])
 def test_a_share_that_is_none_is_refused(tmp_path: Path, roofline: Any) -> None:
     """A baseline that says something of a ceiling has to say it in a number."""
-    path = store(tmp_path, "0001_a.json", run(BF16, 2.0, "bf16"))
+    path = store_file(tmp_path, "0001_a.json", run(BF16, 2.0, "bf16"))
     document = json.loads(path.read_text())
     document["benchmarks"][0]["extra_info"]["speedgate"]["roofline"] = roofline
     path.write_text(json.dumps(document))
@@ -188,4 +185,4 @@ def test_a_share_that_is_none_is_refused(tmp_path: Path, roofline: Any) -> None:
         ValueError,
         match=r"speedgate\.roofline(\.share)?: (expected (float|object)|object missing required field share)",
     ):
-        baselines.newest_baselines(tmp_path, KEY)
+        store.newest_baselines(tmp_path, KEY)

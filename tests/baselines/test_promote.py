@@ -14,10 +14,9 @@ from typing import Any
 
 import pytest
 
-from speedgate.baselines import benchmark_json, promote
-from speedgate.baselines import store as baselines
+from speedgate.baselines import benchmark_json, promote, store
 from speedgate.results.run import Run
-from tests.support.baseline_samples import BF16, INT8, KEY, make_meta, make_run, obtain, store
+from tests.support.baseline_samples import BF16, INT8, KEY, make_meta, make_run, obtain, store_file
 
 PUBLISHED = Path(__file__).parents[2] / "baselines" / KEY / "0001_published.json"
 PUBLISHED_INT8_S = 2.429
@@ -48,7 +47,7 @@ def test_recording_writes_what_promotion_accepts(tmp_path: Path) -> None:
     assert promoted == tmp_path / KEY / "0001_recorded.json"
     assert promoted.read_bytes() == recorded
     assert list(promoted.parent.iterdir()) == [promoted]
-    assert set(baselines.newest_baselines(tmp_path, KEY)) == {INT8, BF16}
+    assert set(store.newest_baselines(tmp_path, KEY)) == {INT8, BF16}
 
 
 def test_recording_keeps_every_raw_second_of_every_process(tmp_path: Path) -> None:
@@ -70,12 +69,12 @@ def test_recording_anew_replaces_what_was_obtained(tmp_path: Path) -> None:
     obtain(tmp_path, make_run(INT8))
     path = obtain(tmp_path, make_run(BF16))
 
-    assert [found.case_key for found in baselines.read_baselines(path, gpu_key=KEY)] == [BF16]
+    assert [found.case_key for found in store.read_baselines(path, gpu_key=KEY)] == [BF16]
 
 
 def test_promotion_takes_the_number_after_the_highest(tmp_path: Path) -> None:
     """A gap is not filled, an older file is not touched, and the name is the one asked for."""
-    old = store(tmp_path, "0007_old.json")
+    old = store_file(tmp_path, "0007_old.json")
     before = old.read_bytes()
     obtain(tmp_path, make_run())
 
@@ -85,7 +84,7 @@ def test_promotion_takes_the_number_after_the_highest(tmp_path: Path) -> None:
 
 def test_promotion_never_overwrites(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Someone who takes the number in between keeps the file, and so does the recording."""
-    taken = store(tmp_path, "0001_recorded.json", make_run(BF16))
+    taken = store_file(tmp_path, "0001_recorded.json", make_run(BF16))
     before = taken.read_bytes()
     obtained = obtain(tmp_path, make_run())
     monkeypatch.setattr(Path, "iterdir", lambda _: iter(()))
@@ -100,7 +99,7 @@ def test_promotion_never_overwrites(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_the_last_number_is_the_last(tmp_path: Path) -> None:
     """Past 9999 the name would no longer be a baseline's, so nothing is renamed to it."""
-    store(tmp_path, "9999_last.json")
+    store_file(tmp_path, "9999_last.json")
     obtained = obtain(tmp_path, make_run())
 
     with pytest.raises(ValueError, match="number 9999 is taken"):
@@ -143,7 +142,7 @@ def test_one_run_without_a_process_does_not_lose_the_others(tmp_path: Path) -> N
 
 def test_a_run_that_no_benchmark_owns_does_not_lose_the_others(tmp_path: Path) -> None:
     """A run measured for memory alone has no test id to be compared by, and is written as a failure."""
-    path = baselines.write_obtained(
+    path = store.write_obtained(
         tmp_path,
         KEY,
         runs=[make_run(INT8), make_run(BF16)],
@@ -198,7 +197,7 @@ def test_a_key_that_stands_twice_is_never_promoted(tmp_path: Path) -> None:
 def test_promoting_an_unknown_key_names_those_that_can_be(tmp_path: Path) -> None:
     """The valid keys are the folders with something to promote, not those with a baseline."""
     obtain(tmp_path, make_run())
-    store(tmp_path, "0001_a.json", gpu_key="nvidia-h100")
+    store_file(tmp_path, "0001_a.json", gpu_key="nvidia-h100")
 
     with pytest.raises(ValueError, match=f"GPU keys that have one: {KEY}; record one with --gate record"):
         promote.promote(tmp_path, "nvidia-h100")
@@ -234,13 +233,13 @@ def test_the_statistics_are_the_ones_pytest_benchmark_stores() -> None:
 
 def accepted(root: Path) -> Path:
     """A promoted file that says why it is slower."""
-    store(root, "0001_recorded.json", make_run(medians_s=(2.0, 2.0, 2.0)))
+    store_file(root, "0001_recorded.json", make_run(medians_s=(2.0, 2.0, 2.0)))
     obtain(root, make_run())
     return promote.promote(root, KEY, accept_slower="deterministic kernels")
 
 
 @pytest.mark.parametrize(
-    "stored", [lambda root: PUBLISHED, lambda root: store(root, "0001_recorded.json", make_run()), accepted]
+    "stored", [lambda root: PUBLISHED, lambda root: store_file(root, "0001_recorded.json", make_run()), accepted]
 )
 def test_pytest_benchmark_reads_a_baseline(tmp_path: Path, stored: Callable[[Path], Path]) -> None:
     """The tool's own comparison lists a published, a recorded and an accepted slower file without a warning."""
@@ -272,7 +271,7 @@ def test_small_steps_are_refused_once_they_add_up(tmp_path: Path) -> None:
 def test_every_case_that_drifted_is_listed(tmp_path: Path) -> None:
     """One refusal names all of them and none of the others, and says how to accept."""
     fp32 = "sdxl/fp32/1024px-30steps-b1"
-    store(tmp_path, "0001_a.json", take(1.0), take(2.0, BF16), take(3.0, fp32))
+    store_file(tmp_path, "0001_a.json", take(1.0), take(2.0, BF16), take(3.0, fp32))
     obtain(tmp_path, take(1.1), take(2.2, BF16), take(3.0, fp32))
 
     said = refusal(tmp_path)
@@ -286,7 +285,7 @@ def test_every_case_that_drifted_is_listed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("seconds", "is_promoted"), [(1.029, True), (1.031, False), (0.5, True)])
 def test_the_floor_of_a_recorded_figure(tmp_path: Path, seconds: float, is_promoted: bool) -> None:
     """Up to 3 % above a recorded figure is promoted, and so is anything faster."""
-    store(tmp_path, "0001_a.json", take(1.0))
+    store_file(tmp_path, "0001_a.json", take(1.0))
     obtain(tmp_path, take(seconds))
 
     if is_promoted:
@@ -312,7 +311,7 @@ def test_a_slow_published_figure_does_not_hide_a_recorded_one(tmp_path: Path) ->
     """What is recorded may be far faster than what is published, and that is what later ones are held to."""
     (tmp_path / KEY).mkdir()
     shutil.copy(PUBLISHED, tmp_path / KEY)
-    store(tmp_path, "0002_a.json", take(2.0))
+    store_file(tmp_path, "0002_a.json", take(2.0))
     obtain(tmp_path, take(2.1))
 
     assert "against 2 s in 0002_a.json (+5.0%, floor 3%)" in refusal(tmp_path)
@@ -322,7 +321,7 @@ def test_a_case_is_listed_once(tmp_path: Path) -> None:
     """Slower than what is published and than what is recorded, it is listed beside the older of the two."""
     (tmp_path / KEY).mkdir()
     shutil.copy(PUBLISHED, tmp_path / KEY)
-    store(tmp_path, "0002_a.json", take(2.0))
+    store_file(tmp_path, "0002_a.json", take(2.0))
     obtain(tmp_path, take(3.0))
 
     said = refusal(tmp_path)
@@ -333,7 +332,7 @@ def test_a_case_is_listed_once(tmp_path: Path) -> None:
 
 def test_the_centre_of_a_figure_is_the_geometric_mean_of_its_processes(tmp_path: Path) -> None:
     """One of three processes became eight times slower, which their median would not show."""
-    store(tmp_path, "0001_a.json", make_run(medians_s=(1.0, 2.0, 4.0)))
+    store_file(tmp_path, "0001_a.json", make_run(medians_s=(1.0, 2.0, 4.0)))
     obtain(tmp_path, make_run(medians_s=(1.0, 2.0, 32.0)))
 
     assert "takes 4 s against 2 s in 0001_a.json (+100.0%" in refusal(tmp_path)
@@ -341,8 +340,8 @@ def test_the_centre_of_a_figure_is_the_geometric_mean_of_its_processes(tmp_path:
 
 def test_a_case_is_held_to_the_oldest_file_that_holds_it(tmp_path: Path) -> None:
     """Files without the case do not count, and a case that is new is held to nothing."""
-    store(tmp_path, "0001_a.json", take(1.0, BF16))
-    store(tmp_path, "0002_b.json", take(2.0))
+    store_file(tmp_path, "0001_a.json", take(1.0, BF16))
+    store_file(tmp_path, "0002_b.json", take(2.0))
     obtain(tmp_path, take(2.0), take(1.0, BF16), take(9.0, "sdxl/fp32/1024px-30steps-b1"))
 
     assert promote.promote(tmp_path, KEY).name == "0003_recorded.json"
@@ -350,7 +349,7 @@ def test_a_case_is_held_to_the_oldest_file_that_holds_it(tmp_path: Path) -> None
 
 def test_the_promoted_file_says_why_it_is_slower(tmp_path: Path) -> None:
     """The reason, and of each case that drifted the file and the ratio; the figures are as recorded."""
-    store(tmp_path, "0001_a.json", take(1.0), take(2.0, BF16))
+    store_file(tmp_path, "0001_a.json", take(1.0), take(2.0, BF16))
     recorded = json.loads(obtain(tmp_path, take(1.25), take(2.0, BF16)).read_text())
 
     promoted = json.loads(promote.promote(tmp_path, KEY, accept_slower="deterministic kernels").read_text())
@@ -358,12 +357,12 @@ def test_the_promoted_file_says_why_it_is_slower(tmp_path: Path) -> None:
     cases = {INT8: {"oldest": "0001_a.json", "ratio": pytest.approx(1.25)}}
     assert promoted.pop("speedgate") == {"accepted_slower": {"reason": "deterministic kernels", "cases": cases}}
     assert promoted == recorded
-    assert baselines.newest_baselines(tmp_path, KEY)[INT8].latency_s == pytest.approx(1.25)
+    assert store.newest_baselines(tmp_path, KEY)[INT8].latency_s == pytest.approx(1.25)
 
 
 def test_accepting_where_nothing_is_slower_is_refused(tmp_path: Path) -> None:
     """A reason on record for what did not happen would be a lie."""
-    store(tmp_path, "0001_a.json", take(1.0))
+    store_file(tmp_path, "0001_a.json", take(1.0))
     obtain(tmp_path, take(1.0))
 
     assert "promote it without --accept-slower" in refusal(tmp_path, accept_slower="deterministic kernels")
@@ -372,7 +371,7 @@ def test_accepting_where_nothing_is_slower_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("reason", ["", "  ", "a\nb", "\x1b[2J", "\u202e", "\ud800", "x" * 501])
 def test_a_reason_is_one_printable_line(tmp_path: Path, reason: str) -> None:
     """A reason is read in reviews and terminals: blank, long or unprintable ones are refused."""
-    store(tmp_path, "0001_a.json", take(1.0))
+    store_file(tmp_path, "0001_a.json", take(1.0))
     obtain(tmp_path, take(1.25))
 
     said = refusal(tmp_path, accept_slower=reason)
@@ -383,7 +382,7 @@ def test_a_reason_is_one_printable_line(tmp_path: Path, reason: str) -> None:
 
 def test_the_longest_reason_is_taken(tmp_path: Path) -> None:
     """Five hundred characters, of any script."""
-    store(tmp_path, "0001_a.json", take(1.0))
+    store_file(tmp_path, "0001_a.json", take(1.0))
     obtain(tmp_path, take(1.25))
 
     assert promote.promote(tmp_path, KEY, accept_slower="\u00e9" * 500).exists()
@@ -394,7 +393,7 @@ FULL = {BF16: "out of memory on 80.0 GiB, fitted in 0001_a"}
 
 def test_a_case_that_no_longer_fits_is_not_promoted_without_a_word(tmp_path: Path) -> None:
     """Out of memory is the slowest that a case can get; what has accepted it says so beside the record of it."""
-    store(tmp_path, "0001_a.json", take(1.0), take(2.0, BF16))
+    store_file(tmp_path, "0001_a.json", take(1.0), take(2.0, BF16))
     recorded = json.loads(obtain(tmp_path, take(1.0), out_of_memory=FULL).read_text())
 
     assert f"{BF16} is out of memory and took 2 s in 0001_a.json; find the cause" in refusal(tmp_path)
@@ -403,12 +402,12 @@ def test_a_case_that_no_longer_fits_is_not_promoted_without_a_word(tmp_path: Pat
     cases = {BF16: {"oldest": "0001_a.json", "outcome": "oom"}}
     assert promoted["speedgate"].pop("accepted_slower") == {"reason": "a bigger picture", "cases": cases}
     assert promoted == recorded
-    assert baselines.newest_cases(tmp_path, KEY).out_of_memory == {BF16: "0002_recorded"}
+    assert store.newest_cases(tmp_path, KEY).out_of_memory == {BF16: "0002_recorded"}
 
 
 def test_what_was_promoted_is_told(tmp_path: Path) -> None:
     """Each case that was accepted as worse, with the reason, which is one for all, and each that is out of memory from now on."""
-    store(tmp_path, "0001_a.json", take(1.0), take(2.0, BF16))
+    store_file(tmp_path, "0001_a.json", take(1.0), take(2.0, BF16))
     obtain(tmp_path, take(1.25), out_of_memory=FULL)
 
     promoted = promote.promote(tmp_path, KEY, accept_slower="a bigger picture")
@@ -447,7 +446,7 @@ def test_a_recording_cannot_bring_its_own_acceptance(tmp_path: Path) -> None:
 
 def test_a_broken_kept_file_stops_promotion(tmp_path: Path) -> None:
     """The oldest figure may be in it, so it is named rather than skipped."""
-    kept = store(tmp_path, "0001_a.json", take(1.0))
+    kept = store_file(tmp_path, "0001_a.json", take(1.0))
     kept.write_text("{")
     obtain(tmp_path, take(1.0))
 

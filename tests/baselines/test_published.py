@@ -10,11 +10,19 @@ from pathlib import Path
 
 import pytest
 
-from speedgate.baselines import promote, published
-from speedgate.baselines import store as baselines
+from speedgate.baselines import promote, published, store
 from speedgate.cli import main
 from speedgate.results.family_figure import FamilyFigure
-from tests.support.baseline_samples import BF16, INT8, KEY, copy_source, make_run, obtain, publish_throughput, store
+from tests.support.baseline_samples import (
+    BF16,
+    INT8,
+    KEY,
+    copy_source,
+    make_run,
+    obtain,
+    publish_throughput,
+    store_file,
+)
 from tests.support.suite import Suite, red
 
 ROOT = Path(__file__).parents[2] / "baselines"
@@ -61,7 +69,7 @@ def test_the_committed_file_is_what_its_csv_says() -> None:
 
 def test_the_published_ladder() -> None:
     """All 24 rows, four pipelines of six stages, each with the printed seconds and a peak in bytes."""
-    found = {baseline.case_key: baseline for baseline in baselines.read_baselines(COMMITTED, gpu_key=KEY)}
+    found = {baseline.case_key: baseline for baseline in store.read_baselines(COMMITTED, gpu_key=KEY)}
     with LADDER.open(encoding="utf-8", newline="") as stream:
         rows = {f"{row['pipeline']}/{row['stage']}/{WORKLOADS[row['pipeline']]}": row for row in csv.DictReader(stream)}
 
@@ -101,7 +109,7 @@ def test_a_recorded_file_replaces_the_published_one(tmp_path: Path) -> None:
     obtain(tmp_path, make_run(INT8))
     promote.promote(tmp_path, KEY)
 
-    found = baselines.newest_baselines(tmp_path, KEY)
+    found = store.newest_baselines(tmp_path, KEY)
 
     assert (found[INT8].name, found[BF16].name) == ("0002_recorded", "0001_published")
 
@@ -420,7 +428,7 @@ def test_a_throughput_table_cannot_be_imported(tmp_path: Path, capsys: pytest.Ca
 
 def test_check_reads_the_csvs_as_well(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """One call validates the baselines of every key and all published figures."""
-    store(tmp_path, "0001_recorded.json")
+    store_file(tmp_path, "0001_recorded.json")
     publish_throughput(tmp_path, figure(), figure("nightly", rate=None, outcome="oom"))
     broken = publish_throughput(tmp_path, figure(), figure(), name="broken")
 

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from speedgate.baselines import store as baselines
+from speedgate.baselines import store
 from speedgate.gate.intervals import Looks
 from speedgate.gate.judge import judge_latency
 from speedgate.gate.policy import Policy
 from speedgate.results.run import Outcome, Process
-from tests.support.baseline_samples import BF16, INT8, KEY, make_document, make_run, obtain, store
+from tests.support.baseline_samples import BF16, INT8, KEY, make_document, make_run, obtain, store_file
 
 PUBLISHED = Path(__file__).parents[2] / "baselines" / KEY / "0001_published.json"
 OLD_FORM = Path(__file__).parent / "samples" / "recorded_with_copies.json"
@@ -52,16 +52,16 @@ def in_run(**fields: Any) -> Spoil:
 def refusal(root: Path) -> str:
     """The message with which the folder is refused; it is one line."""
     with pytest.raises(ValueError) as caught:
-        baselines.newest_baselines(root, KEY)
+        store.newest_baselines(root, KEY)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
 
 def test_a_recorded_run_is_read_back(tmp_path: Path) -> None:
     """What was recorded is what is loaded, figure by figure."""
-    path = store(tmp_path, "0001_recorded.json", make_run(medians_s=(2.4, 2.6)))
+    path = store_file(tmp_path, "0001_recorded.json", make_run(medians_s=(2.4, 2.6)))
 
-    baseline = baselines.newest_baselines(tmp_path, KEY)[INT8]
+    baseline = store.newest_baselines(tmp_path, KEY)[INT8]
 
     assert (baseline.process_medians_s, baseline.peak_bytes, baseline.fingerprint) == ((2.4, 2.6), 9, "f00d")
     assert (baseline.path, baseline.gpu_key, baseline.source) == (str(path), KEY, "recorded")
@@ -69,10 +69,10 @@ def test_a_recorded_run_is_read_back(tmp_path: Path) -> None:
 
 def test_the_later_file_wins_case_by_case(tmp_path: Path) -> None:
     """A later file replaces the cases it holds and leaves the others to the earlier one."""
-    store(tmp_path, "0010_new.json", make_run(INT8, medians_s=(1.0, 1.0)))
-    store(tmp_path, "0009_old.json", make_run(INT8), make_run(BF16))
+    store_file(tmp_path, "0010_new.json", make_run(INT8, medians_s=(1.0, 1.0)))
+    store_file(tmp_path, "0009_old.json", make_run(INT8), make_run(BF16))
 
-    found = baselines.newest_baselines(tmp_path, KEY)
+    found = store.newest_baselines(tmp_path, KEY)
 
     assert {case_key: baseline.name for case_key, baseline in found.items()} == {INT8: "0010_new", BF16: "0009_old"}
 
@@ -86,18 +86,18 @@ def test_other_files_are_not_baselines(tmp_path: Path, name: str) -> None:
     (tmp_path / KEY / "sub").mkdir()
     write(tmp_path, "not JSON", name=name)
 
-    assert baselines.newest_baselines(tmp_path, KEY) == {}
-    assert baselines.gpu_keys(tmp_path) == []
-    assert baselines.latest_file(tmp_path, KEY) is None
+    assert store.newest_baselines(tmp_path, KEY) == {}
+    assert store.gpu_keys(tmp_path) == []
+    assert store.latest_file(tmp_path, KEY) is None
 
 
 def test_the_newest_file_says_whether_a_case_fits(tmp_path: Path) -> None:
     """A figure ends an older out-of-memory and the other way round; a case is never both."""
-    store(tmp_path, "0001_a.json", make_run(INT8), make_run(BF16))
+    store_file(tmp_path, "0001_a.json", make_run(INT8), make_run(BF16))
     obtain(tmp_path, make_run(INT8), out_of_memory={BF16: "full"}).rename(tmp_path / KEY / "0002_b.json")
     obtain(tmp_path, make_run(BF16), out_of_memory={INT8: "full"}).rename(tmp_path / KEY / "0003_c.json")
 
-    found = baselines.newest_cases(tmp_path, KEY)
+    found = store.newest_cases(tmp_path, KEY)
 
     assert (set(found.baselines), dict(found.out_of_memory)) == ({BF16}, {INT8: "0003_c"})
 
@@ -133,33 +133,33 @@ def test_a_misspelt_field_beside_the_benchmarks_is_refused(tmp_path: Path) -> No
 
 def test_a_machine_without_a_folder_has_no_baselines(tmp_path: Path) -> None:
     """A missing folder, and a missing root, hold nothing rather than fail."""
-    assert baselines.newest_baselines(tmp_path / "absent", KEY) == {}
-    assert baselines.gpu_keys(tmp_path / "absent") == []
+    assert store.newest_baselines(tmp_path / "absent", KEY) == {}
+    assert store.gpu_keys(tmp_path / "absent") == []
 
 
 def test_known_keys_are_the_folders_with_a_baseline(tmp_path: Path) -> None:
     """Keys come sorted; a file, an empty folder and the published CSVs are none."""
-    store(tmp_path, "0001_a.json", gpu_key="nvidia-h100")
-    store(tmp_path, "0001_a.json", gpu_key="cpu-x86_64")
+    store_file(tmp_path, "0001_a.json", gpu_key="nvidia-h100")
+    store_file(tmp_path, "0001_a.json", gpu_key="cpu-x86_64")
     (tmp_path / "README.md").touch()
     (tmp_path / "published").mkdir()
     (tmp_path / "published" / "ladder.csv").touch()
 
-    assert baselines.gpu_keys(tmp_path) == ["cpu-x86_64", "nvidia-h100"]
+    assert store.gpu_keys(tmp_path) == ["cpu-x86_64", "nvidia-h100"]
 
 
 def test_latest_is_the_highest_number(tmp_path: Path) -> None:
     """The newest file is found by number, not by time or name."""
-    expected = store(tmp_path, "0010_a.json")
-    store(tmp_path, "0009_z.json")
+    expected = store_file(tmp_path, "0010_a.json")
+    store_file(tmp_path, "0009_z.json")
 
-    assert baselines.latest_file(tmp_path, KEY) == expected
+    assert store.latest_file(tmp_path, KEY) == expected
 
 
 def test_a_number_given_twice_is_refused(tmp_path: Path) -> None:
     """Two branches that took the same number leave no order, so neither wins by its name."""
-    store(tmp_path, "0002_a.json")
-    store(tmp_path, "0002_b.json")
+    store_file(tmp_path, "0002_a.json")
+    store_file(tmp_path, "0002_b.json")
 
     assert "0002_b.json: number 0002 is taken by 0002_a.json" in refusal(tmp_path)
 
@@ -168,7 +168,7 @@ def test_a_number_given_twice_is_refused(tmp_path: Path) -> None:
 def test_a_gpu_key_cannot_leave_the_root(tmp_path: Path, gpu_key: str) -> None:
     """A key is one folder name."""
     with pytest.raises(ValueError, match="GPU key"):
-        baselines.newest_baselines(tmp_path, gpu_key)
+        store.newest_baselines(tmp_path, gpu_key)
 
 
 @pytest.mark.parametrize(
@@ -287,7 +287,7 @@ def test_a_file_with_copies_of_its_figures_still_gates(tmp_path: Path) -> None:
     path.parent.mkdir()
     shutil.copy(OLD_FORM, path)
 
-    (baseline,) = baselines.read_baselines(path, gpu_key=path.parent.name)
+    (baseline,) = store.read_baselines(path, gpu_key=path.parent.name)
 
     assert baseline.process_medians_s == (0.2901298719998522, 0.3118921489999593, 0.25807581000003665)
     assert (baseline.peak_bytes, baseline.fingerprint) == (775266304, "5217abda44ea")

@@ -8,7 +8,7 @@ import shutil
 
 from speedgate.results.run import Outcome
 from tests.faults.registry import measurement_fault, refused_baseline, session_fault
-from tests.support.baseline_samples import store
+from tests.support.baseline_samples import store_file
 
 
 @measurement_fault(reason="a round came after 1 images of its process")
@@ -119,7 +119,7 @@ def _a100(folder):
 
 
 def _h100(folder):
-    return store(folder, "0001_recorded.json", gpu_key="nvidia-h100")
+    return store_file(folder, "0001_recorded.json", gpu_key="nvidia-h100")
 
 
 @dataclasses.dataclass

@@ -6,13 +6,13 @@ import math
 
 import pytest
 
-from speedgate.baselines import store as baselines
+from speedgate.baselines import store
 from speedgate.results import profile, timings
 from speedgate.results.json_io import to_json
 from speedgate.results.profile import OTHERS, Attribution, Kernel
 from speedgate.results.run import process_from_json, run_from_json
 from speedgate.results.timings import Component
-from tests.support.baseline_samples import KEY, make_run, store
+from tests.support.baseline_samples import KEY, make_run, store_file
 
 FILE = "0002_recorded.json"
 FOUND = Attribution(
@@ -105,9 +105,9 @@ def test_a_run_and_what_it_is_made_of_survive_json():
 def test_a_stored_baseline_gives_it_back(tmp_path):
     """What a later run is compared with is the recorded run, with its components and kernels."""
     run = dataclasses.replace(with_components(make_run(), denoiser=2.0), attribution=FOUND)
-    store(tmp_path, FILE, run)
+    store_file(tmp_path, FILE, run)
 
-    (found,) = baselines.newest_baselines(tmp_path, KEY).values()
+    (found,) = store.newest_baselines(tmp_path, KEY).values()
 
     assert found.run == run
 

@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from speedgate.baselines import benchmark_json
-from speedgate.baselines import store as baselines
+from speedgate.baselines import benchmark_json, store
 from speedgate.results.case_key import CaseKey
 from speedgate.results.family_figure import FamilyFigure
 from speedgate.results.json_io import write_json
@@ -79,7 +78,7 @@ def make_document(*runs: Run, gpu_key: str = KEY) -> dict[str, Any]:
     return copy.deepcopy(document)
 
 
-def store(root: Path, name: str, *runs: Run, gpu_key: str = KEY) -> Path:
+def store_file(root: Path, name: str, *runs: Run, gpu_key: str = KEY) -> Path:
     """Write a valid recorded document of `runs` as `name` in the folder of `gpu_key`."""
     path = root / gpu_key / name
     write_json(path, make_document(*runs, gpu_key=gpu_key))
@@ -105,7 +104,7 @@ def obtain(
     rooflines: dict[str, dict[str, Any]] | None = None,
 ) -> Path:
     """Write `obtained.json` as a recording session would."""
-    return baselines.write_obtained(
+    return store.write_obtained(
         root,
         KEY,
         runs=runs,

@@ -14,7 +14,7 @@ from speedgate.results.json_io import to_json
 from speedgate.results.profile import Attribution, Kernel
 from speedgate.results.run import Outcome, Verdict
 from tests.support.artifacts import encoded, result
-from tests.support.baseline_samples import BF16, INT8, KEY, make_run, store, store_published
+from tests.support.baseline_samples import BF16, INT8, KEY, make_run, store_file, store_published
 from tests.support.web_samples import STAGES, case_key, make_entry, make_report
 
 
@@ -185,7 +185,7 @@ def test_odd_operations_do_not_lose_the_report(odd):
 
 def test_a_folder_becomes_a_report(tmp_path, capsys):
     """`speedgate report` writes what results and baselines say, cases in the order of their stages."""
-    store(tmp_path / "baselines", "0002_recorded.json", make_run(INT8))
+    store_file(tmp_path / "baselines", "0002_recorded.json", make_run(INT8))
     runs = {
         key: to_json(dataclasses.replace(make_run(key), recipe={"stages": stages}))
         for key, stages in ((INT8, ["a", "b"]), (BF16, ["a"]))
@@ -204,7 +204,7 @@ def test_the_newest_figure_of_each_source_is_shown(tmp_path):
     """Of two recordings the later one counts, and the one that the case is judged by is the newest of all."""
     store_published(tmp_path, 1.0)
     for number, median_s in ((2, 2.0), (3, 3.0)):
-        store(tmp_path, f"000{number}_recorded.json", make_run(INT8, medians_s=[median_s] * 3))
+        store_file(tmp_path, f"000{number}_recorded.json", make_run(INT8, medians_s=[median_s] * 3))
     (tmp_path / "run").mkdir()
 
     (entry,) = view.load_report(leave(tmp_path / "run", result(INT8)), root=tmp_path).cases
