@@ -4,23 +4,32 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import json
 import os
 import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 from filelock import FileLock, Timeout
 
 from speedgate.measure.machine import check_gpu_key
-from speedgate.results.json_io import write_json
+from speedgate.results.json_io import decode, read_json, to_json, write_json
 from speedgate.results.text import command_line
+
+
+class _Holder(msgspec.Struct, frozen=True, kw_only=True):
+    """The process that holds a lock; it writes this beside the lock for whoever has to wait."""
+
+    pid: int
+    started: datetime.datetime
+    directory: str
+    command: str = ""
 
 
 @contextlib.contextmanager
 def recording_lock(gpu_key: str, *, folder: Path | None = None) -> Iterator[None]:
-    """Hold the lock for recordings on `gpu_key` of this machine; a `ValueError` names the recording that holds it already.
+    """Hold the lock for recordings on a GPU key of this machine; a `ValueError` names the recording that holds it already.
 
     The kernel releases the lock when its process ends, so a killed recording blocks no other.
     """
@@ -31,10 +40,10 @@ def recording_lock(gpu_key: str, *, folder: Path | None = None) -> Iterator[None
             stack.enter_context(FileLock(lock_path, timeout=0, mode=0o600))
             # Both files are removed before the lock is released: they would keep out the machine's other users.
             stack.callback(lock_path.unlink, missing_ok=True)
-            write_json(holder_path, _holder_facts())
+            write_json(holder_path, to_json(_this_process()))
             stack.callback(holder_path.unlink, missing_ok=True)
         except Timeout:
-            holder = _holder(holder_path) or f"lslocks names the process that holds {lock_path}"
+            holder = _describe_holder(holder_path) or f"lslocks names the process that holds {lock_path}"
             raise ValueError(f"another recording on {gpu_key} is running: {holder}; wait for it or end it") from None
         except OSError as error:
             raise ValueError(
@@ -44,20 +53,19 @@ def recording_lock(gpu_key: str, *, folder: Path | None = None) -> Iterator[None
         yield
 
 
-def _holder_facts() -> dict[str, object]:
-    return {
-        "pid": os.getpid(),
-        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "directory": str(Path.cwd()),
-        "command": command_line(sys.orig_argv)[:1000],
-    }
+def _this_process() -> _Holder:
+    return _Holder(
+        pid=os.getpid(),
+        started=datetime.datetime.now(datetime.UTC).replace(microsecond=0),
+        directory=str(Path.cwd()),
+        command=command_line(sys.orig_argv)[:1000],
+    )
 
 
-def _holder(path: Path) -> str | None:
-    """Describe the holder in characters that cannot control a terminal; None where the file is missing or unreadable."""
+def _describe_holder(path: Path) -> str | None:
+    """Describe the holder in characters that cannot control a terminal; None if the file is missing or unreadable."""
     try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
-        pid, started = int(facts["pid"]), datetime.datetime.fromisoformat(facts["started"])
-        return f"process {pid}, started {started.isoformat()}, in {str(facts['directory'])!a}"
-    except (OSError, LookupError, TypeError, ValueError, OverflowError, RecursionError):
+        holder = decode(read_json(path), _Holder, where=str(path))
+    except ValueError:
         return None
+    return f"process {holder.pid}, started {holder.started.isoformat()}, in {holder.directory!a}"
