@@ -67,7 +67,7 @@ def test_an_import_of_what_is_there_adds_nothing(url, tmp_path, capsys):
     history("export", tmp_path / "1.json", "--history", url)
 
     assert history("import", tmp_path / "1.json", "--history", url) == 0
-    assert "0 added, 29 there already" in capsys.readouterr().out
+    assert "0 added, 29 already stored" in capsys.readouterr().out
 
 
 def test_postgresql_and_sqlite_hold_the_same(postgres, url, tmp_path):

@@ -86,7 +86,7 @@ def test_a_recording_is_the_same_run_as_the_file_that_it_wrote(suite, capsys):
 
     assert red(result) == []
     assert main(["history", "import", str(obtained), "--history", history(suite)]) == 0
-    assert "0 added, 1 there already" in capsys.readouterr().out
+    assert "0 added, 1 already stored" in capsys.readouterr().out
 
 
 def test_a_recording_that_goes_on_adds_each_run_once(suite, capsys):
@@ -111,12 +111,12 @@ def test_a_recording_that_goes_on_adds_each_run_once(suite, capsys):
     said = [line for result in results for line in result.outlines if line.startswith("history: ")]
     assert [line.replace(" to sqlite:///history.sqlite", "") for line in said] == [
         "history: 1 runs added",
-        "history: 0 runs added, 1 there already",
-        "history: 1 runs added, 1 there already",
+        "history: 0 runs added, 1 already stored",
+        "history: 1 runs added, 1 already stored",
     ]
     assert red(results[-1]) == []
     assert main(["history", "import", str(obtained), "--history", history(suite)]) == 0
-    assert "0 added, 2 there already" in capsys.readouterr().out
+    assert "0 added, 2 already stored" in capsys.readouterr().out
     found = {
         CaseKey.parse(one.case_key).stage: [len(point.process_medians_s) for point in one.points]
         for one in queries.read_series(history(suite))

@@ -81,7 +81,7 @@ def measure_writers(url: str, *, writers: int, runs: int) -> None:
         done = pool.starmap(write, [(url, number // 2, runs) for number in range(writers)], chunksize=1)
         seconds = time.perf_counter() - started_s
     added, known = sum(one.added for one in done), sum(one.present for one in done)
-    print(f"{writers} writers: {seconds:.2f} s for {added} runs added and {known} there already")
+    print(f"{writers} writers: {seconds:.2f} s for {added} runs added and {known} already stored")
 
 
 def write(url: str, writer: int, runs: int) -> queries.UploadCounts:

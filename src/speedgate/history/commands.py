@@ -135,7 +135,7 @@ def _import(options: argparse.Namespace) -> int:
     database.prepare_history(options.history)
     for path, entries in entries_by_path.items():
         counts = queries.add_entries(options.history, entries)
-        print_line(f"{path}: {counts.added} added, {counts.present} there already")
+        print_line(f"{path}: {counts.added} added, {counts.present} already stored")
     return ExitStatus.OK
 
 
@@ -192,7 +192,9 @@ def report_trends(all_series: Sequence[Series], options: argparse.Namespace) -> 
     trends = [analyse(series) for series in shortened if count_measured(series.points) >= MIN_RUNS]
     if not trends:
         longest = max(count_measured(series.points) for series in shortened)
-        raise ValueError(f"{history}: {longest} runs with a latency at most; a trend needs {MIN_RUNS} at least")
+        raise ValueError(
+            f"{history}: the longest series has {longest} runs with a latency; a trend needs at least {MIN_RUNS}"
+        )
     failed = any(_fails(trend, change, options) for trend in trends for change in trend.changes)
     for line in _trends_json(trends, too_short, options) if options.json else _trend_lines(trends, too_short, options):
         print_line(line)

@@ -128,7 +128,7 @@ def analyse(series: Series) -> Trend:
     indices = [index for index, point in enumerate(series.points) if point.process_medians_s]
     if len(indices) < MIN_RUNS:
         raise ValueError(
-            f"{series.case_key} on {series.gpu_key}: {len(indices)} runs with a latency; a trend needs {MIN_RUNS} at least"
+            f"{series.case_key} on {series.gpu_key}: {len(indices)} runs with a latency; a trend needs at least {MIN_RUNS}"
         )
     runs = _Runs.from_medians([series.points[index].process_medians_s for index in indices])
     means = runs.means()

@@ -180,5 +180,5 @@ class HistoryUpload:
 
         files = {path.name: path.read_bytes() for path in self.session.result_files.values()}
         result = queries.add_entries(self.url, entries.entries_from_files(files))
-        present = f", {result.present} there already" if result.present else ""
+        present = f", {result.present} already stored" if result.present else ""
         return f"history: {result.added} runs added to {database.url_without_password(self.url)}{present}"
