@@ -79,7 +79,7 @@ def test_the_report_says_what_was_measured_and_what_has_no_baseline(suite):
 
 
 def test_progress_is_shown_while_output_is_captured(suite):
-    """Each phase is announced with its seconds though pytest captures; `-q` keeps quiet."""
+    """Each activity is announced with its seconds though pytest captures; `-q` keeps quiet."""
     loud, quiet = (suite.run("--stage=fp32", *option) for option in ((), ("-q",)))
 
     loud.stdout.re_match_lines(

@@ -89,7 +89,7 @@ def test_a_recording_that_makes_no_baseline_says_so(a100: Suite) -> None:
 
     assert red(result) == []
     result.stdout.re_match_lines(
-        [r"\s*recorded baselines/.*obtained\.json: no baseline, because of 2 of its cases: never judged: parity"]
+        [r"\s*recorded baselines/.*obtained\.json: 2 of its cases cannot become a baseline: never judged: parity"]
     )
 
 

@@ -151,14 +151,14 @@ def test_what_is_left_is_said(stopped):
     """The last lines name each case with its processes, and the command that goes on."""
     first = stopped[1]
 
-    assert "the same command goes on from here" in first.outlines[-2]
+    assert "the same command continues the recording" in first.outlines[-2]
     assert "S3cret" not in first.stdout.str()
     first.stdout.re_match_lines(
         [
-            r"left to do, because the budget of 12 s was over \(exit status 75\):",
+            r"the budget of 12 s is over \(exit status 75\); left to do:",
             r"  sdxl-tiny/bf16/\S+: 2 of 3 processes; 'generate' was ended when the budget was over",
             r"  sdxl-tiny/sdpa/\S+: 0 of 3 processes; the budget is over",
-            r"the same command goes on from here: pytest bench .*--budget=12.*",
+            r"the same command continues the recording: pytest bench .*--budget=12.*",
         ]
     )
 

@@ -90,7 +90,7 @@ def test_an_interrupted_recording_says_how_it_goes_on(resumed):
     last = "\n".join(resumed[-1].outlines)
 
     assert re.search(
-        r"^interrupted: .*\n(?:.*\n)*the same command goes on from here: pytest bench .*--gate=record", said, re.M
+        r"^interrupted: .*\n(?:.*\n)*the same command continues the recording: pytest bench .*--gate=record", said, re.M
     )
     assert ("speedgate promote" in said, "speedgate promote" in last) == (False, True)
 
@@ -211,7 +211,7 @@ def renamed(resumed):
 
 def test_a_case_of_the_baseline_that_the_suite_lacks_is_red_under_enforce(renamed):
     """It is MISSING, one red test, beside the measured case that has NO_BASELINE."""
-    result = renamed.run("--gate=enforce", "--rounds=4", STAGES[0], "-k", "latency or baseline")
+    result = renamed.run("--gate=enforce", "--rounds=4", STAGES[0], "-k", "latency or coverage")
 
     assert red(result) == ["test_latency[sdxl-tiny-bf16]", "test_coverage"]
     result.stdout.re_match_lines(
@@ -222,7 +222,7 @@ def test_a_case_of_the_baseline_that_the_suite_lacks_is_red_under_enforce(rename
 
 def test_a_missing_case_is_said_under_auto(renamed):
     """Without `enforce` the same is green, and told."""
-    result = renamed.run(STAGES[0], "-k", "baseline")
+    result = renamed.run(STAGES[0], "-k", "coverage")
 
     assert result.ret == pytest.ExitCode.OK
     result.stdout.re_match_lines([r"MISSING sdxl-tiny/bf17/\S+ baseline: .*"])

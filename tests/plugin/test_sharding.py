@@ -147,7 +147,7 @@ def test_a_folder_of_other_results_is_refused(pytester):
     result = suite.run("--shard=1/2")
 
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["*--results *results: holds results already*name a new folder"])
+    result.stderr.fnmatch_lines(["*--results *results: contains results already*name a new folder"])
 
 
 def test_a_case_of_another_shard_is_not_missing(pytester):

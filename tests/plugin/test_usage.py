@@ -101,7 +101,7 @@ def test_a_checkout_that_cannot_be_written_is_said_up_front(suite):
 
     result = suite.pytester.runpytest_subprocess(*arguments)
 
-    result.stderr.fnmatch_lines(["*--results DIR: its default *.speedgate/*: *name a folder that can be written*"])
+    result.stderr.fnmatch_lines(["*--results DIR: the default *.speedgate/*: *name a folder that can be written*"])
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     assert not (suite.path / "builds.log").exists()
 

@@ -1,4 +1,4 @@
-"""The pytest plugin: options, pytest-benchmark's hooks, the `gate` fixture, the report. Hooks delegate."""
+"""The hooks of the pytest plugin: they set up the session, read its inputs, and write the recording and the terminal section."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ pytest_plugins = ["speedgate.plugin.sharding"]  # its hooks follow ours
 SESSION = pytest.StashKey[Session]()
 GATE = pytest.StashKey[Gate]()
 PROGRESS = pytest.StashKey[Progress]()
-RESOURCES = pytest.StashKey[contextlib.ExitStack]()
+RESOURCES = pytest.StashKey[contextlib.ExitStack]()  # closed at the end: the device, the lock, temporary folders
 # A test with this mark, or with pytest-benchmark's fixture, measures rounds.
 ROUNDS_MARK = "rounds"
 
@@ -43,8 +43,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Before pytest-benchmark's own configure, which reads the storage option and the machine's facts."""
-    config.addinivalue_line("markers", f"{ROUNDS_MARK}: measures rounds; --skip-latency leaves it out")
+    """Make the session from the options. Runs before pytest-benchmark's own hook, which reads its storage option."""
+    config.addinivalue_line("markers", f"{ROUNDS_MARK}: the test measures rounds; --skip-latency leaves it out")
     config.stash[RESOURCES] = contextlib.ExitStack()
     try:
         machine = resolve_machine(config.getoption("device"))
@@ -56,7 +56,7 @@ def pytest_configure(config: pytest.Config) -> None:
         isolation=config.getoption("isolation"),
         worker_timeout_s=config.getoption("worker_timeout"),
         root=config.rootpath,
-        results=config.getoption("results") or config.rootpath / ".speedgate" / _stamp(),
+        results=config.getoption("results") or config.rootpath / ".speedgate" / _session_name(),
     )
     code = code_digest.digest(code_digest.measuring_files()) if session_options.is_recording else ""
     session = Session(options=session_options, machine=machine, inputs=SessionInputs(code_digest=code))
@@ -75,7 +75,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def check_folder(option: str, folder: Path) -> None:
-    """Make the folder that an option names, or say in one line why nothing can be written there, before anything is built."""
+    """Create the folder that an option names. Raises `pytest.UsageError` if nothing can be written there."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -84,27 +84,27 @@ def check_folder(option: str, folder: Path) -> None:
         raise pytest.UsageError(f"{option} {folder}: {error.strerror}; name a folder that can be written") from error
 
 
-def _stamp() -> str:
+def _session_name() -> str:
     return f"{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%SZ}-{os.getpid()}"
 
 
 def _check_gpu_key(config: pytest.Config, session: Session) -> None:
-    asked = config.getoption("gpu_key")
-    if asked is None or asked == session.machine.key:
+    gpu_key = config.getoption("gpu_key")
+    if gpu_key is None or gpu_key == session.machine.key:
         return
-    known = sorted({*store.gpu_keys(session.options.baselines_root), session.machine.key})
-    if asked not in known:
-        raise pytest.UsageError(f"--gpu-key {asked}: unknown; choose from {', '.join(known)}")
+    valid_keys = sorted({*store.gpu_keys(session.options.baselines_root), session.machine.key})
+    if gpu_key not in valid_keys:
+        raise pytest.UsageError(f"--gpu-key {gpu_key}: unknown; choose from {', '.join(valid_keys)}")
     raise pytest.UsageError(
-        f"--gpu-key {asked}: this machine is {session.machine.key}; figures of different GPU keys are not compared"
+        f"--gpu-key {gpu_key}: this machine is {session.machine.key}; figures of different GPU keys are not compared"
     )
 
 
 def _point_storage(config: pytest.Config, session: Session) -> None:
-    """Make this machine's folder pytest-benchmark's storage, and its newest baseline what a bare compare reads.
+    """Let pytest-benchmark store in this machine's folder, and compare with its newest baseline.
 
-    A bare compare would otherwise take the run saved last, whatever its verdict was. Storage outside the working
-    directory is left alone: pytest-benchmark reports it relative to there and raises.
+    `--benchmark-compare` without a value would otherwise read the run that was saved last, whatever its verdict was. A
+    folder outside the working directory is not used: pytest-benchmark formats it relative to there, and raises.
     """
     option = config.option
     folder = session.options.baselines_root / session.machine.key
@@ -115,17 +115,17 @@ def _point_storage(config: pytest.Config, session: Session) -> None:
         if newest is not None:
             option.benchmark_compare = str(newest.relative_to(Path.cwd()))
         elif not any(folder.glob("*.json")):
-            option.benchmark_compare = []  # nothing to read: our report says so case by case
+            option.benchmark_compare = []  # nothing to read: our own report says so for each case
     if "--benchmark-storage" not in " ".join(config.invocation_params.args):
         if not (option.benchmark_save or option.benchmark_autosave or option.benchmark_compare):
-            # pytest-benchmark makes the folder that it is given, for --help too: one that is there, where it is not used
+            # pytest-benchmark creates the folder even for --help: give it one that exists if it will not use it
             folder = next(path for path in (folder, *folder.parents) if path.is_dir())
         option.benchmark_storage = f"file://./{folder.relative_to(Path.cwd())}"
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, Any]) -> None:
-    """Add what a baseline is keyed by; take out the clock reading, which makes every comparison look foreign."""
+    """Add the GPU key and the machine; drop the clock rate, which would make each comparison look like another machine."""
     machine = config.stash[SESSION].machine
     machine_info["speedgate"] = {"gpu_key": machine.key}
     machine_info["gpu" if machine.device == "cuda" else "host"] = dataclasses.asdict(machine)
@@ -137,18 +137,17 @@ def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: di
 def pytest_benchmark_compare_machine_info(
     config: pytest.Config, machine_info: dict[str, Any], compared_benchmark: dict[str, Any]
 ) -> None:
-    """Refuse a comparison across GPU keys before any test runs."""
-    ours = config.stash[SESSION].machine.key
-    stored = (
-        compared_benchmark.get("machine_info", {}).get("speedgate", {}).get("gpu_key", "a machine without a GPU key")
-    )
-    if stored != ours:
+    """Refuse a comparison with another GPU key before any test runs."""
+    gpu_key = config.stash[SESSION].machine.key
+    facts = compared_benchmark.get("machine_info", {}).get("speedgate", {})
+    stored_gpu_key = facts.get("gpu_key", "a machine without a GPU key")
+    if stored_gpu_key != gpu_key:
         raise pytest.UsageError(
-            f"--benchmark-compare: that run is of {printable(str(stored))}, this machine is {ours}; figures of"
+            f"--benchmark-compare: that run is of {printable(str(stored_gpu_key))}, this machine is {gpu_key}; figures of"
             " different GPU keys are not compared"
         )
-    # Same key: what else differs (versions, say) is what the comparison is for. pytest-benchmark's own hook, which runs
-    # after this one, would print both records in full, and raises where its storage lies outside the working directory.
+    # With the same key, other differences (of versions, for example) are the reason for the comparison. pytest-benchmark's
+    # own hook runs next: it would print both records in full, and raises if its storage is outside the working directory.
     compared_benchmark["machine_info"] = machine_info
 
 
@@ -160,40 +159,43 @@ def gate(request: pytest.FixtureRequest) -> Gate:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Refuse to measure side by side; leave out what measures rounds where that is asked for."""
-    gated = [item for item in items if "gate" in getattr(item, "fixturenames", ())]
-    if gated and (os.environ.get("PYTEST_XDIST_WORKER") or config.getoption("numprocesses", None)):
+    """Refuse to measure under pytest-xdist; with `--skip-latency`, leave out the tests that measure rounds."""
+    if _has_gate(items) and (os.environ.get("PYTEST_XDIST_WORKER") or config.getoption("numprocesses", None)):
         raise pytest.UsageError(
-            "pytest-xdist is active: cases that run side by side slow one another and pytest-benchmark switches itself"
-            " off; run without -n"
+            "pytest-xdist is active: cases that run at the same time slow one another, and pytest-benchmark does not measure"
+            " then; run without -n"
         )
     if config.getoption("skip_latency"):
-        measuring = [item for item in items if _measures(item)]
+        measuring = [item for item in items if _measures_rounds(item)]
         config.hook.pytest_deselected(items=measuring)
         items[:] = [item for item in items if item not in measuring]
 
 
-def _measures(item: pytest.Item) -> bool:
+def _has_gate(items: list[pytest.Item]) -> bool:
+    return any("gate" in getattr(item, "fixturenames", ()) for item in items)
+
+
+def _measures_rounds(item: pytest.Item) -> bool:
     return "benchmark" in getattr(item, "fixturenames", ()) or item.get_closest_marker(ROUNDS_MARK) is not None
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Read this machine's baselines once it is known that something is judged by them."""
-    state = session.config.stash[SESSION]
-    if session.config.option.collectonly or not any("gate" in getattr(i, "fixturenames", ()) for i in session.items):
+    """Read the baselines and open the device, if any test judges a claim."""
+    config, state = session.config, session.config.stash[SESSION]
+    if config.option.collectonly or not _has_gate(session.items):
         return
-    if getattr(session.config.option, "benchmark_cprofile", None):
-        raise pytest.UsageError("--benchmark-cprofile profiles this process, but a case works in its worker")
-    if not session.config.getoption("results"):
-        check_folder("--results DIR: its default", state.options.results)
+    if getattr(config.option, "benchmark_cprofile", None):
+        raise pytest.UsageError(
+            "--benchmark-cprofile: profiles this process, but a case runs in its worker process; drop it"
+        )
+    if not config.getoption("results"):
+        check_folder("--results DIR: the default", state.options.results)
     try:
-        state.inputs = _read_inputs(session.config, state)
+        state.inputs = _read_inputs(config, state)
     except ValueError as error:
         raise pytest.UsageError(str(error)) from error
-    state.monitor = open_monitor(
-        state.machine.device, expected_workers=2 if options.is_live_comparison(session.config) else 1
-    )
-    session.config.stash[RESOURCES].callback(state.monitor.close)
+    state.monitor = open_monitor(state.machine.device, expected_workers=2 if options.is_live_comparison(config) else 1)
+    config.stash[RESOURCES].callback(state.monitor.close)
     state.inputs = dataclasses.replace(state.inputs, machine_facts=state.monitor.facts())
 
 
@@ -223,13 +225,13 @@ def open_monitor(device: str, *, expected_workers: int = 1) -> Monitor:
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """Let go of the device and of the lock."""
+    """Close the device and release the lock."""
     config.stash[RESOURCES].close()
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
-    """Remember which cases failed: a failing run is never promoted to a baseline."""
+    """Note which cases have a failed test: they never become a baseline."""
     result = yield
     parameters = getattr(getattr(item, "callspec", None), "params", {})
     for key in (getattr(value, "key", None) for value in parameters.values()):
@@ -239,7 +241,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    """With `--gate record`, write obtained.json beside the baselines of this machine."""
+    """Write obtained.json into the folder of this machine's baselines, in a recording."""
     state = session.config.stash.get(SESSION, None)
     if state is None or not state.options.is_recording:
         return
@@ -249,13 +251,13 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     unfinished = {key: f"not finished: {reason}" for key, reason in outcome.unfinished.items()}
     failed = {**state.unjudged_cases(), **unfinished, **outcome.failed_tests}
     path = _write_obtained(session.config, state, failed)
-    if exitstatus == pytest.ExitCode.OK and not failed:  # otherwise the same command goes on from the checkpoints
+    if exitstatus == pytest.ExitCode.OK and not failed:  # otherwise the same command continues from the checkpoints
         checkpoint.discard(root, state.machine.key, case_keys={*outcome.runs, *outcome.out_of_memory})
-    # The recording plugin speaks for an interrupted or unfinished recording.
+    # An interrupted or unfinished recording is reported by the recording plugin.
     is_over = exitstatus != pytest.ExitCode.INTERRUPTED and not outcome.unfinished
     if is_over and any(run.processes for run in outcome.runs.values()):
         advice = (
-            f"no baseline, because of {len(failed)} of its cases: {next(iter(failed.values()))}"
+            f"{len(failed)} of its cases cannot become a baseline: {next(iter(failed.values()))}"
             if failed
             else "see speedgate promote --help"
         )
@@ -269,12 +271,12 @@ def _write_obtained(config: pytest.Config, state: Session, failed: Mapping[str, 
     return store.write_obtained(
         state.options.baselines_root,
         state.machine.key,
-        # A reference that was only needed for parity is no part of the record; a case that failed is, as failed.
+        # A case that was built only as a reference of parity is left out; a case that failed is written as failed.
         runs=[run for run in outcome.runs.values() if run.processes or run.case_key in outcome.failed_tests],
         failed=failed,
         benchmarks_meta={
-            key: {"name": item.name, "fullname": item.fullname, "group": item.group}
-            for key, item in state.benchmarks.items()
+            key: {"name": benchmark.name, "fullname": benchmark.fullname, "group": benchmark.group}
+            for key, benchmark in state.benchmarks.items()
         },
         machine_info=machine_info,
         commit_info=state.inputs.commit,
@@ -287,7 +289,7 @@ def _write_obtained(config: pytest.Config, state: Session, failed: Mapping[str, 
 
 @pytest.hookimpl(trylast=True)
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Our section, below pytest-benchmark's tables."""
+    """Write our section, below pytest-benchmark's tables."""
     state = config.stash.get(SESSION, None)
     if state is None or not (state.outcome.runs or state.outcome.verdicts):
         return
@@ -297,7 +299,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     for line in [*terminal.table(view), "", *terminal.sentences(view), *terminal.remarks(view)]:
         terminalreporter.write_line(line)
     if state.outcome.runs:
-        where = results.relative_to(root) if results.is_relative_to(root) else results
-        terminalreporter.write_line(f"each case in full: {where}")
+        folder = results.relative_to(root) if results.is_relative_to(root) else results
+        terminalreporter.write_line(f"result files: {folder}")
     if report_line := after.write_report(config, state):
         terminalreporter.write_line(report_line)

@@ -1,4 +1,4 @@
-"""What is going on, said while it happens: one line a case and phase, with the seconds that it took."""
+"""Progress lines on the terminal while tests run: one line for each activity of a case, with the seconds that it took."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from speedgate.measure.worker import OutOfTime
 
 
 class Progress:
-    """Writes through pytest's terminal reporter, past its capturing."""
+    """Writes through pytest's terminal reporter although pytest captures output; `-q` writes nothing.
+
+    `log`, if set, gets the seconds of each activity too.
+    """
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
@@ -22,7 +25,7 @@ class Progress:
 
     @contextlib.contextmanager
     def activity(self, text: str) -> Iterator[None]:
-        """Announce what begins, and complete the line with its seconds."""
+        """Write that an activity begins, and complete the line with its seconds. `text` is `CASE: ACTIVITY`."""
         started_s = time.perf_counter()
         self._begin(text)
         line = self._lines
@@ -33,12 +36,12 @@ class Progress:
         except BaseException:
             self._write("failed ")
             raise
-        if self._lines != line:  # other phases have been announced below this one's line
+        if self._lines != line:  # lines of other activities follow ours
             self._begin(text)
         self._write(f"{time.perf_counter() - started_s:.1f} s ")
 
     def note(self, text: str) -> None:
-        """A fact worth a line."""
+        """Write one line that is no activity."""
         self._write(f"\n  {text} ")
 
     def _begin(self, text: str) -> None:

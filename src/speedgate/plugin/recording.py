@@ -1,4 +1,7 @@
-"""A recording as a campaign: given again it goes on where it stopped, within a budget of seconds, and tells what they went to."""
+"""End a recording when its budget of seconds is over, list what is left to do, and show how long each activity took.
+
+The same command, started again, continues the recording from its checkpoints.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ from speedgate.results.text import command_line, printable
 
 
 class RecordingPlugin:
-    """A plugin of pytest, registered where a recording was asked for."""
+    """A pytest plugin, registered with `--gate record`."""
 
     def __init__(self, config: pytest.Config, *, session: Session, progress: Progress, seconds: float | None) -> None:
         self._config, self._session, self._progress = config, session, progress
@@ -28,7 +31,7 @@ class RecordingPlugin:
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_finish(self) -> None:
-        """The recording is ours alone by now: open its log."""
+        """Open the log of activities. The lock of the recording is taken by now."""
         if self._config.option.collectonly:
             return
         folder = self._session.options.baselines_root / self._session.machine.key / FOLDER
@@ -38,45 +41,46 @@ class RecordingPlugin:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, Any, Any]:
-        """What a test takes outside of the activities of its case."""
-        with self.budget.time(_case(item, "id") or item.name, budget.TESTS):
+        """Log the time of a test that no activity of its case covers."""
+        with self.budget.time(_case_attribute(item, "id") or item.name, budget.TESTS):
             return (yield)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None, Any, Any]:
-        """A test for whose case no time is left is skipped, and the case is unfinished."""
-        return (yield from self._in_time(item))
+        """Skip the test if the budget is over, and list its case as unfinished."""
+        return (yield from self._skip_out_of_time(item))
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, Any, Any]:
-        """As for its setup."""
-        return (yield from self._in_time(item))
+        """Skip the test if the budget is over."""
+        return (yield from self._skip_out_of_time(item))
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None, Any, Any]:
-        """As for its setup: a case may be looked at when its last test is over."""
-        return (yield from self._in_time(item))
+        """Skip the test if the budget is over: the last test of a case may collect its outputs here."""
+        return (yield from self._skip_out_of_time(item))
 
-    def _in_time(self, item: pytest.Item) -> Generator[None, Any, Any]:
+    def _skip_out_of_time(self, item: pytest.Item) -> Generator[None, Any, Any]:
         try:
             return (yield)
-        except OutOfTime as over:
-            self._session.outcome.unfinished.setdefault(_case(item, "key") or item.nodeid, str(over))
-            pytest.skip(str(over))
+        except OutOfTime as error:
+            self._session.outcome.unfinished.setdefault(_case_attribute(item, "key") or item.nodeid, str(error))
+            pytest.skip(str(error))
 
     def pytest_keyboard_interrupt(self) -> None:
-        """Ctrl-C, or a `pytest.exit`: what was measured is kept."""
+        """Note the interrupt, by Ctrl-C or `pytest.exit`."""
         self._is_interrupted = True
 
     @pytest.hookimpl(wrapper=True, trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, None, None]:
-        """Neither red nor finished has a status of its own; once all is recorded the log lies with the results."""
+        """Set the exit status of an unfinished recording; move the log to the results of a finished one."""
         log = self._progress.log
         with log.time("", budget.CLOSING) if log else contextlib.nullcontext():
             yield
         if self._session.outcome.unfinished and session.exitstatus == pytest.ExitCode.OK:
-            # pytest documents no other way to end with a status of one's own; `tests/plugin/test_recording.py` fails without it.
+            # pytest documents no other way to set the exit status; `tests/plugin/test_recording.py` fails without it.
             session.exitstatus = ExitStatus.UNFINISHED
+        # The other files of the folder are checkpoints: a finished recording has none.
         if log is not None and log.path.exists() and [*log.path.parent.iterdir()] == [log.path]:
             self._session.options.results.mkdir(parents=True, exist_ok=True)
             log.path.replace(self._session.options.results / log.path.name)
@@ -84,34 +88,35 @@ class RecordingPlugin:
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> Generator[None, None, None]:
-        """Where the seconds went, and last of all what is left to do."""
+        """Write how long each activity took, and then what is left to do."""
         yield
         log = self._progress.log
         if log is None:
             return
-        terminalreporter.section("where the seconds went")
-        for line in [
-            *budget.timing_table(log.entries, command=log.command, wall_s=budget.process_age_s()),
-            *self._left(),
-        ]:
+        terminalreporter.section("seconds by activity")
+        table = budget.timing_table(log.entries, command=log.command, wall_s=budget.process_age_s())
+        for line in [*table, *self._unfinished_lines()]:
             terminalreporter.write_line(line)
 
-    def _left(self) -> list[str]:
+    def _unfinished_lines(self) -> list[str]:
+        """Return what is left to do and the command that does it; nothing if the recording is finished."""
         unfinished = self._session.outcome.unfinished
         if not (unfinished or self._is_interrupted):
             return []
-        lines = ["interrupted: the processes that were finished are kept"] if self._is_interrupted else []
+        lines = ["interrupted: all finished processes are stored"] if self._is_interrupted else []
         if unfinished:
             status = "" if self._is_interrupted else f" (exit status {ExitStatus.UNFINISHED})"
-            lines.append(f"left to do, because the budget of {self.budget.seconds:g} s was over{status}:")
+            lines.append(f"the budget of {self.budget.seconds:g} s is over{status}; left to do:")
         for key, reason in unfinished.items():
             run = self._session.outcome.runs.get(key)
             count = f"{len(run.processes) if run else 0} of {self._session.options.plan.processes} processes"
             lines.append(printable(f"  {key}: {count}; {reason}"))
         arguments = command_line(self._config.invocation_params.args)
-        return [*lines, printable(f"the same command goes on from here: pytest {arguments}")]
+        return [*lines, printable(f"the same command continues the recording: pytest {arguments}")]
 
 
-def _case(item: pytest.Item, attribute: str) -> str | None:
+def _case_attribute(item: pytest.Item, attribute: str) -> str | None:
+    """Return an attribute of the case of a test, or None if it has no case."""
     parameters = getattr(getattr(item, "callspec", None), "params", {})
-    return next((str(found) for value in parameters.values() if (found := getattr(value, attribute, None))), None)
+    values = (getattr(value, attribute, None) for value in parameters.values())
+    return next((str(value) for value in values if value), None)

@@ -1,4 +1,4 @@
-"""The part of the pytest plugin that knows of shards: leaves here what `--shard` says, and keeps the session's manifest."""
+"""Select the cases of one shard (`--shard`), and write the manifest of the session, from which `merge` finds gaps."""
 
 from __future__ import annotations
 
@@ -12,33 +12,35 @@ from speedgate.measure.machine import installed_versions
 from speedgate.plugin.hooks import SESSION
 
 MANIFEST = pytest.StashKey[shards.ManifestWriter]()
-# The keys of all cases that were selected, and of those that are measured here; none where the collection was refused.
+# The keys of all selected cases, and of those that this shard measures. Missing if the collection failed.
 SELECTED = pytest.StashKey[tuple[list[str], list[str]]]()
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """A shard's results are merged with the others': what an earlier session left must not be taken for its own."""
+    """Refuse a folder with results of an earlier session: `merge` would take them for results of this shard."""
     config.addinivalue_line(
-        "markers", f"{shards.MARK}: what --shard knows of a case: unit, cost, needs (speedgate.fleet.shards)"
+        "markers",
+        f"{shards.MARK}: unit, cost and needs of a case, by which --shard divides the cases (speedgate.fleet.shards)",
     )
     shard, results = config.getoption("shard"), config.stash[SESSION].options.results
     if shard.of > 1 and any(results.glob("*.json")):
         raise pytest.UsageError(
-            f"--results {results}: holds results already, which would be taken for those of shard {shard}; name a new"
+            f"--results {results}: contains results already, which would be mixed with those of shard {shard}; name a new"
             " folder"
         )
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Generator[None]:
-    """Once all else has left out what it leaves out, leave out what other shards measure."""
+    """Leave out the cases of other shards, after every other plugin has made its selection."""
     yield
-    if _gated(items):
-        config.stash[SELECTED] = _keep(config, items)
+    if _has_gate(items):
+        config.stash[SELECTED] = _select_shard(config, items)
 
 
-def _keep(config: pytest.Config, items: list[pytest.Item]) -> tuple[list[str], list[str]]:
+def _select_shard(config: pytest.Config, items: list[pytest.Item]) -> tuple[list[str], list[str]]:
+    """Remove the tests of other shards from `items`; return the keys of all cases and of this shard's."""
     shard, tasks = config.getoption("shard"), shards.collect_tasks(items)
     selection = [task.key for task in tasks]
     if shard.of == 1:
@@ -53,7 +55,7 @@ def _keep(config: pytest.Config, items: list[pytest.Item]) -> tuple[list[str], l
 
 
 def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
-    """Say how much of the selection this is."""
+    """Write how many of the selected cases this shard measures."""
     shard = config.getoption("shard")
     if shard.of == 1 or SELECTED not in config.stash:
         return []
@@ -63,9 +65,9 @@ def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """The manifest is there before the first case: what an interrupted session lacks can be told."""
+    """Write the manifest before the first case, so that a session that is killed shows as a gap."""
     config = session.config
-    if config.option.collectonly or not _gated(session.items) or SELECTED not in config.stash:
+    if config.option.collectonly or not _has_gate(session.items) or SELECTED not in config.stash:
         return
     config.stash[MANIFEST] = shards.ManifestWriter(
         folder=config.stash[SESSION].options.results, manifest=_manifest(config)
@@ -90,7 +92,7 @@ def _manifest(config: pytest.Config) -> shards.Manifest:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
-    """Remember which cases were only skipped: they leave no result, and are no gap."""
+    """Note the outcome of each test: a case whose tests were all skipped has no result, and is no gap."""
     result = yield
     if MANIFEST in item.config.stash and (result.when == "call" or not result.passed):
         item.config.stash[MANIFEST].add_outcome(shards.case_keys_of(item), result.outcome)
@@ -98,7 +100,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    """The manifest tells how the session ended."""
+    """Write the exit status into the manifest."""
     if MANIFEST in session.config.stash:
         state = session.config.stash[SESSION]
         session.config.stash[MANIFEST].end(
@@ -106,5 +108,5 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         )
 
 
-def _gated(items: list[pytest.Item]) -> bool:
+def _has_gate(items: list[pytest.Item]) -> bool:
     return any("gate" in getattr(item, "fixturenames", ()) for item in items)
