@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from speedgate.baselines import checkpoint, store
@@ -27,10 +28,14 @@ CHECKPOINT_KEY = CheckpointKey(
 PROCESSES = (
     Process(seconds=(2.4, 2.5), peak_bytes=(7, 9), cold_start=COLD),
     Process(
-        seconds=(2.6, 2.7), peak_bytes=(7, 8), cold_start=COLD, void=("the clock fell",), health={"throttled": None}
+        seconds=(2.6, 2.7),
+        peak_bytes=(7, 8),
+        cold_start=COLD,
+        discarded_reasons=("the clock fell",),
+        health={"throttled": None},
     ),
 )
-RUN = dataclasses.replace(
+RUN = msgspec.structs.replace(
     make_run(), processes=PROCESSES, counts={"graphs": 2}, parity={"ssim": 0.998, "step_gain": None}
 )
 
@@ -45,7 +50,7 @@ def kept_file(root: Path) -> Path:
 
 def of(case_key: str, *, processes: int = 2) -> Run:
     """What is kept of another case, or of fewer processes."""
-    return dataclasses.replace(RUN, case_key=case_key, processes=PROCESSES[:processes])
+    return msgspec.structs.replace(RUN, case_key=case_key, processes=PROCESSES[:processes])
 
 
 def test_what_was_kept_is_read_back(tmp_path: Path) -> None:

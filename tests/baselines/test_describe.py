@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 import shutil
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from speedgate.baselines import describe, promote, store
@@ -19,7 +19,7 @@ from tests.support.baseline_samples import BF16, COLD, KEY, make_run, obtain, st
 
 FP32 = "sdxl/fp32/1024px-30steps-b1"
 PUBLISHED = Path(__file__).parents[2] / "baselines" / KEY / "0001_published.json"
-WARM = dataclasses.replace(COLD, first_image_s=0.5, cache_hits=5, cache_misses=0)
+WARM = msgspec.structs.replace(COLD, first_image_s=0.5, cache_hits=5, cache_misses=0)
 
 
 def run(case_key: str, latency_s: float, *stages: str, **fields: Any) -> Run:
@@ -27,9 +27,9 @@ def run(case_key: str, latency_s: float, *stages: str, **fields: Any) -> Run:
     medians_s = [latency_s * math.exp(0.005 * step) for step in (-2, -1, 0, 1, 2)]
     made = make_run(case_key, medians_s=medians_s, peak_bytes=(2**31,) * 3)
     processes = [
-        dataclasses.replace(one, cold_start=WARM if number else COLD) for number, one in enumerate(made.processes)
+        msgspec.structs.replace(one, cold_start=WARM if number else COLD) for number, one in enumerate(made.processes)
     ]
-    return dataclasses.replace(made, processes=tuple(processes), recipe={"stages": [*stages]}, **fields)
+    return msgspec.structs.replace(made, processes=tuple(processes), recipe={"stages": [*stages]}, **fields)
 
 
 def described(root: Path) -> list[list[list[str]]]:
@@ -183,6 +183,6 @@ def test_a_share_that_is_none_is_refused(tmp_path: Path, roofline: Any) -> None:
 
     with pytest.raises(
         ValueError,
-        match=r"speedgate\.roofline(\.share)?: (expected (float|object)|object missing required field share)",
+        match=r"speedgate\.roofline(\.share)?: (expected a(n object| number)|missing field share)",
     ):
         store.newest_baselines(tmp_path, KEY)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import re
 import shutil
@@ -12,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from speedgate.baselines import benchmark_json, promote, store
@@ -133,7 +133,7 @@ def test_a_session_in_which_everything_crashed_cannot_be_promoted(tmp_path: Path
 
 def test_one_run_without_a_process_does_not_lose_the_others(tmp_path: Path) -> None:
     """A run without a round has no statistics; it is written as a failure, and the good ones are written all the same."""
-    path = obtain(tmp_path, dataclasses.replace(make_run(BF16), processes=()), make_run(INT8))
+    path = obtain(tmp_path, msgspec.structs.replace(make_run(BF16), processes=()), make_run(INT8))
 
     (entry,) = json.loads(path.read_text())["benchmarks"]
     assert entry["extra_info"]["speedgate"]["run"]["case_key"] == INT8

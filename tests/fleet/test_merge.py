@@ -1,6 +1,5 @@
 """`speedgate merge`: one verdict of all shards, and none of what does not fit together."""
 
-import dataclasses
 import json
 import re
 
@@ -154,7 +153,7 @@ def test_a_shard_that_is_missing_is_a_gap(tmp_path, merge):
 
 def test_other_versions_than_the_manifest_says_are_refused(tmp_path, merge):
     """A worker may have found another torch than the session did."""
-    run = to_json(dataclasses.replace(make_run(KEYS[2]), environment={"torch": "2.12.0"}))
+    run = to_json(msgspec.structs.replace(make_run(KEYS[2]), environment={"torch": "2.12.0"}))
     results = {KEYS[2]: result(KEYS[2], run=run), KEYS[3]: result(KEYS[3])}
 
     refused(merge, "ran on other versions", shard(tmp_path / "1"), shard(tmp_path / "2", results=results, **OTHER))

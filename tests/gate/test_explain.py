@@ -1,7 +1,6 @@
 """What is said of a run that moved: the component, kernels, attention, code and versions that are different, and no others."""
 
-import dataclasses
-
+import msgspec
 import pytest
 
 from speedgate.gate import explain
@@ -21,7 +20,7 @@ def made(*, components=(), kernels=(), attention=None, digest="a" * 16, versions
     table = {name: row for name, row in {**KERNELS, **dict(kernels)}.items() if row}
     run = make_run(medians_s=[2.4 + sum(spent.values()) - sum(COMPONENTS.values())])
     (process,) = run.processes
-    process = dataclasses.replace(
+    process = msgspec.structs.replace(
         process, components={name: timed([seconds], rounds=3) for name, seconds in spent.items()}
     )
     found = Attribution(
@@ -30,7 +29,7 @@ def made(*, components=(), kernels=(), attention=None, digest="a" * 16, versions
         code_digest=digest,
     )
     environment = {"torch": "2.13.0", **dict(versions)}
-    return dataclasses.replace(run, processes=(process,), attribution=found, environment=environment)
+    return msgspec.structs.replace(run, processes=(process,), attribution=found, environment=environment)
 
 
 def timed(calls, *, rounds):
@@ -42,7 +41,7 @@ def with_steps(run, *steps):
     """The run with these seconds for the calls of its denoiser."""
     (process,) = run.processes
     components = {**process.components, "denoiser": timed(steps, rounds=3)}
-    return dataclasses.replace(run, processes=(dataclasses.replace(process, components=components),))
+    return msgspec.structs.replace(run, processes=(msgspec.structs.replace(process, components=components),))
 
 
 def told(run, other=None):
@@ -147,7 +146,7 @@ def test_what_a_cut_table_may_have_held_did_not_appear():
 def test_of_several_processes_each_counts():
     """Components are the mean over processes, as a latency is, not those of the first one."""
     run, slower = made(), made(components={"vae_decode": 0.45})
-    both = dataclasses.replace(run, processes=(*run.processes, *slower.processes))
+    both = msgspec.structs.replace(run, processes=(*run.processes, *slower.processes))
 
     assert told(both)["components"] == "vae_decode 0.25 s -> 0.35 s (100% of +0.1 s)"
 
@@ -168,8 +167,8 @@ def test_nothing_recorded_is_one_line_and_versions(side):
 
 def test_what_is_missing_on_one_side_is_said():
     """Components without kernels are told, with a line for what there is not, and the other way round."""
-    without_kernels = dataclasses.replace(made(), attribution=None)
-    without_components = dataclasses.replace(made(), processes=make_run().processes)
+    without_kernels = msgspec.structs.replace(made(), attribution=None)
+    without_components = msgspec.structs.replace(made(), processes=make_run().processes)
 
     assert told(without_kernels)["kernels"] == f"nothing to compare with in {NAME}, or in this run"
     assert told(without_components)["components"] == f"nothing to compare with in {NAME}, or in this run"

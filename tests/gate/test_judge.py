@@ -1,7 +1,6 @@
 """Verdicts on memory, the ladder and facts; what holds for every claim; and what each mode makes of an outcome."""
 
-import dataclasses
-
+import msgspec
 import pytest
 
 from speedgate.gate.judge import judge_cold_start, judge_facts, judge_ladder, judge_latency, judge_memory
@@ -155,15 +154,15 @@ def start(case_key=INT8, *, seconds, hits=0, misses=0, load_s=0.0, count=1):
     """A run whose every process applied its stage and made its first image in so many seconds."""
     run = make_run(case_key, medians_s=(1.0,) * count)
     figures = {"apply_s": 0.0, "first_image_s": seconds - load_s, "cache_load_s": load_s}
-    cold = dataclasses.replace(run.cold_start, **figures, cache_hits=hits, cache_misses=misses)
-    return dataclasses.replace(
-        run, processes=tuple(dataclasses.replace(process, cold_start=cold) for process in run.processes)
+    cold = msgspec.structs.replace(run.cold_start, **figures, cache_hits=hits, cache_misses=misses)
+    return msgspec.structs.replace(
+        run, processes=tuple(msgspec.structs.replace(process, cold_start=cold) for process in run.processes)
     )
 
 
 def kept(run):
     """The baseline that such a run is recorded as."""
-    return dataclasses.replace(make_baseline(1.0, 1.0), cold_starts=run.cold_starts)
+    return msgspec.structs.replace(make_baseline(1.0, 1.0), cold_starts=run.cold_starts)
 
 
 @pytest.mark.parametrize(
@@ -206,7 +205,7 @@ def test_a_start_with_an_imported_cache_is_neither_cold_nor_warm():
 
 def test_a_start_of_another_recipe_is_stale():
     """Compile seconds of another recipe are no baseline."""
-    run = dataclasses.replace(start(seconds=1.0), fingerprint="beef")
+    run = msgspec.structs.replace(start(seconds=1.0), fingerprint="beef")
 
     assert judge_cold_start(run, kept(start(seconds=1.0)), POLICY).outcome is Outcome.STALE
 

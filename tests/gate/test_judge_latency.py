@@ -39,7 +39,7 @@ def compare(*percent, turns=Turns.ROUNDS):
         other=make_run(medians_s=(2.5,)),
         turns=turns,
         log_ratios=tuple(math.log1p(value / 100) for value in percent),
-        own_first=tuple(index % 2 == 0 for index in range(len(percent))),
+        this_first=tuple(index % 2 == 0 for index in range(len(percent))),
     )
 
 

@@ -177,9 +177,9 @@ def test_a_key_that_no_database_takes_is_refused(bad):
         ({"measured_at": None}, "results of earlier versions do not contain the time"),
         ({"measured_at": "yesterday"}, "measured_at: expected a time in ISO 8601"),
         ({"measured_at": "0001-01-01T00:00:00+14:00"}, "measured_at: expected a time in ISO 8601"),
-        ({"commit": None}, "commit: expected object, got null"),
-        ({"commit": {"id": ""}}, "commit.id: expected str of length >= 1"),
-        ({"run": document()["run"] | {"environment": []}}, "run: environment: expected an object"),
+        ({"commit": None}, "commit: expected an object, found null"),
+        ({"commit": {"id": ""}}, "commit.id: expected a text of length >= 1"),
+        ({"run": document()["run"] | {"environment": []}}, "run.environment: expected an object"),
         ({"more": 1}, "unknown field more"),
     ],
 )

@@ -16,7 +16,7 @@ from speedgate.measure.rounds import (
     measure_process,
     replay_in_benchmark,
 )
-from speedgate.results.loops import Loop
+from speedgate.results.timings import Loop
 from tests.support.baseline_samples import COLD, make_run
 
 INNER = """
@@ -150,7 +150,7 @@ def test_a_discarded_round_is_measured_again_and_recorded():
     process = measure_process(make_measurement(Scripted(), monitor=ScriptedMonitor(None, "hot", None)))
 
     assert process.seconds == (0.75, 1.25, 1.5, 1.75)
-    assert process.void == ("hot",)
+    assert process.discarded_reasons == ("hot",)
     assert process.health["stolen_s"] == 2.0
 
 

@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from fixtures.plugin import REQUIRED_CLAIMS
@@ -145,7 +146,7 @@ def test_another_recipe_starts_anew(tmp_path):
 
 def started(run):
     """What is known of a case when its worker has made the first image."""
-    return dataclasses.replace(run, processes=(), components_s={})
+    return msgspec.structs.replace(run, processes=(), components_s={})
 
 
 def session(folder, *, rounds=4, source="0" * 64, **inputs):
@@ -190,7 +191,7 @@ def test_a_run_keeps_the_time_of_the_session_that_began_with_it(tmp_path):
     """And its commit, however many sessions go on with it."""
     run = make_run(medians_s=[2.4] * 5)
     first, second, third = (session(tmp_path, commit={"id": letter * 40}) for letter in "abc")
-    first.store_run(dataclasses.replace(run, processes=run.processes[:4]))
+    first.store_run(msgspec.structs.replace(run, processes=run.processes[:4]))
 
     second.store_run(dataclasses.replace(second.resume_run(started(run)), processes=run.processes))
     third.store_run(third.load_finished_run(third.checkpoint_key_of(run)))

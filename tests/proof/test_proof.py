@@ -115,7 +115,7 @@ def test_the_replayed_decision_by_pairs_is_the_gates(seed):
         other=make_run(),
         turns=Turns.ROUNDS,
         log_ratios=tuple(ratios[:used]),
-        own_first=tuple(number % 2 == 0 for number in range(used)),
+        this_first=tuple(number % 2 == 0 for number in range(used)),
     )
     assert judge_latency_against(make_run(), comparison, Policy(looks=replay.PAIRS_LOOKS)).outcome is outcome
 

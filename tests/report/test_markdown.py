@@ -220,7 +220,7 @@ def test_a_refused_folder_is_one_error(tmp_path: Path, capsys: pytest.CaptureFix
 
     assert main(["summary", str(tmp_path)]) == 2
 
-    assert re.fullmatch(r"speedgate: case\.json: missing field .*\n", capsys.readouterr().err)
+    assert re.fullmatch(r"speedgate: case\.json: unknown field ::error::\n", capsys.readouterr().err)
 
 
 def test_it_says_when_and_with_what_was_measured() -> None:

@@ -4,12 +4,13 @@ import collections
 import dataclasses
 import re
 
+import msgspec
 import pytest
 
 from speedgate.report import terminal
 from speedgate.results.family_figure import FamilyFigure
-from speedgate.results.loops import Loop
 from speedgate.results.run import Comparison, Outcome, Turns, Verdict
+from speedgate.results.timings import Loop
 from tests.support.baseline_samples import BF16, INT8, KEY, make_baseline, make_run
 
 FP32 = "sdxl/fp32/1024px-30steps-b1"
@@ -35,13 +36,13 @@ def view(*runs, verdicts=(), **fields):
 def measured(case_key, *stages, hits=0, misses=0, parity=None, **figures):
     """A run of a case whose recipe is these stages."""
     run = make_run(case_key, **figures)
-    cold_start = dataclasses.replace(run.cold_start, cache_hits=hits, cache_misses=misses)
-    return dataclasses.replace(run, recipe={"stages": list(stages)}, cold_start=cold_start, parity=parity)
+    cold_start = msgspec.structs.replace(run.cold_start, cache_hits=hits, cache_misses=misses)
+    return msgspec.structs.replace(run, recipe={"stages": list(stages)}, cold_start=cold_start, parity=parity)
 
 
 def with_loops(run, **loops):
     """The run with these loops in each of its processes."""
-    return dataclasses.replace(run, processes=tuple(dataclasses.replace(p, loops=loops) for p in run.processes))
+    return msgspec.structs.replace(run, processes=tuple(msgspec.structs.replace(p, loops=loops) for p in run.processes))
 
 
 def say(outcome, *, case_key=INT8, claim="latency", sentence="1 s against 2 s"):
@@ -188,7 +189,9 @@ def test_a_busy_machine_is_told():
 def test_rounds_that_were_measured_again_are_counted():
     """What the machine made void is told with the case, and what it made void of the other arm too."""
     run = measured(FP32, "fp32", medians_s=[1.0, 2.0])
-    run = dataclasses.replace(run, processes=tuple(dataclasses.replace(p, void=("hot",)) for p in run.processes))
+    run = msgspec.structs.replace(
+        run, processes=tuple(msgspec.structs.replace(p, discarded_reasons=("hot",)) for p in run.processes)
+    )
     comparison = Comparison(case_key=FP32, label="the other arm", other=run, turns=Turns.ROUNDS)
 
     assert terminal.remarks(view(run)) == [f"2 void rounds of {FP32} were measured again"]
@@ -210,7 +213,7 @@ def test_a_live_comparison_shows_both_arms_versions():
 def test_nothing_that_a_run_says_steers_the_terminal(hostile):
     """Control, line-breaking and direction characters in a key, a sentence or a baseline's name are replaced."""
     key = f"sdxl/fp32{hostile}/64px"
-    baseline = dataclasses.replace(make_baseline(2.5), path=f"0001_{hostile}x.json")
+    baseline = msgspec.structs.replace(make_baseline(2.5), path=f"0001_{hostile}x.json")
     verdicts = [say(Outcome.SLOWER, case_key=key, sentence=f"is {hostile}")]
     shown = view(measured(key, "fp32"), verdicts=verdicts, baselines={key: baseline})
 
@@ -277,7 +280,7 @@ def test_operations_and_the_share_reached_are_told():
 
 def test_a_column_that_says_nothing_is_left_out():
     """Without rounds there are no latencies, rates, spreads, speed-ups and peaks, and no columns of dashes for them."""
-    described = dataclasses.replace(measured(INT8, "int8", parity={"ssim": 1.0}), processes=())
+    described = msgspec.structs.replace(measured(INT8, "int8", parity={"ssim": 1.0}), processes=())
 
     assert [cells(line) for line in terminal.table(view(described))] == [
         ["case", "SSIM", "cold start", "baseline", "verdict"], [INT8, "1.0000", "10.0 s (eager)", "none here", "not judged"],

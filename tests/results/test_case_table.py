@@ -1,7 +1,6 @@
 """The row of a case: its figures, and what becomes of them and of names in each format."""
 
-import dataclasses
-
+import msgspec
 import pytest
 
 from speedgate.results import case_table
@@ -24,7 +23,7 @@ def test_a_row_holds_the_figures_of_its_run():
 
 def test_a_run_without_rounds_has_no_figures():
     """Only its cold start and its similarity are known, and every figure is a dash."""
-    row = row_of_run(dataclasses.replace(make_run(INT8), processes=(), parity={"ssim": 1.0}))
+    row = row_of_run(msgspec.structs.replace(make_run(INT8), processes=(), parity={"ssim": 1.0}))
 
     cells = {column.heading: column.cell(row) for column in (*COLUMNS, case_table.RATES, case_table.PROCESSES)}
     assert (cells["latency"], cells["peak"], cells["it/s"], cells["processes"]) == ("-", "-", "-", "-")
@@ -33,7 +32,7 @@ def test_a_run_without_rounds_has_no_figures():
 
 def test_a_speed_up_is_over_a_measured_case():
     """The parent and the first stage are found by the recipe; a case that was not measured gives no ratio."""
-    run = dataclasses.replace(make_run(INT8, medians_s=[2.0]), recipe={"stages": ["fp32", "bf16", "int8"]})
+    run = msgspec.structs.replace(make_run(INT8, medians_s=[2.0]), recipe={"stages": ["fp32", "bf16", "int8"]})
 
     row = row_of_run(run, latencies_s={BF16: 3.0})
 
@@ -46,7 +45,7 @@ def test_a_speed_up_is_over_a_measured_case():
 )
 def test_nan_is_not_hidden(parity, shown):
     """A similarity that is no number is stored as null, and differs from one that was never computed."""
-    assert case_table.SSIM.cell(row_of_run(dataclasses.replace(make_run(INT8), parity=parity))) == shown
+    assert case_table.SSIM.cell(row_of_run(msgspec.structs.replace(make_run(INT8), parity=parity))) == shown
 
 
 def test_a_table_is_aligned_text_or_markdown():

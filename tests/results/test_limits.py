@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import random
 import zlib
 
+import msgspec
 import pytest
 
 from fixtures.cases import every_case
@@ -13,8 +13,7 @@ from fixtures.pipelines.definition import SIZES
 from speedgate.plugin.options import MAX_PAIRS
 from speedgate.results import folder
 from speedgate.results.json_io import to_json, write_json
-from speedgate.results.loops import Loop
-from speedgate.results.timings import Component
+from speedgate.results.timings import Component, Loop
 from tests.support.artifacts import result
 from tests.support.baseline_samples import INT8, make_run
 
@@ -30,7 +29,7 @@ def live_run(loops, components, calls):
         return tuple(draw.uniform(0.01, 0.05) for _ in range(ROUNDS))
 
     processes = [
-        dataclasses.replace(
+        msgspec.structs.replace(
             own.processes[0],
             seconds=seconds(),
             peak_bytes=tuple(draw.randrange(10**9, 10**10) for _ in range(ROUNDS)),
@@ -42,7 +41,7 @@ def live_run(loops, components, calls):
         )
         for _ in range(MAX_PAIRS)
     ]
-    return to_json(dataclasses.replace(own, processes=tuple(processes)))
+    return to_json(msgspec.structs.replace(own, processes=tuple(processes)))
 
 
 @pytest.fixture

@@ -1,242 +1,197 @@
-"""What a timed image spends where: on real pipelines, at no cost, and named in a real worker whichever component is slowed."""
+"""Loops and components within rounds: what a worker may report of them, how they are kept, and what follows from them."""
 
-import contextlib
-import dataclasses
-import inspect
+import json
 import math
-import statistics
-import time
-from types import SimpleNamespace
 
+import msgspec
 import pytest
 
-from fixtures.pipelines.registry import pipelines
-from fixtures.worker import built_case, hooks
-from speedgate.gate.explain import compare_runs
-from speedgate.measure.monitor import HostMonitor
-from speedgate.measure.rounds import Measurement, MeasurementPlan, measure_process
-from speedgate.measure.worker import Worker
-from speedgate.plugin.builder import import_paths
-from speedgate.results.profile import told
-from tests.support.baseline_samples import COLD, make_run
-from tests.support.suite import ROOT
+from speedgate.results import timings
+from speedgate.results.json_io import decode, to_json
+from speedgate.results.run import Process, Run
+from speedgate.results.timings import Component, Loop
+from tests.support.baseline_samples import make_run
 
-MOST = 0.005  # of an image, that the marks may cost
-SLOWED_S = 0.6  # an image: several times what a busy machine adds to one
+FILE = "0002_recorded.json"
 
 
-def named(pipeline):
-    """What a pipeline's image is made of: of each part its encoders, denoisers, scheduler, gap and VAE."""
-    reads = {"sd15-img2img": ["vae_encode"], "sd15-inpaint": ["vae_encode"]}.get(pipeline, [])
-    return {
-        part.prefixed(name)
-        for part in pipelines()[pipeline].parts
-        for name in (
-            *("text_encoders", "denoiser", "scheduler", "host_gap"),
-            *part.controlnets,
-            *(["vae_decode"] if part.vae else []),
-            *reads,
+def loop_reply(seconds=1.0, iterations=4, name=""):
+    """A worker's reply to a round with one loop."""
+    return {name: {"iterations": iterations, "seconds": seconds}}
+
+
+def with_loops(*seconds, iterations=30, name=""):
+    """A run of one process for each tuple of loop seconds, one figure a round."""
+    run = make_run(medians_s=[2.5] * len(seconds))
+    processes = [
+        msgspec.structs.replace(process, loops={name: Loop(iterations=iterations, seconds=tuple(rounds))})
+        for process, rounds in zip(run.processes, seconds, strict=True)
+    ]
+    return msgspec.structs.replace(run, processes=tuple(processes))
+
+
+def with_components(run, **seconds):
+    """The run with these components, each called once, of so many seconds in every round."""
+    processes = [
+        msgspec.structs.replace(
+            process,
+            components={
+                name: Component(seconds=(each,) * len(process.seconds), call_medians_s=(each,))
+                for name, each in seconds.items()
+            },
         )
+        for process in run.processes
+    ]
+    return msgspec.structs.replace(run, processes=tuple(processes))
+
+
+def test_the_rounds_of_a_process_are_kept_by_loop():
+    """Raw seconds in order, each loop under its name."""
+    rounds = [loop_reply(0.5) | loop_reply(0.1, 9, name="up"), loop_reply(0.6) | loop_reply(0.2, 9, name="up")]
+
+    assert timings.collect_loops(rounds, seconds=(1.0, 1.0)) == {
+        "": Loop(iterations=4, seconds=(0.5, 0.6)),
+        "up": Loop(iterations=9, seconds=(0.1, 0.2)),
     }
 
 
-@pytest.mark.parametrize("pipeline", sorted(pipelines()))
-def test_an_image_is_the_sum_of_its_components(build, pipeline):
-    """Of every pipeline: each component is there, the denoiser once a step, and less than a third of the round is left."""
-    case = build("sdpa", pipeline=pipeline)
-    case.generate()
-    round_ = case.generate()
-    spent = round_["components"]
+def test_the_rounds_of_a_process_are_kept_by_component():
+    """Each round's seconds, and of each call the median over rounds: of a step, wherever it stands in the loop."""
+    replies = [{"denoiser": [0.1, 0.2]}, {"denoiser": [0.1, 0.6]}, {"denoiser": [0.4, 0.2]}]
 
-    assert set(spent) == named(pipeline)
-    for part in case.pipeline_spec.parts:
-        assert len(spent[part.prefixed("denoiser")]) == part.steps(case.workload)
-    assert 2 / 3 * round_["seconds"] < math.fsum(map(math.fsum, spent.values())) <= round_["seconds"]
+    (component,) = timings.collect_components(replies, seconds=(1.0, 1.0, 1.0)).values()
 
-
-def test_the_gap_and_what_works_in_a_loop_are_the_loop(build):
-    """Denoiser, scheduler and host gap add up to the seconds of the denoising loop."""
-    round_ = build("sdpa").generate()
-    within = [math.fsum(round_["components"][name]) for name in ("denoiser", "scheduler", "host_gap")]
-
-    assert math.fsum(within) == pytest.approx(round_["loops"][""]["seconds"])
-
-
-def test_a_component_within_another_counts_once():
-    """What a component calls in turn is a part of it: nothing of a round is counted twice."""
-    now_s = iter(range(10))
-    spans = hooks._Spans(lambda: next(now_s))
-    inner = spans.around(lambda: None, "inner")
-
-    spans.around(inner, "outer")()
-    inner()
-
-    assert spans.marks == {"outer": [(0, 1)], "inner": [(2, 3)]}
-
-
-def test_a_component_that_works_outside_of_its_loop_is_not_hidden():
-    """More seconds of denoising than the loop took would be a gap below zero."""
-    part = SimpleNamespace(name="", controlnets=(), prefixed=lambda name: name)
-
-    with pytest.raises(AssertionError, match=r"denoiser worked outside of its loop, for 0\.5 s"):
-        hooks.with_host_gaps({"denoiser": [1.5]}, {"": {"seconds": 1.0}}, [(part, None)])
-
-
-def test_a_pipeline_sees_what_it_would_without_marks(build):
-    """Pipelines read the signature of `scheduler.step` to know what it takes, and nothing is left afterwards."""
-    case = build("sdpa")
-    pipe = case.pipeline
-    owners = (pipe, pipe.unet, pipe.scheduler, pipe.vae)
-    before, signature = [set(vars(owner)) for owner in owners], inspect.signature(pipe.scheduler.step)
-
-    with hooks.timing_components(case.parts, device="cpu"):
-        assert inspect.signature(pipe.scheduler.step) == signature
-
-    assert [set(vars(owner)) for owner in owners] == before
-
-
-def test_a_round_that_fails_leaves_no_marks(build):
-    """An exception in a component goes through, and the next round is timed as any other."""
-    case = build("sdpa")
-    spans = hooks._Spans(hooks.device_clock("cpu")[0])
-
-    def fail():
-        raise MemoryError
-
-    with pytest.raises(MemoryError):
-        spans.around(fail, "denoiser")()
-
-    assert not spans.busy
-    assert case.generate()["components"]["denoiser"]
-
-
-def test_the_marks_of_an_image_cost_less_than_half_a_percent(build):
-    """What a mark costs, times the marks of an image, is less than that share of the fastest tiny image there is."""
-    case = build("fp32")
-    rounds = [case.generate() for _ in range(4)]
-    calls = sum(map(len, rounds[-1]["components"].values()))
-
-    cost_s = calls * (_seconds_a_call(marked=True) - _seconds_a_call(marked=False))
-
-    assert 0 < cost_s < MOST * min(round_["seconds"] for round_ in rounds)
-
-
-def test_images_with_marks_and_without_take_the_same_time(build, monkeypatch):
-    """In turns within one process, by the processor's seconds: the marks do not cost half a percent for sure."""
-    case, spent = build("fp32"), []
-    monkeypatch.setattr(built_case, "timed", lambda function: (_processor_s(function, spent), None))
-    for turn in range(33):
-        for marked in (True, False) if turn % 2 else (False, True):
-            with contextlib.ExitStack() as stack:
-                if not marked:
-                    _without_marks(stack.enter_context(pytest.MonkeyPatch.context()))
-                case.generate()
-    pairs = list(zip(spent[2::2], spent[3::2], strict=True))
-    turns = [sign * math.log(second / first) for (first, second), sign in zip(pairs, 16 * [-1, 1], strict=True)]
-
-    error = statistics.stdev(turns) / math.sqrt(len(turns))
-
-    assert statistics.fmean(turns) - 3 * error < MOST
-
-
-def _without_marks(patch):
-    patch.setattr(hooks, "timing_components", lambda parts, device: contextlib.nullcontext({}))
-    patch.setattr(hooks, "with_host_gaps", lambda components, loops, parts: components)
-
-
-def _processor_s(function, spent):
-    started_s = time.thread_time()
-    function()
-    spent.append(time.thread_time() - started_s)
-    return spent[-1]
-
-
-def _seconds_a_call(*, marked):
-    """The fewest of several, as other work on the machine only adds to it."""
-    spans = hooks._Spans(hooks.device_clock("cpu")[0])
-    function = spans.around(_nothing, "denoiser") if marked else _nothing
-    best_s = math.inf
-    for _ in range(20):
-        started_s = time.perf_counter()
-        for _ in range(500):
-            function(1, 2, keyword=3)
-        best_s = min(best_s, (time.perf_counter() - started_s) / 500)
-        spans.marks.clear()
-    return best_s
-
-
-def _nothing(*args, **keywords):
-    """What a mark is put around."""
-
-
-@pytest.fixture(scope="module")
-def worker(tmp_path_factory):
-    """A real worker with the tiny `sdpa` stage, which can be told to become slower."""
-    arguments = {
-        "pipeline": "sdxl",
-        "size": "tiny",
-        "stage": "sdpa",
-        "weights": {"source": "synthetic"},
-        "device": "cpu",
-    }
-    worker = Worker(
-        "tests.support.slow_case:SlowCase",
-        arguments=arguments,
-        paths=[*import_paths(ROOT), str(ROOT)],
-        log=tmp_path_factory.mktemp("slow") / "worker.log",
-        timeout_s=300.0,
-    )
-    worker.call("load")
-    worker.call("first_image")
-    yield worker
-    worker.close()
-
-
-def measured(worker):
-    """A run of that worker's next rounds, as a case has them."""
-    measurement = Measurement(
-        worker=worker, cold_start=COLD, plan=MeasurementPlan(processes=1, rounds=3), monitor=HostMonitor()
-    )
-    run = dataclasses.replace(make_run(), processes=(measure_process(measurement),))
-    return dataclasses.replace(run, attribution=told(worker.call("attribute")))
-
-
-@pytest.fixture(scope="module")
-def intact(worker):
-    """The run before anything was changed."""
-    return measured(worker)
+    assert component.seconds == pytest.approx((0.3, 0.7, 0.6))
+    assert (component.call_medians_s, component.calls) == ((0.1, 0.2), 2)
 
 
 @pytest.mark.parametrize(
-    ("component", "calls"), [("text_encoders", 2), ("denoiser", 4), ("scheduler", 4), ("vae_decode", 1)]
+    "wrong",
+    [
+        *(loop_reply(seconds) for seconds in (0.0, math.nan, math.inf, "1")),
+        *(loop_reply(iterations=count) for count in (0, 4.0, True)),
+        loop_reply(2.01),
+        loop_reply(1.5) | loop_reply(1.5, name="up"),
+        {"": {"iterations": 4}},
+        None,
+    ],
 )
-def test_the_component_that_became_slower_is_named(worker, intact, component, calls):
-    """A slowdown that is put into one component of a real worker is told as that component's, and first."""
-    worker.call("slow", component=component, seconds=SLOWED_S / calls)
-    try:
-        lines = compare_runs(measured(worker), intact, name="0002_recorded")
-    finally:
-        worker.call("heal")
+def test_a_loop_that_cannot_be_is_refused(wrong):
+    """No duration, no iteration, or more time than its round had: the sentence names the round and the reply."""
+    with pytest.raises(ValueError, match=r"^round 2.* loops.*; the worker reports ") as caught:
+        timings.collect_loops([loop_reply(), wrong], seconds=(2.0, 2.0))
 
-    assert lines[0].startswith(f"components: {component} "), lines
+    assert str(caught.value).endswith(repr(wrong))
 
 
-def test_the_step_that_became_slower_is_named(worker, intact):
-    """Of a component that is called in each step, the one call that holds the slowdown is told."""
-    worker.call("slow", component="denoiser", seconds=SLOWED_S, call=2)
-    try:
-        lines = compare_runs(measured(worker), intact, name="0002_recorded")
-    finally:
-        worker.call("heal")
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *({"denoiser": [seconds]} for seconds in (-1.0, math.nan, math.inf, "1", 2.01)),
+        {"denoiser": [1.5], "vae_decode": [0.6]},
+        *({"denoiser": calls} for calls in ([], 1.0)),
+        *({name: [1.0]} for name in ("", "remainder", 3, "x" * 101)),
+        {f"part{number}": [0.0] for number in range(101)},
+        None,
+    ],
+)
+def test_components_that_cannot_be_are_refused(wrong):
+    """No duration, no call, no name, or more time than the round had: the sentence names the round and the reply."""
+    with pytest.raises(ValueError, match=r"^round 2.* components.*; the worker reports ") as caught:
+        timings.collect_components([{"denoiser": [1.0]}, wrong], seconds=(2.0, 2.0))
 
-    assert lines[1].startswith("call 3 of 4 of denoiser holds "), lines
+    assert str(caught.value).endswith(repr(wrong))
 
 
-def test_kernels_and_attention_that_changed_are_named(worker, intact):
-    """Plain attention in place of one kernel: other operators appeared, and attention is told to be another."""
-    worker.call("attend_plainly")
+@pytest.mark.parametrize("other", [{}, loop_reply(iterations=3), loop_reply() | loop_reply(name="up")])
+def test_rounds_with_different_loops_are_refused(other):
+    """Another loop, or as long a one with another number of iterations, is no repetition."""
+    with pytest.raises(ValueError, match=r"round 2 had iterations of loops .* the first one {'': 4}"):
+        timings.collect_loops([loop_reply(), other], seconds=(2.0, 2.0))
 
-    lines = compare_runs(measured(worker), intact, name="0002_recorded")
 
-    assert any(line.startswith("kernels appeared: aten::") for line in lines), lines
-    assert any(line.startswith("attention: flash x") for line in lines), lines
+@pytest.mark.parametrize("other", [{}, {"denoiser": [0.1, 0.1]}, {"unet": [0.1]}])
+def test_rounds_with_other_calls_are_refused(other):
+    """A round that called another component, or one more often, is no repetition."""
+    with pytest.raises(ValueError, match=r"round 2 had calls of components .* the first one {'denoiser': 1}"):
+        timings.collect_components([{"denoiser": [1.0]}, other], seconds=(2.0, 2.0))
+
+
+def test_the_rate_has_the_same_centre_as_the_latency():
+    """The median over rounds, the geometric mean over processes: a loop that is the whole round has iterations / latency."""
+    run = make_run(medians_s=[1.0, 4.0])
+    whole = with_loops(*(process.seconds for process in run.processes), iterations=30)
+
+    assert whole.iterations_per_s == {"": pytest.approx(15.0)}
+    assert whole.iterations_per_s[""] == pytest.approx(30 / run.latency_s)
+
+
+def test_a_slow_round_does_not_move_the_rate():
+    """One outlier among three rounds leaves the process's rate alone."""
+    assert with_loops((1.5, 2.4, 1.5)).iterations_per_s == {"": pytest.approx(20.0)}
+
+
+def test_a_run_that_timed_no_loop_has_no_rate():
+    """An older file, or a worker that tells none, has no figure made up for it; neither has a loop of some processes only."""
+    partly = [{"base": Loop(iterations=4, seconds=(1.0,))}, {}]
+
+    assert make_run().iterations_per_s == {}
+    assert timings.iterations_per_s(partly) == timings.iterations_per_s(partly[::-1]) == {}
+
+
+def test_components_and_the_remainder_are_the_round():
+    """The rest of a round beside its components is a figure of its own, so that all of them together are the round."""
+    run = with_components(make_run(medians_s=[2.4]), denoiser=2.0, vae_decode=0.3)
+
+    means_s = timings.component_means_s(run.processes)
+
+    assert means_s == pytest.approx({"denoiser": 2.0, "vae_decode": 0.3, "remainder": 0.1})
+    assert sum(means_s.values()) == pytest.approx(run.latency_s)
+
+
+def test_components_of_some_processes_only_are_none():
+    """A figure of half of the processes would be set against the latency of all."""
+    run = with_components(make_run(medians_s=[2.4, 2.4]), denoiser=2.0)
+    partly = (run.processes[0], make_run().processes[0])
+
+    assert [timings.component_means_s(processes) for processes in (partly, partly[::-1], ())] == [{}, {}, {}]
+
+
+def test_timings_survive_json():
+    """They are read back equal, and a file from before there were any is read as having none."""
+    run = with_components(with_loops((1.5, 1.6, 1.4), name="base"), denoiser=2.0)
+    old = json.loads(json.dumps(to_json(make_run())))
+    for process in old["processes"]:
+        del process["loops"], process["components"]
+
+    assert decode(json.loads(json.dumps(to_json(run))), Run, where=FILE) == run
+    assert decode(old, Run, where=FILE) == make_run()
+
+
+@pytest.mark.parametrize(
+    ("field", "spoilt", "said"),
+    [
+        ("loops", {"": {"iterations": 0, "seconds": [1.0, 1.0, 1.0]}}, "loops[...].iterations: expected a whole"),
+        (
+            "loops",
+            {"": {"iterations": 4, "seconds": [1.0, 0.0, 1.0]}},
+            "loops[...].seconds[1]: expected a number above",
+        ),
+        ("loops", {"": {"iterations": 4, "seconds": [1.0, 1.0]}}, "'': expected the seconds of 3 rounds, found 2"),
+        ("components", {"": {"seconds": [1.0, 1.0, 1.0], "call_medians_s": [1.0]}}, "components: key: expected"),
+        (
+            "components",
+            {"vae": {"seconds": [1.0] * 3, "call_medians_s": []}},
+            "components[...].call_medians_s: expected",
+        ),
+        ("components", {"vae": {"seconds": [1.0], "call_medians_s": [1.0]}}, "'vae': expected the seconds of 3 rounds"),
+    ],
+)
+def test_malformed_timings_name_the_file_and_the_place(field, spoilt, said):
+    """The message begins with the place; a broken figure becomes no rate and no share."""
+    process = to_json(make_run().processes[0]) | {field: spoilt}
+
+    with pytest.raises(ValueError) as caught:
+        decode(process, Process, where=FILE)
+
+    assert str(caught.value).startswith(f"{FILE}: {said}")

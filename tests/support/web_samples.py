@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from speedgate.report.html import pictures
@@ -41,10 +41,12 @@ def make_entry(stage: str, latency_s: float = 1.0, *, outcome: Outcome = Outcome
     run = ladder_run(key, stage, latency_s)
     verdict = Verdict(case_key=key, claim="latency", outcome=outcome, sentence=f"{latency_s} s against 1 s")
     figures = {
-        "published": dataclasses.replace(
+        "published": msgspec.structs.replace(
             make_baseline(latency_s * 0.95, source="published"), case_key=key, peak_bytes=9 * GIB
         ),
-        "recorded": dataclasses.replace(make_baseline(latency_s, latency_s * 1.01), case_key=key, peak_bytes=8 * GIB),
+        "recorded": msgspec.structs.replace(
+            make_baseline(latency_s, latency_s * 1.01), case_key=key, peak_bytes=8 * GIB
+        ),
     }
     fields = {"case_key": key, "run": run, "verdicts": (verdict,), "baselines": figures, **changes}
     return ReportCase(**fields)
@@ -55,12 +57,12 @@ def ladder_run(key: str, stage: str, latency_s: float) -> Run:
     names = list(STAGES)
     hits = int(stage == "compile")
     run = make_run(key, medians_s=[latency_s * factor for factor in (0.99, 1.0, 1.01)], peak_bytes=(7 * GIB,) * 3)
-    start = dataclasses.replace(run.cold_start, cache_hits=hits, cache_misses=0)
-    return dataclasses.replace(
+    start = msgspec.structs.replace(run.cold_start, cache_hits=hits, cache_misses=0)
+    return msgspec.structs.replace(
         run,
         recipe={"stages": names[: names.index(stage) + 1] if stage in names else [stage]},
         cold_start=start,
-        processes=tuple(dataclasses.replace(process, cold_start=start) for process in run.processes),
+        processes=tuple(msgspec.structs.replace(process, cold_start=start) for process in run.processes),
         components_s={"text encoders": 0.1, "denoiser": latency_s * 0.8, "vae decode": 0.2},
         parity={"ssim": 0.9987},
     )
@@ -118,7 +120,7 @@ def hostile_report() -> Report:
 
 def _hostile_entry(text: str) -> ReportCase:
     key = f"{text.replace('/', '')}/{text.replace('/', '')}/{text.replace('/', '')}"
-    run = dataclasses.replace(
+    run = msgspec.structs.replace(
         make_run(key),
         environment={text: text},
         recipe={"stages": [text], text: text},
@@ -129,5 +131,5 @@ def _hostile_entry(text: str) -> ReportCase:
     )
     verdicts = tuple(Verdict(case_key=key, claim=text, outcome=outcome, sentence=text) for outcome in Outcome)
     (made,) = pictures.make_pictures(case_images(key)).values()
-    figures = {"recorded": dataclasses.replace(make_baseline(2.4, 2.5), path=f"b/{text}.json")}
+    figures = {"recorded": msgspec.structs.replace(make_baseline(2.4, 2.5), path=f"b/{text}.json")}
     return ReportCase(case_key=key, run=run, verdicts=verdicts, pictures=made, baselines=figures)

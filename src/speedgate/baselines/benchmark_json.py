@@ -15,7 +15,7 @@ from msgspec import Meta
 
 from speedgate.results.case_key import CaseKey
 from speedgate.results.json_io import Count, Positive, as_object, decode, expect, expect_equal, to_json
-from speedgate.results.run import SCHEMA, Baseline, Run, run_from_json
+from speedgate.results.run import SCHEMA, Baseline, Run
 
 BLOCK = "speedgate"
 PASSED, FAILED = "passed", "failed"
@@ -268,7 +268,7 @@ def _baseline(block: Mapping[str, Any], *, path: Path, gpu_key: str, where: str)
             peak_bytes=parsed.peak_bytes,
             fingerprint=None,
         )
-    run = run_from_json(parsed.run, where=f"{where}.run")
+    run = decode(parsed.run, Run, where=f"{where}.run")
     check_case_key(run.case_key, where=f"{where}.run.case_key")
     expect(run.processes, f"{where}.run.processes", "at least one process", [])
     return Baseline(

@@ -20,7 +20,7 @@ import msgspec
 from speedgate.baselines.store import key_folder
 from speedgate.results.case_key import CaseKey
 from speedgate.results.json_io import decode, read_json, to_json, write_json
-from speedgate.results.run import Run, run_from_json
+from speedgate.results.run import Run
 
 FOLDER = "recording"
 # The files of a case: its checkpoint, and the images and one-step outputs that parity needs.
@@ -119,7 +119,7 @@ def _read_run(path: Path, *, gpu_key: str, key: CheckpointKey) -> Run:
     is_same_key = _canonical(checkpoint.conditions) == _canonical(to_json(key))
     if checkpoint.gpu_key != gpu_key or not is_same_key:
         raise ValueError(f"{path}: stored under another key")
-    run = run_from_json(checkpoint.run, where=f"{path}: run")
+    run = decode(checkpoint.run, Run, where=f"{path}: run")
     if run.case_key != key.case_key or not run.processes:
         raise ValueError(f"{path}: run: expected a measured run of {key.case_key}")
     return run

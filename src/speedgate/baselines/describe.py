@@ -65,7 +65,7 @@ def _origins(path: Path, document: Any) -> list[str]:
     """List when, at which commit and with which versions the runs of a file were measured, without repetitions."""
     session = {"measured_at": document.get("datetime"), "commit": document.get("commit_info")}
     origins = [
-        provenance.line(session | as_object(block.get("session")) | {"run": block.get("run")})
+        provenance.describe(session | as_object(block.get("session")) | {"run": block.get("run")})
         for _, block in benchmark_json.speedgate_blocks(document, where=str(path))
     ]
     return [f"{markdown_code(path.name)}: {markdown_code(origin)}" for origin in dict.fromkeys(origins)]
@@ -174,7 +174,7 @@ def _health() -> list[BaselineColumn]:
         return combined
 
     def repeated_rounds(baseline: Baseline) -> str:
-        return str(sum(len(process.void) for process in _run(baseline).processes))
+        return str(sum(len(process.discarded_reasons) for process in _run(baseline).processes))
 
     return [
         Column("SM clock, lowest median, MHz", over_processes("sm_clock_median_mhz", min, "g")),

@@ -233,7 +233,7 @@ def _join_documents(in_order: Sequence[ShardResults]) -> dict[str, dict[str, Any
 def _for_table(run: Run) -> Run:
     """Drop what the table does not read: a stranger's recipe and parity may hold anything."""
     parity: dict[str, Any] | None = None if run.parity is None else {"ssim": run.parity.get("ssim")}
-    return dataclasses.replace(run, recipe={"stages": run.stages}, parity=parity)
+    return msgspec.structs.replace(run, recipe={"stages": run.stages}, parity=parity)
 
 
 def _write_files(merged: MergedResults, folder: Path) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from speedgate.gate import judge
 from speedgate.results.profile import OTHERS, Attribution, Kernel
 from speedgate.results.run import Baseline, Comparison, Outcome, Run, Verdict
-from speedgate.results.timings import Component, centre_s
+from speedgate.results.timings import Component, component_means_s
 
 CLAIMS = frozenset({"latency", "memory"})
 MOVED = frozenset({Outcome.SLOWER, Outcome.FASTER, Outcome.BIGGER, Outcome.SMALLER})
@@ -96,7 +96,7 @@ def _ratio(run: Run, reference: Baseline | Comparison) -> float:
 
 
 def _compare_components(run: Run, other: Run) -> list[str]:
-    after, before = centre_s(run.processes), centre_s(other.processes)
+    after, before = component_means_s(run.processes), component_means_s(other.processes)
     if not (after and before):
         return []
     changes_s = {name: after.get(name, 0.0) - before.get(name, 0.0) for name in {**before, **after}}

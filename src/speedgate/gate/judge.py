@@ -40,7 +40,7 @@ def judge_latency_against(run: Run, comparison: Comparison, policy: Policy) -> V
     """Judge as `judge_latency` does, by the paired log-ratios to the other arm of a live comparison."""
     count = len(comparison.log_ratios)
     interval = intervals.between_pairs(
-        comparison.log_ratios, this_first=comparison.own_first, confidence=policy.looks.confidence_at(count)
+        comparison.log_ratios, this_first=comparison.this_first, confidence=policy.looks.confidence_at(count)
     )
     figures = f"{run.latency_s:.4g} s against {comparison.other.latency_s:.4g} s of {comparison.label}"
     sample = f"{_count(count, 'pair')}, {comparison.turns.description}"

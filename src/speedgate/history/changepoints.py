@@ -151,7 +151,7 @@ def _trimmed_square(differences: Floats, *, spare: int) -> float:
 
 def _candidates(values: Floats, noise: Noise) -> list[int]:
     """Propose cuts with PELT at the penalty of the BIC. It proposes too many rather than too few; tests remove the excess."""
-    optional.need("trend", what="a trend")
+    optional.require_extra("trend", what="a trend")
     from ruptures import KernelCPD
 
     if len(values) < 2 * SHORTEST:

@@ -64,7 +64,7 @@ def parse_url(text: str) -> Any:
     A missing optional dependency is a `ValueError` too; it names the command that installs it.
     """
     check_url(text)
-    optional.need("history", what="a history")
+    optional.require_extra("history", what="a history")
     import sqlalchemy as sa
 
     try:

@@ -16,7 +16,7 @@ from typing import Any
 
 from speedgate.measure.monitor import Monitor, Reading, summarize
 from speedgate.measure.worker import Target
-from speedgate.results import loops, timings
+from speedgate.results import timings
 from speedgate.results.run import ColdStart, Process
 
 # How much longer than the worker's seconds a round may take on our side; above it the worker's clock misses work. The
@@ -132,15 +132,15 @@ class Measurement:
                 " the device is not synchronised around a round, or work is done outside of the clock"
             )
         try:
-            loops_by_name = loops.over_rounds(self.loops, seconds=self.seconds)
-            components_by_name = timings.over_rounds(self.components, seconds=self.seconds)
+            loops_by_name = timings.collect_loops(self.loops, seconds=self.seconds)
+            components_by_name = timings.collect_components(self.components, seconds=self.seconds)
         except ValueError as error:
             raise self._invalid(str(error)) from error
         return Process(
             seconds=tuple(self.seconds),
             peak_bytes=tuple(self.peak_bytes),
             cold_start=self.cold_start,
-            void=tuple(self.discarded_reasons),
+            discarded_reasons=tuple(self.discarded_reasons),
             health=summarize(self.readings),
             loops=loops_by_name,
             components=components_by_name,

@@ -52,7 +52,7 @@ def check_report(config: pytest.Config) -> None:
     if path is None:
         return
     try:
-        optional.need("report", what="a report")
+        optional.require_extra("report", what="a report")
     except ValueError as error:
         raise pytest.UsageError(f"--report: {error}") from error
     if path.is_dir() or path.suffix not in (".html", ".htm"):

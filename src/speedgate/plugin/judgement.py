@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Collection, Mapping
 from typing import Any
 
+import msgspec
 import pytest
 
 from speedgate.baselines import benchmark_json, checkpoint
@@ -104,7 +104,7 @@ class Gate:
         """Store a parity verdict with the figures that it was made from. JSON has no NaN, so NaN is stored as null."""
         finite = {name: value if math.isfinite(value) else None for name, value in figures.items()}
         run = self.session.outcome.runs[verdict.case_key]
-        self.session.store_run(dataclasses.replace(run, parity=finite))
+        self.session.store_run(msgspec.structs.replace(run, parity=finite))
         return self.add(verdict)
 
     def operations(self, case_key: str, operations: Mapping[str, Operations]) -> None:
@@ -206,7 +206,7 @@ class Gate:
             self.session.outcome.out_of_memory[case_key] = verdict.sentence
         # Out of memory beside other processes is always red; any other verdict by the figures of a family is not.
         gates = expectation is None or expectation.gates or verdict.outcome is Outcome.INVALID
-        return self.add(dataclasses.replace(verdict, gates=gates))
+        return self.add(msgspec.structs.replace(verdict, gates=gates))
 
     def _has_fitted_before(self, case_key: str, expectation: Expectation | None) -> bool:
         """Return True if this out-of-memory must not be used as a verdict: the case ran before, or we record on a CPU."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Protocol
 
+import msgspec
+
 from speedgate.measure.rounds import Measurement, log_ratio, measure_pair, measure_process
 from speedgate.measure.worker import WorkerFailure
 from speedgate.plugin.builder import BuiltWorker, CaseSpec
@@ -79,10 +81,12 @@ def measure_pairs(paired: PairedCase, run: Run) -> Run:
                 f"{paired.case.id}: both arms do not fit at once ({failure.reason}): process by process"
             )
             session.outcome.comparisons.pop(key, None)
-            run = session.store_run(dataclasses.replace(session.outcome.runs[key], processes=()))
+            run = session.store_run(msgspec.structs.replace(session.outcome.runs[key], processes=()))
             continue
         session.store_comparison(_with_pair(session.outcome.comparisons.get(key), paired, pair, turns, this_first))
-        run = session.store_run(dataclasses.replace(session.outcome.runs[key], processes=(*run.processes, pair.this)))
+        run = session.store_run(
+            msgspec.structs.replace(session.outcome.runs[key], processes=(*run.processes, pair.this))
+        )
     return run
 
 
@@ -94,11 +98,11 @@ def _with_pair(
     before = before or Comparison(
         case_key=paired.case.key, label=paired.other_label(), other=pair.other_run, turns=turns
     )
-    return dataclasses.replace(
+    return msgspec.structs.replace(
         before,
-        other=dataclasses.replace(before.other, processes=(*before.other.processes, pair.other)),
+        other=msgspec.structs.replace(before.other, processes=(*before.other.processes, pair.other)),
         log_ratios=(*before.log_ratios, ratio),
-        own_first=(*before.own_first, this_first),
+        this_first=(*before.this_first, this_first),
     )
 
 

@@ -11,6 +11,8 @@ import enum
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol, TypeVar
 
+import msgspec
+
 from speedgate.baselines.checkpoint import CheckpointKey
 from speedgate.measure.rounds import InvalidMeasurement, Measurement, measure_process
 from speedgate.measure.worker import OutOfTime, WorkerFailure
@@ -244,11 +246,13 @@ class LiveCase:
         if other:
             if key not in runner.other_runs:
                 attribution = self._attribution(built, other=True)
-                runner.other_runs[key] = dataclasses.replace(built.run, attribution=attribution)
+                runner.other_runs[key] = msgspec.structs.replace(built.run, attribution=attribution)
             return runner.other_runs[key]
         run = self.session.outcome.runs[key]
         if run.attribution is None:
-            run = self.session.store_run(dataclasses.replace(run, attribution=self._attribution(built, other=False)))
+            run = self.session.store_run(
+                msgspec.structs.replace(run, attribution=self._attribution(built, other=False))
+            )
         return run
 
     def other_label(self) -> str:
@@ -283,7 +287,7 @@ class LiveCase:
             measurement = self.measurement(self.build_fresh(other=False), other=False)
             with self.progress.activity(f"{self.case.id}: {PROCESS} {count + 1} of {wanted}"):
                 process = measure_process(measurement)
-            self.session.store_run(dataclasses.replace(run, processes=(*run.processes, process)))
+            self.session.store_run(msgspec.structs.replace(run, processes=(*run.processes, process)))
             self._collect_all()
             run = self.session.outcome.runs[self.case.key]
         self._collect_all()  # the worker of a run that was complete already has not been asked for its outputs
@@ -321,7 +325,7 @@ class LiveCase:
         self._afford(COUNT)
         with self.progress.activity(f"{self.case.id}: {COUNT}"):
             counts: dict[str, Any] = built.worker.call("count")
-        self.session.store_run(dataclasses.replace(self.session.outcome.runs[self.case.key], counts=counts))
+        self.session.store_run(msgspec.structs.replace(self.session.outcome.runs[self.case.key], counts=counts))
         return dict(counts)
 
     def _attribution(self, built: BuiltWorker, *, other: bool) -> Attribution | None:
@@ -331,7 +335,7 @@ class LiveCase:
         with self.progress.activity(f"{arm_name(self.case, other=other)}: kernels"):
             reply = built.worker.call("attribute")
         try:
-            return profile.told(reply)
+            return profile.parse_profile(reply)
         except ValueError as error:
             raise WorkerFailure(str(error)) from error
 

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from speedgate.baselines import checkpoint
 from speedgate.baselines.checkpoint import CheckpointKey
 from speedgate.gate.policy import Mode, Policy
@@ -109,7 +111,7 @@ class Session:
     def store_run(self, run: Run) -> Run:
         """Store a run, or what was added to it. A recording also stores a checkpoint of a run with rounds."""
         before = self.outcome.runs.get(run.case_key)
-        run = dataclasses.replace(run, components_s=timings.centre_s(run.processes))
+        run = msgspec.structs.replace(run, components_s=timings.component_means_s(run.processes))
         self.outcome.runs[run.case_key] = run
         self._write(run.case_key)
         if self.options.is_recording and run.processes and run != before:
@@ -169,7 +171,7 @@ class Session:
         if stored is None:
             return run
         self._remember_first_session(run.case_key)
-        return dataclasses.replace(stored, environment=run.environment, cold_start=run.cold_start)
+        return msgspec.structs.replace(stored, environment=run.environment, cold_start=run.cold_start)
 
     def load_finished_run(self, key: CheckpointKey) -> Run | None:
         """Return the run of an interrupted recording that has all its processes: the case is not built again."""

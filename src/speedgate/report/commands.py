@@ -51,7 +51,7 @@ def _summary(options: argparse.Namespace) -> int:
 def _report(options: argparse.Namespace) -> int:
     if options.output.is_dir():
         raise ValueError(f"--output {options.output}: a folder; expected the name of a file, such as report.html")
-    optional.need("report", what="a report")
+    optional.require_extra("report", what="a report")
     from speedgate.report.html import document, page, view
 
     report = view.load_report(options.folder, root=options.root)

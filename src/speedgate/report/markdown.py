@@ -107,7 +107,7 @@ def _structure_only(cases: Sequence[ResultFile], *, limit: int) -> str:
 
 def _provenance(cases: Sequence[ResultFile], *, limit: int) -> str:
     """Format a line for each time, commit and set of versions that the cases were measured with."""
-    lines = sorted({provenance.line(case.document) for case in cases} - {""}, reverse=True)  # the newest first
+    lines = sorted({provenance.describe(case.document) for case in cases} - {""}, reverse=True)  # the newest first
     shown, left_out = _first_within([markdown_code(line) for line in lines], limit=limit)
     more = [f"and {left_out} others"] if left_out else []
     return "".join(f"\n{line}\n" for line in (*shown, *more))

@@ -137,7 +137,7 @@ def _rooflines(view: TerminalView) -> list[str]:
 def _void_rounds(view: TerminalView) -> Iterator[str]:
     for key, run in view.runs.items():
         arms = [run, view.comparisons[key].other] if key in view.comparisons else [run]
-        count = sum(len(process.void) for arm in arms for process in arm.processes)
+        count = sum(len(process.discarded_reasons) for arm in arms for process in arm.processes)
         if count:
             yield f"{count} void rounds of {key} were measured again"
 

@@ -1,7 +1,7 @@
-"""Results as somebody else's data: bounded bytes from a folder or an archive, and the cases that they hold.
+"""Read results from a folder or an archive as untrusted data: bounded, and checked field by field.
 
 A result may come from the run of a stranger's commit. So nothing is unpacked to disk, no link is followed, no name is used as a
-path, and what does not fit is refused as a whole: half a result would look like a whole one.
+path, and data beyond the limits is refused as a whole: half a result would look like a whole one.
 """
 
 from __future__ import annotations
@@ -13,36 +13,34 @@ import re
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Annotated, Any
 
-from speedgate.results import json_io
+import msgspec
+from msgspec import Meta
+
 from speedgate.results.case_key import RESULT_FILES
-from speedgate.results.run import Outcome, Run, Verdict, run_from_json, worst_outcome
+from speedgate.results.json_io import decode, parse_json
+from speedgate.results.run import Outcome, Run, ShortText, Verdict, worst_outcome
 from speedgate.results.zip_reader import ZipReader
 
-# Of each pair of processes a live result holds up to 60 kB (100 rounds an arm, and what their loops and components took), and
-# there are 12 pairs at most. All suites of all pipelines are 160 cases; tests/results/test_limits.py has the arithmetic.
+# A live result holds up to 60 kB a pair of processes (100 rounds an arm, with their loops and components), and there are 12
+# pairs at most. All suites of all pipelines are 160 cases; tests/results/test_limits.py has the arithmetic.
 MAX_FILES = 1000
 MAX_FILE_BYTES = 4 * 2**20
 MAX_TOTAL_BYTES = 128 * 2**20
 MAX_ARCHIVE_BYTES = 64 * 2**20
-MAX_VERDICTS = 200
-_MAX_LINES, _MAX_LINE = 20, 2000  # of an explanation
-_MAX_CASE_KEY = 200
 _STAMP = r"\d{8}T\d{6}Z-\d+"
-# Of `pytest bench`, of `speedgate bump` and of `speedgate bisect`; environments and caches lie beside them.
+# Folders of `pytest bench`, `speedgate bump` and `speedgate bisect`; environments and caches lie beside them.
 _FOLDER = re.compile(rf"{_STAMP}|nightly|bump(?:/{_STAMP})?|bisect(?:/[\w.+-]+)?")
 _RESULT = re.compile(rf"(?:(?:{_FOLDER.pattern})/)?[^/]+\.(?:json|md)")
 _VERDICT, _MANIFEST = "verdict.json", "manifest.json"
-_REQUIRED = {"gpu_key", "machine", "health", "run", "verdicts"}
-_KNOWN = _REQUIRED | {"against", "commit", "explanation", "iterations_per_s", "measured_at", "roofline", "unfinished"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ResultFile:
-    """One result file: what it says was measured (None where nothing was) and how it was judged.
+    """The result of one case: its run (None if nothing was measured) and its verdicts.
 
-    `document` is all of it, `name` that of the file.
+    `document` is the whole file, and `name` the file's name. `session` is the folder of the session that wrote it.
     """
 
     name: str
@@ -60,41 +58,58 @@ class ResultFile:
 
     @property
     def outcome(self) -> Outcome | None:
-        """The worst of the verdicts; None where nothing was judged."""
+        """The worst outcome of the verdicts; None if nothing was judged."""
         return worst_outcome(self.verdicts)
 
 
-def read_folder(folder: Path) -> dict[str, bytes]:
-    """The result files below a folder by relative name; a `ValueError` says what is too much or no plain file.
+class _Document(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The form of a result file. Fields of type `Any` are read elsewhere, by readers that check them."""
 
-    That is `.json` and `.md` in the folder itself, and in those of runs, bumps and bisections as we name them.
+    gpu_key: ShortText
+    machine: Any
+    health: Any
+    run: Run | None
+    verdicts: Annotated[tuple[Verdict, ...], Meta(max_length=200)]
+    explanation: Annotated[tuple[Annotated[str, Meta(max_length=2000)], ...], Meta(max_length=20)] = ()
+    against: Any = None
+    commit: Any = None
+    iterations_per_s: Any = None
+    measured_at: Any = None
+    roofline: Any = None
+    unfinished: Any = None
+
+
+def read_folder(folder: Path) -> dict[str, bytes]:
+    """Read the result files below a folder, by relative name; a `ValueError` names a file that is too large or not plain.
+
+    Read are `.json` and `.md` in the folder itself, and in folders named as those of runs, bumps and bisections.
     """
     if folder.is_symlink() or not folder.is_dir():
         raise ValueError(
             f"{folder}: not a folder; name the one that `pytest bench --results` wrote, such as .speedgate"
         )
-    found: dict[str, bytes] = {}
+    files: dict[str, bytes] = {}
     total = 0
     for name, entry in _entries(folder):
-        _refuse_more_than(MAX_FILES, len(found) + 1)
+        _refuse_more_than(MAX_FILES, len(files) + 1)
         data = read_plain_file(Path(entry.path), name)
         total += len(data)
         _fits(name, len(data), total)
-        found[name] = data
-    return found
+        files[name] = data
+    return files
 
 
 def unread_folders(folder: Path) -> list[str]:
-    """The folders in `folder` that seem to hold results and are not named like ours: `read_folder` leaves them alone."""
+    """Name the folders in `folder` that seem to hold results and that `read_folder` skips because of their names."""
     with os.scandir(folder) as listing:
-        found = [
+        others = [
             entry for entry in listing if entry.is_dir(follow_symlinks=False) and not _FOLDER.fullmatch(entry.name)
         ]
-    return sorted(entry.name for entry in found if any(Path(entry.path).glob(RESULT_FILES)))
+    return sorted(entry.name for entry in others if any(Path(entry.path).glob(RESULT_FILES)))
 
 
 def read_archive(data: bytes) -> dict[str, bytes]:
-    """The same of a zip archive, in memory: an entry's name is only ever compared, so it can lead nowhere."""
+    """Read the result files of a zip archive, in memory. Names of entries are only compared, and never used as paths."""
     _at_most(MAX_ARCHIVE_BYTES, len(data), "the archive")
     files: dict[str, bytes] = {}
     total = 0
@@ -107,48 +122,48 @@ def read_archive(data: bytes) -> dict[str, bytes]:
 
 
 def parse_results(files: Mapping[str, bytes], *, built: bool = False) -> list[ResultFile]:
-    """The cases of all files that are to hold one, checked field by field; a `ValueError` where there is none.
+    """Check the results of all cases in `files` field by field; a `ValueError` if there is none.
 
-    With `built` also where no case has a run: one that was only described, on the meta device, says nothing of what was built.
+    With `built`, also if no case has a run: a case that was only described, on the meta device, was not built.
     """
-    found = [parse_result(name, json_io.parse_json(files[name], path=Path(name))) for name in result_names(files)]
-    if not found:
+    results = [parse_result(name, parse_json(files[name], path=Path(name))) for name in result_names(files)]
+    if not results:
         raise ValueError("no result of a case; a run that measured nothing is no pass")
-    if built and all(one.run is None for one in found):
-        raise ValueError(f"no case was built ({len(found)} were only described or lost); that is no pass")
-    return found
+    if built and all(result.run is None for result in results):
+        raise ValueError(f"no case was built ({len(results)} were only described or lost); that is no pass")
+    return results
 
 
 def is_structure_only(run: Run | None, verdicts: Sequence[Verdict]) -> bool:
-    """Whether a case was never built and what is red in it is nothing: its recipe was described, and holds."""
-    described = bool(verdicts) and all(one.claim == "recipe" and one.outcome is Outcome.PASS for one in verdicts)
-    return run is None and described
+    """True if a case was never built, and its recipe was described on the meta device and holds."""
+    described = all(verdict.claim == "recipe" and verdict.outcome is Outcome.PASS for verdict in verdicts)
+    return run is None and bool(verdicts) and described
 
 
 def result_names(files: Iterable[str]) -> list[str]:
-    """The names of the files that are to hold a case, in order."""
+    """The names of the files that should hold the result of a case, sorted."""
     return [name for name in sorted(files) if is_result_name(name)]
 
 
 def is_result_name(name: str) -> bool:
-    """Whether the file is to hold the result of a case."""
+    """True if a file of this name should hold the result of a case."""
     return not is_page_name(name) and PurePosixPath(name).name not in (_VERDICT, _MANIFEST)
 
 
 def is_page_name(name: str) -> bool:
-    """Whether the file is what a bump or a bisection says of itself, and so neither a case nor a verdict."""
+    """True if the file is a page or the state of a bump or a bisection, and so neither a case nor a verdict."""
     return name.endswith(".md") or name.startswith("bisect/")
 
 
 def is_green(files: Mapping[str, bytes]) -> bool:
-    """Whether every `verdict.json` says so, and there is one."""
+    """True if there is a `verdict.json`, and every one is green."""
     names = [name for name in files if PurePosixPath(name).name == _VERDICT]
-    found = [json_io.parse_json(files[name], path=Path(name)) for name in names]
-    return bool(found) and all(isinstance(verdict, dict) and verdict.get("green") is True for verdict in found)
+    verdicts = [parse_json(files[name], path=Path(name)) for name in names]
+    return bool(verdicts) and all(isinstance(verdict, dict) and verdict.get("green") is True for verdict in verdicts)
 
 
 def _entries(folder: Path, prefix: str = "") -> Iterator[tuple[str, os.DirEntry[str]]]:
-    """The results below `folder`: its own files and those of each run's folder, and no caches or environments beside them."""
+    """Walk the results below `folder`: its files and those of each run's folder, without caches and environments."""
     with os.scandir(folder) as listing:
         entries = sorted(listing, key=lambda entry: entry.name)
     for entry in entries:
@@ -164,7 +179,7 @@ def _entries(folder: Path, prefix: str = "") -> Iterator[tuple[str, os.DirEntry[
 
 
 def read_plain_file(path: Path, name: str) -> bytes:
-    """A plain file's bytes, at most one more than is allowed; neither a link nor a pipe that took its place is opened."""
+    """Read a plain file, at most one byte more than is allowed; a link or a pipe that took its place is not opened."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     with open(descriptor, "rb") as stream:  # noqa: PTH123 - a descriptor, which has no Path
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -188,61 +203,18 @@ def _refuse_more_than(limit: int, count: int) -> None:
 
 
 def parse_result(name: str, document: Any) -> ResultFile:
-    """A result that was read already, checked field by field; a `ValueError` names `name` and the field."""
-    if not isinstance(document, dict):
-        raise ValueError(f"{name}: expected the result of a case, found {type(document).__name__}")
-    for problem, fields in (("missing", _REQUIRED - set(document)), ("unknown", set(document) - _KNOWN)):
-        if fields:
-            raise ValueError(f"{name}: {problem} field {', '.join(sorted(fields))}")
-    verdicts = _verdicts(name, document["verdicts"])
-    run = None if document["run"] is None else _run(name, document["run"])
-    keys = {verdict.case_key for verdict in verdicts} | ({run.case_key} if run else set())
+    """Check a parsed result field by field; a `ValueError` names `name` and the field."""
+    checked = decode(document, _Document, where=name)
+    keys = {verdict.case_key for verdict in checked.verdicts} | ({checked.run.case_key} if checked.run else set())
     if len(keys) != 1:
         raise ValueError(f"{name}: expected the result of one case, found {len(keys)}")
     return ResultFile(
         name=name,
         session=str(PurePosixPath(name).parent),
-        gpu_key=_text(document["gpu_key"], where=f"{name}: gpu_key"),
-        case_key=_text(keys.pop(), where=f"{name}: case_key"),
-        run=run,
-        verdicts=verdicts,
+        gpu_key=checked.gpu_key,
+        case_key=keys.pop(),
+        run=checked.run,
+        verdicts=checked.verdicts,
         document=document,
-        explanation=_lines(document.get("explanation", []), where=f"{name}: explanation"),
+        explanation=checked.explanation,
     )
-
-
-def _run(name: str, data: Any) -> Run:
-    run = run_from_json(data, where=f"{name}: run")
-    _text(run.case_key, where=f"{name}: run.case_key")
-    return run
-
-
-def _lines(value: Any, *, where: str) -> tuple[str, ...]:
-    if not isinstance(value, list) or len(value) > _MAX_LINES:
-        raise ValueError(f"{where}: expected a list of at most {_MAX_LINES} lines")
-    if not all(isinstance(line, str) and len(line) <= _MAX_LINE for line in value):
-        raise ValueError(f"{where}: expected texts of at most {_MAX_LINE} characters")
-    return tuple(value)
-
-
-def _verdicts(name: str, items: Any) -> tuple[Verdict, ...]:
-    if not isinstance(items, list) or len(items) > MAX_VERDICTS:
-        raise ValueError(f"{name}: verdicts: expected a list of at most {MAX_VERDICTS}")
-    return tuple(_verdict(item, where=f"{name}: verdicts[{index}]") for index, item in enumerate(items))
-
-
-def _verdict(item: Any, *, where: str) -> Verdict:
-    texts = {field.name for field in dataclasses.fields(Verdict)} - {"gates"}
-    if not isinstance(item, dict) or set(item) - {"gates"} != texts or not isinstance(item.get("gates", True), bool):
-        raise ValueError(f"{where}: expected an object of the texts {', '.join(sorted(texts))}, and whether it gates")
-    if not all(isinstance(item[name], str) for name in texts):
-        raise ValueError(f"{where}: expected texts for {', '.join(sorted(texts))}")
-    if item["outcome"] not in list(Outcome):
-        raise ValueError(f"{where}: outcome: expected one of {', '.join(Outcome)}")
-    return Verdict(**{**item, "outcome": Outcome(item["outcome"])})
-
-
-def _text(value: Any, *, where: str) -> str:
-    if not isinstance(value, str) or not 0 < len(value) <= _MAX_CASE_KEY:
-        raise ValueError(f"{where}: expected a text of 1 to {_MAX_CASE_KEY} characters")
-    return value

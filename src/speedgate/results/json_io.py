@@ -16,6 +16,26 @@ from msgspec import Meta
 
 _LARGEST = sys.float_info.max
 _DEEPEST = 100  # a recorded run is some ten levels deep; Python's parser, from 3.12 on, takes thousands
+# Our words for those of msgspec's messages.
+_WORDS = (
+    ("Object missing required field", "missing field"),
+    ("Object contains unknown field", "unknown field"),
+    (f"<= {_LARGEST}", "that is finite"),
+    (f">= -{_LARGEST}", "that is finite"),
+    ("Expected", "expected"),
+    (", got ", ", found "),
+    ("Invalid", "invalid"),
+    ("> 0.0", "above zero"),
+    (">= 0.0", "of zero or above"),
+)
+_TYPES = {
+    "object": "an object",
+    "array": "a list",
+    "str": "a text",
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+}
 _PLACE = re.compile(r" - at (`key` in )?`\$(.*)`$")
 
 Record = TypeVar("Record")
@@ -122,9 +142,14 @@ def _explain(message: str, *, where: str) -> str:
         separator = "" if field.startswith("[") else "."
     else:
         separator = ": "
-    key = "a key: " if place and place[1] else ""
-    words = problem.replace("`", "").replace(f"<= {_LARGEST}", "that is finite")
-    return f"{where}{separator}{field}: {key}{words[:1].lower()}{words[1:]}"
+    for words, ours in _WORDS:
+        problem = problem.replace(words, ours)
+    problem = re.sub(r"`([\w |]+)`", lambda match: _type_words(match[1]), problem).replace("`", "")
+    return f"{where}{separator}{field}: {'key: ' if place and place[1] else ''}{problem}"
+
+
+def _type_words(types: str) -> str:
+    return " or ".join(_TYPES.get(name, name) for name in types.split(" | "))
 
 
 def _unique(pairs: Sequence[tuple[str, Any]], repeated: list[str]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What is asked for before work begins: the packages of an extra."""
+"""Check that the packages of an extra are installed, before the work that needs them begins."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ PACKAGES = {
 }
 
 
-def need(extra: str, *, what: str, packages: tuple[str, ...] | None = None) -> None:
-    """A `ValueError` that names the extra where one of its packages, or of those that are wanted of it, is missing."""
+def require_extra(extra: str, *, what: str, packages: tuple[str, ...] | None = None) -> None:
+    """Raise a `ValueError` that names the extra if one of its packages, or of the given ones, is missing."""
     wanted = PACKAGES[extra] if packages is None else packages
     if missing := [name for name in wanted if importlib.util.find_spec(name) is None]:
         raise ValueError(

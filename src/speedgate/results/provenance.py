@@ -1,6 +1,6 @@
-"""When, at which commit and with which versions a case was measured, by what its document says: a line for a reader's head.
+"""Describe in a line when, at which commit and with which versions a case was measured, as its document states.
 
-A document may be anybody's and may say nothing of it: what is no text of the expected kind is left out.
+A document may be a stranger's and may lack these fields: a value that is no text of the expected kind is left out.
 """
 
 from __future__ import annotations
@@ -9,25 +9,24 @@ import datetime
 from collections.abc import Mapping
 from typing import Any
 
+from speedgate.results.json_io import as_object
+
 NO_COMMIT = (None, "unknown", "unversioned")  # pytest-benchmark's words
 PACKAGES = ("torch", "diffusers", "torchao")
 _LONGEST = 60  # characters of a commit or version: a SHA-1 has 40
 
 
-def when(document: Mapping[str, Any]) -> str:
-    """`measured 2026-11-21 21:27 UTC at commit ...`, as far as the document says either; "" where it says neither."""
-    found = [_time(document.get("measured_at")), _commit(document.get("commit"))]
-    said = " at ".join(filter(None, found))
-    return f"measured {said}" if said else ""
+def describe_time(document: Mapping[str, Any]) -> str:
+    """`measured 2026-11-21 21:27 UTC at commit ...`, or as much of it as the document states; "" if nothing."""
+    when = " at ".join(filter(None, [_time(document.get("measured_at")), _commit(document.get("commit"))]))
+    return f"measured {when}" if when else ""
 
 
-def line(document: Mapping[str, Any]) -> str:
-    """`when`, and the versions of what the case's worker measured with, as far as they are there."""
-    run = document.get("run")
-    environment = run.get("environment") if isinstance(run, Mapping) else None
-    known = environment if isinstance(environment, Mapping) else {}
-    versions = [f"{name} {text}" for name in PACKAGES if (text := _text(known.get(name)))]
-    return ", ".join(filter(None, [when(document), *versions]))
+def describe(document: Mapping[str, Any]) -> str:
+    """`describe_time`, and the versions of the packages that the case's worker ran with."""
+    environment = as_object(as_object(document.get("run")).get("environment"))
+    versions = [f"{name} {text}" for name in PACKAGES if (text := _text(environment.get(name)))]
+    return ", ".join(filter(None, [describe_time(document), *versions]))
 
 
 def _time(value: Any) -> str:
@@ -39,9 +38,9 @@ def _time(value: Any) -> str:
 
 
 def _commit(value: Any) -> str:
-    known = value if isinstance(value, Mapping) else {}
-    commit = "" if known.get("id") in NO_COMMIT else _text(known.get("id"))
-    return f"commit {commit}{' with uncommitted changes' if known.get('dirty') is True else ''}" if commit else ""
+    fields = as_object(value)
+    commit = "" if fields.get("id") in NO_COMMIT else _text(fields.get("id"))
+    return f"commit {commit}{' with uncommitted changes' if fields.get('dirty') is True else ''}" if commit else ""
 
 
 def _text(value: Any) -> str:

@@ -1,114 +1,151 @@
-"""The components of a round: what a worker tells of them is checked and kept, and their share of a latency derived.
+"""Loops and components within the rounds of a process: check what a worker reports of them, and derive rates and shares.
 
-They are shown, and set against a baseline's to explain a verdict; no gate judges them.
+They are shown, and compared to explain a verdict; no gate judges them.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import statistics
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, TypeVar
 
-REMAINDER = "remainder"  # what a round takes beside the components that its worker times
-_MOST = 100
-_LONGEST_NAME = 100
-# What two clocks may disagree by over a round: a device's events and the host's counter.
+import msgspec
+from msgspec import Meta
+
+from speedgate.results.json_io import Count, NonNegative, Positive, decode
+
+REMAINDER = "remainder"  # the seconds of a round that none of its components took
+# By how much two clocks may disagree over a round: a device's events and the host's counter.
 _RESOLUTION = 1e-3
 
+ComponentName = Annotated[str, Meta(min_length=1, max_length=100, pattern=rf"^(?!{REMAINDER}\Z)")]
+_Part = TypeVar("_Part")
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Component:
-    """The rounds of one process in one of their components: its seconds in each, and of each call the median over rounds."""
 
-    seconds: tuple[float, ...]
-    call_medians_s: tuple[float, ...]
+class Loop(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A loop in the rounds of one process: its iterations, the same in each round, and its seconds in each."""
+
+    iterations: Count
+    seconds: tuple[Positive, ...]
+
+    @property
+    def iterations_per_s(self) -> float:
+        return self.iterations / statistics.median(self.seconds)
+
+
+class Component(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A component in the rounds of one process: its seconds in each round, and of each call the median over rounds."""
+
+    seconds: tuple[NonNegative, ...]
+    call_medians_s: Annotated[tuple[NonNegative, ...], Meta(min_length=1)]
 
     @property
     def calls(self) -> int:
         return len(self.call_medians_s)
 
 
-def over_rounds(told: Sequence[Any], *, seconds: Sequence[float]) -> dict[str, Component]:
-    """The components of one process, by name, from what its worker told of each round of `seconds`.
+class _LoopOfRound(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    iterations: Count
+    seconds: Positive
 
-    A worker tells `{name: [seconds of each call]}`, or `{}` where it times none. A `ValueError` is a sentence about the first
-    round that cannot be: other components or calls than the first one's, or more seconds than the round.
+
+_LoopsOfRound = dict[str, _LoopOfRound]
+_Calls = Annotated[list[NonNegative], Meta(min_length=1)]
+_ComponentsOfRound = Annotated[dict[ComponentName, _Calls], Meta(max_length=100)]
+
+
+def collect_loops(replies: Sequence[Any], *, seconds: Sequence[float]) -> dict[str, Loop]:
+    """Collect the loops of one process by name, from the worker's reply to each round of `seconds`.
+
+    A reply is `{name: {"iterations": 4, "seconds": 0.1}}`, or `{}` if no loop is timed. A `ValueError` is a sentence about
+    the first impossible round: one with other loops than the first, or with longer ones than the round.
     """
-    for number, (spent, round_s) in enumerate(zip(told, seconds, strict=True), start=1):
-        if not _could_be(spent, round_s=round_s):
-            raise ValueError(f"round {number} took {round_s:.4g} s and its components, as the worker tells, {spent!r}")
-        if _calls(spent) != _calls(told[0]):
-            raise ValueError(
-                f"round {number} called its components {_calls(spent)} times, the first one {_calls(told[0])}"
-            )
+    rounds: list[dict[str, _LoopOfRound]] = _check_rounds(
+        replies, _LoopsOfRound, noun="loops", seconds=seconds, seconds_of=lambda loop: loop.seconds
+    )
+    _check_repeated(rounds, noun="iterations of loops", count=lambda loop: loop.iterations)
     return {
-        name: Component(
-            seconds=tuple(math.fsum(spent[name]) for spent in told),
-            call_medians_s=tuple(statistics.median(calls) for calls in zip(*(s[name] for s in told), strict=True)),
-        )
-        for name in _calls(told[0])
+        name: Loop(iterations=loop.iterations, seconds=tuple(loops[name].seconds for loops in rounds))
+        for name, loop in rounds[0].items()
     }
 
 
-def centre_s(processes: Sequence[Any]) -> dict[str, float]:
-    """Seconds of each component in an image: of processes with `components` and `seconds`, medians over rounds, their mean.
+def collect_components(replies: Sequence[Any], *, seconds: Sequence[float]) -> dict[str, Component]:
+    """Collect the components of one process by name, from the worker's reply to each round of `seconds`.
 
-    What is left of the round stands under `remainder`. `{}` unless every process has timed the same components.
+    A reply is `{name: [seconds of each call]}`, or `{}` if no component is timed. A `ValueError` is a sentence about the
+    first impossible round: one with other calls than the first, or with more seconds than the round.
+    """
+    rounds: list[dict[str, list[float]]] = _check_rounds(
+        replies, _ComponentsOfRound, noun="components", seconds=seconds, seconds_of=math.fsum, slack=_RESOLUTION
+    )
+    _check_repeated(rounds, noun="calls of components", count=len)
+    return {
+        name: Component(
+            seconds=tuple(math.fsum(components[name]) for components in rounds),
+            call_medians_s=tuple(map(statistics.median, zip(*(each[name] for each in rounds), strict=True))),
+        )
+        for name in rounds[0]
+    }
+
+
+def iterations_per_s(processes: Sequence[Mapping[str, Loop]]) -> dict[str, float]:
+    """Rate of each loop that all processes timed: the median over rounds, the geometric mean over processes.
+
+    The centre is that of a latency: for a loop that is the whole round, this is iterations / latency.
+    """
+    names = [name for name in (processes[0] if processes else ()) if all(name in loops for loops in processes)]
+    return {name: statistics.geometric_mean(loops[name].iterations_per_s for loops in processes) for name in names}
+
+
+def component_means_s(processes: Sequence[Any]) -> dict[str, float]:
+    """Seconds of each component in an image: medians over the rounds of each `Process`, and their mean.
+
+    The rest of the round is given as `remainder`. `{}` unless every process timed the same components.
     """
     names = [tuple(process.components) for process in processes]
     if not names or not names[0] or any(sorted(other) != sorted(names[0]) for other in names):
         return {}
-    centre = {
+    means_s = {
         name: statistics.fmean(statistics.median(process.components[name].seconds) for process in processes)
         for name in names[0]
     }
-    rest = statistics.fmean(statistics.median(_remainders_s(process)) for process in processes)
-    return {**centre, REMAINDER: rest}
-
-
-def from_json(data: Any, *, rounds: int, where: str) -> dict[str, Component]:
-    """The components of a stored process of so many rounds; a `ValueError` names `where` and the one that is wrong."""
-    if not isinstance(data, Mapping) or len(data) > _MOST:
-        raise ValueError(f"{where}: expected an object of at most {_MOST} components")
-    for name, component in data.items():
-        if not _is_stored(component, rounds=rounds) or not _is_name(name):
-            raise ValueError(
-                f"{where}[{str(name)[:_LONGEST_NAME]!r}]: expected the seconds of {rounds} rounds and the medians of its calls"
-            )
-    return {name: Component(**{field: tuple(values) for field, values in one.items()}) for name, one in data.items()}
+    rest_s = statistics.fmean(statistics.median(_remainders_s(process)) for process in processes)
+    return {**means_s, REMAINDER: rest_s}
 
 
 def _remainders_s(process: Any) -> list[float]:
-    each = zip(*(component.seconds for component in process.components.values()), strict=True)
-    return [round_s - math.fsum(spent) for round_s, spent in zip(process.seconds, each, strict=True)]
+    rounds = zip(*(component.seconds for component in process.components.values()), strict=True)
+    return [round_s - math.fsum(spent_s) for round_s, spent_s in zip(process.seconds, rounds, strict=True)]
 
 
-def _calls(spent: Mapping[str, Sequence[float]]) -> dict[str, int]:
-    return {name: len(calls) for name, calls in spent.items()}
+def _check_rounds(
+    replies: Sequence[Any],
+    form: Any,
+    *,
+    noun: str,
+    seconds: Sequence[float],
+    seconds_of: Callable[[_Part], float],
+    slack: float = 0.0,
+) -> list[dict[str, _Part]]:
+    """Decode each round's reply, whose parts together must not take longer than the round."""
+    rounds: list[dict[str, _Part]] = []
+    for number, (reply, round_s) in enumerate(zip(replies, seconds, strict=True), start=1):
+        try:
+            parts: dict[str, _Part] = decode(reply, form, where=f"round {number}: {noun}")
+        except ValueError as error:
+            raise ValueError(f"{error}; the worker reports {reply!r}") from error
+        if math.fsum(map(seconds_of, parts.values())) > round_s * (1 + slack):
+            problem = f"round {number} took {round_s:.4g} s, and its {noun} took longer"
+            raise ValueError(f"{problem}; the worker reports {reply!r}")
+        rounds.append(parts)
+    return rounds
 
 
-def _could_be(spent: Any, *, round_s: float) -> bool:
-    """Whether these are components with the seconds of their calls, which fit into a round."""
-    if not isinstance(spent, Mapping) or len(spent) > _MOST or not all(map(_is_name, spent)):
-        return False
-    if not all(isinstance(calls, list | tuple) and calls and all(map(_is_share, calls)) for calls in spent.values()):
-        return False
-    return math.fsum(second for calls in spent.values() for second in calls) <= round_s * (1 + _RESOLUTION)
-
-
-def _is_stored(component: Any, *, rounds: int) -> bool:
-    if not isinstance(component, Mapping) or set(component) != {"seconds", "call_medians_s"}:
-        return False
-    if not all(isinstance(values, list | tuple) and all(map(_is_share, values)) for values in component.values()):
-        return False
-    return len(component["seconds"]) == rounds and len(component["call_medians_s"]) > 0
-
-
-def _is_name(name: Any) -> bool:
-    return isinstance(name, str) and 0 < len(name) <= _LONGEST_NAME and name != REMAINDER
-
-
-def _is_share(seconds: Any) -> bool:
-    return type(seconds) is float and 0 <= seconds < math.inf
+def _check_repeated(rounds: Sequence[Mapping[str, _Part]], *, noun: str, count: Callable[[_Part], int]) -> None:
+    """Refuse a round whose parts were not repeated as often as the first round's: it is no repetition of it."""
+    counts = [{name: count(part) for name, part in parts.items()} for parts in rounds]
+    for number, counted in enumerate(counts, start=1):
+        if counted != counts[0]:
+            raise ValueError(f"round {number} had {noun} {counted}, the first one {counts[0]}")

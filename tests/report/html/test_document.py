@@ -4,6 +4,7 @@ import dataclasses
 import html
 import re
 
+import msgspec
 import pytest
 
 from speedgate.cli import main
@@ -100,7 +101,7 @@ def test_a_profile_shows_its_kernels():
     """Kernels stand most expensive first, with the attention that ran and the digest of the generated code."""
     kernels = tuple(Kernel(name=f"k{number}", count=number, seconds=number / 1e3) for number in range(1, 30))
     profile = Attribution(kernels=kernels, attention_kernels={"flash": 8}, code_digest="0123456789abcdef")
-    run = dataclasses.replace(make_run(), attribution=profile)
+    run = msgspec.structs.replace(make_run(), attribution=profile)
     shown = part(report.render_report(make_report(make_entry("int8", run=run))), "attribution")
 
     assert "Attention ran in: flash (8). Generated code: 0123456789abcdef" in shown
@@ -187,7 +188,7 @@ def test_a_folder_becomes_a_report(tmp_path, capsys):
     """`speedgate report` writes what results and baselines say, cases in the order of their stages."""
     store_file(tmp_path / "baselines", "0002_recorded.json", make_run(INT8))
     runs = {
-        key: to_json(dataclasses.replace(make_run(key), recipe={"stages": stages}))
+        key: to_json(msgspec.structs.replace(make_run(key), recipe={"stages": stages}))
         for key, stages in ((INT8, ["a", "b"]), (BF16, ["a"]))
     }
     leave(tmp_path, *(result(key, run=run) for key, run in runs.items()))
@@ -259,7 +260,7 @@ def test_results_of_two_runs_are_refused(tmp_path):
 @pytest.mark.parametrize("odd", [None, 1, [], "x", {"a": None, "b": float("nan"), "c": "1", "d": True}])
 def test_odd_facts_do_not_lose_the_report(tmp_path, odd):
     """Facts that are only shown may be anything JSON can say."""
-    run = dataclasses.replace(make_run(), environment=odd, recipe=odd, structure=odd, components_s=odd, counts=odd)
+    run = msgspec.structs.replace(make_run(), environment=odd, recipe=odd, structure=odd, components_s=odd, counts=odd)
     document = report.render_report(make_report(make_entry("int8", run=run), machine=view.as_mapping(odd)))
 
     assert "1 s against 1 s" not in document
@@ -281,7 +282,7 @@ def test_the_head_says_when_it_was_measured(tmp_path):
 def test_one_process_a_case_is_not_drawn():
     """Of one process nothing but rounding lies beside its centre: its figures stand in the table alone."""
     entry = make_entry("fp32", baselines={})
-    alone = dataclasses.replace(entry, run=dataclasses.replace(entry.run, processes=entry.run.processes[:1]))
+    alone = dataclasses.replace(entry, run=msgspec.structs.replace(entry.run, processes=entry.run.processes[:1]))
     drawn, bare = (re.search(r'<section id="processes".*?</section>', report.render_report(make_report(one)), re.DOTALL)[0]
                    for one in (entry, alone))  # fmt: skip
 

@@ -146,4 +146,4 @@ def test_a_missing_package_is_one_line(monkeypatch):
     monkeypatch.setitem(optional.PACKAGES, "report", ("altair", "no_such_package"))
 
     with pytest.raises(ValueError, match=r"no_such_package missing\): pip install 'speedgate\[report\]'"):
-        optional.need("report", what="a report")
+        optional.require_extra("report", what="a report")

@@ -32,7 +32,7 @@ _ALLOW = {"script-src": "'self'"}
 
 def write_pages(folder: Path, *, commit_url: str | None, sources: Mapping[str, str], generated_at: str) -> None:
     """Write all files except the data. A `ValueError` names the extra to install if a package for the charts is missing."""
-    optional.need("report", what="a site", packages=("jinja2", "vl_convert"))
+    optional.require_extra("report", what="a site", packages=("jinja2", "vl_convert"))
     assets = folder / ASSETS
     assets.mkdir(parents=True)
     for source in sorted(STATIC.glob("*.js")):

@@ -129,7 +129,7 @@ def _process_table(measured: MeasuredCases) -> Table:
             str(number),
             *(f"{seconds:.5g} s" for seconds in (process.median_s, min(process.seconds), max(process.seconds))),
             str(len(process.seconds)),
-            str(len(process.void)),
+            str(len(process.discarded_reasons)),
         )
         for case, run in measured
         for number, process in enumerate(run.processes, start=1)

@@ -18,7 +18,8 @@ from speedgate.results import folder as results_folder
 from speedgate.results import json_io, provenance
 from speedgate.results.case_key import CaseKey
 from speedgate.results.folder import ResultFile
-from speedgate.results.run import Baseline, Outcome, Run, Verdict, run_from_json, worst_outcome
+from speedgate.results.json_io import decode
+from speedgate.results.run import Baseline, Outcome, Run, Verdict, worst_outcome
 
 ASSETS_FOLDER, ASSETS_INDEX = "report", "index.json"
 _PICTURE_KINDS = ("image", "difference", "similarity")
@@ -234,7 +235,7 @@ def _report_case(
 
 def _other_run(result: ResultFile) -> Run | None:
     data = as_mapping(result.document.get("against")).get("other")
-    return None if data is None else run_from_json(data, where=f"{result.case_key}: against.other")
+    return None if data is None else decode(data, Run, where=f"{result.case_key}: against.other")
 
 
 def _baselines_by_case(root: Path, gpu_key: str) -> dict[str, dict[str, Baseline]]:
@@ -252,7 +253,7 @@ def _baselines_by_case(root: Path, gpu_key: str) -> dict[str, dict[str, Baseline
 
 
 def _measured(results: Sequence[ResultFile]) -> str:
-    times = dict.fromkeys(provenance.when(result.document) for result in results)
+    times = dict.fromkeys(provenance.describe_time(result.document) for result in results)
     return "; ".join([time for time in times if time][:_MAX_TIMES])
 
 

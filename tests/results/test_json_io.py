@@ -1,0 +1,111 @@
+"""JSON files: written whole, and decoded strictly with errors that name the place."""
+
+import json
+import math
+from typing import Any
+
+import msgspec
+import pytest
+
+from speedgate.results.json_io import Count, Positive, decode, positive, write_json
+
+FILE = "0002_recorded.json"
+
+
+class Inner(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A record within the record of these tests."""
+
+    seconds: tuple[Positive, ...]
+    counts: dict[str, Count] = msgspec.field(default_factory=dict)
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The record of these tests."""
+
+    items: tuple[Inner, ...]
+    note: str | None = None
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        ([], "{}: expected an object, found a list"),
+        ({}, "{}: missing field items"),
+        ({"items": [], "fps": 3}, "{}: unknown field fps"),
+        ({"items": [], "note": 3}, "{}: note: expected a text or null, found a whole number"),
+        (
+            {"items": [{"seconds": [0.5]}, {"seconds": [0.5, 0]}]},
+            "{}: items[1].seconds[1]: expected a number above zero",
+        ),
+        ({"items": [{"seconds": [True]}]}, "{}: items[0].seconds[0]: expected a number, found true or false"),
+        ({"items": [{"seconds": [math.inf]}]}, "{}: items[0].seconds[0]: expected a number that is finite"),
+        ({"items": [{"seconds": [], "counts": {"a": 1.0}}]}, "{}: items[0].counts[...]: expected a whole number"),
+        ({"items": [{"seconds": [], "counts": {3: 1}}]}, "{}: items[0].counts: key: expected a text"),
+    ],
+)
+def test_a_malformed_document_names_the_place_and_the_expectation(data: Any, said: str) -> None:
+    """One line that begins with the file, or the place within it that the caller names, and has the path of the field."""
+    with pytest.raises(ValueError) as caught:
+        decode(data, Record, where=FILE)
+    assert str(caught.value).startswith(said.format(FILE))
+
+    with pytest.raises(ValueError) as caught:
+        decode(data, Record, where=f"{FILE}: run")
+    within = said.format(f"{FILE}: run").replace("run: items", "run.items").replace("run: note", "run.note")
+    assert str(caught.value).startswith(within)
+
+
+def test_values_keep_their_types() -> None:
+    """A whole number may stand where a number is expected; a text is never read as one."""
+    assert decode({"items": [{"seconds": [1]}]}, Record, where=FILE).items[0].seconds == (1.0,)
+    with pytest.raises(ValueError, match="expected a number, found a text"):
+        decode({"items": [{"seconds": ["1"]}]}, Record, where=FILE)
+
+
+@pytest.mark.parametrize(("value", "expected"), [(1, 1.0), (0.5, 0.5), (5e-324, 5e-324), (10**300, 1e300)])
+def test_a_positive_number_becomes_a_float(value, expected):
+    """Whole numbers and fractions above zero are taken."""
+    number = positive(value, where=FILE)
+
+    assert (number, type(number)) == (expected, float)
+
+
+@pytest.mark.parametrize("value", [0, -1, math.nan, math.inf, 10**400, True, "1", None])
+def test_what_is_not_positive_is_refused_by_name(value):
+    """Zero, negative, infinite, undefined and foreign values name the place; none becomes a figure."""
+    with pytest.raises(ValueError, match=f"^{FILE}: expected a finite number above zero, found "):
+        positive(value, where=FILE)
+
+
+def test_a_file_is_written_whole_and_for_review(tmp_path):
+    """Folders are made; the JSON is sorted, indented and ends with a line break, so that a diff is readable."""
+    path = tmp_path / "a" / "b.json"
+
+    write_json(path, {"b": 1, "a": [0.1]})
+
+    assert path.read_text() == '{\n  "a": [\n    0.1\n  ],\n  "b": 1\n}\n'
+
+
+@pytest.mark.parametrize("data", [{"a": 1, "b": math.nan}, {"a": [math.inf]}, {"a": object()}])
+def test_a_failed_write_leaves_the_old_file(tmp_path, data):
+    """What cannot be written as JSON raises, and neither harms the old file nor leaves a part of the new one."""
+    path = tmp_path / "a.json"
+    write_json(path, {"old": 1})
+
+    with pytest.raises((ValueError, TypeError)):
+        write_json(path, data)
+
+    assert json.loads(path.read_text()) == {"old": 1}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_reader_sees_the_old_file_until_the_new_one_is_whole(tmp_path):
+    """The new file comes under its name by renaming: a file that is open keeps what it had."""
+    path = tmp_path / "a.json"
+    write_json(path, {"old": 1})
+
+    with path.open() as reader:
+        write_json(path, {"new": 2})
+        seen = json.load(reader)
+
+    assert (seen, json.loads(path.read_text())) == ({"old": 1}, {"new": 2})
