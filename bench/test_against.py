@@ -1,4 +1,4 @@
-"""Both arms of a live comparison (--against) build the same thing and make the same picture."""
+"""In a live comparison (--against), both arms build the same structure and make the same image."""
 
 import pytest
 
@@ -7,7 +7,7 @@ pytestmark = pytest.mark.usefixtures("other_arm")
 
 @pytest.mark.rounds
 def test_same_structure(case, gate):
-    """The stage has the same structure in both arms: a faster one that left something out is no gain."""
+    """The stage has the same structure in both arms, so that no arm is faster because it leaves something out."""
     verdict = gate.facts(
         case.key, "same structure", expected=case.other_run().structure, observed=case.start().structure
     )
@@ -16,7 +16,7 @@ def test_same_structure(case, gate):
 
 
 def test_same_picture(selected_case, parity, gate):
-    """The stage's output is as close to fp32 as the other arm's, and the same picture."""
+    """The stage's output is as close to fp32 as the other arm's, and its image is the same."""
     verdict = parity.judge_arms(selected_case)
 
     gate.check(verdict)

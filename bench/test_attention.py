@@ -1,13 +1,15 @@
-"""A stage that promises an attention kernel has no other."""
+"""A stage that names an attention kernel runs this kernel and no other."""
 
 import pytest
 
 
 def test_attention(case, gate):
-    """Every attention of the denoiser ran the promised kernel in a profiled denoising step."""
+    """Every attention of the denoiser runs the named kernel in a profiled denoising step."""
     expected = case.spec.expected_attention(case.start().structure)
     if expected is None:
-        pytest.skip(f"{case.spec.stage} promises no attention kernel: which of them ran is kept with its counts")
+        pytest.skip(
+            f"{case.spec.stage} names no attention kernel; the kernels that ran are in the counts of the result file"
+        )
 
     verdict = gate.facts(case.key, "attention", expected=expected, observed=case.counts())
 

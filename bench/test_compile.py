@@ -1,14 +1,14 @@
-"""Compilation happens once, as a whole, and leaves no synchronisation behind."""
+"""Each component is compiled once, as one graph, without host synchronisation."""
 
 import pytest
 
 
 def test_compile(case, gate):
-    """One graph a compiled component; no break, recompile or CUDA-graph skip; no host sync inside a denoising step."""
+    """Each compiled component is one graph; no graph break, recompile or CUDA-graph skip; no host sync in a denoising step."""
     observed = case.counts()
     expected = case.spec.expected_counts(case.start().structure, device=gate.machine.device)
     if expected is None:
-        pytest.skip(f"the graphs of {case.key} were never counted on {gate.machine.device}")
+        pytest.skip(f"no graph counts are expected of {case.key} on {gate.machine.device}")
 
     verdict = gate.facts(case.key, "compile", expected=expected, observed=observed)
 

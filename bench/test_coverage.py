@@ -1,13 +1,12 @@
-"""No case of the baselines is lost."""
+"""No case of the baselines is missing."""
 
 import pytest
 
 
 def test_coverage(coverage, gate):
-    """Every case that this machine's baselines hold is one of the suite's and, unless it was left out by name, measured."""
+    """Every case of this machine's baselines is in the suite, and is measured unless the command leaves it out."""
     if not gate.baselines:
-        pytest.skip(f"no stored baseline is compared with on {gate.machine.key}")
+        pytest.skip(f"no baseline of {gate.machine.key} is used in this run")
 
-    red = [verdict for verdict in gate.missing(**vars(coverage)) if not gate.accepts(verdict)]
-
-    assert not red, red
+    for verdict in gate.missing(**vars(coverage)):
+        gate.check(verdict)

@@ -1,4 +1,4 @@
-"""Each stage is as fast as its baseline on this machine says."""
+"""Each stage is as fast as in its baseline on this machine."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from speedgate.measure.rounds import worker_clock
 
 @pytest.mark.benchmark(timer=worker_clock)
 def test_latency(case, benchmark, gate):
-    """Seconds per image, as the worker measured them, are not above the baseline's by more than the tolerance."""
+    """The seconds per image are at most those of the baseline plus the tolerance."""
     benchmark.group = case.spec.label
 
     verdict = gate.latency(case.measure(benchmark))

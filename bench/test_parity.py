@@ -1,14 +1,14 @@
-"""Each stage still makes the same picture."""
+"""Each stage makes the same image as the references."""
 
 import pytest
 
 
 def test_parity(selected_case, parity, gate):
-    """SSIM against bf16 lies in the stage's band; the denoiser's first output is as close to fp32 as it may be."""
+    """The SSIM with bf16 is in the stage's range, and the error of the first denoising step against fp32 is within its bound."""
     if selected_case.workload_override is not None:
         gate.judged_elsewhere(selected_case.key, "parity")
         pytest.skip(
-            f"the picture of {selected_case.stage} is judged at the ladder's workload: --stage {selected_case.stage}"
+            f"the image of {selected_case.stage} is judged at the ladder's workload: --stage {selected_case.stage}"
         )
 
     verdict = parity.judge(selected_case)

@@ -1,4 +1,4 @@
-"""Each stage is structurally what it claims to be, exactly."""
+"""Each stage has exactly the structure that is expected of it."""
 
 
 def test_recipe(case, gate):
@@ -11,7 +11,7 @@ def test_recipe(case, gate):
 
 
 def test_full_recipe(recipe, meta_worker, gate):
-    """The published architecture has the same facts at every stage, on a machine without a GPU too."""
+    """The full-size architecture has the expected structure at each stage; checked without weights or a GPU."""
     observed = meta_worker.call("describe", pipeline=recipe.pipeline, size=recipe.size, stage=recipe.stage)
 
     verdict = gate.facts(recipe.key, "recipe", expected=recipe.expected_structure(), observed=observed)

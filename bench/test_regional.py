@@ -1,4 +1,4 @@
-"""Regional compilation is ready much sooner than the compilation of the whole, and as fast."""
+"""Regional compilation is ready much sooner than full compilation, and about as fast."""
 
 import pytest
 
@@ -8,17 +8,17 @@ pytestmark = pytest.mark.rounds
 
 
 def test_regional(selected_case, runner, gate):
-    """The first image comes at least five times sooner than where the whole is compiled; an image takes 10 % longer at most."""
+    """The first image is ready at least five times sooner than with full compilation; an image takes at most 10 % longer."""
     if selected_case.slower_start is None:
-        pytest.skip(f"{selected_case.stage} is not promised to be ready sooner than another stage")
+        pytest.skip(f"{selected_case.stage} does not compile regionally")
     if gate.is_live:
-        pytest.skip("the starts of a live comparison are reported, not gated: one arm starts beside the other")
+        pytest.skip("a live comparison only reports cold starts: the other arm runs at the same time")
 
     reference = selected_case.slower_start
     verdict = judge_regional(runner.measured(selected_case), runner.measured(reference))
 
     if verdict is None:
-        pytest.skip(f"{selected_case.stage} and {reference.stage} found the compile cache in different states")
+        pytest.skip(f"{selected_case.stage} and {reference.stage} started with the compile cache in different states")
     if gate.machine.device == "cpu":
-        pytest.skip(f"on a CPU no stage is promised to be ready sooner than another: {verdict.sentence}")
+        pytest.skip(f"cold starts are only reported on a CPU: {verdict.sentence}")
     gate.check(gate.add(verdict))

@@ -1,4 +1,4 @@
-"""No image is made sooner than the machine can make it."""
+"""No image is made faster than the machine can make it."""
 
 import pytest
 
@@ -6,11 +6,11 @@ pytestmark = pytest.mark.rounds
 
 
 def test_roofline(selected_case, runner, operations, ceilings, gate):
-    """An image takes at least as long as its operations do at the ceilings that were measured on this machine."""
+    """An image takes at least as long as its operations take at the peak throughput that was measured on this machine."""
     counted = operations(selected_case)
     if gate.machine.device == "cpu":
         gate.operations(selected_case.key, counted)
-        pytest.skip("on a CPU no ceiling is measured: how many operations an image takes is reported")
+        pytest.skip("peak throughput is not measured on a CPU: only the number of operations is reported")
 
     verdict = gate.roofline(selected_case.roofline(runner.measured(selected_case), counted, ceilings))
 

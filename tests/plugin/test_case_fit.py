@@ -165,7 +165,9 @@ def test_a_machine_of_no_family_knows_nothing(pytester: pytest.Pytester) -> None
     result = Suite(pytester).run("--stage=fp32", "-k", "fit")
 
     result.assert_outcomes(skipped=1)
-    result.stdout.fnmatch_lines(["SKIPPED *nothing is known of whether sdxl-tiny/fp32/64px-4steps-b1 fits*"])
+    result.stdout.fnmatch_lines(
+        ["SKIPPED *no baseline and no published figure says if sdxl-tiny/fp32/64px-4steps-b1 fits*"]
+    )
 
 
 def test_a_baseline_of_this_machine_comes_before_its_family() -> None:

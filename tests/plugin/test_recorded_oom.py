@@ -112,7 +112,7 @@ def test_a_case_out_of_memory_that_the_suite_lacks_is_missing(a100: Suite) -> No
         folder / KEY / "0001_a.json"
     )
 
-    result = a100.run("--weights=synthetic", "--stage=bf16", "-k", "baseline", "--gate=enforce")
+    result = a100.run("--weights=synthetic", "--stage=bf16", "-k", "coverage", "--gate=enforce")
 
     assert red(result) == ["test_coverage"]
     result.stdout.re_match_lines(

@@ -96,7 +96,7 @@ def test_the_throughput_suite_measures_batches_and_judges_no_picture(suite):
     assert [path.stem.split("__")[1:] for path in results(suite)] == [
         [stage, key] for stage in ("compile_reduce_overhead", "fp16") for key in batches
     ]
-    result.stdout.fnmatch_lines(["SKIPPED*the picture of fp16 is judged at the ladder's workload: --stage fp16*"])
+    result.stdout.fnmatch_lines(["SKIPPED*the image of fp16 is judged at the ladder's workload: --stage fp16*"])
 
 
 def test_a_pipeline_without_published_figures_is_skipped_beside_one_that_has_some(suite):

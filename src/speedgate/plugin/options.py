@@ -105,7 +105,7 @@ def _add_gate_options(group: pytest.OptionGroup) -> None:
     group.addoption(
         "--against",
         metavar="PYTHON",
-        help="compare each case with the same case in this Python interpreter, round by round in turn, instead of with a baseline",
+        help="compare each case with the same case in this Python interpreter instead of with a baseline; rounds take turns",
     )
     group.addoption(
         "--against-rootdir",
