@@ -13,23 +13,23 @@ SERIES = ROOT / "tests" / "proof" / "series.json"
 
 
 def main() -> int:
-    """Collect the real series, replay the simulated ones, inject the faults, and write what came of it."""
+    """Collect the real series, replay the simulated ones, inject the faults, and write the results."""
     options = _parser().parse_args()
     measured = series.collect(options.series, alone=options.alone, pairs=options.pairs)
     target = ROOT / "docs" / "proof.md"
-    trend = trend_section.made(measured)
+    trend = trend_section.simulate_section(measured)
     if options.only_trend:
-        return _write(target, trend_section.replaced(target.read_text(encoding="utf-8"), trend))
+        return _write(target, trend_section.replace_section(target.read_text(encoding="utf-8"), trend))
     started_s = time.perf_counter()
     simulated = replay.replay(repetitions=options.repetitions)
     replay_s = time.perf_counter() - started_s
     drawn = real.comparisons(measured)
-    caught = faults.run(ROOT)
+    results = faults.run(ROOT)
     counts = {"repetitions": options.repetitions, "replay_s": replay_s}
-    lines = document.lines(measured, drawn, simulated, caught, trend=trend, **counts)
+    lines = document.lines(measured, drawn, simulated, results, trend=trend, **counts)
     plot.save([*drawn, *simulated], ROOT / "docs" / "proof.svg")
     _write(target, "\n".join(lines) + "\n")
-    return 0 if all(result.held for result in caught) else 1
+    return 0 if all(result.held for result in results) else 1
 
 
 def _write(target: Path, text: str) -> int:
@@ -41,14 +41,17 @@ def _write(target: Path, text: str) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="tox -e proof --", description=__doc__)
     parser.add_argument(
-        "--series", type=Path, default=SERIES, help="the real series; what it lacks is measured and added"
+        "--series",
+        type=Path,
+        default=SERIES,
+        help="the file of the real series; missing processes are measured and added",
     )
     parser.add_argument(
         "--alone", type=int, default=63, help="processes measured alone, 12 s each (default: %(default)s)"
     )
     parser.add_argument("--pairs", type=int, default=48, help="live pairs, 21 s each (default: %(default)s)")
-    parser.add_argument("--repetitions", type=int, default=replay.REPETITIONS, help="simulated comparisons a cell")
-    parser.add_argument("--only-trend", action="store_true", help="that section anew, and nothing else")
+    parser.add_argument("--repetitions", type=int, default=replay.REPETITIONS, help="simulated comparisons per cell")
+    parser.add_argument("--only-trend", action="store_true", help="write only the section on trends")
     return parser
 
 

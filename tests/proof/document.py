@@ -1,82 +1,101 @@
-"""`docs/proof.md`, from what was measured, replayed and injected: no number in it is typed."""
+"""Write `docs/proof.md` from measured, simulated and injected results: no number in it is typed by hand."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from speedgate.plugin import options
 from tests.proof import real, table
 from tests.proof.faults import HARMLESS, Result
 from tests.proof.peers import RULES
-from tests.proof.replay import NATIVE, PAIRS, PAIRS_LOOKS, ROUNDS, SAME, SERIES, STORED, STORED_LOOKS, TOLERANCE, Cell
+from tests.proof.replay import (
+    NATIVE,
+    PAIRS,
+    PAIRS_LOOKS,
+    ROUNDS,
+    SAME,
+    SERIES,
+    SLOWDOWN,
+    STORED,
+    STORED_LOOKS,
+    TOLERANCE,
+    Cell,
+)
 from tests.proof.series import LEVELS
 
 INTRODUCTION = """\
 # Proof
 
-What the gate says where the truth is known. Written by `tox -e proof`, which measures the real series, replays the
-simulated ones and injects the faults; nothing in here is typed by hand.
+On real processes without a change, {pairs_false_alarms:.1%} of the live comparisons and {stored_false_alarms:.1%} of the
+comparisons with a stored baseline were false alarms. Of slowdowns of {slowdown:.0%}, live comparisons caught {pairs_caught:.1%};
+a stored baseline caught {stored_caught:.1%} on the measured machine, whose processes vary by {between:.1%}, and
+{simulated_caught:.1%} on a simulated machine whose processes vary by {simulated_between:.1%}. The gates caught {caught} of
+{faults} injected faults and fired on {fired} of {harmless} harmless changes.
 
-The tolerance is {tolerance:.0%} and the error rate of a whole sequence of looks 1 %. Promised: at most 1 % false alarms without a
-change, and at least 95 % of slowdowns of twice the tolerance caught. Against a stored baseline of {recorded} processes a
-verdict is tried at {stored} processes, in a live comparison at {pairs} pairs. UNDECIDED is neither an alarm nor a pass: it is red
-under `--gate enforce`, and says that this machine is too noisy for this tolerance with so many processes.
+This file is written by `tox -e proof`, which measures the real series, simulates other series and injects the faults.
+Nothing in it is typed by hand.
+
+The tolerance is {tolerance:.0%}, and the error rate of a whole sequence of looks is 1 %. The gate promises at most 1 % false
+alarms without a change, and that it catches at least 95 % of slowdowns of twice the tolerance. With a stored baseline of
+{recorded} processes it tries to reach a verdict after {stored} processes, in a live comparison after {pairs} pairs.
+UNDECIDED is neither an alarm nor a pass: it is red under `--gate enforce` and means that this machine is too noisy for this
+tolerance with so many processes.
 """
 
 REAL = """\
 ## Real processes
 
-{processes} processes of tiny SDXL (`fp32`, 64 px, 4 steps) one at a time and {pairs} live pairs, in turn, on `{machine}` with
-torch {torch} and diffusers {diffusers}. A slowdown is injected into the last denoising step: it goes on for so many percent
-of the image's seconds, as that process takes them.
+{processes} processes of tiny SDXL (`fp32`, 64 px, 4 steps) alone and {pairs} live pairs were measured in turn on `{machine}` with
+torch {torch} and diffusers {diffusers}. To inject a slowdown, the last denoising step waits for a percentage of the seconds
+that an image takes in that process.
 
 | | |
 |---|---:|
 | seconds per image | {median_s:.4f} |
-| spread (sd) of process medians over the whole series | {between:.2%} |
-| drift: the middle of five consecutive processes, slowest over fastest | {drift:+.1%} |
-| spread (sd) of the rounds within a process | {within:.2%} |
-| spread (sd) of the log-ratio of a live pair, its order taken into account | {of_pairs:.2%} |
-| slower by being opened first | {order:+.2%} |
+| standard deviation of process medians over the whole series | {between:.2%} |
+| drift: the median of five consecutive processes, slowest over fastest | {drift:+.1%} |
+| standard deviation of the rounds within a process | {within:.2%} |
+| standard deviation of the log-ratio of a live pair, corrected for the order | {between_pairs:.2%} |
+| slowdown of the arm that is opened first | {order:+.2%} |
 
-{comparisons} comparisons a row, each of processes drawn from that series without replacement; two comparisons may share
-processes, so the shares are those of our rule on this machine's processes and no finer than their number allows.
+A row has {comparisons} comparisons, each of processes drawn from that series without replacement. Two comparisons may share
+processes, so the shares describe our rule on this machine only, and are no more precise than the number of processes allows.
 """
 
 INDEPENDENT = """\
-Comparisons without a change that share no process, in the order in which they were measured: {told}.
+Comparisons without a change that share no process, in the order of measurement: {outcomes}.
 
-A stored figure is older than what is compared with it, and drawing processes at random hides what a drift of the machine does to
-that. With every {recorded} consecutive processes as the baseline of every later run, without a change, our stored rule says:
-{ordered}. Nothing in such figures tells a machine that became slower from a change that is; a live pair does not see the drift.
+A stored figure is older than the run that is compared with it, and drawing at random hides the effect of a drift of the machine.
+With every {recorded} consecutive processes as the baseline of every later run, without a change, our stored rule gives:
+{ordered}. Such figures cannot distinguish a slower machine from slower code; a live pair is not affected by the drift.
 """
 
 BUDGET = """\
 ### The same series, judged by other tools
 
-Each tool's rule, with its own threshold, is in `tests/proof/peers.py` with its source. As it measures by itself a tool has
-one process a side (asv two); given the same processes, or the same live pairs, it has every round that ours had, as one sample.
-Share of alarms:
+Each tool's rule, with its own threshold and its source, is in `tests/proof/peers.py`. A tool that measures by itself has one
+process per side (asv two). Given the same processes or the same live pairs, it has all rounds of ours, as one sample.
+A cell is the share of alarms:
 """
 
 SECONDS = """\
-Seconds for one comparison without a change, builds included ({opening:.1f} s a process here):
+Seconds for one comparison without a change, including the start of the processes ({opening_s:.1f} s each here):
 """
 
 SIMULATED = """\
 ## Simulated processes
 
-{repetitions} comparisons a cell in {replay_s:.0f} s; {rounds} rounds a process that spread by 0.1 %. Process medians
-spread by 0.3, 0.6 and 1.5 %, or have two modes 5 % apart with even odds. A cell: alarms without a change / slowdowns of
-6 % caught / slowdowns of 6 % called fine.
+A cell has {repetitions} comparisons; all of them took {replay_s:.0f} s. A process has {rounds} rounds that vary by 0.1 %. Process
+medians vary by 0.3, 0.6 and 1.5 %, or have two equally likely modes 5 % apart. A cell has three shares: false alarms without a
+change / slowdowns of {slowdown:.0%} caught / slowdowns of {slowdown:.0%} passed.
 """
 
 FAULTS = """\
 ## Faults
 
-{caught} of {faults} injected faults are caught by the gate that is named, and no gate fires on {left} of {harmless} harmless
-changes (`pytest tests/faults`).
+{caught} of {faults} injected faults are caught by their gate, and no gate fires on {passed} of {harmless} harmless changes
+(`pytest tests/faults --exhaustive`).
 """
 
 
@@ -90,13 +109,9 @@ def lines(
     repetitions: int,
     replay_s: float,
 ) -> list[str]:
-    """The document's lines; `trend` is the section of that name."""
-    stored, pairs = (", ".join(map(str, looks.counts)) for looks in (STORED_LOOKS, PAIRS_LOOKS))
-    introduction = INTRODUCTION.format(
-        tolerance=TOLERANCE, recorded=options.RECORD_PROCESSES, stored=stored, pairs=pairs
-    )
+    """Return the document's lines; `drawn` are the cells of the real series, `trend` is the section on trends."""
     return [
-        introduction,
+        _introduction(real.spread(measured), drawn, simulated, faults),
         *_real(measured, drawn),
         *_simulated(simulated, repetitions, replay_s),
         "![Share of alarms over the true change, by rule and series](proof.svg)",
@@ -106,10 +121,41 @@ def lines(
     ]
 
 
+def _introduction(
+    spread: real.Spread, drawn: Sequence[Cell], simulated: Sequence[Cell], faults: Sequence[Result]
+) -> str:
+    quiet = SERIES[0]
+    counts = _fault_counts(faults)
+    return INTRODUCTION.format(
+        pairs_false_alarms=_alarms(drawn, PAIRS, real.ALONE, 0.0),
+        stored_false_alarms=_alarms(drawn, STORED, real.ALONE, 0.0),
+        slowdown=SLOWDOWN,
+        pairs_caught=_alarms(drawn, PAIRS, real.ALONE, SLOWDOWN),
+        stored_caught=_alarms(drawn, STORED, real.ALONE, SLOWDOWN),
+        between=spread.between,
+        simulated_caught=_alarms(simulated, STORED, quiet.name, SLOWDOWN),
+        simulated_between=quiet.between,
+        **counts,
+        fired=counts["harmless"] - counts["passed"],
+        tolerance=TOLERANCE,
+        recorded=options.RECORD_PROCESSES,
+        stored=_listed(STORED_LOOKS.counts),
+        pairs=_listed(PAIRS_LOOKS.counts),
+    )
+
+
+def _alarms(cells: Sequence[Cell], rule: str, series: str, change: float) -> float:
+    return next(cell.alarms for cell in cells if (cell.rule, cell.series, cell.change) == (rule, series, change))
+
+
+def _listed(counts: Sequence[int]) -> str:
+    return f"{', '.join(map(str, counts[:-1]))} and {counts[-1]}"
+
+
 def _real(measured: dict[str, Any], drawn: Sequence[Cell]) -> list[str]:
     spread, environment = real.spread(measured), measured["environment"]
     facts = {"machine": measured["machine"], "torch": environment["torch"], "diffusers": environment["diffusers"]}
-    told = "; ".join(
+    outcomes_by_rule = "; ".join(
         f"{rule}: " + ", ".join(f"{outcomes.count(name)} {name}" for name in sorted(set(outcomes)))
         for rule, outcomes in real.independent(measured).items()
     )
@@ -118,58 +164,59 @@ def _real(measured: dict[str, Any], drawn: Sequence[Cell]) -> list[str]:
         REAL.format(**vars(spread), **facts, comparisons=real.COMPARISONS),
         *table.verdicts(drawn, series=real.ALONE),
         "",
-        INDEPENDENT.format(told=told, ordered=ordered, recorded=options.RECORD_PROCESSES),
+        INDEPENDENT.format(outcomes=outcomes_by_rule, ordered=ordered, recorded=options.RECORD_PROCESSES),
         BUDGET,
-        *(line for budget in (NATIVE, SAME, real.LIVE) for line in _alarms(drawn, budget)),
-        SECONDS.format(opening=spread.opening_s),
-        *_seconds(drawn, spread),
+        *(line for budget in (NATIVE, SAME, real.LIVE) for line in _alarms_table(drawn, budget)),
+        SECONDS.format(opening_s=spread.opening_s),
+        *_seconds_table(drawn, spread),
         "",
     ]
 
 
-def _alarms(drawn: Sequence[Cell], budget: str) -> list[str]:
+def _alarms_table(drawn: Sequence[Cell], budget: str) -> list[str]:
     return [f"Other tools {budget}:", "", *table.alarms(drawn, series=real.ALONE, budget=budget), ""]
 
 
-def _seconds(drawn: Sequence[Cell], spread: real.Spread) -> list[str]:
-    """Fresh processes a comparison starts, each built once and measured for as long as the suite does by default."""
-    of = {cell.rule: cell.processes for cell in drawn if cell.change == LEVELS[0] and cell.budget == SAME}
-    alone_s, live_s = (spread.opening_s + least for least in (options.MIN_TOTAL_S, options.AGAINST_MIN_TOTAL_S))
-    figures = {
-        f"{STORED} (its {options.RECORD_PROCESSES} recorded processes once)": of[STORED] * alone_s,
-        PAIRS: of[PAIRS] * 2 * live_s,
+def _seconds_table(drawn: Sequence[Cell], spread: real.Spread) -> list[str]:
+    """Multiply the fresh processes of a comparison by the seconds of a start and of the suite's default rounds."""
+    processes = {cell.rule: cell.processes for cell in drawn if cell.change == LEVELS[0] and cell.budget == SAME}
+    alone_s, live_s = (spread.opening_s + rounds_s for rounds_s in (options.MIN_TOTAL_S, options.AGAINST_MIN_TOTAL_S))
+    seconds_by_rule = {
+        f"{STORED} (its {options.RECORD_PROCESSES} recorded processes once)": processes[STORED] * alone_s,
+        PAIRS: processes[PAIRS] * 2 * live_s,
     }
-    figures |= {f"{name}, {NATIVE}": rule.processes * alone_s for name, rule in RULES.items()}
-    return ["| rule | seconds |", "|---|---:|", *(f"| {name} | {seconds:.0f} |" for name, seconds in figures.items())]
+    seconds_by_rule |= {f"{name}, {NATIVE}": rule.processes * alone_s for name, rule in RULES.items()}
+    rows = [f"| {name} | {seconds:.0f} |" for name, seconds in seconds_by_rule.items()]
+    return ["| rule | seconds |", "|---|---:|", *rows]
 
 
 def _simulated(simulated: Sequence[Cell], repetitions: int, replay_s: float) -> list[str]:
-    found = [SIMULATED.format(repetitions=repetitions, replay_s=replay_s, rounds=ROUNDS)]
+    section = [SIMULATED.format(repetitions=repetitions, replay_s=replay_s, rounds=ROUNDS, slowdown=SLOWDOWN)]
     for budget in (NATIVE, SAME):
-        found += [f"Other tools {budget}:", "", *table.summary(simulated, budget=budget), ""]
-    found += ["What our rules said on each series:", ""]
-    for one in SERIES:
-        found += [f"{one.name}:", "", *table.verdicts(simulated, series=one.name), ""]
-    return found
+        section += [f"Other tools {budget}:", "", *table.summary(simulated, budget=budget), ""]
+    section += ["Verdicts of our rules on each series:", ""]
+    for series in SERIES:
+        section += [f"{series.name}:", "", *table.verdicts(simulated, series=series.name), ""]
+    return section
 
 
 def _faults(faults: Sequence[Result]) -> list[str]:
-    wrong = [result for result in faults if result.family != HARMLESS]
-    harmless = [result for result in faults if result.family == HARMLESS]
-    text = FAULTS.format(
-        caught=sum(result.held for result in wrong),
-        faults=len(wrong),
-        left=sum(result.held for result in harmless),
-        harmless=len(harmless),
-    )
-    rows = [
-        f"| {result.family} | {result.name.replace('_', ' ')} | {result.says} | {result.gate} | {_said(result)} |"
-        for result in faults
+    return [
+        FAULTS.format(**_fault_counts(faults)),
+        "| family | fault or change | description | gate | result |",
+        "|---|---|---|---|---|",
+        *_fault_rows(faults),
     ]
-    return [text, "| family | what | in words | gate | result |", "|---|---|---|---|---|", *rows]
 
 
-def _said(result: Result) -> str:
-    if result.family == HARMLESS:
-        return "passes" if result.held else "**fires**"
-    return "caught" if result.held else "**missed**"
+def _fault_counts(faults: Sequence[Result]) -> dict[str, int]:
+    harmful = [result.held for result in faults if result.family != HARMLESS]
+    harmless = [result.held for result in faults if result.family == HARMLESS]
+    return {"caught": sum(harmful), "faults": len(harmful), "passed": sum(harmless), "harmless": len(harmless)}
+
+
+def _fault_rows(faults: Sequence[Result]) -> Iterator[str]:
+    for result in faults:
+        words = ("passes", "**fires**") if result.family == HARMLESS else ("caught", "**missed**")
+        name, outcome = result.name.replace("_", " "), words[0 if result.held else 1]
+        yield f"| {result.family} | {name} | {result.description} | {result.gate} | {outcome} |"

@@ -1,4 +1,4 @@
-"""The injected faults and harmless changes of `tests/faults`, with what became of each when they were run."""
+"""Run the injected faults and harmless changes of `tests/faults` and collect the result of each."""
 
 from __future__ import annotations
 
@@ -11,40 +11,32 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 HARMLESS = "harmless"
+# `--exhaustive`: without it the harmless changes of a built case are not run.
+COMMAND = (sys.executable, "-m", "pytest", "tests/faults", "--exhaustive", "-q", "-p", "no:cacheprovider")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Result:
-    """A fault or a harmless change; `held` says that its test passed: caught by the gate that is named, or left alone."""
+    """Hold the result of a fault or harmless change; `held` is True if its tests passed."""
 
     family: str
     name: str
     gate: str
-    says: str
+    description: str
     held: bool
 
 
 def run(root: Path) -> list[Result]:
-    """Run `tests/faults` and read the outcome of each off pytest's JUnit file."""
+    """Run `tests/faults` and read the results from pytest's JUnit file."""
     from tests.faults import rows
 
     with tempfile.TemporaryDirectory(prefix="speedgate-proof-") as scratch:
         report = Path(scratch) / "junit.xml"
-        command = [
-            sys.executable,
-            "-m",
-            "pytest",
-            "tests/faults",
-            "-q",
-            "-p",
-            "no:cacheprovider",
-            f"--junitxml={report}",
-        ]
-        subprocess.run(command, cwd=root, check=False, stdout=subprocess.DEVNULL)
-        outcomes = dict(_outcomes(ElementTree.parse(report).getroot()))  # noqa: S314 - what pytest has just written
+        subprocess.run([*COMMAND, f"--junitxml={report}"], cwd=root, check=False, stdout=subprocess.DEVNULL)
+        outcomes = dict(_outcomes(ElementTree.parse(report).getroot()))  # noqa: S314 - pytest has just written it
     return [
-        Result(family=family, name=name, gate=gate, says=says, held=_held(name, outcomes))
-        for family, name, gate, says in rows()
+        Result(family=family, name=name, gate=gate, description=description, held=_held(name, outcomes))
+        for family, name, gate, description in rows()
     ]
 
 
@@ -54,6 +46,8 @@ def _outcomes(root: ElementTree.Element) -> Iterable[tuple[str, bool]]:
 
 
 def _held(name: str, outcomes: dict[str, bool]) -> bool:
-    """Whether every test of that name ran and passed; a name that stands in no test id was not tested."""
-    own = [passed for test, passed in outcomes.items() if name in test.partition("[")[2].rstrip("]").split("-")]
-    return bool(own) and all(own)
+    """Return True if every test with that name in its id passed, and there is at least one."""
+    passed = [
+        is_passed for test, is_passed in outcomes.items() if name in test.partition("[")[2].rstrip("]").split("-")
+    ]
+    return bool(passed) and all(passed)

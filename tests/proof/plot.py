@@ -1,4 +1,4 @@
-"""The share of alarms over the true change, drawn as an SVG that is the same file every time."""
+"""Draw the share of alarms over the true change as a reproducible SVG."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.proof.replay import BUDGETS, OURS, TOLERANCE, Cell, rows
+from tests.proof.replay import BUDGETS, OURS, TOLERANCE, Cell, cells_by_rule
 
-# Okabe and Ito's colours, which colour-blind readers can tell apart; ours are the first two.
+# Okabe and Ito's colours, which colour-blind readers can distinguish; our rules have the first two.
 COLOURS = ("#000000", "#0072b2", "#d55e00", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#999999", "#b8a800")
 MARKERS = ("o", "s", "v", "^", "D", "P", "X", "<", ">")
 STYLE = {
     "font.size": 9,
-    "svg.fonttype": "none",  # text stays text: it can be searched, and read by a screen reader
-    "svg.hashsalt": "speedgate",  # matplotlib would name its elements at random
+    "svg.fonttype": "none",  # keep text as text, for search and screen readers
+    "svg.hashsalt": "speedgate",  # else matplotlib gives its elements random names
     "axes.spines.top": False,
     "axes.spines.right": False,
 }
 
 
 def save(cells: Sequence[Cell], path: Path) -> None:
-    """Write one panel a series and budget, a line a rule. It needs matplotlib, of the dependency group `proof`."""
+    """Write one panel per series and budget with one line per rule. Needs matplotlib, from the dependency group `proof`."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
@@ -31,20 +31,20 @@ def save(cells: Sequence[Cell], path: Path) -> None:
         panels = figure.subplots(len(BUDGETS), len(series), sharex=True, sharey=True, squeeze=False)
         for budget, row in zip(BUDGETS, panels, strict=True):
             for name, panel in zip(series, row, strict=True):
-                _draw(panel, rows(cells, series=name, budget=budget))
+                _draw(panel, cells_by_rule(cells, series=name, budget=budget))
             row[0].set_ylabel(f"alarms\n(others {budget})")
         for name, top, bottom in zip(series, panels[0], panels[-1], strict=True):
             top.set_title(name)
             bottom.set_xlabel("true slowdown")
         figure.legend(*panels[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
-        # Neither a date nor matplotlib's version: the file changes when a figure does.
+        # Leave out the date and matplotlib's version, so that the file changes only with its figures.
         figure.savefig(path, format="svg", metadata={"Date": None, "Creator": None})
 
 
-def _draw(panel: Any, found: dict[str, list[Cell]]) -> None:
-    """The lines of one panel; changes that we tolerate are shaded, because our rule promises to be silent there."""
+def _draw(panel: Any, row_by_rule: dict[str, list[Cell]]) -> None:
+    """Draw one panel. Shade the changes within the tolerance, where our rule must not alarm."""
     panel.axvspan(0, TOLERANCE, color="#eeeeee", linewidth=0, label="tolerated by speedgate")
-    for number, (rule, cells) in enumerate(found.items()):
+    for number, (rule, cells) in enumerate(row_by_rule.items()):
         panel.plot(
             [cell.change for cell in cells],
             [cell.alarms for cell in cells],

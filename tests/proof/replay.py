@@ -1,7 +1,6 @@
-"""Simulated series with a known true change, judged by our rule and by the rules of other tools.
+"""Judge simulated series with a known true change by our rules and by the rules of other tools.
 
-A process has a level of its own and rounds that scatter around it. How far such levels lie apart on a machine is not found
-here: it is given, because only a simulation knows the true change.
+Each process has a level, and its rounds vary around that level. The spread of the levels is an input, not a result.
 """
 
 from __future__ import annotations
@@ -24,9 +23,10 @@ from tests.proof import peers
 SEED = 20
 REPETITIONS = 3000
 ROUNDS = 20
-WITHIN = 0.001  # sd of rounds in a process
-ORDER = 0.02  # by which the arm that is opened first is slower in every simulated pair, see `intervals.between_pairs`
+WITHIN = 0.001  # standard deviation of the rounds in a process
+ORDER = 0.02  # slowdown of the arm that is opened first in every simulated pair, see `intervals.between_pairs`
 CHANGES = (0.0, 0.01, 0.02, 0.03, 0.05, 0.06, 0.10)
+SLOWDOWN = 0.06  # twice the tolerance; the gate promises to catch it
 TOLERANCE = Policy.latency_tolerance
 STORED_LOOKS = Looks(first=options.FIRST_LOOK_PROCESSES, last=options.MAX_PROCESSES)
 PAIRS_LOOKS = Looks(first=options.FIRST_LOOK_PAIRS, last=options.MAX_PAIRS)
@@ -39,7 +39,7 @@ BUDGETS = (NATIVE, SAME)
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Series:
-    """How the processes of a machine spread: `between` is the sd of their levels, `modes` the distance of two likely ones."""
+    """Describe a machine: `between` is the standard deviation of its process levels, `modes` the distance of two modes."""
 
     name: str
     between: float
@@ -56,10 +56,10 @@ SERIES = (
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Cell:
-    """What a rule said of one true change: shares of its verdicts, and the mean number of processes (or pairs) it took.
+    """Hold the shares of a rule's verdicts on one true change, and the mean number of processes (or pairs) it used.
 
-    `budget` is `NATIVE` for a tool that measured as it does by itself, and `SAME` for one that was given the very rounds that
-    our stored rule had taken when it decided. FASTER is green as PASS is and counts as one.
+    `budget` is `NATIVE` for a tool that measures by itself, and `SAME` for a tool that has the same rounds as our stored rule
+    at its decision. FASTER counts as PASS, because both are green.
     """
 
     series: str
@@ -75,7 +75,7 @@ class Cell:
 def sequential(
     baseline_s: Sequence[float], draw_s: Callable[[], float], *, looks: Looks, tolerance: float
 ) -> tuple[Outcome, int]:
-    """Our verdict by recorded process medians, drawing new ones look by look until it is decided, and how many it took."""
+    """Judge against recorded process medians, drawing new ones until decided; return the verdict and how many were drawn."""
     medians_s: list[float] = []
 
     def judge(count: int) -> Interval | None:
@@ -86,13 +86,13 @@ def sequential(
 
 
 def sequential_pairs(draw_log_ratio: Callable[[], float], *, looks: Looks, tolerance: float) -> tuple[Outcome, int]:
-    """Our verdict by pairs of a live comparison; our arm is opened first in every other one, beginning with the first."""
+    """Judge the pairs of a live comparison; this arm is opened first in the first pair and in every second pair after it."""
     log_ratios: list[float] = []
 
     def judge(count: int) -> Interval | None:
         log_ratios.extend(draw_log_ratio() for _ in range(count - len(log_ratios)))
-        own_first = [number % 2 == 0 for number in range(count)]
-        return intervals.between_pairs(log_ratios, this_first=own_first, confidence=looks.confidence_at(count))
+        this_first = [number % 2 == 0 for number in range(count)]
+        return intervals.between_pairs(log_ratios, this_first=this_first, confidence=looks.confidence_at(count))
 
     return _look_by_look(judge, looks, tolerance)
 
@@ -104,28 +104,28 @@ def replay(
     series: Sequence[Series] = SERIES,
     changes: Sequence[float] = CHANGES,
 ) -> list[Cell]:
-    """Every rule on every series and true change. The changes of one series share their noise, so its curves are smooth."""
+    """Judge every series and true change by every rule. The changes of a series share their noise, so its curves are smooth."""
     cells: list[Cell] = []
-    for number, one in enumerate(series):
+    for number, machine in enumerate(series):
         rng = np.random.default_rng([seed, number])
-        old = draw(rng, one, repetitions, options.RECORD_PROCESSES)
-        new = draw(rng, one, repetitions, STORED_LOOKS.last)
-        own, other = (draw(rng, one, repetitions, PAIRS_LOOKS.last) for _ in range(2))
+        old = draw(rng, machine, repetitions, options.RECORD_PROCESSES)
+        new = draw(rng, machine, repetitions, STORED_LOOKS.last)
+        this_arm, other_arm = (draw(rng, machine, repetitions, PAIRS_LOOKS.last) for _ in range(2))
         for change in changes:
-            cells += against_stored(one.name, change, new * (1 + change), old)
-            cells.append(against_live(one.name, change, own * (1 + change), other))
+            cells += against_stored(machine.name, change, new * (1 + change), old)
+            cells.append(against_live(machine.name, change, this_arm * (1 + change), other_arm))
     return cells
 
 
 def draw(rng: np.random.Generator, series: Series, repetitions: int, processes: int) -> np.ndarray:
-    """Seconds of `ROUNDS` rounds in each of `processes` processes, `repetitions` times over, without any change."""
+    """Draw seconds without a change, of shape `(repetitions, processes, ROUNDS)`."""
     size = (repetitions, processes, 1)
     levels = rng.normal(0.0, series.between, size) + series.modes * rng.integers(0, 2, size)
     return np.exp(levels + rng.normal(0.0, WITHIN, (repetitions, processes, ROUNDS)))
 
 
 def against_stored(series: str, change: float, new: np.ndarray, old: np.ndarray) -> list[Cell]:
-    """Our rule by recorded processes, and the other tools by their own measurement and by ours."""
+    """Judge by our rule for stored baselines, and by the other tools on their own budget and on ours."""
     medians, recorded = np.median(new, axis=2).tolist(), np.median(old, axis=2).tolist()
     judged = [
         sequential(before, iter(after).__next__, looks=STORED_LOOKS, tolerance=TOLERANCE)
@@ -145,18 +145,18 @@ def against_stored(series: str, change: float, new: np.ndarray, old: np.ndarray)
     return cells
 
 
-def against_live(series: str, change: float, own: np.ndarray, other: np.ndarray) -> Cell:
-    """Our rule by pairs. Every process keeps a level of its own, so a ratio has the spread of both arms."""
-    order = np.where(np.arange(own.shape[1]) % 2 == 0, ORDER, -ORDER)
-    log_ratios = np.log(np.median(own, axis=2) / np.median(other, axis=2)) + order
+def against_live(series: str, change: float, this_arm: np.ndarray, other_arm: np.ndarray) -> Cell:
+    """Judge by our rule for live pairs. Each process has its own level, so a ratio has the spread of both arms."""
+    order = np.where(np.arange(this_arm.shape[1]) % 2 == 0, ORDER, -ORDER)
+    log_ratios = np.log(np.median(this_arm, axis=2) / np.median(other_arm, axis=2)) + order
     judged = [
         sequential_pairs(iter(row).__next__, looks=PAIRS_LOOKS, tolerance=TOLERANCE) for row in log_ratios.tolist()
     ]
     return cell(PAIRS, SAME, series, change, judged)
 
 
-def rows(cells: Iterable[Cell], *, series: str, budget: str) -> dict[str, list[Cell]]:
-    """The cells of one series by rule and rising change: the other tools' on that budget, under ours, which have but one."""
+def cells_by_rule(cells: Iterable[Cell], *, series: str, budget: str) -> dict[str, list[Cell]]:
+    """Return the cells of one series by rule and rising change: ours, then the other tools' on that budget."""
     chosen = [cell for cell in cells if cell.series == series and (cell.rule in OURS or cell.budget == budget)]
     names = dict.fromkeys([*OURS, *(cell.rule for cell in chosen)])
     return {

@@ -1,6 +1,6 @@
-"""Real series to judge: processes of the tiny pipeline alone, and live pairs, without a change and with injected slowdowns.
+"""Measure real series: processes of the tiny pipeline alone and live pairs, with and without injected slowdowns.
 
-Written after every process, so that an interrupted collection goes on where it stopped.
+The file is written after every process, so that an interrupted collection can continue.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from speedgate.measure.worker import Worker
 
 ROOT = Path(__file__).parents[2]
 LEVELS = (0.0, 0.01, 0.02, 0.03, 0.05, 0.06, 0.10)
-ALONE_ROUNDS = 20  # of each level in a process of its own: 1 s, as the suite measures by default
-PAIR_BLOCKS = 20  # of own, other, other, own in each level of a pair
+ALONE_ROUNDS = 20  # per level in a process alone: 1 s, like the suite's default
+PAIR_BLOCKS = 20  # per level of a pair; a block is: this arm, other arm, other arm, this arm
 WARM_UP = 6
 _DIGITS = 6  # microseconds
 
 
 class SlowedCase(BuiltCase):
-    """A built case whose last denoising step can be made longer by a part of the whole image's seconds."""
+    """Make the last denoising step of a built case longer by a share of the whole image's seconds."""
 
     def load(self) -> dict[str, Any]:
-        """As ever, with a wrapper around the denoiser that is there at every level."""
+        """Load the case with a wrapper around the denoiser, which is there at every level."""
         answer = super().load()
         self._extra_s, self._calls, forward = 0.0, 0, self.pipeline.unet.forward
 
@@ -46,11 +46,11 @@ class SlowedCase(BuiltCase):
         return answer
 
     def warm_up(self) -> None:
-        """Learn what the image takes in this process."""
+        """Measure the seconds of an image in this process."""
         self._base_s = statistics.median([self.generate()["seconds"] for _ in range(WARM_UP)][1:])
 
     def slowed(self, *, level: float) -> float:
-        """The seconds of a round whose last step is longer by `level` times what an image takes."""
+        """Return the seconds of a round whose last step is longer by `level` times the seconds of an image."""
         self._extra_s = level * self._base_s
         try:
             return round(float(self.generate()["seconds"]), _DIGITS)
@@ -59,12 +59,12 @@ class SlowedCase(BuiltCase):
 
 
 def collect(path: Path, *, alone: int, pairs: int, stage: str = "fp32") -> dict[str, Any]:
-    """Measure what `path` still lacks of so many processes alone and so many live pairs, and return all of it."""
+    """Measure the processes and pairs that `path` still lacks, and return the whole series."""
     series = json.loads(path.read_text(encoding="utf-8")) if path.exists() else _empty(stage)
     with tempfile.TemporaryDirectory(prefix="speedgate-proof-") as scratch:
         log = Path(scratch) / "worker.log"
         while len(series["alone"]) < alone or len(series["pairs"]) < pairs:
-            # In turn, so that both series see the same hours of the machine.
+            # In turn, so that both series are measured in the same hours.
             if len(series["alone"]) * pairs <= len(series["pairs"]) * alone:
                 kind, (measured, environment) = "alone", _alone(stage, log)
             else:
@@ -82,13 +82,13 @@ def _empty(stage: str) -> dict[str, Any]:
 
 def _same_machine(series: dict[str, Any], environment: dict[str, Any], path: Path) -> None:
     here = {"machine": resolve_machine("cpu").key, "environment": environment}
-    known = {name: series.setdefault(name, value) for name, value in here.items()}
-    if known != here:
+    recorded = {name: series.setdefault(name, value) for name, value in here.items()}
+    if recorded != here:
         raise ValueError(f"{path}: measured on another machine or with other versions; name a new file with --series")
 
 
 def _write(path: Path, series: dict[str, Any]) -> None:
-    """Under a temporary name and renamed, a line a process: some twenty thousand rounds on lines of their own are no use."""
+    """Write a temporary file and rename it. One line per process, because a line per round would be useless."""
     parts = [f"{json.dumps(name)}: {_value(value)}" for name, value in series.items()]
     temporary = path.with_name(f".{path.name}.part")
     temporary.write_text("{\n" + ",\n".join(parts) + "\n}\n", encoding="utf-8")
@@ -114,30 +114,30 @@ def _alone(stage: str, log: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _pair(stage: str, log: Path, *, number: int) -> tuple[dict[str, Any], dict[str, Any]]:
-    """One live pair: no change, and two of the slowdowns in turn."""
-    own_first = number % 2 == 0
+    """Measure one live pair: without a change, and with two of the slowdowns in turn."""
+    this_first = number % 2 == 0
     started_s = time.perf_counter()
     first, environment = _open(stage, log)
     second, _ = _open(stage, log)
     opened_s = time.perf_counter() - started_s
-    own, other = (first, second) if own_first else (second, first)
+    this_arm, other_arm = (first, second) if this_first else (second, first)
     seconds = {}
     for level in _levels(number):
         seconds[str(level)] = {"own": [], "other": []}
     for _ in range(PAIR_BLOCKS):
         for level, sides in seconds.items():
             for arm in ("own", "other", "other", "own"):
-                worker = own if arm == "own" else other
+                worker = this_arm if arm == "own" else other_arm
                 sides[arm].append(worker.call("slowed", level=float(level) if arm == "own" else 0.0))
-    own.close()
-    other.close()
-    return {"own_first": own_first, "opened_s": round(opened_s, 2), "seconds": seconds}, environment
+    this_arm.close()
+    other_arm.close()
+    return {"own_first": this_first, "opened_s": round(opened_s, 2), "seconds": seconds}, environment
 
 
 def _levels(number: int) -> Iterator[float]:
     yield LEVELS[0]
     injected = LEVELS[1:]
-    # Every slowdown gets as many pairs of either order: the order changes with each pair, the slowdowns with every second.
+    # Each slowdown gets equally many pairs of both orders: the order changes with each pair, the slowdowns with every second.
     start = number // 2 * 2 % len(injected)
     yield from (injected[start], injected[(start + 1) % len(injected)])
 

@@ -1,27 +1,27 @@
-"""Markdown tables of what a replay found."""
+"""Format the cells of a replay as Markdown tables."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tests.proof.replay import OURS, Cell, rows
+from tests.proof.replay import OURS, SLOWDOWN, Cell, cells_by_rule
 
 
 def alarms(cells: Sequence[Cell], *, series: str, budget: str) -> list[str]:
-    """How often each rule alarmed, a row a rule and a column a true change, and the mean processes at no change."""
-    found = rows(cells, series=series, budget=budget)
-    changes = sorted({cell.change for row in found.values() for cell in row})
+    """Show the share of alarms, one row per rule and one column per true change, and the mean processes at no change."""
+    rows = cells_by_rule(cells, series=series, budget=budget)
+    changes = sorted({cell.change for row in rows.values() for cell in row})
     return [
         *_header("rule", *(f"true {change:+.0%}" if change else "no change" for change in changes), "processes"),
         *(
             _line(name, *(f"{cell.alarms:.1%}" for cell in row), f"{row[0].processes:.1f}")
-            for name, row in found.items()
+            for name, row in rows.items()
         ),
     ]
 
 
 def verdicts(cells: Sequence[Cell], *, series: str) -> list[str]:
-    """What our rules said: shares of the three verdicts and the mean processes (or pairs) taken, a row a true change."""
+    """Show the shares of our rules' verdicts and the mean processes (or pairs), one row per true change."""
     ours = sorted(
         (cell for cell in cells if cell.series == series and cell.rule in OURS),
         key=lambda cell: (OURS.index(cell.rule), cell.change),
@@ -40,21 +40,21 @@ def verdicts(cells: Sequence[Cell], *, series: str) -> list[str]:
     ]
 
 
-def summary(cells: Sequence[Cell], *, budget: str, slowdown: float = 0.06) -> list[str]:
-    """A row a rule, a column a series: alarms without a change / slowdowns of that size caught / and called fine.
+def summary(cells: Sequence[Cell], *, budget: str, slowdown: float = SLOWDOWN) -> list[str]:
+    """Show per rule and series: alarms without a change / slowdowns of that size caught / the same passed.
 
-    What is neither caught nor called fine is undecided, which only our rules can be.
+    The rest of the slowdowns is undecided, which only our rules can be.
     """
     series = list(dict.fromkeys(cell.series for cell in cells))
-    found = {name: rows(cells, series=name, budget=budget) for name in series}
-    rules = dict.fromkeys(rule for by_rule in found.values() for rule in by_rule)
+    rows = {name: cells_by_rule(cells, series=name, budget=budget) for name in series}
+    rules = dict.fromkeys(rule for by_rule in rows.values() for rule in by_rule)
     return [
         *_header("rule", *series),
-        *(_line(rule, *(_in_short(found[name][rule], slowdown) for name in series)) for rule in rules),
+        *(_line(rule, *(_three_shares(rows[name][rule], slowdown) for name in series)) for rule in rules),
     ]
 
 
-def _in_short(row: Sequence[Cell], slowdown: float) -> str:
+def _three_shares(row: Sequence[Cell], slowdown: float) -> str:
     by_change = {cell.change: cell for cell in row}
     shares = (by_change[0.0].alarms, by_change[slowdown].alarms, by_change[slowdown].passes)
     return " / ".join(f"{share:.1%}" for share in shares)

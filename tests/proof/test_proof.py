@@ -1,4 +1,4 @@
-"""The proof's parts: the other tools' rules decide as documented, and the replay finds what our rule promises."""
+"""The other tools' rules decide as documented, and in the replay our rules keep their promises."""
 
 import math
 import random
@@ -54,20 +54,20 @@ def cells():
         (peers.mann_whitney, QUIET, 0.99, False),  # different, and faster
     ],
 )
-def test_a_rule_alarms_where_its_tool_would(rule, old, factor, alarm):
-    """Each rule stands on its documented side of its own threshold."""
+def test_a_rule_alarms_when_its_tool_would(rule, old, factor, alarm):
+    """Each rule alarms above its documented threshold and not below."""
     assert rule([factor * value for value in old], old) is alarm
 
 
-def test_criterion_asks_for_significance_beside_the_size():
-    """Two rounds a side that lie 9 % apart prove nothing to it; twenty of the same do."""
+def test_criterion_needs_significance_besides_the_size():
+    """Two rounds per side with means about 9 % apart are not significant to it; twenty of the same are."""
     assert not peers.criterion([1.05, 1.09], [1.0, 0.95])
     assert peers.criterion([1.05, 1.09] * 10, [1.0, 0.95] * 10)
 
 
 @pytest.mark.parametrize("rule", peers.RULES.values(), ids=list(peers.RULES))
-def test_no_change_alarms_no_rule(rule):
-    """Twice the same rounds are slower to nobody, by one process or by five."""
+def test_no_rule_alarms_without_a_change(rule):
+    """The same rounds twice are no slowdown to any rule, with one process or with five."""
     processes = [QUIET] * 5
 
     assert not rule.native(processes, processes)
@@ -75,7 +75,7 @@ def test_no_change_alarms_no_rule(rule):
 
 
 def test_a_tool_sees_the_processes_that_it_starts():
-    """By itself pytest-benchmark reads the first process and asv two; given all of them they read all."""
+    """By itself pytest-benchmark reads the first process and asv two; given all processes they read all."""
     slow, old = [1.5 * value for value in QUIET], [QUIET] * 3
     rules = [peers.RULES["pytest-benchmark median:5%"], peers.RULES["asv x1.1, p<0.002"]]
 
@@ -86,7 +86,7 @@ def test_a_tool_sees_the_processes_that_it_starts():
 
 @pytest.mark.parametrize("seed", range(20))
 def test_the_replayed_decision_is_the_gates(seed):
-    """At the look where the replay stops, `judge_latency` says the same of the same processes, and at none before."""
+    """At the look where the replay stops, `judge_latency` gives the same verdict, and it is undecided at the looks before."""
     rng = random.Random(seed)  # noqa: S311 - a simulation
     factor = rng.choice([1.0, 1.02, 1.05])
     old, new = ([math.exp(rng.gauss(0, 0.008)) for _ in range(count)] for count in (5, replay.STORED_LOOKS.last))
@@ -96,13 +96,13 @@ def test_the_replayed_decision_is_the_gates(seed):
 
     counts = [count for count in replay.STORED_LOOKS.counts if count <= used]
     policy = Policy(looks=replay.STORED_LOOKS)
-    said = [judge_latency(make_run(medians_s=new[:count]), make_baseline(*old), policy).outcome for count in counts]
-    assert said == [Outcome.UNDECIDED] * (len(counts) - 1) + [outcome]
+    outcomes = [judge_latency(make_run(medians_s=new[:count]), make_baseline(*old), policy).outcome for count in counts]
+    assert outcomes == [Outcome.UNDECIDED] * (len(counts) - 1) + [outcome]
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_the_replayed_decision_by_pairs_is_the_gates(seed):
-    """At the look where the replay stops, `judge_latency_against` says the same of the same pairs."""
+    """At the look where the replay stops, `judge_latency_against` gives the same verdict."""
     rng = random.Random(seed)  # noqa: S311 - a simulation
     change = rng.choice([0.0, 0.02, 0.05])
     ratios = [change + rng.gauss(0, 0.012) for _ in range(replay.PAIRS_LOOKS.last)]
@@ -121,7 +121,7 @@ def test_the_replayed_decision_by_pairs_is_the_gates(seed):
 
 
 def test_a_replay_is_the_same_for_a_seed():
-    """Two replays of a seed agree in every figure, and another seed's differs."""
+    """Two replays with one seed agree in every figure, and a replay with another seed differs."""
     few = {"repetitions": 20, "series": replay.SERIES[2:], "changes": (0.0, 0.05)}
 
     assert replay.replay(seed=1, **few) == replay.replay(seed=1, **few) != replay.replay(seed=2, **few)
@@ -134,7 +134,7 @@ def test_shares_add_up(cells):
 
 @pytest.mark.parametrize("rule", replay.OURS)
 def test_our_rule_keeps_its_promise(cells, rule):
-    """False alarms stay within 1 % up to the tolerance, by three standard errors, and 95 % of 6 % slowdowns are caught."""
+    """Up to the tolerance at most 1 % are false alarms, within three standard errors, and 95 % of 6 % slowdowns are caught."""
     ours = [cell for cell in cells if cell.rule == rule]
 
     assert max(cell.alarms for cell in ours if cell.change <= replay.TOLERANCE) <= 0.01 + 3 * math.sqrt(0.01 / 400)
@@ -142,8 +142,8 @@ def test_our_rule_keeps_its_promise(cells, rule):
 
 
 @pytest.mark.parametrize("budget", replay.BUDGETS)
-def test_a_table_has_a_row_a_rule(cells, budget):
-    """Two lines of header, then ours and every other tool once, each with a cell for every true change."""
+def test_the_table_of_alarms_has_one_row_per_rule(cells, budget):
+    """After two header lines each rule has one row, with a cell for every true change."""
     lines = table.alarms(cells, series=replay.SERIES[0].name, budget=budget)
 
     assert [line.split(" | ")[0].removeprefix("| ") for line in lines[2:]] == [*replay.OURS, *peers.RULES]
@@ -151,7 +151,7 @@ def test_a_table_has_a_row_a_rule(cells, budget):
 
 
 def test_the_other_tables_hold_every_verdict_and_every_rule(cells):
-    """One lists our verdicts by true change, the other sums every rule up by series."""
+    """One table lists our verdicts by true change, the other summarizes every rule by series."""
     verdicts = table.verdicts(cells, series=replay.SERIES[0].name)
     summary = table.summary(cells, budget=replay.NATIVE)
 
@@ -161,7 +161,7 @@ def test_the_other_tables_hold_every_verdict_and_every_rule(cells):
 
 
 def test_the_plot_is_an_svg_that_names_every_rule_and_is_reproducible(cells, tmp_path):
-    """It parses, its text is text, and drawing it again makes the same file."""
+    """The file parses, its text is text, and drawing it again makes the same file."""
     pytest.importorskip("matplotlib", reason="matplotlib is in the dependency group `proof` only")
     paths = [tmp_path / "one.svg", tmp_path / "two.svg"]
     for path in paths:

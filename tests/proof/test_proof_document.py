@@ -1,4 +1,4 @@
-"""The proof's document: real series judged as simulated ones are, and every figure in the text from the data."""
+"""The proof's document: real series are judged like simulated ones, and every figure in the text comes from the data."""
 
 import random
 
@@ -6,16 +6,16 @@ import pytest
 
 from speedgate.results.run import Outcome
 from tests.proof import document, real, replay, series
-from tests.proof.faults import Result, _held
+from tests.proof.faults import COMMAND, Result, _held
 
 
 def scatter(rng, level, count):
-    """Seconds of so many rounds of one process."""
+    """Draw the seconds of the rounds of one process."""
     return [level * rng.gauss(1.0, 0.001) for _ in range(count)]
 
 
 def make_series(*, spread, order=0.02, alone=34, pairs=24):
-    """A measured series on a machine of that spread, whose slowdowns are exactly what was injected."""
+    """Make a series of a machine with that spread, with slowdowns of exactly the injected size."""
     rng = random.Random(3)  # noqa: S311 - a simulation
     environment = {"torch": "2.13.0", "diffusers": "0.42.1"}
     measured = {"machine": "cpu-made-up", "environment": environment, "alone": [], "pairs": []}
@@ -24,31 +24,31 @@ def make_series(*, spread, order=0.02, alone=34, pairs=24):
         seconds = {str(slow): scatter(rng, level * (1 + slow), 8) for slow in series.LEVELS}
         measured["alone"].append({"opened_s": 4.0, "seconds": seconds})
     for number in range(pairs):
-        own_first, seconds = number % 2 == 0, {}
-        luck = rng.gauss(order if own_first else -order, spread)
+        this_first, seconds = number % 2 == 0, {}
+        log_ratio = rng.gauss(order if this_first else -order, spread)
         for slow in series.LEVELS:
             seconds[str(slow)] = {
-                "own": scatter(rng, 0.05 * (1 + luck) * (1 + slow), 8),
+                "own": scatter(rng, 0.05 * (1 + log_ratio) * (1 + slow), 8),
                 "other": scatter(rng, 0.05, 8),
             }
-        measured["pairs"].append({"own_first": own_first, "seconds": seconds})
+        measured["pairs"].append({"own_first": this_first, "seconds": seconds})
     return measured
 
 
 @pytest.fixture(scope="module")
 def quiet():
-    """A machine whose processes agree to 0.3 %."""
+    """Make a series of a machine whose processes vary by 0.3 %."""
     return make_series(spread=0.003)
 
 
 def shares(cells, rule, change):
-    """Alarms and passes of a rule at a true change."""
+    """Return the shares of alarms and passes of a rule at a true change."""
     (cell,) = [cell for cell in cells if (cell.rule, cell.change, cell.budget) == (rule, change, replay.SAME)]
     return cell.alarms, cell.passes
 
 
 def test_real_processes_are_judged_by_both_of_our_rules(quiet):
-    """On a quiet machine no change passes, 6 % and 10 % are seen, and what is opened first is not taken for a change."""
+    """On a quiet machine no change is a PASS, 6 % and 10 % are caught, and the order of opening is no change."""
     cells = real.comparisons(quiet, count=40)
 
     assert [shares(cells, rule, 0.0) for rule in replay.OURS] == [(0.0, 1.0)] * 2
@@ -56,22 +56,22 @@ def test_real_processes_are_judged_by_both_of_our_rules(quiet):
 
 
 def test_the_spreads_are_those_of_the_series(quiet):
-    """What the document says of the machine is what the machine was made with."""
+    """The document's figures on the machine are those that the series was made with."""
     spread = real.spread(quiet)
 
     assert spread.between == pytest.approx(0.003, rel=0.3)
     assert spread.within == pytest.approx(0.001, rel=0.3)
-    assert spread.of_pairs == pytest.approx(0.003, rel=0.4)
+    assert spread.between_pairs == pytest.approx(0.003, rel=0.4)
     assert spread.order == pytest.approx(0.02, rel=0.1)
 
 
-def test_comparisons_that_share_no_process_are_counted(quiet):
-    """34 processes are two comparisons of 8 and 8, 24 pairs two of 12; all pass."""
+def test_independent_comparisons_share_no_process(quiet):
+    """34 processes make two comparisons of 8 with 8, and 24 pairs make two of 12; all pass."""
     assert real.independent(quiet) == {rule: [Outcome.PASS.value] * 2 for rule in replay.OURS}
 
 
-def test_every_slowdown_has_as_many_pairs_of_either_order():
-    """In twelve pairs each injected slowdown is measured four times, twice with either arm opened first."""
+def test_every_slowdown_has_equally_many_pairs_of_both_orders():
+    """In twelve pairs each injected slowdown is measured four times, twice in each order."""
     measured = [(number % 2, level) for number in range(12) for level in series._levels(number)]
 
     counts = {(order, level): measured.count((order, level)) for order in (0, 1) for level in series.LEVELS}
@@ -80,13 +80,13 @@ def test_every_slowdown_has_as_many_pairs_of_either_order():
     assert counts[0, 0.0] == counts[1, 0.0] == 6
 
 
-def test_the_document_says_what_was_caught_and_what_was_not(quiet):
-    """Faults, harmless changes and their failures are counted and shown, whatever the outcome was."""
-    known = {"gate": "parity", "says": "what it does"}
+def test_the_document_counts_what_was_caught_and_what_was_not(quiet):
+    """Faults and harmless changes are counted and listed with their results, at the top and in their section."""
+    fields = {"gate": "parity", "description": "a description"}
     faults = [
-        Result(family="numerics", name="wrong_mask", held=True, **known),
-        Result(family="cost", name="slower_step", held=False, **known),
-        Result(family="harmless", name="another_seed", held=True, **known),
+        Result(family="numerics", name="wrong_mask", held=True, **fields),
+        Result(family="cost", name="slower_step", held=False, **fields),
+        Result(family="harmless", name="another_seed", held=True, **fields),
     ]
     simulated = replay.replay(repetitions=5)
 
@@ -96,10 +96,11 @@ def test_the_document_says_what_was_caught_and_what_was_not(quiet):
         )
     )
 
-    assert "1 of 2 injected faults are caught" in text
+    assert "The gates caught 1 of\n2 injected faults and fired on 0 of 1 harmless changes." in text
+    assert "1 of 2 injected faults are caught by their gate" in text
     assert "no gate fires on 1 of 1 harmless" in text
-    assert "| cost | slower step | what it does | parity | **missed** |" in text
-    assert "on `cpu-made-up` with" in text
+    assert "| cost | slower step | a description | parity | **missed** |" in text
+    assert "live pairs were measured in turn on `cpu-made-up` with" in text
     assert "{" not in text
 
 
@@ -113,12 +114,17 @@ def test_the_document_says_what_was_caught_and_what_was_not(quiet):
     ],
 )
 def test_a_fault_that_was_not_run_was_not_caught(outcomes, held):
-    """Every test of that very name has to have passed, and there has to be one."""
+    """Every test with exactly that name must have passed, and there must be at least one."""
     assert _held("wrong_mask", outcomes) is held
 
 
+def test_the_proof_runs_the_exhaustive_tests_too():
+    """Harmless changes of a built case are tested only with `--exhaustive`; without it they would be shown as not held."""
+    assert "--exhaustive" in COMMAND
+
+
 def test_a_drift_is_not_hidden(quiet):
-    """On a machine that slows down by 10 % half-way, later runs are called slower, and the drift stands in figures."""
+    """On a machine that becomes 10 % slower half-way, later runs are SLOWER, and the document has the size of the drift."""
     later = [
         {**process, "seconds": {"0.0": [1.1 * s for s in process["seconds"]["0.0"]]}} for process in quiet["alone"]
     ]

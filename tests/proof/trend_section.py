@@ -1,4 +1,4 @@
-"""The section of `docs/proof.md` on `speedgate trend`, from simulated histories; no number in it is typed."""
+"""Write the section of `docs/proof.md` on `speedgate trend`, from simulated histories."""
 
 from __future__ import annotations
 
@@ -9,43 +9,45 @@ from typing import Any
 from speedgate.history.changepoints import ALPHA
 from speedgate.history.trend import SMALLEST_CHANGE, ChangeKind
 from tests.proof import trends
-from tests.proof.trends import Alarms, Found
+from tests.proof.trends import Alarms, Detection
 
 HEADING = "## Trend"
 TEXT = """\
 {heading}
 
-`speedgate trend` on simulated histories: a run a day of {processes} processes each, which spread as above; a run of the
-measured machine is {processes} consecutive ones of the real processes. A change is tested at {alpha:.1%}; changes from
-{least:.1%} on are reported.
+`speedgate trend` judges simulated histories with one run per day and {processes} processes per run. The processes vary as
+above; a run of the measured machine has {processes} consecutive real processes. A change is tested at {alpha:.1%}, and
+changes of at least {least:.1%} are reported.
 
-False alarms in a thousand runs without a change: `nightly` judges the last {last} runs after each of {runs},
-as CI does, and counts what turns red; `whole` judges {whole} histories of {history} runs, each once. (All of this section
+The first table has the false alarms per thousand runs without a change. `nightly` judges the last {last} runs after each of
+{runs} runs, as CI does, and counts each alarm once; `whole` judges {whole} histories of {history} runs, each once. (This section
 took {took_s:.0f} s.)
 """
 POWER = """\
-Changes after {before} runs without one, judged after each further run (a drift after every {every}th),
-{repetitions} times. A cell: the share found / after how many runs, in the middle case / the share that was called another
-kind of change before. A step is waited for during {step_runs} runs, a drift {drift_runs}.
-`placed`: of the steps found, those whose range of commits holds the right one.
+In the second table a change begins after {before} runs, and the history is judged after each further run (for a drift, after
+every {every}th), up to {step_runs} runs for a step and {drift_runs} for a drift. A cell is from {repetitions} histories and has
+three figures: the share in which the change was found / the median number of runs until then / the share that was reported as
+another kind of change before. `placed` is the share of the steps found whose range of commits includes the right one.
 """
 
 
-def made(measured: dict[str, Any], *, runs: int = trends.RUNS, repetitions: int = trends.REPETITIONS) -> list[str]:
-    """Simulate and write down."""
+def simulate_section(
+    measured: dict[str, Any], *, runs: int = trends.RUNS, repetitions: int = trends.REPETITIONS
+) -> list[str]:
+    """Simulate the histories and return the section's lines."""
     started_s = time.perf_counter()
     machines = trends.machines(measured)
     whole = max(1, runs * trends.WHOLE // trends.RUNS)
     alarms = [trends.false_alarms(machine, runs=runs, whole=whole) for machine in machines]
-    found = [one for machine in machines for one in trends.power(machine, repetitions=repetitions)]
+    detections = [detection for machine in machines for detection in trends.power(machine, repetitions=repetitions)]
     took_s = time.perf_counter() - started_s
-    return lines(alarms, found, runs=runs, whole=whole, repetitions=repetitions, took_s=took_s)
+    return lines(alarms, detections, runs=runs, whole=whole, repetitions=repetitions, took_s=took_s)
 
 
 def lines(
-    alarms: Sequence[Alarms], found: Sequence[Found], *, runs: int, whole: int, repetitions: int, took_s: float
+    alarms: Sequence[Alarms], detections: Sequence[Detection], *, runs: int, whole: int, repetitions: int, took_s: float
 ) -> list[str]:
-    """The section."""
+    """Return the section's lines."""
     facts = {
         "processes": trends.PROCESSES,
         "alpha": ALPHA,
@@ -59,41 +61,43 @@ def lines(
         *_alarms(alarms),
         "",
         POWER.format(before=trends.BEFORE, every=trends.EVERY, repetitions=repetitions, **waits),
-        *_power(found),
+        *_power(detections),
         "",
     ]
 
 
-def replaced(document: str, section: Sequence[str]) -> str:
-    """The document with this section in the place of the one that it has, or before its last."""
-    parts = document.split("\n## ")
-    kept = [part for part in parts if not part.startswith(HEADING.removeprefix("## "))]
+def replace_section(document: str, section: Sequence[str]) -> str:
+    """Replace this section of the document, or insert it before the last section."""
+    sections = document.split("\n## ")
+    others = [section for section in sections if not section.startswith(HEADING.removeprefix("## "))]
     new = "\n".join(section).removeprefix("## ")
-    return "\n## ".join([*kept[:-1], new, kept[-1]])
+    return "\n## ".join([*others[:-1], new, others[-1]])
 
 
 def _alarms(alarms: Sequence[Alarms]) -> list[str]:
     names = [f"{kind}, {how}" for how in ("nightly", "whole") for kind in ChangeKind]
     rows = [
-        [one.machine, *(f"{rate[kind]:.2f}" for rate in (one.nightly, one.whole) for kind in ChangeKind)]
-        for one in alarms
+        [row.machine, *(f"{rate[kind]:.2f}" for rate in (row.nightly, row.whole) for kind in ChangeKind)]
+        for row in alarms
     ]
     return _table(["machine", *names], rows)
 
 
-def _power(found: Sequence[Found]) -> list[str]:
-    changes = list(dict.fromkeys(one.change for one in found))
+def _power(detections: Sequence[Detection]) -> list[str]:
+    changes = list(dict.fromkeys(detection.change for detection in detections))
     rows = []
-    for machine in dict.fromkeys(one.machine for one in found):
-        own = {one.change: one for one in found if one.machine == machine}
-        seen = [(one.placed, one.share) for one in own.values() if one.placed is not None]
-        placed = sum(placed * share for placed, share in seen) / sum(share for _, share in seen) if seen else None
-        rows.append([machine, *(_cell(own[change]) for change in changes), "-" if placed is None else f"{placed:.0%}"])
+    for machine in dict.fromkeys(detection.machine for detection in detections):
+        by_change = {detection.change: detection for detection in detections if detection.machine == machine}
+        steps = [step for step in by_change.values() if step.placed is not None]
+        found_share = sum(step.share for step in steps)
+        placed = f"{sum(step.placed * step.share for step in steps) / found_share:.0%}" if steps else "-"
+        rows.append([machine, *(_cell(by_change[change]) for change in changes), placed])
     return _table(["machine", *changes, "placed"], rows)
 
 
-def _cell(one: Found) -> str:
-    return f"{one.share:.0%} / {'-' if one.runs is None else f'{one.runs:.0f}'} / {one.otherwise:.0%}"
+def _cell(detection: Detection) -> str:
+    runs = "-" if detection.runs is None else f"{detection.runs:.0f}"
+    return f"{detection.share:.0%} / {runs} / {detection.misreported:.0%}"
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
