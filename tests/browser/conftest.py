@@ -1,7 +1,7 @@
-"""A browser for the tests of whatever we write for one: what a page says, asks for and looks like, and what axe finds.
+"""A browser for the tests of our pages: console, requests, layout, and the findings of axe-core.
 
-Chromium is the system's, axe-core comes from npm. Where one is missing its tests are skipped with the reason; where CI is set
-they fail instead, for nobody reads the skips of a pipeline.
+Chromium is the system's, axe-core comes from npm. Without one of them its tests are skipped with the reason. If CI is set they fail
+instead, because nobody reads the skips of a pipeline.
 """
 
 from __future__ import annotations
@@ -19,36 +19,36 @@ import pytest
 HERE = Path(__file__).parent
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 NPM_S = 120
-# Playwright's contexts of these names; a phone of 390 px is the narrowest that is looked at.
+# Playwright's context for each name; a phone of 390 px is the narrowest screen that is tested.
 VIEWS: dict[str, dict[str, Any]] = {
     "desktop": {"viewport": {"width": 1280, "height": 900}},
     "dark": {"viewport": {"width": 1280, "height": 900}, "color_scheme": "dark"},
     "phone": {"viewport": {"width": 390, "height": 844}, "has_touch": True},
     "phone-dark": {"viewport": {"width": 390, "height": 844}, "has_touch": True, "color_scheme": "dark"},
-    "print": {"viewport": {"width": 718, "height": 1000}},  # A4 at 96 px an inch, without Chromium's margins
+    "print": {"viewport": {"width": 718, "height": 1000}},  # A4 at 96 px per inch, without Chromium's margins
 }
 
 
 @dataclasses.dataclass
 class Visit:
-    """An open page, with what it said on the console, which errors it had and which addresses it asked for."""
+    """An open page, with the lines of its console, errors included, and the addresses that it requested."""
 
     page: Any
-    said: list[str] = dataclasses.field(default_factory=list)
-    asked: list[str] = dataclasses.field(default_factory=list)
+    console: list[str] = dataclasses.field(default_factory=list)
+    requests: list[str] = dataclasses.field(default_factory=list)
 
-    def elsewhere(self) -> list[str]:
-        """The addresses asked for that are neither in the page itself nor files beside it."""
+    def foreign_requests(self) -> list[str]:
+        """The requested addresses that are neither inside the page nor files beside it."""
         beside = self.page.url.split("#")[0].rsplit("/", 1)[0]
-        return [address for address in self.asked if not address.startswith(("data:", beside))]
+        return [address for address in self.requests if not address.startswith(("data:", beside))]
 
     def overflow_px(self) -> int:
-        """By how much the page is wider than the window."""
+        """The number of pixels by which the page is wider than the window."""
         return int(self.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth"))
 
 
 def missing(what: str) -> Any:
-    """Skip, or in CI fail, for want of something that the system brings."""
+    """Skip the test, or fail it in CI, because a program is missing."""
     if os.environ.get("CI"):
         pytest.fail(f"{what}; in CI that is no reason to skip")
     pytest.skip(what)
@@ -65,7 +65,7 @@ def browser():
     except ImportError:
         missing("no playwright: pip install playwright")
     with sync_playwright() as playwright:
-        # Chromium's own sandbox refuses to work for root, as whom containers run; the pages here are ours.
+        # Chromium's sandbox does not work for root, which containers use; the pages here are ours.
         sandbox = [] if os.geteuid() else ["--no-sandbox"]
         browser = playwright.chromium.launch(executable_path=executable, args=sandbox)
         yield browser
@@ -80,15 +80,15 @@ def visit(browser):
     def opened(where: Path | str, view: str = "desktop", **options: Any) -> Visit:
         context = browser.new_context(reduced_motion="reduce", **VIEWS[view], **options)
         contexts.append(context)
-        found = Visit(context.new_page())
-        found.page.on("console", lambda message: found.said.append(f"{message.type}: {message.text}"))
-        found.page.on("pageerror", lambda error: found.said.append(f"error: {error}"))
-        found.page.on("dialog", lambda dialog: (found.said.append(f"dialog: {dialog.message}"), dialog.dismiss()))
-        found.page.on("request", lambda request: found.asked.append(request.url))
+        visit = Visit(context.new_page())
+        visit.page.on("console", lambda message: visit.console.append(f"{message.type}: {message.text}"))
+        visit.page.on("pageerror", lambda error: visit.console.append(f"error: {error}"))
+        visit.page.on("dialog", lambda dialog: (visit.console.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+        visit.page.on("request", lambda request: visit.requests.append(request.url))
         if view == "print":
-            found.page.emulate_media(media="print")
-        found.page.goto(where.as_uri() if isinstance(where, Path) else where)
-        return found
+            visit.page.emulate_media(media="print")
+        visit.page.goto(where.as_uri() if isinstance(where, Path) else where)
+        return visit
 
     yield opened
     for context in contexts:
@@ -97,7 +97,7 @@ def visit(browser):
 
 @pytest.fixture(scope="session")
 def axe_source():
-    """axe-core as the pinned version's script."""
+    """The script of axe-core in the pinned version."""
     pinned = json.loads((HERE / "package.json").read_text())["dependencies"]["axe-core"]
     package = HERE / "node_modules" / "axe-core"
     if (
@@ -106,7 +106,7 @@ def axe_source():
     ):
         if shutil.which("npm") is None:
             missing("no axe-core: npm is not installed")
-        # No lock file: it would name the registry of whoever wrote it.
+        # No lock file: it would name the registry of the machine that wrote it.
         command = ["npm", "install", "--no-package-lock", "--ignore-scripts", "--no-audit", "--no-fund"]
         done = subprocess.run(command, cwd=HERE, capture_output=True, text=True, timeout=NPM_S, check=False)
         if done.returncode:
@@ -116,10 +116,10 @@ def axe_source():
 
 @pytest.fixture
 def axe(axe_source):
-    """What axe-core finds on an open page that is serious or critical, as lines."""
+    """Run axe-core on an open page; a line for each serious or critical finding."""
 
-    def found(page: Any) -> list[str]:
-        page.evaluate(axe_source)  # through the debugger: the page's own policy lets no script in
+    def findings(page: Any) -> list[str]:
+        page.evaluate(axe_source)  # through the debugger, because the page's policy allows no other script
         result = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
         assert result["passes"], "axe looked at nothing"
         return [
@@ -129,4 +129,4 @@ def axe(axe_source):
             for node in violation["nodes"]
         ]
 
-    return found
+    return findings

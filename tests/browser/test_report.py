@@ -1,4 +1,4 @@
-"""The report of a run in a real browser: what it asks for, how it is used, how it looks, and what it never runs."""
+"""The HTML report in a real browser: it is one file, usable and readable on every screen, and runs nothing that a text brings."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 
 from speedgate.report.html import document, page
 from tests.browser.conftest import VIEWS
-from tests.support.web_samples import HOSTILE, case_key, hostile_report, make_report, shown
+from tests.support.web_samples import HOSTILE, as_visible, case_key, hostile_report, make_report
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +19,7 @@ def file(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def hostile(tmp_path_factory):
-    """A report whose every text would rather be something else."""
+    """A report in which every text tries to be markup or script."""
     path = tmp_path_factory.mktemp("hostile") / "report.html"
     page.write_page(path, document.render_report(hostile_report()))
     return path
@@ -27,47 +27,47 @@ def hostile(tmp_path_factory):
 
 @pytest.mark.parametrize("view", VIEWS)
 def test_the_file_needs_nothing_else(visit, file, view):
-    """One file: no word on the console, no request but the one for it."""
-    found = visit(file, view)
+    """The report is one file: the console is empty, and the file is the only request."""
+    visited = visit(file, view)
 
-    assert found.said == []
-    assert found.elsewhere() == []
-    assert [address for address in found.asked if not address.startswith("data:")] == [file.as_uri()]
+    assert visited.console == []
+    assert visited.foreign_requests() == []
+    assert [address for address in visited.requests if not address.startswith("data:")] == [file.as_uri()]
 
 
 @pytest.mark.parametrize("texts", ["file", "hostile"])
 @pytest.mark.parametrize("view", VIEWS)
 def test_nothing_is_wider_than_the_window(visit, request, view, texts):
-    """On a phone and on paper nothing is cut off: what is wide scrolls in a frame of its own."""
-    found = visit(request.getfixturevalue(texts), view)
-    for summary in found.page.locator("summary").all():
+    """On a phone and on paper nothing is cut off: a wide table scrolls in its frame."""
+    visited = visit(request.getfixturevalue(texts), view)
+    for summary in visited.page.locator("summary").all():
         if view != "print":
             summary.click()
 
-    assert found.overflow_px() == 0
+    assert visited.overflow_px() == 0
 
 
 @pytest.mark.parametrize("view", ["desktop", "dark", "phone", "phone-dark"])
 def test_axe_finds_nothing_serious(visit, axe, file, view):
-    """With everything opened, axe-core has nothing serious or critical to say, in light and dark, wide and narrow."""
-    found = visit(file, view)
-    for summary in found.page.locator("summary").all():
+    """With everything unfolded axe-core finds nothing serious or critical, in light and dark, wide and narrow."""
+    visited = visit(file, view)
+    for summary in visited.page.locator("summary").all():
         summary.click()
 
-    assert axe(found.page) == []
+    assert axe(visited.page) == []
 
 
 def test_axe_would_find_something(visit, axe, tmp_path):
-    """The check above can fail: an image without a text and pale grey on white are found."""
+    """The check above can fail: it finds an image without a text, and pale grey on white."""
     (tmp_path / "bad.html").write_text("<html lang=en><title>t</title><img src=data:,><p style='color:#ccc'>pale</p>")
 
-    found = axe(visit(tmp_path / "bad.html").page)
+    findings = axe(visit(tmp_path / "bad.html").page)
 
-    assert {line.split()[0] for line in found} == {"image-alt", "color-contrast"}
+    assert {line.split()[0] for line in findings} == {"image-alt", "color-contrast"}
 
 
 def test_the_keyboard_reaches_everything(visit, file):
-    """Tab comes to the skip link first, then to every link, every fold and every frame that scrolls; Enter opens a fold."""
+    """Tab reaches every link, every fold and every frame that scrolls, and Enter opens a fold."""
     opened = visit(file).page
     reachable = opened.locator("a[href], summary, [tabindex='0']").count()
     folds, seen = [], 0
@@ -86,8 +86,8 @@ def test_the_keyboard_reaches_everything(visit, file):
     assert all(folds)
 
 
-def test_focus_is_seen(visit, file):
-    """What the keyboard is on has an outline of three pixels."""
+def test_focus_is_visible(visit, file):
+    """The focused element has an outline of three pixels."""
     opened = visit(file).page
     opened.keyboard.press("Tab")
     opened.keyboard.press("Tab")
@@ -96,7 +96,7 @@ def test_focus_is_seen(visit, file):
 
 
 def test_the_links_of_the_head_lead_somewhere(visit, file):
-    """Each names a part that is there, and is brought into sight."""
+    """Each link of the head leads to a section that exists and becomes visible."""
     opened = visit(file).page
     links = opened.locator("nav a").all()
     for link in links:
@@ -116,7 +116,7 @@ def test_a_verdict_leads_to_its_case(visit, file):
 
 
 def test_dark_is_dark_and_light_is_light(visit, file):
-    """Page and charts follow the reader's colour scheme: ground, bars and axis labels."""
+    """The page and its charts follow the colour scheme of the reader: background, bars and axis labels."""
     colours = {}
     for view in ("desktop", "dark"):
         opened = visit(file, view).page
@@ -133,7 +133,7 @@ def test_dark_is_dark_and_light_is_light(visit, file):
 
 
 def test_paper_shows_the_figures_in_black(visit, file):
-    """Printed, even from a dark screen, text is black on white and the folded figures of the charts are there."""
+    """A print, even from a dark screen, is black on white and has the folded figures of the charts."""
     opened = visit(file, "dark").page
     opened.emulate_media(media="print", color_scheme="dark")
 
@@ -143,7 +143,7 @@ def test_paper_shows_the_figures_in_black(visit, file):
 
 @pytest.mark.parametrize(("view", "width"), [("desktop", "wide"), ("phone", "narrow"), ("print", "wide")])
 def test_each_screen_gets_its_own_charts(visit, file, view, width):
-    """A phone sees the narrow drawing of a chart and nobody sees both, so that text is never scaled down to nothing."""
+    """A phone shows only the narrow drawing of a chart, other screens only the wide one, and neither is scaled down."""
     opened = visit(file, view).page
     charts = [chart for chart in opened.locator("figure svg[role=img]:not(.picture)").all() if chart.is_visible()]
 
@@ -152,7 +152,7 @@ def test_each_screen_gets_its_own_charts(visit, file, view, width):
 
 
 def test_pictures_are_drawn(visit, file):
-    """Each stage's image and maps have pixels, and the reference stands beside each, from its one copy."""
+    """Each image and map has pixels, and the reference, which the file has once, is beside each image."""
     opened = visit(file).page
 
     assert opened.evaluate("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
@@ -162,17 +162,17 @@ def test_pictures_are_drawn(visit, file):
 
 
 def test_hostile_texts_run_nothing(visit, hostile):
-    """No script, handler, style or address in a text is obeyed, and the policy had nothing to stop."""
-    found = visit(hostile)
-    found.page.mouse.move(300, 300)
-    for summary in found.page.locator("summary").all():
+    """No script, handler, style or address in a text takes effect, and the policy had nothing to stop."""
+    visited = visit(hostile)
+    visited.page.mouse.move(300, 300)
+    for summary in visited.page.locator("summary").all():
         summary.click()
 
-    assert found.page.evaluate("[window.hacked, typeof boom]") == [None, "undefined"]
-    assert found.said == []
-    assert found.elsewhere() == []
+    assert visited.page.evaluate("[window.hacked, typeof boom]") == [None, "undefined"]
+    assert visited.console == []
+    assert visited.foreign_requests() == []
     assert (
-        found.page.locator(
+        visited.page.locator(
             "script, [onerror], [onload], [onmouseover], [style], img[src=x], a[href^='javascript']"
         ).count()
         == 0
@@ -180,15 +180,15 @@ def test_hostile_texts_run_nothing(visit, hostile):
 
 
 def test_hostile_texts_are_read(visit, hostile):
-    """A reader sees the text itself, letter by letter, in the verdicts and in the table of the machine."""
+    """The verdicts and the table of the machine show each text letter by letter."""
     seen = visit(hostile).page
     for text in HOSTILE:
-        assert seen.locator(".verdicts p").get_by_text(shown(text), exact=True).count() > 0
-        assert seen.locator("#environment td").get_by_text(shown(text), exact=True).count() > 0
+        assert seen.locator(".verdicts p").get_by_text(as_visible(text), exact=True).count() > 0
+        assert seen.locator("#environment td").get_by_text(as_visible(text), exact=True).count() > 0
 
 
 def test_the_policy_would_have_stopped_it(visit, tmp_path):
-    """Even markup that got into a page runs nothing and calls nobody: the policy lets neither in."""
+    """Even markup that gets into a page runs no script and sends no request, because of the policy."""
     from markupsafe import Markup
 
     inside = Markup(
@@ -196,15 +196,15 @@ def test_the_policy_would_have_stopped_it(visit, tmp_path):
     )
     (tmp_path / "page.html").write_text(page.render_page("t", inside))
 
-    found = visit(tmp_path / "page.html")
-    found.page.locator("b").click()
+    visited = visit(tmp_path / "page.html")
+    visited.page.locator("b").click()
 
-    assert found.page.evaluate("window.hacked") is None
-    assert sum("Content Security Policy" in line for line in found.said) == 3
+    assert visited.page.evaluate("window.hacked") is None
+    assert sum("Content Security Policy" in line for line in visited.console) == 3
 
 
 def test_the_worst_stands_on_the_first_screen(visit, file):
-    """Whoever opens the file sees the red verdict without scrolling, on a phone too."""
+    """The red verdict is visible without scrolling, on a phone too."""
     for view in ("desktop", "phone"):
         opened = visit(file, view).page
         box = opened.get_by_text("SLOWER", exact=True).first.bounding_box()

@@ -63,8 +63,8 @@ def test_every_page_is_quiet_and_fits(at, axe, site, page, view):
     found = at(site, page, view)
 
     assert ready(found.page) == "yes"
-    assert found.said == []
-    assert found.elsewhere() == []
+    assert found.console == []
+    assert found.foreign_requests() == []
     assert found.overflow_px() == 0
     assert view == "print" or axe(found.page) == []
 
@@ -84,8 +84,8 @@ def test_a_file_server_is_enough(at, served):
         found.page.get_by_role("link", name=link).click()
         settled(found.page)
 
-    assert found.said == []
-    assert {address.split("/")[2] for address in found.asked if not address.startswith("data:")} == {served[7:]}
+    assert found.console == []
+    assert {address.split("/")[2] for address in found.requests if not address.startswith("data:")} == {served[7:]}
 
 
 def test_the_search_finds_cases_by_words(at, site):
@@ -157,7 +157,7 @@ def test_every_figure_has_its_chart(at, site, figure, unit):
 
     assert found.page.locator("#chart .mark-symbol path").count() == 30
     assert unit in found.page.locator("#chart").inner_text()
-    assert found.said == []
+    assert found.console == []
 
 
 def test_a_point_leads_to_its_run(at, site):
@@ -266,8 +266,8 @@ def test_an_address_leads_nowhere_else(at, site, page):
     assert ready(found.page) == "failed"
     assert found.page.get_by_role("alert").inner_text() != ""
     assert "Reading the history" not in found.page.locator("body").inner_text()
-    assert found.elsewhere() == []
-    assert all(re.search(r"/(assets|data)/[\w-]+\.js$|\.html|^data:", address) for address in found.asked)
+    assert found.foreign_requests() == []
+    assert all(re.search(r"/(assets|data)/[\w-]+\.js$|\.html|^data:", address) for address in found.requests)
 
 
 def test_dark_and_paper_have_their_own_colours(at, site):

@@ -53,7 +53,7 @@ def test_hostile_texts_are_only_text(at, hostile, page):
 
     assert ready(found.page) in ("yes", "failed" if page.startswith("gpu") else "yes")
     assert found.page.evaluate("window.pwned") is None
-    assert (found.said, found.elsewhere()) == ([], [])
+    assert (found.console, found.foreign_requests()) == ([], [])
     assert "onerror=" in found.page.locator("body").inner_text()
     assert found.page.locator(f"main img, main b, [onerror], main a{ours}").count() == 0
 

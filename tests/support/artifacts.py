@@ -7,6 +7,7 @@ import json
 import stat
 import zipfile
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from speedgate.results.json_io import to_json
@@ -36,6 +37,14 @@ def result(case_key: str = INT8, *, outcome: str = "PASS", **changes: Any) -> di
 def encoded(document: Any) -> bytes:
     """The document as a file holds it."""
     return json.dumps(document).encode()
+
+
+def write_results(folder: Path, *documents: Any) -> Path:
+    """Write result files into a folder, as a run leaves them; the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, document in enumerate(documents):
+        (folder / f"{number}.json").write_bytes(encoded(document))
+    return folder
 
 
 def archive(files: Mapping[str, bytes], *, mode: int = stat.S_IFREG | 0o644) -> bytes:

@@ -1,4 +1,4 @@
-"""Reports for the tests of what people look at: a ladder with everything in it, and one whose every text is hostile."""
+"""Reports for the tests of HTML pages: a ladder with everything in it, and one in which every text is hostile."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from tests.support.baseline_samples import KEY, make_baseline, make_run
 
 GIB = 2**30
 STAGES = {"fp32": 7.4, "bf16": 4.6, "sdpa": 3.3, "compile": 2.5, "int8": 3.2}
-# Each would do something that a test sees, if it were read as anything but text: in an element, an attribute, a script, a style,
-# a template, a chart's label. `boom` sets a variable of the page.
+# If one of these were read as anything but text, a test would see it: in an element, an attribute, a script, a style, a template
+# or the label of a chart. `boom` sets a variable of the page.
 HOSTILE = (
     '"><img src=x onerror=boom()><script>boom()</script>',
     "</style></script></title></pre><script>window.hacked=1</script>",
@@ -25,18 +25,18 @@ HOSTILE = (
 )
 
 
-def shown(text: str) -> str:
-    """What a reader sees of a text: one "?" for each control and direction character."""
+def as_visible(text: str) -> str:
+    """Return what a reader sees of a text: "?" for each control and direction character."""
     return text.replace("\u202e", "?").replace("\x1b", "?")
 
 
 def case_key(stage: str) -> str:
-    """The key of a stage of the sample ladder."""
+    """Return the case key of a stage of the sample ladder."""
     return f"sdxl/{stage}/1024px-30steps-b1"
 
 
-def make_entry(stage: str, latency_s: float = 1.0, *, outcome: Outcome = Outcome.PASS, **changes: Any) -> ReportCase:
-    """A measured case with one verdict, a published and a recorded figure, and an image."""
+def make_case(stage: str, latency_s: float = 1.0, *, outcome: Outcome = Outcome.PASS, **changes: Any) -> ReportCase:
+    """Make a measured case with one verdict, a published and a recorded baseline."""
     key = case_key(stage)
     run = ladder_run(key, stage, latency_s)
     verdict = Verdict(case_key=key, claim="latency", outcome=outcome, sentence=f"{latency_s} s against 1 s")
@@ -53,7 +53,7 @@ def make_entry(stage: str, latency_s: float = 1.0, *, outcome: Outcome = Outcome
 
 
 def ladder_run(key: str, stage: str, latency_s: float) -> Run:
-    """A run of three processes that lie 1 % apart, compiled where the stage is."""
+    """Make a run of three processes that lie 1 % apart, with a warm cache if the stage is `compile`."""
     names = list(STAGES)
     hits = int(stage == "compile")
     run = make_run(key, medians_s=[latency_s * factor for factor in (0.99, 1.0, 1.01)], peak_bytes=(7 * GIB,) * 3)
@@ -69,27 +69,27 @@ def ladder_run(key: str, stage: str, latency_s: float) -> Run:
 
 
 def case_images(*keys: str, side_px: int = 32) -> dict[str, pictures.CaseImage]:
-    """An image of each case; the first is the reference of all, and each later one differs from it in one more corner."""
+    """Make an image of each case. The first is the reference of all, and each later one differs in a larger corner."""
     waves = np.sin(
         np.linspace(0, 9, side_px)[:, None, None] * np.linspace(0.5, 1, side_px)[None, :, None] * np.array([1, 2, 3])
     )
-    found = {}
+    images = {}
     for number, key in enumerate(keys):
         image = (0.5 + 0.4 * waves).astype(np.float32)
         image[: 4 * number, : 4 * number] = 0.5
-        found[key] = pictures.CaseImage(image=image, reference=keys[0])
-    return found
+        images[key] = pictures.CaseImage(image=image, reference=keys[0])
+    return images
 
 
-def make_report(*entries: ReportCase, **changes: Any) -> Report:
-    """A whole ladder, of which int8 got slower, unless entries are given."""
-    shown = pictures.make_pictures(case_images(*(case_key(stage) for stage in sorted(STAGES))))
+def make_report(*cases: ReportCase, **changes: Any) -> Report:
+    """Make the report of these cases, or of a whole ladder in which int8 got slower."""
+    pictures_by_case = pictures.make_pictures(case_images(*(case_key(stage) for stage in sorted(STAGES))))
     ladder = tuple(
-        make_entry(
+        make_case(
             stage,
             latency_s,
             outcome=Outcome.SLOWER if stage == "int8" else Outcome.PASS,
-            pictures=shown[case_key(stage)],
+            pictures=pictures_by_case[case_key(stage)],
         )
         for stage, latency_s in STAGES.items()
     )
@@ -97,7 +97,7 @@ def make_report(*entries: ReportCase, **changes: Any) -> Report:
         "gpu_key": KEY,
         "machine": {"key": KEY, "name": "NVIDIA A100-SXM4-80GB"},
         "health": {"load_1min": 0.1, "throttled": None},
-        "cases": entries or ladder,
+        "cases": cases or ladder,
         "made_by": {"command": "pytest bench --report report.html", "speedgate": "0.1.0"},
         **changes,
     }
@@ -105,11 +105,11 @@ def make_report(*entries: ReportCase, **changes: Any) -> Report:
 
 
 def hostile_report() -> Report:
-    """Every text that a run, a file or a command line brings is hostile."""
-    entries = [_hostile_entry(text) for text in HOSTILE]
+    """Make a report in which every text of a run, a file or a command line is hostile."""
+    cases = [_hostile_case(text) for text in HOSTILE]
     facts = {text: text for text in HOSTILE}
     return make_report(
-        *entries,
+        *cases,
         gpu_key=HOSTILE[0],
         machine=facts,
         health=facts,
@@ -118,7 +118,7 @@ def hostile_report() -> Report:
     )
 
 
-def _hostile_entry(text: str) -> ReportCase:
+def _hostile_case(text: str) -> ReportCase:
     key = f"{text.replace('/', '')}/{text.replace('/', '')}/{text.replace('/', '')}"
     run = msgspec.structs.replace(
         make_run(key),

@@ -1,4 +1,4 @@
-"""The shell of a page: everything it is given is text, and a browser may run nothing but what is ours."""
+"""The frame of a page: every value is shown as text, and a browser may run only our own style and script."""
 
 import ast
 import base64
@@ -20,7 +20,7 @@ WEB = Path(page.__file__).parent
 
 
 class Tags(html.parser.HTMLParser):
-    """What a browser would make of a document: its elements with their attributes, and its texts."""
+    """Parse a document as a browser does: its elements with their attributes, and its texts."""
 
     def __init__(self, document):
         super().__init__()
@@ -35,14 +35,14 @@ class Tags(html.parser.HTMLParser):
 
 
 def directives_of(document):
-    """The policy in the document's head, directive by directive."""
+    """Take the directives of the policy in the head of a document."""
     (policy,) = (tag["content"] for _, tag in Tags(document).tags if tag.get("http-equiv"))
     return policy.split("; ")
 
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_a_text_makes_no_element(text):
-    """Whatever stands in title, subtitle, links or body, the elements and attributes are those of a plain page."""
+    """With any text in title, subtitle, links or body the page has the elements and attributes of a plain page."""
     plain, hostile = (
         Tags(
             page.render_page(one, page.render_template("badge.html", text=one, tone=one), subtitle=one, nav={one: "#a"})
@@ -55,13 +55,13 @@ def test_a_text_makes_no_element(text):
 
 
 def test_an_unknown_name_in_a_template_is_an_error():
-    """A template that names what it was not given fails instead of showing nothing."""
+    """A template fails if a value is missing, instead of showing nothing."""
     with pytest.raises(Exception, match="'tone' is undefined"):
         page.render_template("badge.html", text="PASS")
 
 
 def test_no_template_lets_a_text_through():
-    """No filter or block of a template switches escaping off, every attribute is quoted, and every address is in a quoted one."""
+    """No filter or block of a template disables escaping, and every attribute is quoted."""
     for path in (WEB / "templates").glob("*.html"):
         text = path.read_text()
         assert not re.search(r"\|\s*safe|autoescape|xmlattr|\|\s*tojson", text), path.name
@@ -69,7 +69,7 @@ def test_no_template_lets_a_text_through():
 
 
 def test_markup_is_made_in_three_modules_alone():
-    """Text becomes markup where it is escaped, or is a file of ours (the site's), and nowhere else."""
+    """Text becomes markup only where it was escaped or is a file of ours."""
     makers = {
         path.name
         for path in WEB.parents[1].rglob("*.py")
@@ -81,7 +81,7 @@ def test_markup_is_made_in_three_modules_alone():
 
 
 def test_the_policy_names_the_style_and_the_script_by_their_digests():
-    """A browser runs exactly the style and script that the page was written with, and loads nothing from a host."""
+    """The policy allows exactly the style and script of the page, and no host."""
     document = page.render_page("t", Markup(""), script="let a = 1 < 2;", style="b { color: red }")
     directives = dict(line.split(" ", 1) for line in directives_of(document))
 
@@ -94,36 +94,36 @@ def test_the_policy_names_the_style_and_the_script_by_their_digests():
 
 
 def test_a_page_without_a_script_allows_none():
-    """The report needs no script, so none may run."""
+    """If a page has no script, its policy allows none."""
     assert "script-src 'none'" in directives_of(page.render_page("t", Markup("")))
 
 
 @pytest.mark.parametrize("text", ["a</style><script>b", "<!-- a"])
 def test_what_would_end_its_element_is_refused(text):
-    """Our own style or script cannot close the element it stands in."""
+    """A style or script that would close its own element is refused."""
     with pytest.raises(ValueError, match="would end the element"):
         page.render_page("t", Markup(""), script=text)
 
 
 @pytest.mark.parametrize(
-    ("address", "kept"),
+    ("address", "is_web"),
     [("https://a.example/b?c=d#e", True), ("http://a.example", True), ("javascript:alert(1)", False), ("data:text/html,x", False),
      (" https://a.example", False), ("https://a\nb", False), ("//a.example", False), (None, False)],
 )  # fmt: skip
-def test_only_web_addresses_become_links(address, kept):
-    """A reader is sent to http and https alone."""
-    assert page.web_address(address) == (address if kept else "")
+def test_only_web_addresses_become_links(address, is_web):
+    """Only http and https addresses become links."""
+    assert page.web_address(address) == (address if is_web else "")
 
 
 @pytest.mark.parametrize("data", [b"", b"\x89PNG\r\n\x1a\n", b"<svg onload=boom()>", b"GIF89a" + bytes(40)])
 def test_only_a_png_is_shown_as_one(data):
-    """Other bytes are refused rather than inlined."""
+    """Bytes that are no PNG are refused and not inlined."""
     with pytest.raises(ValueError, match="expected a PNG"):
         page.png_data_url(data)
 
 
 def test_a_page_is_there_whole_or_not_at_all(tmp_path, monkeypatch):
-    """A write that fails leaves the old page, and no part of a new one."""
+    """A write that fails leaves the old page and no part of the new one."""
     path = tmp_path / "new" / "page.html"
     page.write_page(path, "old")
     monkeypatch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(OSError("no space left on device")))
@@ -135,14 +135,14 @@ def test_a_page_is_there_whole_or_not_at_all(tmp_path, monkeypatch):
 
 
 def test_half_a_surrogate_does_not_lose_the_page(tmp_path):
-    """JSON can say what UTF-8 cannot; the rest of the page is written all the same."""
+    """A character that JSON allows and UTF-8 does not is replaced, and the page is written."""
     page.write_page(tmp_path / "page.html", page.render_page("a\ud800b", Markup("")))
 
     assert "<title>a?b</title>" in (tmp_path / "page.html").read_text(encoding="utf-8")
 
 
 def test_a_missing_package_is_one_line(monkeypatch):
-    """Who lacks the extra is told its name."""
+    """The error names the missing package and the command that installs it."""
     monkeypatch.setitem(optional.PACKAGES, "report", ("altair", "no_such_package"))
 
     with pytest.raises(ValueError, match=r"no_such_package missing\): pip install 'speedgate\[report\]'"):

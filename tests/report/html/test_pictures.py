@@ -1,4 +1,4 @@
-"""The pictures of a report: maps that show a fault and nothing else, at any size, and the files they are kept in."""
+"""The pictures of a report: maps that show faults and nothing else, at any size, and the files that store them."""
 
 import io
 
@@ -12,19 +12,19 @@ from tests.support.web_samples import case_images
 
 
 def pixels(png):
-    """An image file as an array [h, w, 3] of 0..255."""
+    """Decode an image file to an array [h, w, 3] of 0..255."""
     return np.asarray(Image.open(io.BytesIO(png)).convert("RGB")).astype(int)
 
 
 def pair(side_px=64, *, fault=(slice(0), slice(0)), by=0.2):
-    """The pictures of a case that differs from its reference by `by` in `fault`."""
+    """Make the pictures of a case that differs from its reference by `by` in `fault`."""
     reference = np.random.default_rng(0).random((side_px, side_px, 3)).astype(np.float32) * 0.5
     image = reference.copy()
     image[fault] += by
-    found = pictures.make_pictures(
+    pictures_by_case = pictures.make_pictures(
         {"a": pictures.CaseImage(image=image, reference="b"), "b": pictures.CaseImage(image=reference, reference="b")}
     )
-    return found["a"]
+    return pictures_by_case["a"]
 
 
 def test_alike_is_black():
@@ -37,9 +37,9 @@ def test_alike_is_black():
 
 def test_a_fault_is_bright_where_it_is():
     """Both maps are bright inside a changed square and dark far from it."""
-    found = pair(fault=(slice(8, 20), slice(8, 20)), by=np.linspace(0, 0.5, 12)[:, None, None])
+    faulty = pair(fault=(slice(8, 20), slice(8, 20)), by=np.linspace(0, 0.5, 12)[:, None, None])
 
-    for png in (found.difference, found.similarity):
+    for png in (faulty.difference, faulty.similarity):
         assert pixels(png)[10:18, 10:18].max(axis=-1).mean() > 150
         assert pixels(png)[40:, 40:].max() == 0
 
@@ -50,51 +50,51 @@ def test_the_difference_is_times_ten():
 
 
 def test_a_fault_of_one_pixel_is_not_averaged_away():
-    """A large image is shown smaller, and a map's pixel is the worst of those it stands for."""
-    found = pair(1500, fault=(700, 700))
+    """A large image is reduced, and a pixel of a map is the worst of those that it stands for."""
+    faulty = pair(1500, fault=(700, 700))
 
-    assert max(pixels(found.image).shape) <= pictures.LONGEST_PX
-    assert pixels(found.difference).max() == 255
-    assert found.width_px == 1500
+    assert max(pixels(faulty.image).shape) <= pictures.LONGEST_PX
+    assert pixels(faulty.difference).max() == 255
+    assert faulty.width_px == 1500
 
 
 def test_nan_is_as_bright_as_can_be():
-    """A case that makes NaN has a map all in the brightest colour, not a black one."""
+    """The map of a case that makes NaN is all in the brightest colour, and not black."""
     assert pixels(pair(fault=(slice(None), slice(None)), by=np.nan).similarity).min() > 100
 
 
 def test_no_reference_no_maps():
-    """Where the reference was not made, or is of another size, the image stands alone."""
+    """Without an image of the reference there are no maps."""
     (alone,) = pictures.make_pictures({"a": next(iter(case_images("b").values()))}).values()
 
     assert alone.difference is None
     assert pixels(alone.image).shape == (32, 32, 3)
 
 
-def keep(folder):
-    """Keep two cases' pictures with one result, as a session does; what it view."""
+def save(folder):
+    """Save the pictures of two cases with one result, as a session does; the assets and the results."""
     files = {"case.json": b"{}"}
-    left = view.ReportAssets(
+    assets = view.ReportAssets(
         results=view.file_digests(files),
         made_by={"command": "pytest"},
         remarks=("busy",),
         pictures=pictures.make_pictures(case_images("a", "b")),
     )
-    view.save_assets(left, folder)
-    return left, files
+    view.save_assets(assets, folder)
+    return assets, files
 
 
-def test_what_is_kept_is_read_back(tmp_path):
-    """Pictures, command and remarks survive the way over the disk, bit by bit."""
-    left, files = keep(tmp_path)
+def test_assets_are_read_back(tmp_path):
+    """Pictures, command and remarks are the same after writing and reading."""
+    assets, files = save(tmp_path)
 
-    assert view.load_assets(tmp_path, files) == left
+    assert view.load_assets(tmp_path, files) == assets
     assert view.load_assets(tmp_path / "elsewhere", files) is None
 
 
-def test_another_runs_pictures_are_not_shown(tmp_path):
-    """Where the results were overwritten since, what an earlier session left says nothing."""
-    _, files = keep(tmp_path)
+def test_assets_of_other_results_are_ignored(tmp_path):
+    """If the results were overwritten, the assets of the earlier session do not count."""
+    _, files = save(tmp_path)
 
     assert view.load_assets(tmp_path, files | {"case.json": b"{ }"}) is None
     assert view.load_assets(tmp_path, {}) is None
@@ -103,7 +103,7 @@ def test_another_runs_pictures_are_not_shown(tmp_path):
 
 @pytest.mark.parametrize("index", [[], {"results": {"case.json": "00"}, "made_by": {}, "remarks": [], "pictures": 1}])
 def test_a_broken_index_is_one_error(tmp_path, index):
-    """What is no index of ours is refused by name."""
+    """An index that is not ours is refused, and the error names it."""
     write_json(tmp_path / view.ASSETS_FOLDER / view.ASSETS_INDEX, index)
 
     with pytest.raises(ValueError, match=r"index\.json: expected results, made_by"):
@@ -112,8 +112,8 @@ def test_a_broken_index_is_one_error(tmp_path, index):
 
 @pytest.mark.parametrize("entry", [{}, 1, {"number": "../../x", "reference": "b", "width_px": 1, "kinds": ["image"]}])
 def test_a_hostile_entry_names_no_file(tmp_path, entry):
-    """File names are made from numbers, never read from the index, so they lead nowhere."""
-    _, files = keep(tmp_path)
+    """File names are made from numbers and never read from the index, so it cannot name another file."""
+    _, files = save(tmp_path)
     write_json(
         tmp_path / view.ASSETS_FOLDER / view.ASSETS_INDEX,
         {"results": view.file_digests(files), "made_by": {}, "remarks": [], "pictures": {"a": entry}},
@@ -124,8 +124,8 @@ def test_a_hostile_entry_names_no_file(tmp_path, entry):
 
 
 def test_a_link_is_not_followed(tmp_path):
-    """Neither a picture nor the folder of them may be a link to something else."""
-    _, files = keep(tmp_path / "run")
+    """Neither a picture nor its folder may be a symbolic link."""
+    _, files = save(tmp_path / "run")
     picture = tmp_path / "run" / view.ASSETS_FOLDER / "000-image.png"
     picture.unlink()
     picture.symlink_to("/etc/hostname")
