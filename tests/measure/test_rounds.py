@@ -221,7 +221,9 @@ def test_the_loops_of_each_round_are_recorded():
 
 def test_a_loop_that_took_longer_than_its_round_is_invalid():
     """Figures that contradict each other are refused."""
-    with pytest.raises(InvalidMeasurement, match=r"round 1 took 0.75 s, and its loops took longer; the worker reports "):
+    with pytest.raises(
+        InvalidMeasurement, match=r"round 1 took 0.75 s, and its loops took longer; the worker reports "
+    ):
         measure_process(make_measurement(Scripted(loops={"": {"iterations": 4, "seconds": 0.76}})))
 
 
