@@ -1,10 +1,10 @@
-"""A `pynvml` that replays scripted answers, one script a question, from the files in `tests/nvml/`.
+"""Replay scripted answers of NVML in place of `pynvml`, from the files in `tests/support/nvml/`.
 
 The answers were written from NVML's documentation; none of them has been recorded on a real GPU yet.
 
-A file maps a question, with the names of its constants, to its answers in order; the last one stays. An answer
-`"NVML_ERROR_..."` is raised. `about` says what the file plays, and `like` names the file that it differs from.
-Error classes and constants are nvidia-ml-py's own, and a question has to be one that it has, asked as it is asked there.
+A file maps a query, with the names of its constants, to its answers in order; the last answer repeats. An answer
+`"NVML_ERROR_..."` is raised. `about` describes the scripted GPU, and `like` names a file whose answers this file changes.
+Error classes and constants are nvidia-ml-py's own, and a query must exist there with the same arguments.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ NAMES = sorted(path.stem for path in FOLDER.glob("*.json"))
 
 
 class FakeNvml:
-    """What `import pynvml` gives while it stands in `sys.modules`; `open` counts the calls of nvmlInit not yet undone."""
+    """Stand for the module `pynvml` in `sys.modules`; `open` counts the calls of nvmlInit without a shutdown."""
 
     def __init__(self, answers: dict[str, list[Any]]) -> None:
         self.answers = {}
@@ -36,7 +36,7 @@ class FakeNvml:
             function, *constants = question.split()
             self.answers[function, *(getattr(real, name) for name in constants)] = list(script)
         self.open = 0
-        self.handles: set[Any] = set()  # those that questions were asked about
+        self.handles: set[Any] = set()  # the handles of all queries
 
     def nvmlInit(self) -> None:  # noqa: N802 - NVML's name
         self.open += 1
@@ -70,26 +70,26 @@ class FakeNvml:
 def open_gpu(
     patch: pytest.MonkeyPatch, name: str = "idle_h200", changed: dict[str, list[Any]] | None = None, **options: Any
 ) -> NvmlMonitor:
-    """A monitor of the GPU in `tests/nvml/<name>.json`, with other answers to the questions in `changed`."""
+    """Open a monitor of the GPU in `tests/support/nvml/<name>.json`, with the answers in `changed` in place of its own."""
     patch.setitem(sys.modules, "pynvml", FakeNvml(answers(name) | (changed or {})))
     return NvmlMonitor(**options)
 
 
 def one_round(monitor: NvmlMonitor) -> Reading:
-    """What the monitor reads around the first round of a session."""
+    """Return the monitor's reading around the first round of a session."""
     monitor.facts()
     monitor.begin()
     return monitor.end()
 
 
 def answers(name: str) -> dict[str, list[Any]]:
-    """The script in `tests/nvml/<name>.json`, on top of the one that it is like."""
+    """Return the script in `tests/support/nvml/<name>.json`, merged into the script that it is like."""
     data = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
     return (answers(data["like"]) if "like" in data else {}) | data["answers"]
 
 
 def _shaped(value: Any) -> Any:
-    """Objects as the structures that nvidia-ml-py returns, whose fields are attributes."""
+    """Convert objects to structures like those of nvidia-ml-py, whose fields are attributes."""
     if isinstance(value, dict):
         return SimpleNamespace(**{name: _shaped(field) for name, field in value.items()})
     return [_shaped(item) for item in value] if isinstance(value, list) else value

@@ -148,7 +148,8 @@ class Budget:
             raise OutOfTime("the budget is over")
         if needed_s > left_s:
             raise OutOfTime(
-                f"{' + '.join(activities)}: expected to take {needed_s:.0f} s, but only {left_s:.0f} s of the budget are left"
+                f"{' + '.join(activities)}: expected to take {needed_s:.0f} s,"
+                f" but only {left_s:.0f} s of the budget are left"
             )
 
 

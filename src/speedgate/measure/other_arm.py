@@ -122,8 +122,8 @@ def resolve_other_arm(
             worker.close()
     except WorkerFailure as failure:
         raise ValueError(
-            f"{option}: that side cannot build a case: {failure.reason}; it needs torch, diffusers, torchao and transformers"
-            " in versions that this suite supports"
+            f"{option}: that side cannot build a case: {failure.reason}; it needs torch, diffusers, torchao and"
+            " transformers in versions that this suite supports"
         ) from failure
     label = other_arm_label(this_versions, versions, rootdir=rootdir)
     return OtherArm(python=executable, paths=paths, versions=versions, label=label)

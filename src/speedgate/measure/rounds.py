@@ -128,7 +128,8 @@ class Measurement:
         worker_s = math.fsum(self.seconds)
         if self.wall_s > worker_s * (1 + _MAX_OVERHEAD_SHARE) + _MAX_OVERHEAD_S * len(self.seconds):
             raise self._invalid(
-                f"{len(self.seconds)} rounds took {self.wall_s:.3g} s, of which the worker's clock counted {worker_s:.3g} s:"
+                f"{len(self.seconds)} rounds took {self.wall_s:.3g} s,"
+                f" of which the worker's clock counted {worker_s:.3g} s:"
                 " the device is not synchronised around a round, or work is done outside of the clock"
             )
         try:

@@ -105,12 +105,8 @@ class Worker:
                 arguments=dict(arguments),
                 foreign=python != sys.executable,
             )
-        except (
-            AssertionError,
-            EOFError,
-            OSError,
-            execnet.HostNotFound,
-        ) as error:  # AssertionError: execnet checks the first byte
+        # execnet asserts that the first byte which it reads is that of its own bootstrap.
+        except (AssertionError, EOFError, OSError, execnet.HostNotFound) as error:
             raise WorkerFailure(
                 f"{python} did not start as a Python interpreter ({type(error).__name__}: {error})"
             ) from error
@@ -220,9 +216,9 @@ def _bootstrap(channel, log, paths, factory, arguments, foreign):  # type: ignor
     # Ctrl-C reaches the whole foreground process group, but only pytest decides when a worker ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if foreign:  # PYTHONPATH would bring packages of pytest's environment into this one
-        for place in os.environ.pop("PYTHONPATH", "").split(os.pathsep):
-            if place in sys.path:
-                sys.path.remove(place)
+        for path in os.environ.pop("PYTHONPATH", "").split(os.pathsep):
+            if path in sys.path:
+                sys.path.remove(path)
     sys.path[:0] = paths
     # How threads wait affects the measurement, so the user's shell must not set it. With OMP_WAIT_POLICY=active, a worker that
     # is idle between its turns takes a core from the worker that is measured; with passive, the tiny pipeline took twice as long
