@@ -1,6 +1,5 @@
 """A recording that is interrupted goes on where it stopped, alone on its machine; and what a baseline holds is not lost."""
 
-import dataclasses
 import json
 import os
 import re
@@ -193,7 +192,7 @@ def test_a_run_keeps_the_time_of_the_session_that_began_with_it(tmp_path):
     first, second, third = (session(tmp_path, commit={"id": letter * 40}) for letter in "abc")
     first.store_run(msgspec.structs.replace(run, processes=run.processes[:4]))
 
-    second.store_run(dataclasses.replace(second.resume_run(started(run)), processes=run.processes))
+    second.store_run(msgspec.structs.replace(second.resume_run(started(run)), processes=run.processes))
     third.store_run(third.load_finished_run(third.checkpoint_key_of(run)))
 
     document = json.loads(third.result_file(run.case_key).read_text())
