@@ -8,7 +8,7 @@ import pytest
 
 from speedgate.baselines import store
 from speedgate.results.json_io import decode, to_json
-from speedgate.results.run import Outcome, Process, Run
+from speedgate.results.run import Outcome, Process, Run, Verdict, worst_outcome
 from tests.support.baseline_samples import COLD, make_run
 
 FILE = "0002_recorded.json"
@@ -116,8 +116,13 @@ def test_a_run_knows_the_stages_that_it_was_built_from(stages, parent, first):
     assert (run.parent_key, run.first_key) == (parent, first)
 
 
-def test_outcomes_are_ranked_worst_first():
-    """A stage that was not applied comes before every slowdown, and a PASS after everything."""
-    assert [outcome.severity for outcome in Outcome] == list(range(len(Outcome)))
-    assert min(Outcome, key=lambda outcome: outcome.severity) is Outcome.NOT_APPLIED
-    assert max(Outcome, key=lambda outcome: outcome.severity) is Outcome.PASS
+def test_the_worst_outcome_is_shown_for_a_case():
+    """A stage that was not applied hides how fast it was, any verdict hides a PASS, and silence is not PASS."""
+    best_first = [
+        Verdict(case_key="a/b/c", claim="latency", outcome=outcome, sentence="") for outcome in reversed(Outcome)
+    ]
+
+    assert worst_outcome(best_first) is Outcome.NOT_APPLIED
+    assert worst_outcome(best_first[:2]) is Outcome.NO_BASELINE
+    assert worst_outcome(best_first[:1]) is Outcome.PASS
+    assert worst_outcome([]) is None
