@@ -1,4 +1,4 @@
-"""Steps in plain numbers: known ones, the published examples of E-divisive, and what is no step."""
+"""Steps in plain numbers: known steps, the published examples of E-divisive, and series without a step."""
 
 import numpy as np
 import pytest
@@ -34,69 +34,69 @@ PUBLISHED = {
 }
 
 
-def found(values):
-    """The steps in values whose outliers are left out, in places of all of them."""
+def step_indices(values):
+    """Find the steps in values without their outliers; return indices of all values."""
     values = np.asarray(values, dtype=np.float64)
     alone = find_outliers(values, estimate_noise(values, least=1e-6).scale)
-    kept = np.flatnonzero(~alone)
-    scatter = estimate_noise(values[kept], least=1e-6)
-    weights = np.full(len(kept), scatter.scale**-2)
-    return [int(kept[step.index]) for step in find_steps(values[kept], weights, noise=scatter)]
+    indices = np.flatnonzero(~alone)
+    scatter = estimate_noise(values[indices], least=1e-6)
+    weights = np.full(len(indices), scatter.scale**-2)
+    return [int(indices[step.index]) for step in find_steps(values[indices], weights, noise=scatter)]
 
 
 @pytest.mark.parametrize(("values", "expected"), PUBLISHED.values(), ids=list(PUBLISHED))
 def test_the_published_examples_of_e_divisive_come_out(values, expected):
-    """What E-divisive was published to find is found, at the same place."""
-    assert found(values) == expected
+    """The published results of E-divisive are found at the same places."""
+    assert step_indices(values) == expected
 
 
 @pytest.mark.parametrize("half", [8, 9, 15, 40, 99])
 def test_an_exact_step_is_found_where_it_is(half):
-    """Zeros and as many ones (mongodb's `test_default_implementation_sanity`); eight of each can be told by permutation."""
-    assert found([0.0] * half + [1.0] * half) == [half]
+    """Zeros followed by as many ones are one step (mongodb's `test_default_implementation_sanity`), from eight of each."""
+    assert step_indices([0.0] * half + [1.0] * half) == [half]
 
 
 def test_rs_random_numbers_are_rs():
-    """The series whose spread grows is the published one: its value at the change is the one that the reference shows."""
+    """The series whose spread grows is the published one: its value at the change equals the value in the reference."""
     assert ECP_SPREAD[101] == pytest.approx(-12.2, abs=0.05)
 
 
 def test_several_changes_are_found_one_by_one():
-    """Up, further up and down again, with an outlier in each level."""
+    """Three steps are found, up, up and down, with an outlier in each level."""
     values = np.repeat([0.0, 0.02, 0.05, 0.01], 60) + np.random.default_rng(3).normal(0, 0.004, 240)
     values[[20, 90, 150, 200]] += 0.2
 
-    assert found(values) == [60, 120, 180]
+    assert step_indices(values) == [60, 120, 180]
 
 
 @pytest.mark.parametrize("seed", range(10))
 def test_noise_alone_is_no_step(seed):
-    """A thousand points without a change: normal, heavy-tailed, or with two modes."""
+    """A thousand points without a change have no step: normal, heavy-tailed, or with two modes."""
     rng = np.random.default_rng(seed)
 
-    assert found(rng.normal(0, 0.006, 1000)) == []
-    assert found(0.006 * rng.standard_t(3, 1000)) == []
-    assert found(rng.integers(0, 2, 1000) * 0.05 + rng.normal(0, 0.003, 1000)) == []
+    assert step_indices(rng.normal(0, 0.006, 1000)) == []
+    assert step_indices(0.006 * rng.standard_t(3, 1000)) == []
+    assert step_indices(rng.integers(0, 2, 1000) * 0.05 + rng.normal(0, 0.003, 1000)) == []
 
 
 def test_two_equal_outliers_are_no_step():
-    """A level that lasts for fewer than three points is none, in the middle and at the end."""
+    """Two equal outliers are no level, neither in the middle nor at the end."""
     values = np.random.default_rng(4).normal(0, 0.004, 100)
     values[[50, 51]] += 0.1
     values[[98, 99]] += 0.1
 
-    assert found(values) == []
+    assert step_indices(values) == []
 
 
 def test_ties_are_no_trouble():
-    """Figures that were rounded to a few values give the step of those that were not."""
+    """Rounding values to a few numbers does not move the step."""
     values = np.repeat([0.0, 0.02], 50) + np.random.default_rng(5).normal(0, 0.004, 100)
 
-    assert found(np.round(values, 2)) == found(values) == [50]
+    assert step_indices(np.round(values, 2)) == step_indices(values) == [50]
 
 
 def test_a_run_of_many_processes_weighs_more():
-    """Three sure points are a step where three unsure ones of the same level are not."""
+    """Three points with large weights are a step; with small weights they are not."""
     values = np.random.default_rng(6).normal(0, 0.01, 60)
     values[57:] += 0.035
     weights = np.full(60, 1e4)
@@ -109,7 +109,7 @@ def test_a_run_of_many_processes_weighs_more():
 
 
 def test_a_range_holds_the_change_as_often_as_it_says():
-    """Of small steps in noise, the range of 95 % holds the true place in at least 90 of 100 that are found."""
+    """For small steps in noise, the 95 % range contains the true place in at least 90 of 100 cases."""
     held = []
     for seed in range(100):
         values = np.repeat([0.0, 0.008], 60) + np.random.default_rng(seed).normal(0, 0.006, 120)
@@ -121,7 +121,7 @@ def test_a_range_holds_the_change_as_often_as_it_says():
 
 
 def test_neighbours_that_resemble_each_other_are_told():
-    """The correlation is seen through a step, and is about none for independent points."""
+    """The correlation of neighbours is estimated correctly in spite of a step, and is about 0 for independent points."""
     rng = np.random.default_rng(7)
     values = rng.normal(0, 1, 2000)
     independent = estimate_noise(values + np.repeat([0.0, 5.0], 1000), least=1e-6)
@@ -135,7 +135,7 @@ def test_neighbours_that_resemble_each_other_are_told():
 
 
 def test_the_same_values_give_the_same_steps():
-    """Permutations are drawn from a seed: a p-value is the same figure every time."""
+    """The same values give the same p-values every time, because permutations have a fixed seed."""
     values = np.repeat([0.0, 0.005], 50) + np.random.default_rng(8).normal(0, 0.006, 100)
     scatter = estimate_noise(values, least=1e-6)
 

@@ -1,4 +1,4 @@
-"""A history in PostgreSQL: many writers at once, and a server that is killed under them and comes back."""
+"""A history in PostgreSQL: many writers at the same time, and a server that is killed and restarted meanwhile."""
 
 from __future__ import annotations
 
@@ -21,91 +21,95 @@ from tests.support.history_samples import entry
 from tests.support.postgres import Server, running
 
 WRITERS, RUNS = 16, 20
-ALL = RUNS * (WRITERS + WRITERS // 2)  # the runs of as many cases, half of which two writers have
+ALL = RUNS * (WRITERS + WRITERS // 2)  # runs; two writers share each of the last WRITERS // 2 cases
 NUMBERS = itertools.count()
 
 
 @pytest.fixture
 def url(postgres: Server) -> str:
-    """An empty database."""
+    """Create an empty database."""
     return postgres.create(f"history{next(NUMBERS)}")
 
 
 def samples(writer: int) -> Iterator[HistoryEntry]:
-    """What one runner has: its own case and, as after a retried job, one that its neighbour has too."""
-    own, shared = f"pipeline{writer}/int8/1024px-30steps-b1", f"shared{writer // 2}/int8/1024px-30steps-b1"
-    return (entry(key, number=number) for number in range(RUNS) for key in (own, shared))
+    """Yield the entries of one writer: a case of its own_key and, as after a retried job, a case that its neighbour also uploads."""
+    own_key, shared_key = f"pipeline{writer}/int8/1024px-30steps-b1", f"shared{writer // 2}/int8/1024px-30steps-b1"
+    return (entry(key, number=number) for number in range(RUNS) for key in (own_key, shared_key))
 
 
 def held_up(entries: Iterator[HistoryEntry], halfway: Path) -> Iterator[HistoryEntry]:
-    """The same, where the second half waits for a file to be there."""
-    for index, one in enumerate(entries):
+    """Yield the entries; the second half waits until a file exists."""
+    for index, upload in enumerate(entries):
         while index >= RUNS and not halfway.exists():
             time.sleep(0.02)
-        yield one
+        yield upload
 
 
 def start_and_write(url: str, writer: int) -> queries.UploadCounts:
-    """A whole session's part in it."""
+    """Do what a session does: prepare the history and upload."""
     database.prepare_history(url)
     return queries.add_entries(url, samples(writer))
 
 
 def write(url: str, writer: int, halfway: Path) -> queries.UploadCounts:
-    """Upload to a history that is there."""
+    """Upload to an existing history."""
     return queries.add_entries(url, held_up(samples(writer), halfway))
 
 
 @pytest.fixture(scope="module")
 def pool() -> Iterator[Pool]:
-    """Sixteen processes."""
+    """Start sixteen processes."""
     with multiprocessing.get_context("spawn").Pool(WRITERS) as processes:
         yield processes
 
 
-def check_complete(url: str, done: list[queries.UploadCounts]) -> None:
-    """Every run of every writer is there, once."""
-    own = [f"pipeline{writer}/int8/1024px-30steps-b1" for writer in range(WRITERS)]
-    shared = [f"shared{pair}/int8/1024px-30steps-b1" for pair in range(WRITERS // 2)]
-    found = {series.case_key: [point.run_id for point in series.points] for series in queries.read_series(url)}
+def check_complete(url: str, counts: list[queries.UploadCounts]) -> None:
+    """Check that every run of every writer is stored once."""
+    own_keys = [f"pipeline{writer}/int8/1024px-30steps-b1" for writer in range(WRITERS)]
+    shared_keys = [f"shared{pair}/int8/1024px-30steps-b1" for pair in range(WRITERS // 2)]
+    run_ids_by_case = {
+        series.case_key: [point.run_id for point in series.points] for series in queries.read_series(url)
+    }
 
-    assert Counter({key: len(set(ids)) for key, ids in found.items()}) == Counter(dict.fromkeys([*own, *shared], RUNS))
-    assert [len(ids) for ids in found.values()] == [RUNS] * (WRITERS + WRITERS // 2)
+    assert Counter({key: len(set(ids)) for key, ids in run_ids_by_case.items()}) == Counter(
+        dict.fromkeys([*own_keys, *shared_keys], RUNS)
+    )
+    assert [len(ids) for ids in run_ids_by_case.values()] == [RUNS] * (WRITERS + WRITERS // 2)
     assert len(list(queries.read_entries(url))) == ALL
-    assert sum(one.added + one.present for one in done) == 2 * RUNS * WRITERS
+    assert sum(count.added + count.present for count in counts) == 2 * RUNS * WRITERS
 
 
 def test_sixteen_writers_at_once_lose_nothing_and_add_nothing_twice(url, pool):
-    """They make the history together, and each of two that upload the same run finds it there."""
-    done = pool.starmap(start_and_write, [(url, writer) for writer in range(WRITERS)], chunksize=1)
+    """Sixteen writers create the history together; no run is lost, and a run that two of them upload is added once."""
+    counts = pool.starmap(start_and_write, [(url, writer) for writer in range(WRITERS)], chunksize=1)
 
-    check_complete(url, done)
-    assert sum(one.added for one in done) == ALL
+    check_complete(url, counts)
+    assert sum(count.added for count in counts) == ALL
 
 
 def test_a_server_that_is_killed_and_comes_back_is_waited_for(postgres, url, pool, tmp_path):
-    """Nothing that was reported as written is lost, nothing is written twice, and no writer has to be started again."""
+    """When the server is killed twice, no run is lost or added twice, and every writer finishes by itself."""
     halfway = tmp_path / "halfway"
     database.prepare_history(url)
     uploads = [pool.apply_async(write, (url, writer, halfway)) for writer in range(WRITERS)]
 
     wait_for(lambda: rows(url) > 0, uploads)
-    restart(postgres)  # while they write
+    restart(postgres)  # while the writers upload
     wait_for(lambda: rows(url) == ALL // 2, uploads)
-    restart(postgres, meanwhile=halfway.touch)  # and while they wait, so that each of them has lost its connection
+    restart(postgres, meanwhile=halfway.touch)  # while the writers wait, so that each of them loses its connection
 
     check_complete(url, [upload.get(timeout=300) for upload in uploads])
 
 
 def test_a_reader_sees_one_moment(url, monkeypatch):
-    """A run that is added while it reads, of versions that it has not read, is not in its answer, and in the next one."""
+    """A run that is added while a reader reads is not in its result, but in the next one."""
     database.prepare_history(url)
     read = queries._versions_by_environment
 
     def meanwhile(connection: Any) -> Any:
-        found = read(connection)
+        versions = read(connection)
         queries.add_entries(url, samples(0))
-        return found
+        return versions
 
     monkeypatch.setattr(queries, "_versions_by_environment", meanwhile)
 
@@ -114,7 +118,7 @@ def test_a_reader_sees_one_moment(url, monkeypatch):
 
 
 def test_a_server_that_stays_away_is_one_line_and_nothing_is_lost(postgres, url):
-    """Patience ends; what was written before is there, and the same call adds the rest."""
+    """A server that does not come back is one line of error; earlier runs are stored, and the same call adds the rest."""
     database.prepare_history(url)
     entries = list(samples(0))
 
@@ -134,7 +138,7 @@ def test_a_server_that_stays_away_is_one_line_and_nothing_is_lost(postgres, url)
 
 @pytest.mark.parametrize(("ci", "ends"), [("", pytest.skip.Exception), ("true", pytest.fail.Exception)])
 def test_a_missing_server_is_a_skip_at_a_desk_and_a_failure_in_ci(monkeypatch, ci, ends):
-    """Nowhere are these tests left out in silence."""
+    """Without PostgreSQL these tests are skipped with a reason on a desk, and fail in CI."""
     monkeypatch.setattr("tests.support.postgres.binaries", lambda: None)
     monkeypatch.setenv("CI", ci)
 
@@ -143,7 +147,7 @@ def test_a_missing_server_is_a_skip_at_a_desk_and_a_failure_in_ci(monkeypatch, c
 
 
 def restart(server: Server, meanwhile: Callable[[], object] = lambda: None) -> None:
-    """As after a power cut."""
+    """Kill and start the server, as after a power cut."""
     server.kill()
     meanwhile()
     time.sleep(0.5)
@@ -151,12 +155,12 @@ def restart(server: Server, meanwhile: Callable[[], object] = lambda: None) -> N
 
 
 def rows(url: str) -> int:
-    """How many runs are there."""
+    """Count the stored runs."""
     return sum(len(series.points) for series in queries.read_series(url))
 
 
 def wait_for(condition: Callable[[], bool], uploads: list[Any]) -> None:
-    """Until it holds, for as long as a busy machine may need. No writer may have come to an end by then."""
+    """Wait for the condition, long enough for a busy machine. No writer may have finished before."""
     deadline_s = time.monotonic() + 240
     while not condition():
         for upload in uploads:

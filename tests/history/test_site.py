@@ -1,4 +1,4 @@
-"""The static site of a history: which files it has, what they say, and what is no site."""
+"""The static site of a history: its files, their data, the folder that it replaces, and the command `speedgate site`."""
 
 import dataclasses
 import datetime
@@ -23,7 +23,7 @@ COMMIT_URL = "https://host.example/owner/repository/commit/{commit}"
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    """Two GPU keys, and a ladder on each."""
+    """Write a site of two GPU keys with a ladder each."""
     target = tmp_path_factory.mktemp("site") / "site"
     write(target, [*histories.ladder(), *histories.ladder(gpu_key=histories.GPUS[1])], commit_url=COMMIT_URL)
     return target
@@ -31,12 +31,12 @@ def site(tmp_path_factory):
 
 @pytest.fixture
 def light(monkeypatch):
-    """Without the bundle of the charts, which takes seconds to make."""
+    """Leave out the bundle of the charts, which takes seconds to make."""
     monkeypatch.setattr("speedgate.history.site.pages._vega", lambda: "")
 
 
 def test_the_index_holds_every_case(site):
-    """A row a case and a row a GPU key, with the latest figures and the latest change."""
+    """The index has a row for each case and each GPU key, with the latest figures and the latest change."""
     index = data(site, "index")
     [int8] = [
         row for row in index["cases"] if "/int8/" in row["key"] and row["gpu"] == model.short_digest(histories.GPUS[0])
@@ -50,7 +50,7 @@ def test_the_index_holds_every_case(site):
 
 
 def test_a_case_holds_every_run(site):
-    """Nothing of a point is lost: figures to six digits, texts to the letter."""
+    """The file of a case contains every run: figures with six digits, texts unchanged."""
     series = histories.series("sdxl/int8/1024px-30steps-b1", base_s=2.429)
     case = data(site, f"case-{model.case_id(series.gpu_key, series.case_key)}")
     point = series.points[7]
@@ -58,7 +58,7 @@ def test_a_case_holds_every_run(site):
     def text(column):
         return column["texts"][column["at"][7]]
 
-    assert case["run"] == [one.run_id for one in series.points]
+    assert case["run"] == [point.run_id for point in series.points]
     assert case["medians_s"][7] == pytest.approx(list(point.process_medians_s), rel=1e-5)
     assert case["at_ms"][7] == datetime.datetime.fromisoformat(point.measured_at).timestamp() * 1000
     assert (case["peak_bytes"][7], text(case["commit"])) == (point.peak_bytes, point.commit)
@@ -66,7 +66,7 @@ def test_a_case_holds_every_run(site):
 
 
 def test_a_ladder_is_in_its_order(site):
-    """Stages stand in the order that is given, and not in the alphabet's, with their latest figures."""
+    """The stages of a ladder are in the given order, not sorted by name, with their latest figures."""
     [ladder] = data(site, f"gpu-{model.short_digest(histories.GPUS[0])}")["ladders"]
 
     assert [stage["stage"] for stage in ladder["stages"]] == list(histories.STAGES)
@@ -75,18 +75,18 @@ def test_a_ladder_is_in_its_order(site):
 
 
 def test_stages_that_no_order_names_follow(light, tmp_path):
-    """Without an order it is slowest first; with one, what it does not name comes after it."""
+    """Stages that the given order does not name follow after it, slowest first."""
     for stages in ((), ("int8",)):
         write(tmp_path / "site", histories.ladder(), stages=stages)
         [ladder] = data(tmp_path / "site", f"gpu-{model.short_digest(histories.GPUS[0])}")["ladders"]
-        shown = [stage["stage"] for stage in ladder["stages"]]
+        names = [stage["stage"] for stage in ladder["stages"]]
         slowest_first = ["fp32", "bf16", "sdpa", "int8", "compile", "fused_qkv"]  # int8 after its step
 
-        assert shown == [*stages, *(stage for stage in slowest_first if stage not in stages)]
+        assert names == [*stages, *(stage for stage in slowest_first if stage not in stages)]
 
 
 def test_a_long_line_is_thinned_by_medians(light, tmp_path):
-    """A ladder's line has 250 points at most and keeps a step; the case's own page keeps every run."""
+    """The line of a stage has at most 250 points and keeps a step."""
     write(tmp_path / "site", [histories.series("sdxl/int8/w", runs=1000)])
     [ladder] = data(tmp_path / "site", f"gpu-{model.short_digest(histories.GPUS[0])}")["ladders"]
     line = [latency_s for _, latency_s in data(tmp_path / "site", f"ladder-{ladder['id']}")["stages"][0]["line"]]
@@ -96,7 +96,7 @@ def test_a_long_line_is_thinned_by_medians(light, tmp_path):
 
 
 def test_a_session_holds_all_cases_of_its_time(site):
-    """Two sessions can be compared case by case: each has the figures of every case that was measured then."""
+    """The file of a session contains the figures of every case that was measured at its time."""
     listed = data(site, f"sessions-{model.short_digest(histories.GPUS[0])}")
     session = data(site, f"session-{listed['sessions'][3]['id']}")
     point = histories.series("sdxl/int8/1024px-30steps-b1", base_s=2.429).points[3]
@@ -108,7 +108,7 @@ def test_a_session_holds_all_cases_of_its_time(site):
 
 
 def test_the_latest_sessions_are_kept(light, tmp_path):
-    """So many files have an end: the earliest sessions of a GPU key are counted and left out."""
+    """The earliest sessions above the limit are counted and left out."""
     series = histories.series("sdxl/int8/w", runs=MAX_SESSIONS + 5)
     write(tmp_path / "site", [series])
     listed = data(tmp_path / "site", f"sessions-{model.short_digest(histories.GPUS[0])}")
@@ -118,7 +118,7 @@ def test_the_latest_sessions_are_kept(light, tmp_path):
 
 
 def test_no_page_is_made_of_the_history(light, tmp_path):
-    """Hostile names stand in `data/` alone, and there without a character that could end a script or a string."""
+    """Hostile texts are only in `data/`, and there without a character that could end a script or a string."""
     hostile = dataclasses.replace(
         histories.series("a/b/c", runs=12, commit=histories.HOSTILE), gpu_key=histories.HOSTILE
     )
@@ -132,7 +132,7 @@ def test_no_page_is_made_of_the_history(light, tmp_path):
 
 
 def test_pages_allow_nothing_but_their_own_files(site):
-    """Every page has a policy without eval, inline scripts and other hosts, and no script or handler of its own."""
+    """Every page has a policy that forbids eval, inline scripts and other hosts, and contains no script or handler itself."""
     pages = sorted(site.glob("*.html"))
     for page in pages:
         text = page.read_text()
@@ -158,7 +158,7 @@ def test_pages_allow_nothing_but_their_own_files(site):
     ],
 )
 def test_a_commit_address_is_http(light, tmp_path, address):
-    """Only an http or https address with one {commit} behind its host becomes a link."""
+    """Only an http or https address with {commit} once, after its host, is accepted."""
     with pytest.raises(ValueError, match="--commit-url"):
         write(tmp_path / "site", histories.ladder(), commit_url=address)
 
@@ -173,7 +173,7 @@ def test_a_commit_address_is_http(light, tmp_path, address):
     ],
 )
 def test_a_figure_that_is_none_is_named(light, tmp_path, wrong, named):
-    """What cannot be drawn is one error with the case, the GPU key, the run and the field, and leaves no folder."""
+    """A figure that cannot be drawn is an error with the case, GPU key, run and field, and leaves no folder."""
     series = histories.series("sdxl/int8/w", runs=12, **wrong)
     with pytest.raises(ValueError, match=f"sdxl/int8/w on {series.gpu_key}, run .*{named}"):
         write(tmp_path / "site", [series])
@@ -182,7 +182,7 @@ def test_a_figure_that_is_none_is_named(light, tmp_path, wrong, named):
 
 
 def test_a_case_may_lack_figures(light, tmp_path):
-    """Runs without rounds, picture or commit, and keys that are no pipeline/stage/workload, are shown without them."""
+    """Runs without rounds, image or commit, and keys that are not PIPELINE/STAGE/WORKLOAD, are names without ladders."""
     bare = {"process_medians_s": (), "peak_bytes": None, "ssim": None, "first_image_s": None, "commit": None}
     write(tmp_path / "site", [histories.series("alone", runs=3, **bare, versions={})])
     [row] = data(tmp_path / "site", "index")["cases"]
@@ -193,20 +193,20 @@ def test_a_case_may_lack_figures(light, tmp_path):
 
 @pytest.mark.parametrize("series", [[], [Series(gpu_key="g", case_key="a/b/c", points=())]])
 def test_an_empty_history_is_no_site(light, tmp_path, series):
-    """Nothing to show is said, not shown as an empty page."""
+    """An empty history is an error, not an empty site."""
     with pytest.raises(ValueError, match="holds no runs"):
         write(tmp_path / "site", series)
 
 
 def test_a_case_that_comes_twice_is_refused(light, tmp_path):
-    """Two series of one case and GPU key would overwrite one another."""
-    one = histories.series("sdxl/int8/w")
+    """Two series of the same case and GPU key are refused, because one would overwrite the other."""
+    series = histories.series("sdxl/int8/w")
     with pytest.raises(ValueError, match=r"sdxl/int8/w on .* twice"):
-        write(tmp_path / "site", [one, one])
+        write(tmp_path / "site", [series, series])
 
 
 def test_a_missing_extra_is_named(tmp_path, monkeypatch):
-    """Without the packages of the extra the error is one line that says how to get them."""
+    """A missing package is one line of error with the command that installs it."""
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(
         ValueError, match=r"report extra \(jinja2, vl_convert missing\): pip install 'speedgate\[report\]'"
@@ -215,7 +215,7 @@ def test_a_missing_extra_is_named(tmp_path, monkeypatch):
 
 
 def test_a_site_replaces_the_one_before(light, tmp_path):
-    """Of an earlier site nothing is left, and beside it nothing either."""
+    """A new site replaces the earlier one completely and leaves nothing beside it."""
     target = tmp_path / "site"
     write(target, [histories.series("sdxl/gone/w")])
     write(target, [histories.series("sdxl/new/w")])
@@ -226,7 +226,7 @@ def test_a_site_replaces_the_one_before(light, tmp_path):
 
 
 def test_a_failure_leaves_the_earlier_site(light, tmp_path):
-    """What goes wrong half-way changes nothing that is served."""
+    """An error while a site is written leaves the earlier site unchanged."""
     write(tmp_path / "site", [histories.series("sdxl/old/w")])
     before = {path: path.read_bytes() for path in (tmp_path / "site").rglob("*") if path.is_file()}
 
@@ -241,37 +241,37 @@ def test_a_failure_leaves_the_earlier_site(light, tmp_path):
 
 
 def foreign(target):
-    """A folder of someone else's."""
+    """Make a folder with foreign files."""
     target.mkdir()
     (target / "thesis.txt").write_text("mine")
 
 
 def added(target):
-    """A site of ours in which someone put a file."""
+    """Make a site with a foreign file in it."""
     write(target, [histories.series("sdxl/old/w")])
     (target / "CNAME").write_text("mine")
 
 
 def repository(target):
-    """A site of ours that became a repository."""
+    """Make a site that became a git repository."""
     write(target, [histories.series("sdxl/old/w")])
     (target / ".git" / "refs").mkdir(parents=True)
 
 
 def broken(target):
-    """A marker that is none."""
+    """Make a folder with an invalid marker."""
     target.mkdir()
     (target / MARKER).write_text("[]")
 
 
 def file(target):
-    """No folder at all."""
+    """Make a file instead of a folder."""
     target.write_text("mine")
 
 
 @pytest.mark.parametrize("make", [foreign, added, repository, broken, file])
 def test_what_is_not_ours_is_not_overwritten(light, tmp_path, make):
-    """A folder with anything in it that speedgate did not write is refused and stays as it is."""
+    """A folder with files that speedgate did not write is refused and stays unchanged."""
     target = tmp_path / "site"
     make(target)
     before = sorted(path.relative_to(target) for path in target.rglob("*"))
@@ -283,7 +283,7 @@ def test_what_is_not_ours_is_not_overwritten(light, tmp_path, make):
 
 
 def test_a_file_that_comes_meanwhile_is_not_overwritten(light, tmp_path):
-    """The folder is looked at again when the site is done: what was put there since is kept, and the new site is not."""
+    """A foreign file that appears while the site is written is kept, and the new site is discarded."""
 
     def intrude(_):
         (tmp_path / "site").mkdir()
@@ -297,7 +297,7 @@ def test_a_file_that_comes_meanwhile_is_not_overwritten(light, tmp_path):
 
 
 def test_an_empty_folder_and_a_link_will_do(light, tmp_path):
-    """An empty folder is used; behind a link, what it leads to is replaced and the link stays."""
+    """An empty folder is accepted, and the folder that a link points to is replaced, not the link."""
     (tmp_path / "real").mkdir()
     (tmp_path / "site").symlink_to(tmp_path / "real")
     write(tmp_path / "site", [histories.series("sdxl/new/w")])
@@ -308,27 +308,27 @@ def test_an_empty_folder_and_a_link_will_do(light, tmp_path):
 
 @pytest.fixture
 def url(tmp_path):
-    """A history of two stages, one with a step of 10 % and the other with three runs only."""
+    """Create a history of two stages: one with a step of 10 %, the other with only three runs."""
     pytest.importorskip("sqlalchemy", reason="needs the history extra: pip install 'speedgate[history]'")
     from speedgate.history import database, queries
     from tests.support.history_samples import document, entry
 
     def slower(number, case_key):
-        one = document(case_key, number=number)
+        result = document(case_key, number=number)
         factor = 1.1 if number >= STEP_AT else 1 + number % 3 / 1000
-        for process in one["run"]["processes"]:
+        for process in result["run"]["processes"]:
             process["seconds"] = [value * factor for value in process["seconds"]]
-        return entry(case_key, number=number, run=one["run"])
+        return entry(case_key, number=number, run=result["run"])
 
-    found = f"sqlite:///{tmp_path / 'history.sqlite'}"
-    database.prepare_history(found)
-    queries.add_entries(found, [slower(number, "sdxl/int8/1024px-30steps-b1") for number in range(RUNS)])
-    queries.add_entries(found, [slower(number, "sdxl/fp32/1024px-30steps-b1") for number in range(3)])
-    return found
+    url = f"sqlite:///{tmp_path / 'history.sqlite'}"
+    database.prepare_history(url)
+    queries.add_entries(url, [slower(number, "sdxl/int8/1024px-30steps-b1") for number in range(RUNS)])
+    queries.add_entries(url, [slower(number, "sdxl/fp32/1024px-30steps-b1") for number in range(3)])
+    return url
 
 
 def test_a_history_becomes_a_site(light, tmp_path, url, capsys):
-    """Every case of the history is in the index, the change that the trend finds with it, and one line says so."""
+    """Every case of the history is in the index, with the change that the trend finds, and one line reports it."""
     assert cli.main(shlex.split(f"site {tmp_path / 'site'} --history {url}")) == 0
     rows = {CaseKey.parse(row["key"]).stage: row for row in data(tmp_path / "site", "index")["cases"]}
 
@@ -340,26 +340,26 @@ def test_a_history_becomes_a_site(light, tmp_path, url, capsys):
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ("--history sqlite:///{path}/none.sqlite", "none.sqlite"),
         ("", "history sqlite:///.speedgate/history.sqlite: there is no such file"),
         ("--history {url} --commit-url javascript:{{commit}}", "--commit-url"),
     ],
 )
-def test_bad_input_is_one_line(light, tmp_path, url, capsys, monkeypatch, options, said):
-    """What cannot be read or linked is one line on stderr, exit status 2, and no folder."""
+def test_bad_input_is_one_line(light, tmp_path, url, capsys, monkeypatch, options, message):
+    """A missing history or a wrong commit URL is one line on stderr, exit status 2, and no folder."""
     monkeypatch.chdir(tmp_path)
     arguments = options.format(path=tmp_path, url=url)
 
     assert cli.main(["site", str(tmp_path / "site"), *shlex.split(arguments)]) == 2
     [line] = capsys.readouterr().err.splitlines()
-    assert said in line
+    assert message in line
     assert not (tmp_path / "site").exists()
 
 
 def test_a_foreign_folder_is_refused_before_the_work(light, tmp_path, capsys):
-    """It is looked at first: the history need not even be there."""
+    """A foreign folder is refused before the history is opened."""
     (tmp_path / "thesis.txt").write_text("mine")
 
     assert cli.main(["site", str(tmp_path), "--history", "sqlite:///none"]) == 2
@@ -367,7 +367,7 @@ def test_a_foreign_folder_is_refused_before_the_work(light, tmp_path, capsys):
 
 
 def test_the_order_of_the_ladder_is_that_of_the_baselines(pytestconfig):
-    """The published ladder's file lists its stages from the first to the last; without baselines there is no order."""
+    """The default order of stages is that of the baseline files; without baselines there is none."""
     root = pytestconfig.rootpath / "baselines"
 
     assert commands.stages_of_baselines(root) == ("fp32", "bf16", "sdpa", "compile", "fused_qkv", "int8")

@@ -1,4 +1,4 @@
-"""What a series' trend says: steps and drifts told apart, between the runs that they came between."""
+"""The trend of a series, and `speedgate trend`: steps, drifts, where they lie, what is printed, and the exit status."""
 
 import dataclasses
 import json
@@ -15,12 +15,12 @@ STEP = stepped(120, (112, 1.05))
 
 
 def kinds(trend):
-    """Which changes were found, and up or down."""
+    """List the kind of each change, and whether it is a regression."""
     return [(change.kind, change.worse) for change in trend.changes]
 
 
 def replaced(series, place, **fields):
-    """The series with another point there."""
+    """Replace fields of one point."""
     points = list(series.points)
     points[place] = dataclasses.replace(points[place], **fields)
     return dataclasses.replace(series, points=tuple(points))
@@ -36,7 +36,7 @@ def test_no_change_is_none():
 
 @pytest.mark.parametrize("ratio", [1.03, 0.97, 1.01])
 def test_a_step_is_named_by_its_commits(ratio):
-    """It lies between the last run before and the first one after, with its ratio in the interval."""
+    """A step lies between the right two runs, and its interval contains the true ratio."""
     (change,) = analyse(make_series(stepped(120, (80, ratio)))).changes
 
     assert (change.kind, change.worse) == (ChangeKind.STEP, ratio > 1)
@@ -45,20 +45,20 @@ def test_a_step_is_named_by_its_commits(ratio):
 
 
 def test_a_large_step_is_seen_after_three_runs():
-    """Three runs at the end are enough, and two are not."""
+    """A large step is trend from three runs at the end, but not from two."""
     assert kinds(analyse(make_series(stepped(63, (60, 1.03))))) == [(ChangeKind.STEP, True)]
     assert kinds(analyse(make_series(stepped(62, (60, 1.03))))) == []
 
 
 def test_versions_tell_the_nightly():
-    """What the environment says differently on both sides of a step is named, and nothing else."""
+    """Only the versions that differ between both sides of a step are listed."""
     trend = analyse(make_series(stepped(120, (84, 1.05))))
 
     assert trend.versions(trend.changes[0]) == {"torch": ("2.14.0.dev20260319", "2.14.0.dev20260326")}
 
 
 def test_a_drift_of_one_percent_a_month_is_one():
-    """It is a drift and no stairs, at its rate."""
+    """A slow ramp is reported as one drift with the right rate."""
     (change,) = analyse(make_series(np.log(1.01) / 30 * np.arange(120))).changes
 
     assert change.kind is ChangeKind.DRIFT
@@ -66,7 +66,7 @@ def test_a_drift_of_one_percent_a_month_is_one():
 
 
 def test_a_drift_has_a_beginning():
-    """After a hundred flat runs it begins where it begins, within ten runs, and goes on to nearly the end."""
+    """The beginning of a drift after flat runs is trend within ten runs, and its end near the last run."""
     (change,) = analyse(make_series(np.log(1.01) / 30 * np.clip(np.arange(220) - 100, 0, None))).changes
 
     assert change.kind is ChangeKind.DRIFT
@@ -75,7 +75,7 @@ def test_a_drift_has_a_beginning():
 
 
 def test_a_step_within_a_drift_stays_a_step():
-    """Drift, a step of 5 % that mends it, and drift again."""
+    """A step down between two drifts is reported as a step."""
     levels = np.log(1.01) / 30 * np.arange(240) + stepped(240, (120, 0.95))
 
     trend = analyse(make_series(levels))
@@ -85,7 +85,7 @@ def test_a_step_within_a_drift_stays_a_step():
 
 
 def test_stairs_are_steps():
-    """Three steps up that are flat in between are no drift."""
+    """Three steps up with flat levels between them are no drift."""
     levels = stepped(160, (40, 1.03), (80, 1.03), (120, 1.03))
 
     assert kinds(analyse(make_series(levels))) == [(ChangeKind.STEP, True)] * 3
@@ -93,21 +93,21 @@ def test_stairs_are_steps():
 
 @pytest.mark.parametrize("processes", [1, 3])
 def test_noise_that_doubles_is_no_change(processes):
-    """The level did not change, and none is reported."""
+    """More noise at the same level is no change."""
     spread = np.repeat([0.005, 0.010], 80)
 
     assert analyse(make_series(flat(160), spread=spread, processes=processes)).changes == ()
 
 
 def test_another_number_of_processes_is_no_change():
-    """From one process a run to eight, the scatter of runs falls as it has to, and nothing is said."""
+    """Less scatter because of more processes for each run is no change."""
     counts = [1] * 80 + [8] * 80
 
     assert analyse(make_series(flat(160), processes=counts)).changes == ()
 
 
 def test_outliers_are_left_out_and_named():
-    """Single slow runs change nothing, and are told."""
+    """Single slow runs are listed as outliers and are no change."""
     levels = flat(120)
     levels[[30, 70]] += 0.2
 
@@ -117,7 +117,7 @@ def test_outliers_are_left_out_and_named():
 
 
 def test_a_machine_with_two_modes_is_not_accused():
-    """Processes of two likely speeds 5 % apart are neither steps nor outliers."""
+    """Processes with two typical speeds are neither steps nor outliers."""
     levels = 0.05 * np.random.default_rng(9).integers(0, 2, 200)
 
     trend = analyse(make_series(levels, spread=0.003, processes=1))
@@ -126,7 +126,7 @@ def test_a_machine_with_two_modes_is_not_accused():
 
 
 def test_a_constant_series_has_neither_spread_nor_change():
-    """Equal figures, to the last digit, are no trouble; an exact step among them is one."""
+    """A series of equal figures has no change, and an exact step in it is trend."""
     assert analyse(make_series(flat(40), spread=0)).changes == ()
 
     (change,) = analyse(make_series(stepped(40, (20, 1.02)), spread=0)).changes
@@ -134,7 +134,7 @@ def test_a_constant_series_has_neither_spread_nor_change():
 
 
 def test_runs_without_a_latency_are_passed_over():
-    """A run that measured nothing is no figure; places are those of the whole series."""
+    """Runs without a latency are skipped, and indices still refer to the whole series."""
     series = make_series(stepped(120, (80, 1.03)))
     for place in (10, 79, 80):
         series = replaced(series, place, process_medians_s=())
@@ -145,7 +145,7 @@ def test_runs_without_a_latency_are_passed_over():
 
 
 def test_a_short_series_is_refused():
-    """Nine runs with a latency are too few, whatever others there are."""
+    """Nine runs with a latency are too few, even if other runs exist."""
     series = replaced(make_series(flat(MIN_RUNS)), 4, process_medians_s=())
 
     with pytest.raises(ValueError, match=rf"^{CASE} on .*: 9 runs with a latency; a trend needs at least 10$"):
@@ -153,7 +153,7 @@ def test_a_short_series_is_refused():
 
 
 def test_memory_changes_in_steps():
-    """A peak that grows by 1 % and wobbles by a millionth is a step of memory and none of latency."""
+    """A peak that grows by 1 % is a step of the memory and no change of the latency."""
     peaks = [10**9 + (10**7 if day >= 50 else 0) + day % 3 * 1000 for day in range(80)]
 
     (change,) = analyse(make_series(flat(80), peaks=peaks)).changes
@@ -163,7 +163,7 @@ def test_memory_changes_in_steps():
 
 
 def test_the_order_of_other_series_changes_nothing():
-    """An analysis is a function of its series alone."""
+    """The result depends only on the series, not on series analysed before."""
     series, other = make_series(stepped(120, (80, 1.01)), seed=3), make_series(stepped(90, (40, 1.02)), seed=4)
     first = analyse(series)
     analyse(other)
@@ -172,7 +172,7 @@ def test_the_order_of_other_series_changes_nothing():
 
 
 def test_recent_is_what_came_in_the_last_runs():
-    """A step counts by its run, a drift by its end."""
+    """A step is recent by its run, a drift by its end."""
     step = analyse(make_series(stepped(120, (100, 1.03))))
     drift = analyse(make_series(np.log(1.01) / 30 * np.arange(120)))
 
@@ -181,7 +181,7 @@ def test_recent_is_what_came_in_the_last_runs():
 
 
 def run_trend(series, capsys, *arguments):
-    """The exit status and what was printed for these series."""
+    """Return the exit status or the error, and the printed text."""
     options = cli._parse(["trend", "--history", "sqlite:///x.db", *arguments])
     try:
         status = commands.report_trends(series, options)
@@ -191,11 +191,11 @@ def run_trend(series, capsys, *arguments):
 
 
 def test_a_regression_is_red_and_says_where_it_came_from(capsys):
-    """Exit status 1, and one line with the ratio, the interval, both commits and the nightlies."""
-    status, said = run_trend([make_series(STEP)], capsys)
+    """A regression gives exit status 1 and a line with ratio, interval, both commits and the changed versions."""
+    status, output = run_trend([make_series(STEP)], capsys)
 
     assert status == 1
-    (line,) = [line for line in said.splitlines() if "STEP" in line]
+    (line,) = [line for line in output.splitlines() if "STEP" in line]
     assert line.startswith("  FAIL STEP latency +5.")
     assert "99% interval" in line
     assert f"between {111:012x} (2026-04-22T03:00) and {112:012x} (2026-04-23T03:00), 8 runs ago" in line
@@ -204,58 +204,58 @@ def test_a_regression_is_red_and_says_where_it_came_from(capsys):
 
 @pytest.mark.parametrize("arguments", [("--fail-on", "none"), ("--fail-on", "drift"), ("--recent", "7")])
 def test_what_is_not_asked_for_is_not_red(capsys, arguments):
-    """Another kind of change, or one that is older, is shown with exit status 0."""
-    status, said = run_trend([make_series(STEP)], capsys, *arguments)
+    """A change of another kind, or an older one, is printed with exit status 0."""
+    status, output = run_trend([make_series(STEP)], capsys, *arguments)
 
     assert status == 0
-    assert "  STEP latency +5." in said
+    assert "  STEP latency +5." in output
 
 
 def test_an_improvement_is_not_red(capsys):
-    """What became faster is shown and does not fail."""
-    status, said = run_trend([make_series(stepped(120, (112, 0.95)))], capsys)
+    """An improvement is printed and gives exit status 0."""
+    status, output = run_trend([make_series(stepped(120, (112, 0.95)))], capsys)
 
     assert status == 0
-    assert "STEP latency -5." in said
+    assert "STEP latency -5." in output
 
 
 def test_a_step_before_the_last_runs_is_not_seen(capsys):
-    """`--last` looks at no more than so many runs."""
-    status, said = run_trend([make_series(stepped(120, (60, 1.05)))], capsys, "--last", "50")
+    """`--last` ignores earlier runs."""
+    status, output = run_trend([make_series(stepped(120, (60, 1.05)))], capsys, "--last", "50")
 
-    assert (status, said) == (0, "0 of 1 series changed\n")
+    assert (status, output) == (0, "0 of 1 series changed\n")
 
 
 def test_red_series_come_first(capsys):
-    """What fails stands above what changed long ago."""
+    """Series that fail are printed before series that changed long ago."""
     old, new = make_series(stepped(120, (60, 1.05)), case_key="old"), make_series(STEP, case_key="new")
 
-    _, said = run_trend([old, new], capsys)
+    _, output = run_trend([old, new], capsys)
 
-    assert [line.split(" on ")[0] for line in said.splitlines() if " on " in line] == ["new", "old"]
+    assert [line.split(" on ")[0] for line in output.splitlines() if " on " in line] == ["new", "old"]
 
 
 def test_json_holds_everything(capsys):
-    """Series, changes, their ends and what fails, as a document."""
-    status, said = run_trend([make_series(STEP), make_series(flat(5), case_key="short")], capsys, "--json")
+    """`--json` contains series, changes, their runs, what fails, and series that are too short."""
+    status, output = run_trend([make_series(STEP), make_series(flat(5), case_key="short")], capsys, "--json")
 
-    document = json.loads(said)
-    (found,) = document["trends"]
-    (change,) = found["changes"]
-    assert (status, found["case_key"], found["runs"]) == (1, CASE, 120)
+    document = json.loads(output)
+    (trend,) = document["trends"]
+    (change,) = trend["changes"]
+    assert (status, trend["case_key"], trend["runs"]) == (1, CASE, 120)
     assert (change["kind"], change["run"]["commit"], change["fails"]) == ("step", f"{112:012x}".ljust(40, "0"), True)
-    assert document["too_short"] == [{"gpu_key": found["gpu_key"], "case_key": "short"}]
+    assert document["too_short"] == [{"gpu_key": trend["gpu_key"], "case_key": "short"}]
 
 
 def test_a_history_of_short_series_is_an_error(capsys):
-    """Nothing that could be judged is no pass."""
+    """A history in which every series is too short is an error."""
     status, _ = run_trend([make_series(flat(5))], capsys)
 
     assert status == "sqlite:///x.db: the longest series has 5 runs with a latency; a trend needs at least 10"
 
 
 def test_the_history_is_that_of_the_other_verbs(capsys):
-    """Where none is named, what a bare `--history` of pytest writes to; and the password of one that is stays unsaid."""
+    """The default history is the same as for the other commands, and an error never contains the password."""
     assert cli._parse(["trend"]).history == cli._parse(["history", "upgrade"]).history
 
     status, _ = run_trend([], capsys, "--history=postgresql://boss:S3cret@h/db")
@@ -264,33 +264,33 @@ def test_the_history_is_that_of_the_other_verbs(capsys):
 
 
 def test_an_unknown_case_is_an_error(capsys):
-    """A history without what was asked for says what was asked for."""
+    """The error for an unknown case names the case and the GPU key."""
     status, _ = run_trend([], capsys, "--case", "sdxl/none", "--gpu-key", "t4")
 
     assert status == "sqlite:///x.db: holds no runs of case sdxl/none on GPU key t4"
 
 
 def test_what_a_run_says_cannot_steer_a_terminal(capsys):
-    """Keys, commits and versions are shown as text on one line."""
+    """Text of a history is printed on one line without control characters."""
     wild = make_series(STEP, case_key="<b>case\x1b[2J\n")
 
-    _, said = run_trend([wild], capsys)
+    _, output = run_trend([wild], capsys)
 
-    assert "<b>case?[2J? on " in said
-    assert "\x1b" not in said
+    assert "<b>case?[2J? on " in output
+    assert "\x1b" not in output
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("arguments", "message"),
     [
         (("--fail-on", "steps"), "steps: expected step or drift, both, or none"),
         (("--last", "0"), "'0': expected a number of runs, at least 1"),
         (("--recent", "x"), "'x': expected a number of runs, at least 1"),
     ],
 )
-def test_a_wrong_argument_names_the_valid_ones(capsys, arguments, says):
-    """argparse ends with status 2 and the choices."""
+def test_a_wrong_argument_names_the_valid_ones(capsys, arguments, message):
+    """A wrong argument is an error with the valid values."""
     with pytest.raises(SystemExit, match="2"):
         cli._parse(["trend", "--history", "x", *arguments])
 
-    assert says in capsys.readouterr().err
+    assert message in capsys.readouterr().err
