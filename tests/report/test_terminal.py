@@ -1,4 +1,4 @@
-"""The terminal section: what is shown of each case, and what is said about it."""
+"""The terminal section: the figures of each case, the sentences of verdicts, and the remarks."""
 
 import collections
 import dataclasses
@@ -25,7 +25,7 @@ TABLE = [
 
 
 def view(*runs, verdicts=(), **fields):
-    """A view of these runs and verdicts on an A100."""
+    """Make a view of these runs and verdicts on an A100."""
     verdicts_by_case = {}
     for verdict in verdicts:
         verdicts_by_case.setdefault(verdict.case_key, []).append(verdict)
@@ -34,36 +34,36 @@ def view(*runs, verdicts=(), **fields):
 
 
 def measured(case_key, *stages, hits=0, misses=0, parity=None, **figures):
-    """A run of a case whose recipe is these stages."""
+    """Make a run of a case whose recipe has these stages."""
     run = make_run(case_key, **figures)
     cold_start = msgspec.structs.replace(run.cold_start, cache_hits=hits, cache_misses=misses)
     return msgspec.structs.replace(run, recipe={"stages": list(stages)}, cold_start=cold_start, parity=parity)
 
 
 def with_loops(run, **loops):
-    """The run with these loops in each of its processes."""
+    """Give the run these loops in each of its processes."""
     return msgspec.structs.replace(run, processes=tuple(msgspec.structs.replace(p, loops=loops) for p in run.processes))
 
 
-def say(outcome, *, case_key=INT8, claim="latency", sentence="1 s against 2 s"):
-    """A verdict."""
+def make_verdict(outcome, *, case_key=INT8, claim="latency", sentence="1 s against 2 s"):
+    """Make a verdict."""
     return Verdict(case_key=case_key, claim=claim, outcome=outcome, sentence=sentence)
 
 
 def cells(line):
-    """A line's cells: columns are two spaces apart."""
+    """Split a line into its cells; columns are two spaces apart."""
     return re.split(r"  +", line)
 
 
 def columns(shown):
-    """The last case's cells by their heading; a column that was left out has no figure of any case."""
+    """Read the cells of the last case by their heading; a column that was left out gives a dash."""
     header, *_, row = map(cells, terminal.table(shown))
     return collections.defaultdict(lambda: "-", zip(header, row, strict=True))
 
 
 @pytest.fixture
 def ladder():
-    """Three stages: slow, noisy and wrongly built."""
+    """A view of three stages: slow, noisy and wrongly built."""
     noisy = {"medians_s": [4.0, 4.5, 5.0], "peak_bytes": [GIB, 21 * GIB // 4], "hits": 3, "parity": {"ssim": 0.99996}}
     slow = measured(FP32, "fp32", medians_s=[8.0], peak_bytes=[9 * GIB], misses=2)
     return view(
@@ -71,18 +71,18 @@ def ladder():
         measured(BF16, "fp32", "bf16", **noisy),
         measured(INT8, "fp32", "bf16", "int8", medians_s=[]),
         verdicts=[
-            say(Outcome.PASS, case_key=FP32),
-            say(Outcome.NO_BASELINE, case_key=FP32),
-            say(Outcome.PASS, case_key=BF16),
-            say(Outcome.PASS),
-            say(Outcome.NOT_APPLIED),
+            make_verdict(Outcome.PASS, case_key=FP32),
+            make_verdict(Outcome.NO_BASELINE, case_key=FP32),
+            make_verdict(Outcome.PASS, case_key=BF16),
+            make_verdict(Outcome.PASS),
+            make_verdict(Outcome.NOT_APPLIED),
         ],
         baselines={INT8: make_baseline(2.5, 2.5)},
     )
 
 
 def test_the_table_shows_each_case_in_one_line(ladder):
-    """Medians, spread over processes, speed-ups, parity, peak, cold start, baseline and the worst verdict."""
+    """A line has latency, spread, speed-ups, parity, peak, cold start, baseline and the worst verdict of a case."""
     assert [" | ".join(cells(line)) for line in terminal.table(ladder)] == TABLE
 
 
@@ -97,8 +97,8 @@ def test_columns_are_aligned(ladder):
 
 
 def test_a_case_without_a_worker_stays_in_the_table():
-    """A case that was lost before anything was known of it is INVALID, and its sentence says why."""
-    lost = say(Outcome.INVALID, claim="worker", sentence="the worker died during 'build' (SIGABRT)")
+    """A case whose worker died before it had a run is in the table as INVALID, and its sentence says why."""
+    lost = make_verdict(Outcome.INVALID, claim="worker", sentence="the worker died during 'build' (SIGABRT)")
     shown = view(verdicts=[lost], lost_cases={INT8})
 
     assert dict(columns(shown)) == {"case": INT8, "verdict": "INVALID"}
@@ -106,7 +106,7 @@ def test_a_case_without_a_worker_stays_in_the_table():
 
 
 def test_a_speedup_is_over_the_parent_and_over_the_first_stage():
-    """Two columns tell what the stage adds and what the ladder has come to."""
+    """One column compares with the stage before, the other with the first stage."""
     ladder = [(FP32, 8.0), (BF16, 4.0), (INT8, 2.5)]
     stages = ["fp32", "bf16", "int8"]
     runs = [measured(key, *stages[:n], medians_s=[seconds]) for n, (key, seconds) in enumerate(ladder, start=1)]
@@ -117,7 +117,7 @@ def test_a_speedup_is_over_the_parent_and_over_the_first_stage():
 
 
 def test_a_stage_without_its_parent_has_no_speedup():
-    """Where the parent was not measured there is nothing to compare with, and nothing is made up."""
+    """If the parent was not measured, there is a dash instead of a ratio."""
     shown = columns(view(measured(BF16, "fp32", "bf16", medians_s=[4.0])))
 
     assert (shown["vs parent"], shown["vs first"]) == ("-", "-")
@@ -129,17 +129,17 @@ def test_a_case_that_nobody_judged_has_no_verdict():
 
 
 def test_a_live_comparison_has_no_baseline():
-    """The column of the baseline names the other arm."""
+    """The column of the baseline says "other arm"."""
     assert columns(view(measured(FP32, "fp32"), is_live=True))["baseline"] == "other arm"
 
 
 def test_sentences_come_worst_first_and_leave_out_what_passed():
-    """Everything that is neither PASS nor NO_BASELINE is told with its case and claim."""
+    """Every verdict that is neither PASS nor NO_BASELINE has a line with its case and claim."""
     verdicts = [
-        say(Outcome.FASTER, sentence="2 s against 3 s"),
-        say(Outcome.PASS, claim="memory"),
-        say(Outcome.SLOWER, case_key=BF16, sentence="3 s against 2 s"),
-        say(Outcome.NOT_APPLIED, claim="recipe", sentence="int8 is 0, expected 4"),
+        make_verdict(Outcome.FASTER, sentence="2 s against 3 s"),
+        make_verdict(Outcome.PASS, claim="memory"),
+        make_verdict(Outcome.SLOWER, case_key=BF16, sentence="3 s against 2 s"),
+        make_verdict(Outcome.NOT_APPLIED, claim="recipe", sentence="int8 is 0, expected 4"),
     ]
 
     assert terminal.sentences(view(verdicts=verdicts)) == [
@@ -151,7 +151,11 @@ def test_sentences_come_worst_first_and_leave_out_what_passed():
 
 def test_what_changed_stands_below_the_verdict_that_moved():
     """The explanation of a case is shown once, below its worst verdict that says that something moved."""
-    verdicts = [say(Outcome.BIGGER, claim="memory"), say(Outcome.SLOWER), say(Outcome.DIFFERENT, claim="parity")]
+    verdicts = [
+        make_verdict(Outcome.BIGGER, claim="memory"),
+        make_verdict(Outcome.SLOWER),
+        make_verdict(Outcome.DIFFERENT, claim="parity"),
+    ]
 
     lines = terminal.sentences(view(verdicts=verdicts, explanations={INT8: ["unet 1 s -> 2 s"]}))
 
@@ -160,8 +164,11 @@ def test_what_changed_stands_below_the_verdict_that_moved():
 
 
 def test_cases_without_a_baseline_are_counted_once():
-    """Two claims about one case are one case, and the line says on which machine and what to do."""
-    verdicts = [say(Outcome.NO_BASELINE, case_key=BF16), say(Outcome.NO_BASELINE, case_key=BF16, claim="memory")]
+    """Two claims of one case count as one case; the line names the machine and the next step, unless it is a recording."""
+    verdicts = [
+        make_verdict(Outcome.NO_BASELINE, case_key=BF16),
+        make_verdict(Outcome.NO_BASELINE, case_key=BF16, claim="memory"),
+    ]
     runs = [measured(FP32, "fp32"), measured(BF16, "fp32", "bf16")]
 
     assert terminal.sentences(view(*runs, verdicts=verdicts)) == [
@@ -170,15 +177,15 @@ def test_cases_without_a_baseline_are_counted_once():
     assert terminal.sentences(view(*runs, verdicts=verdicts, is_recording=True)) == []
 
 
-def test_a_green_session_says_how_sure_it_is():
-    """Where all passed, the sentence of each latency is there, with its interval, and no other."""
-    verdicts = [say(Outcome.PASS), say(Outcome.PASS, claim="memory")]
+def test_a_latency_that_passed_has_its_sentence():
+    """If everything passed, the sentences of latencies are shown, with their intervals, and no others."""
+    verdicts = [make_verdict(Outcome.PASS), make_verdict(Outcome.PASS, claim="memory")]
 
     assert terminal.sentences(view(verdicts=verdicts)) == [f"PASS {INT8} latency: 1 s against 2 s"]
 
 
-def test_a_busy_machine_is_told():
-    """A load average above half of the cores before the first case is said, with both numbers."""
+def test_a_busy_machine_is_reported():
+    """A load average above half of the cores before the first case has a remark with both numbers."""
     run = measured(FP32, "fp32")
     busy = terminal.remarks(view(run, health={"load_1min": 5.0, "cores": 8}))
 
@@ -187,7 +194,7 @@ def test_a_busy_machine_is_told():
 
 
 def test_rounds_that_were_measured_again_are_counted():
-    """What the machine made void is told with the case, and what it made void of the other arm too."""
+    """The void rounds of a case are counted, with those of the other arm."""
     run = measured(FP32, "fp32", medians_s=[1.0, 2.0])
     run = msgspec.structs.replace(
         run, processes=tuple(msgspec.structs.replace(p, discarded_reasons=("hot",)) for p in run.processes)
@@ -199,7 +206,7 @@ def test_rounds_that_were_measured_again_are_counted():
 
 
 def test_a_live_comparison_shows_both_arms_versions():
-    """Each version stands in a line with this arm's and the other's."""
+    """Each package has a line with the version of both arms."""
     shown = view(measured(FP32, "fp32"), is_live=True, other_versions={"torch": "2.12.0", "cuda": None})
 
     assert [line.split() for line in terminal.remarks(shown)] == [
@@ -214,7 +221,7 @@ def test_nothing_that_a_run_says_steers_the_terminal(hostile):
     """Control, line-breaking and direction characters in a key, a sentence or a baseline's name are replaced."""
     key = f"sdxl/fp32{hostile}/64px"
     baseline = msgspec.structs.replace(make_baseline(2.5), path=f"0001_{hostile}x.json")
-    verdicts = [say(Outcome.SLOWER, case_key=key, sentence=f"is {hostile}")]
+    verdicts = [make_verdict(Outcome.SLOWER, case_key=key, sentence=f"is {hostile}")]
     shown = view(measured(key, "fp32"), verdicts=verdicts, baselines={key: baseline})
 
     lines = [*terminal.table(shown), *terminal.sentences(shown)]
@@ -225,15 +232,15 @@ def test_nothing_that_a_run_says_steers_the_terminal(hostile):
     assert "is ?" in lines[2]
 
 
-def test_several_loops_are_told_apart():
-    """Each rate stands behind its loop's name, without control characters, in the order of the loops."""
+def test_several_loops_are_named():
+    """Each rate follows the name of its loop, without control characters, in the order of the loops."""
     loops = {"base": Loop(iterations=30, seconds=(2.0, 2.0, 2.0)), "up\x1b": Loop(iterations=9, seconds=(2.0,) * 3)}
 
     assert columns(view(with_loops(measured(FP32, "fp32"), **loops)))["it/s"] == "base 15, up? 4.5"
 
 
 def test_a_case_that_timed_no_loop_says_so():
-    """Beside a published rate there is no figure made up."""
+    """The remark on a published rate says that no loop was timed here."""
     figure = FamilyFigure(family="a100", case_key=INT8, build="2.0", mode="eager", outcome="oom", iterations_per_s=None)
     shown = view(measured(INT8, "int8"), family_figures={INT8: (figure,)})
 
@@ -242,7 +249,7 @@ def test_a_case_that_timed_no_loop_says_so():
 
 
 def test_a_figure_of_one_loop_stands_beside_that_loop():
-    """What was published of the second of three models in a row is shown with the rate of the second loop."""
+    """A figure that was published for one of several models in a row is shown with the rate of that loop."""
     key, cell_key = "if/fp16/64px-100steps-b1", "if-second/fp16/256px-50steps-b1"
     figure = FamilyFigure(
         family="a100", case_key=cell_key, build="2.0", mode="eager", outcome="ok", iterations_per_s=13.84
@@ -256,7 +263,7 @@ def test_a_figure_of_one_loop_stands_beside_that_loop():
 
 
 def test_a_figure_of_the_family_stands_beside_a_measured_case():
-    """One line with each build of torch and the rate measured here, printed safely; nothing of a case without rounds."""
+    """A measured case has one line with each build of torch and the rate measured here; a case without rounds has none."""
     cell = FamilyFigure(family="a100", case_key=INT8, build="2.0", mode="eager", outcome="ok", iterations_per_s=21.66)
     hostile = dataclasses.replace(cell, build="\x1b[2J", outcome="oom_after_warmup", iterations_per_s=None)
     timed = with_loops(measured(INT8, "fp32", "int8"), **{"": Loop(iterations=50, seconds=(2.0, 2.0, 2.0))})
@@ -267,8 +274,8 @@ def test_a_figure_of_the_family_stands_beside_a_measured_case():
     assert terminal.remarks(shown) == [f"published for this family (a100), not gated: {line}"]
 
 
-def test_operations_and_the_share_reached_are_told():
-    """A case with known ceilings has its floor and share; without them a workload has one line, whatever the stage."""
+def test_operations_and_the_share_reached_are_reported():
+    """A case with known ceilings has its floor and share; without ceilings a workload has one line for all stages."""
     counted = {"operations": {"unet": {"flops": {"mm": 3 * 10**12, "bmm": 10**12}}}}
     shown = view(rooflines={FP32: counted, BF16: counted, INT8: counted | {"floor_s": 0.0251, "share": 0.42}})
 
@@ -279,7 +286,7 @@ def test_operations_and_the_share_reached_are_told():
 
 
 def test_a_column_that_says_nothing_is_left_out():
-    """Without rounds there are no latencies, rates, spreads, speed-ups and peaks, and no columns of dashes for them."""
+    """A column in which no case has a figure is not shown."""
     described = msgspec.structs.replace(measured(INT8, "int8", parity={"ssim": 1.0}), processes=())
 
     assert [cells(line) for line in terminal.table(view(described))] == [

@@ -1,4 +1,4 @@
-"""The verdict on a bump, as a document and as a page."""
+"""The verdict on a bump, as a JSON document and as a Markdown page."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CHANGES = [
 
 
 def case(*verdicts: tuple[str, str, str], built: bool = True, key: str = "p/s/w") -> dict[str, Any]:
-    """What a session leaves of a case: its verdicts as claim, outcome and sentence."""
+    """Make the result file of a case; its verdicts are given as claim, outcome and sentence."""
     side = {"case_key": key, "environment": {}, "processes": [{"seconds": [2.0, 2.0], "peak_bytes": [300, 300]}]}
     other = side | {"processes": [{"seconds": [1.0], "peak_bytes": [100]}]}
     return {
@@ -33,12 +33,12 @@ def case(*verdicts: tuple[str, str, str], built: bool = True, key: str = "p/s/w"
 
 
 def item(outcome: str, claim: str, sentence: str, *, key: str = "p/s/w") -> str:
-    """The item of a verdict in the page's list."""
+    """Format a verdict as the page does."""
     return f"- **{outcome}** <code>{key}</code> <code>{claim}</code>: <code>{sentence}</code>"
 
 
 def test_the_page_shows_figures_then_what_is_no_plain_pass() -> None:
-    """Versions and commits, a row a case, the worst verdict first, each latency, and how many others passed."""
+    """The page has versions and commits, a row per case, the verdicts worst first, each latency, and the count of the others."""
     found = [case(("latency", "PASS", "as fast"), ("memory", "BIGGER", "too big"), ("recipe", "PASS", "all facts"))]
 
     verdict = verdict_page.verdict_document(CHANGES, found, status=1)
@@ -62,7 +62,7 @@ def test_the_page_shows_figures_then_what_is_no_plain_pass() -> None:
 
 
 def test_a_case_whose_worker_was_lost_is_on_the_page() -> None:
-    """It has no figures, and its verdict is there."""
+    """A case without a run has no row, and its verdict is in the list."""
     found = [case(("worker", "INVALID", "died"), built=False)]
 
     page = verdict_page.render(verdict_page.verdict_document(CHANGES, found, status=1))
@@ -72,7 +72,7 @@ def test_a_case_whose_worker_was_lost_is_on_the_page() -> None:
 
 
 def test_a_suite_that_broke_is_no_green_bump() -> None:
-    """pytest's exit status says so where no verdict does."""
+    """If pytest fails before any verdict, the run is neither green nor red."""
     verdict = verdict_page.verdict_document(CHANGES, [], status=4)
 
     assert (verdict["green"], verdict["outcome"]) == (False, None)
@@ -93,7 +93,7 @@ def test_a_suite_that_broke_is_no_green_bump() -> None:
     ],
 )
 def test_a_run_that_judged_nothing_is_no_pass(status: int, outcomes: list[str], colour: str) -> None:
-    """Green takes a verdict that says something, red any at all; what is neither is named so."""
+    """A green run needs a verdict that compares the arms, a red one any verdict; otherwise it is called not judged."""
     found = [case(*[("latency", outcome, "why") for outcome in outcomes])]
 
     verdict = verdict_page.verdict_document(CHANGES, found, status=status)
@@ -103,7 +103,7 @@ def test_a_run_that_judged_nothing_is_no_pass(status: int, outcomes: list[str], 
 
 
 def test_what_changed_stands_below_the_verdict() -> None:
-    """Once for each case, below the first verdict that says that something moved, as text."""
+    """The explanation of a case is there once, escaped, below its first verdict that says that something moved."""
     found = [case(("recipe", "NOT_APPLIED", "other"), ("latency", "SLOWER", "slow"), ("memory", "BIGGER", "too big"))]
     found[0]["explanation"] = ["components: vae_decode 1 s -> 2 s", "kernels appeared: <b>"]
 
@@ -122,8 +122,8 @@ def test_what_changed_stands_below_the_verdict() -> None:
 @pytest.mark.parametrize(
     "text", ["a | b", "<img src=x>", "[link](https://example.org)", "@somebody", "`code`", "a\n\n# b", "\x1b[31mred"]
 )
-def test_what_a_run_says_is_shown_and_not_obeyed(text: str) -> None:
-    """No table cell, tag, link, mention, code, heading or control character comes from a sentence or a key."""
+def test_texts_of_a_run_are_escaped(text: str) -> None:
+    """A sentence or a key makes no table cell, tag, link, mention, code, heading or control character."""
     found = [case(("latency", "SLOWER", text), key=text)]
 
     page = verdict_page.render(verdict_page.verdict_document([], found, status=1))
@@ -135,7 +135,7 @@ def test_what_a_run_says_is_shown_and_not_obeyed(text: str) -> None:
 
 
 def test_the_page_fits_into_a_comment_and_keeps_the_worst() -> None:
-    """Hundreds of long sentences are cut from the end: the worst case and verdict stand first, and the rest is counted."""
+    """Of hundreds of long sentences the worst are shown first, and the others are counted."""
     found = [case(("latency", "UNDECIDED", "<" * 400), key=f"p/s/{number}") for number in range(900)]
     found += [case(("memory", "BIGGER", "b"), key=f"p/s/b{n}") | {"explanation": ["<" * 1000] * 12} for n in range(4)]
     found.append(case(("latency", "SLOWER", "the worst"), key="p/s/worst"))

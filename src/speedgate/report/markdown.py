@@ -50,14 +50,14 @@ def render(files: Mapping[str, bytes], *, limit: int = MAX_CHARACTERS) -> str:
     head += _structure_only([case for case in results if case.is_structure_only], limit=limit // 10)
     headings = markdown_head(_COLUMNS) if built else []
     # The table gets at most two thirds: without the sentences it does not say why.
-    rows, left_out = _first_within(
+    rows, left_out = _split_at_limit(
         [_row(case) for case in built], limit=(limit - len(head)) * 2 // 3 - sum(map(len, headings)) - _MORE
     )
     parts = [head, "", *headings, *rows, *_count_left_out(left_out, "case")]
     sentences = [verdict_item(verdict, lines) for verdict, lines in _verdicts_to_show(built)]
     if sentences:
-        shown, left_out = _first_within(sentences, limit=limit - len("\n".join(parts)) - _MORE)
-        parts += ["", *shown, *_count_left_out(left_out, "verdict")]
+        fitting, left_out = _split_at_limit(sentences, limit=limit - len("\n".join(parts)) - _MORE)
+        parts += ["", *fitting, *_count_left_out(left_out, "verdict")]
     text = "\n".join(parts) + "\n"
     assert len(text) <= limit, "the parts were cut to fit"
     return text
@@ -66,7 +66,7 @@ def render(files: Mapping[str, bytes], *, limit: int = MAX_CHARACTERS) -> str:
 def count_outcomes(outcomes: Iterable[Outcome | None]) -> str:
     """Count cases by their outcome, worst first; None stands for a case that nobody judged."""
     count = Counter(outcomes)
-    return ", ".join(f"{count[one]} {one or NOT_JUDGED}" for one in (None, *Outcome) if count[one])
+    return ", ".join(f"{count[outcome]} {outcome or NOT_JUDGED}" for outcome in (None, *Outcome) if count[outcome])
 
 
 def structure_only_count(count: int) -> str:
@@ -81,14 +81,14 @@ def verdict_item(verdict: Verdict, lines: Sequence[str], *, limit: int | None = 
         f" {markdown_code(verdict.sentence)}"
     )
     below = [f"  - {markdown_code(line)}" for line in lines]
-    shown, left_out = (below, 0) if limit is None else _first_within(below, limit=limit)
-    return "\n".join([item, *shown, *([f"  - {left_out} more lines are in the JSON file"] if left_out else [])])
+    fitting, left_out = (below, 0) if limit is None else _split_at_limit(below, limit=limit)
+    return "\n".join([item, *fitting, *([f"  - {left_out} more lines are in the JSON file"] if left_out else [])])
 
 
-def first_within(lines: Sequence[str], *, limit: int, what: str) -> list[str]:
-    """Take the first lines that fit into `limit` characters, and add one that counts the others, each of them a `what`."""
-    shown, left_out = _first_within(lines, limit=limit - _MORE)
-    return [*shown, *_count_left_out(left_out, what)]
+def cut_to_limit(lines: Sequence[str], *, limit: int, noun: str) -> list[str]:
+    """Take the first lines that fit into `limit` characters, and add one that counts the others, each of them a `noun`."""
+    fitting, left_out = _split_at_limit(lines, limit=limit - _MORE)
+    return [*fitting, *_count_left_out(left_out, noun)]
 
 
 def _severity(case: ResultFile) -> int:
@@ -100,17 +100,17 @@ def _structure_only(cases: Sequence[ResultFile], *, limit: int) -> str:
     """List the cases that were only described apart from those that were built: they are no PASS of a measurement."""
     if not cases:
         return ""
-    shown, left_out = _first_within([markdown_code(case.case_key) for case in cases], limit=limit)
+    fitting, left_out = _split_at_limit([markdown_code(case.case_key) for case in cases], limit=limit)
     more = [f"{left_out} more"] if left_out else []
-    return f"\n{structure_only_count(len(cases))}: {', '.join([*shown, *more])}\n"
+    return f"\n{structure_only_count(len(cases))}: {', '.join([*fitting, *more])}\n"
 
 
 def _provenance(cases: Sequence[ResultFile], *, limit: int) -> str:
     """Format a line for each time, commit and set of versions that the cases were measured with."""
     lines = sorted({provenance.describe(case.document) for case in cases} - {""}, reverse=True)  # the newest first
-    shown, left_out = _first_within([markdown_code(line) for line in lines], limit=limit)
+    fitting, left_out = _split_at_limit([markdown_code(line) for line in lines], limit=limit)
     more = [f"and {left_out} others"] if left_out else []
-    return "".join(f"\n{line}\n" for line in (*shown, *more))
+    return "".join(f"\n{line}\n" for line in (*fitting, *more))
 
 
 def _verdicts_to_show(cases: Sequence[ResultFile]) -> list[tuple[Verdict, Sequence[str]]]:
@@ -126,16 +126,16 @@ def _row(case: ResultFile) -> str:
     return markdown_row(_COLUMNS, dataclasses.replace(row, outcome=case.outcome, session=case.session))
 
 
-def _first_within(lines: Sequence[str], *, limit: int) -> tuple[list[str], int]:
+def _split_at_limit(lines: Sequence[str], *, limit: int) -> tuple[list[str], int]:
     """Take the first lines that fit into `limit` characters, and count those that do not."""
-    shown, used = [], 0
+    fitting, used = [], 0
     for line in lines:
         used += len(line) + 1
         if used > limit:
             break
-        shown.append(line)
-    return shown, len(lines) - len(shown)
+        fitting.append(line)
+    return fitting, len(lines) - len(fitting)
 
 
-def _count_left_out(count: int, what: str) -> list[str]:
-    return ["", f"{count} more {what}s, none worse, are in the artifact"] if count else []
+def _count_left_out(count: int, noun: str) -> list[str]:
+    return ["", f"{count} more {noun}s, none worse, are in the artifact"] if count else []

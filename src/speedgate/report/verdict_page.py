@@ -8,7 +8,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from speedgate.report.markdown import MAX_CHARACTERS, first_within, verdict_item
+from speedgate.report.markdown import MAX_CHARACTERS, cut_to_limit, verdict_item
 from speedgate.report.verdict_order import worst_first
 from speedgate.results import case_table
 from speedgate.results.case_table import CaseRow
@@ -97,11 +97,11 @@ def render(document: Mapping[str, Any], *, limit: int = MAX_CHARACTERS) -> str:
     if document["cases"]:
         lines += ["", *case_table.markdown_head(_COLUMNS)]
     rows = [_case_row(case_key, document["cases"][case_key]) for case_key in _worst_cases_first(document)]
-    lines += first_within(rows, limit=(limit - len("\n".join(lines))) // 2, what="case")
+    lines += cut_to_limit(rows, limit=(limit - len("\n".join(lines))) // 2, noun="case")
     items = _verdict_items(document)
     passed = len(document["verdicts"]) - len(items)
     last = f"- {passed} {'other ' if items else ''}verdicts are PASS"
-    lines += ["", *first_within(items, limit=limit - len("\n".join([*lines, last])), what="verdict"), last]
+    lines += ["", *cut_to_limit(items, limit=limit - len("\n".join([*lines, last])), noun="verdict"), last]
     return "\n".join(lines) + "\n"
 
 

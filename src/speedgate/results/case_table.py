@@ -176,5 +176,5 @@ def markdown_head(columns: Sequence[Column[Row]]) -> list[str]:
 def markdown_row(columns: Sequence[Column[Row]], row: Row) -> str:
     """Format one row; names are shown as code, every other cell is Markdown itself."""
     cells = [(column.cell(row), column.is_name) for column in columns]
-    shown = [markdown_code(cell) if is_name and cell != NO_FIGURE else cell for cell, is_name in cells]
-    return f"| {' | '.join(shown)} |"
+    escaped = [markdown_code(cell) if is_name and cell != NO_FIGURE else cell for cell, is_name in cells]
+    return f"| {' | '.join(escaped)} |"

@@ -78,14 +78,14 @@ def _kernel_table(case: ReportCase) -> dict[str, Any] | None:
     if profile is None:
         return None
     kernels = sorted(profile.kernels, key=lambda kernel: -kernel.seconds)
-    shown = kernels[:_MAX_KERNELS]
+    listed = kernels[:_MAX_KERNELS]
     caption = f"Kernels of one profiled image of {case.case_key}"
-    if len(kernels) > len(shown):
-        caption += f", the first {len(shown)} of {len(kernels)}"
+    if len(kernels) > len(listed):
+        caption += f", the first {len(listed)} of {len(kernels)}"
     table = Table(
         caption=caption,
         columns=("kernel", "count", "time"),
-        rows=[(kernel.name, str(kernel.count), f"{1e3 * kernel.seconds:.4g} ms") for kernel in shown],
+        rows=[(kernel.name, str(kernel.count), f"{1e3 * kernel.seconds:.4g} ms") for kernel in listed],
         numbers=frozenset({"count", "time"}),
     )
     return {

@@ -153,7 +153,7 @@ def _command_section(report: Report) -> Markup:
 
 def _fact_table(caption: str, name: str, facts: Mapping[str, Any], *, value: str = "value") -> Markup:
     rows: Sequence[tuple[str, str]] = [
-        (fact, NO_FIGURE if found is None else str(found)) for fact, found in facts.items()
+        (fact, NO_FIGURE if content is None else str(content)) for fact, content in facts.items()
     ]
     return render_table(Table(caption=caption, columns=(name, value), rows=rows))
 

@@ -180,7 +180,7 @@ def cold_start_section(report: Report) -> Markup | None:
     for group, cases in report.groups.items():
         starts = _starts_by_stage_and_state(cases)
         for state in _CACHE_STATES:
-            starts_by_stage = {stage: found for (stage, found_state), found in starts.items() if found_state == state}
+            starts_by_stage = {stage: same for (stage, cache), same in starts.items() if cache == state}
             if starts_by_stage:
                 panels.append(_cold_start_panel(f"{group}, {state}", starts_by_stage))
     return render_panels(panels)
