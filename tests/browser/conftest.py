@@ -1,7 +1,7 @@
 """A browser for the tests of our pages: console, requests, layout, and the findings of axe-core.
 
-Chromium is the system's, axe-core comes from npm. Without one of them its tests are skipped with the reason. If CI is set they fail
-instead, because nobody reads the skips of a pipeline.
+Chromium is the system's, axe-core comes from npm. Without one of them its tests are skipped with the reason. If CI is set
+they fail instead, because nobody reads the skips of a pipeline.
 """
 
 from __future__ import annotations
