@@ -15,7 +15,7 @@ from speedgate.cli import main
 from speedgate.results.text import command_line, redact_password
 from speedgate.versions.bisect import BisectState
 from tests.support.baseline_samples import KEY
-from tests.versions.test_bisect import QUESTION, RELEASES
+from tests.versions.test_bisect import RELEASES, REQUEST
 
 URL = "postgresql://boss:S3cret!pw@h/db"
 
@@ -63,9 +63,9 @@ def test_a_mistyped_option_is_told_without_its_password(capsys, words):
 
 
 def test_what_a_bisect_leaves_tells_no_password(tmp_path: Path) -> None:
-    """Its question is stored with the arguments of pytest, among them a history's URL."""
-    question = dataclasses.replace(QUESTION, arguments=("--stage=fp32", f"--history={URL}"))
-    BisectState(tmp_path / "state.json", question, versions=lambda: RELEASES)
+    """Its request is stored with the arguments of pytest, among them a history's URL."""
+    request = dataclasses.replace(REQUEST, arguments=("--stage=fp32", f"--history={URL}"))
+    BisectState(tmp_path / "state.json", request, list_versions=lambda: RELEASES)
 
     state = (tmp_path / "state.json").read_text()
     assert json.loads(state)["question"]["arguments"] == ["--stage=fp32", "--history=postgresql://boss@h/db"]

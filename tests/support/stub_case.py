@@ -9,10 +9,7 @@ from tests.support.fake_case import FakeCase
 
 
 class StubCase(FakeCase):
-    """What is wrong with it is the package's `BEHAVIOUR`, in the words of `FakeCase`; without the package nothing is.
-
-    Besides `modes`: how many times slower its processes are, each another one than the one before.
-    """
+    """What is wrong with it is the package's `BEHAVIOUR`, in the words of `FakeCase`; without the package nothing is."""
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)
@@ -20,7 +17,3 @@ class StubCase(FakeCase):
             import stubkernel
 
             self.wrong = stubkernel.BEHAVIOUR
-
-    def _level(self, number: int) -> float:
-        modes: list[float] = self.wrong.get("modes", [1.0])
-        return super()._level(number) * modes[number % len(modes)]

@@ -1,29 +1,43 @@
-"""A bisect's candidates, what it keeps between steps, and what it says in the end."""
+"""A bisect: its candidates, the search for the first bad one, the state that it keeps, and the trial of one candidate."""
 
 from __future__ import annotations
 
 import itertools
 import json
+import math
+import random
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from speedgate.versions.bisect import BisectRequest, BisectState, Trial, between
-from speedgate.versions.bisect_search import BisectOutcome
+from speedgate.versions import environment
+from speedgate.versions.bisect import (
+    BisectRequest,
+    BisectState,
+    CandidateRunner,
+    Trial,
+    WrongEndError,
+    candidates_between,
+    find_boundary,
+    max_trials,
+)
 from speedgate.versions.index import WheelOrigin
+from speedgate.versions.suite_run import BisectOutcome, run_suite
 from tests.support.stub_index import COMMITS
 
 RELEASES = ["1.0", "1.1", "1.2", "1.3", "1.4", "1.10", "2.0rc1"]
 NIGHTLIES = ["2.14.0.dev20260803+cpu", "2.15.0.dev20260803+cpu", "2.14.0.dev20260804+cpu", "2.13.0.dev20260805+cpu"]
-QUESTION = BisectRequest(package="stub", good="1.0", bad="1.10", metric="latency")
+REQUEST = BisectRequest(package="stub", good="1.0", bad="1.10", metric="latency")
 
 
 class Judge:
     """Says what a test wants it to say of each version, and remembers which it was asked of."""
 
-    def __init__(self, steps: Mapping[str, BisectOutcome]) -> None:
-        self.steps = steps
+    def __init__(self, outcomes: Mapping[str, BisectOutcome]) -> None:
+        self.outcomes = outcomes
         self.asked: list[str] = []
 
     def __call__(self, version: str) -> Trial:
@@ -33,26 +47,26 @@ class Judge:
             git_version=COMMITS[RELEASES.index(version)],
             repository="https://github.com/somebody/stub",
         )
-        ratio = {"good": 1.0, "bad": 1.06, "skip": None}[self.steps[version]]
-        return Trial(step=self.steps[version], reason=f"because of {version}", ratio=ratio, origin=origin)
+        ratio = {"good": 1.0, "bad": 1.06, "skip": None}[self.outcomes[version]]
+        return Trial(outcome=self.outcomes[version], reason=f"because of {version}", ratio=ratio, origin=origin)
 
 
 def judge_from(first_bad: str, *skipped: str) -> Judge:
     """Good before a version and bad from it on, but for what cannot be judged."""
     late = RELEASES[RELEASES.index(first_bad) :]
-    steps = {version: BisectOutcome.BAD if version in late else BisectOutcome.GOOD for version in RELEASES}
-    return Judge(steps | dict.fromkeys(skipped, BisectOutcome.SKIP))
+    outcomes = {version: BisectOutcome.BAD if version in late else BisectOutcome.GOOD for version in RELEASES}
+    return Judge(outcomes | dict.fromkeys(skipped, BisectOutcome.SKIP))
 
 
-def history(folder: Path, question: BisectRequest = QUESTION) -> BisectState:
+def open_state(folder: Path, request: BisectRequest = REQUEST) -> BisectState:
     """As the command opens it."""
-    return BisectState(folder / "state.json", question, versions=lambda: RELEASES)
+    return BisectState(folder / "state.json", request, list_versions=lambda: RELEASES)
 
 
 def concluded(folder: Path, judge: Judge) -> list[str]:
     """What is said in the end."""
-    made = history(folder)
-    return list(made.conclusion(made.bisect(judge, say=lambda line: None)))
+    state = open_state(folder)
+    return list(state.describe(state.search(judge, print_line=lambda line: None)))
 
 
 @pytest.mark.parametrize(
@@ -68,7 +82,7 @@ def concluded(folder: Path, judge: Judge) -> list[str]:
 def test_candidates_lead_from_good_to_bad(versions: list[str], good: str, bad: str, expected: list[str]) -> None:
     """By version, nightlies by date with the higher of two; backwards where the good one is newer; shuffled or not."""
     for some in (versions, versions[::-1]):
-        assert between(some, good=good, bad=bad, package="stub") == expected
+        assert candidates_between(some, good=good, bad=bad, package="stub") == expected
 
 
 @pytest.mark.parametrize(
@@ -82,7 +96,7 @@ def test_candidates_lead_from_good_to_bad(versions: list[str], good: str, bad: s
 def test_an_end_that_there_is_not_is_refused(good: str, bad: str, said: str) -> None:
     """The message names what there is."""
     with pytest.raises(ValueError, match=said):
-        between(RELEASES, good=good, bad=bad, package="stub")
+        candidates_between(RELEASES, good=good, bad=bad, package="stub")
 
 
 def test_the_conclusion_names_both_versions_the_ratio_and_the_commits(tmp_path: Path) -> None:
@@ -106,18 +120,18 @@ def test_what_was_skipped_at_the_boundary_is_among_the_suspects(tmp_path: Path) 
     ]
 
 
-@pytest.mark.parametrize("steps_before", range(4))
-def test_an_interrupted_bisect_goes_on_where_it_stopped(tmp_path: Path, steps_before: int) -> None:
+@pytest.mark.parametrize("trials_before", range(4))
+def test_an_interrupted_bisect_goes_on_where_it_stopped(tmp_path: Path, trials_before: int) -> None:
     """Whenever it is interrupted, nothing is tried twice and the answer is the same."""
     judge, calls = judge_from("1.3"), itertools.count()
 
     def interrupted(version: str) -> Trial:
-        if next(calls) == steps_before:
+        if next(calls) == trials_before:
             raise KeyboardInterrupt
         return judge(version)
 
     with pytest.raises(KeyboardInterrupt):
-        history(tmp_path).bisect(interrupted, say=lambda line: None)
+        open_state(tmp_path).search(interrupted, print_line=lambda line: None)
 
     assert concluded(tmp_path, judge)[0] == "the first bad stub is 1.3; the last good one is 1.2"
     assert len(judge.asked) == len(set(judge.asked)) == 4
@@ -135,7 +149,7 @@ def test_an_interrupted_bisect_goes_on_where_it_stopped(tmp_path: Path, steps_be
 def test_ends_that_are_not_as_claimed_end_it_in_one_sentence(tmp_path: Path, judge: Judge, said: str) -> None:
     """Which end, what it was called, what it is and why."""
     with pytest.raises(ValueError, match=f"^the ends are not as claimed: {said}; "):
-        history(tmp_path).bisect(judge, say=lambda line: None)
+        open_state(tmp_path).search(judge, print_line=lambda line: None)
 
     assert set(judge.asked) <= {"1.0", "1.10"}
 
@@ -143,7 +157,7 @@ def test_ends_that_are_not_as_claimed_end_it_in_one_sentence(tmp_path: Path, jud
 def test_an_end_that_was_skipped_is_tried_again(tmp_path: Path) -> None:
     """What kept it from being judged may be gone; what lies between the ends is known, and is not tried again."""
     with pytest.raises(ValueError, match=r"is skip: because of 1\.10; the same command tries it again$"):
-        history(tmp_path).bisect(judge_from("1.3", "1.10"), say=lambda line: None)
+        open_state(tmp_path).search(judge_from("1.3", "1.10"), print_line=lambda line: None)
     judge = judge_from("1.3")
 
     assert concluded(tmp_path, judge)[0] == "the first bad stub is 1.3; the last good one is 1.2"
@@ -152,24 +166,24 @@ def test_an_end_that_was_skipped_is_tried_again(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"candidates": ["1.0"], "tried": {"1.0": {}}}'])
 def test_a_state_that_cannot_be_read_is_named(tmp_path: Path, text: str) -> None:
-    """It is never taken for a bisect without a step."""
+    """It is never taken for a bisect without a trial."""
     (tmp_path / "state.json").write_text(text)
 
-    with pytest.raises(ValueError, match=r"state\.json: is not what a bisect leaves .*; delete it to start anew"):
-        history(tmp_path)
+    with pytest.raises(ValueError, match=r"state\.json.*: not the state of a bisect; delete the file to start again"):
+        open_state(tmp_path)
 
 
-def test_another_question_has_another_folder() -> None:
+def test_another_request_has_another_folder() -> None:
     """Other pins, another metric or other arguments are another bisect."""
     others = [{"metric": "memory"}, {"arguments": ("--stage=fp32",)}, {"stable": ("torch==2.13.0",)}, {"good": "1.1"}]
 
     digests = {BisectRequest(**{"package": "stub", "good": "1.0", "bad": "1.10", "metric": "latency"} | one).digest for one in others}  # type: ignore[arg-type]  # fmt: skip
 
-    assert len(digests | {QUESTION.digest}) == 5
+    assert len(digests | {REQUEST.digest}) == 5
 
 
 def test_the_state_is_json_and_whole(tmp_path: Path) -> None:
-    """Request, candidates and every step, for whoever wants to read them."""
+    """Request, candidates and every trial, for whoever wants to read them."""
     concluded(tmp_path, judge_from("1.3"))
 
     state = json.loads((tmp_path / "state.json").read_text())
@@ -178,3 +192,182 @@ def test_the_state_is_json_and_whole(tmp_path: Path) -> None:
     assert {version: one["step"] for version, one in state["tried"].items()} == {
         "1.0": "good", "1.10": "bad", "1.3": "bad", "1.2": "good"
     }  # fmt: skip
+
+
+def outcome_sequences(count):
+    """Each first bad candidate with each set of candidates between the ends that cannot be judged."""
+    between = range(1, count - 1)
+    skips = [set(some) for size in range(count - 1) for some in itertools.combinations(between, size)]
+    return itertools.product(range(1, count), skips)
+
+
+def judged(count, *, first_bad, skipped=frozenset()):
+    """What the search found, and which candidates it asked for."""
+    asked = []
+
+    def judge(index):
+        asked.append(index)
+        if index in skipped:
+            return BisectOutcome.SKIP
+        return BisectOutcome.BAD if index >= first_bad else BisectOutcome.GOOD
+
+    return find_boundary(count, judge), asked
+
+
+@pytest.mark.parametrize("count", range(2, 13))
+def test_the_first_bad_candidate_is_always_found(count):
+    """Whatever is skipped, the suspects are the first bad one and what was skipped directly before or at it."""
+    for first_bad, skipped in outcome_sequences(count):
+        found, _ = judged(count, first_bad=first_bad, skipped=skipped)
+
+        good = max(index for index in range(first_bad) if index not in skipped)
+        bad = min(index for index in range(first_bad, count) if index not in skipped)
+        assert (found.last_good, found.first_bad) == (good, bad)
+        assert first_bad in found.suspects
+
+
+@pytest.mark.parametrize("count", range(2, 13))
+def test_no_trial_too_many_is_made(count):
+    """After the ends: ceil(log2) of the possible answers, one more for each skip that was met, and nothing twice."""
+    for first_bad, skipped in outcome_sequences(count):
+        _, asked = judged(count, first_bad=first_bad, skipped=skipped)
+
+        answers = count - 1  # each but the good end may be the first bad one
+        assert len(asked) == len(set(asked))
+        assert len(set(asked[2:]) - skipped) <= math.ceil(math.log2(answers))
+
+
+@st.composite
+def long_sequences(draw):
+    """A sequence longer than can be tried exhaustively, monotone, with skips anywhere between its ends."""
+    count = draw(st.integers(2, 400))
+    first_bad = draw(st.integers(1, count - 1))
+    between = range(1, count - 1)
+    return count, first_bad, draw(st.frozensets(st.sampled_from(between))) if between else frozenset()
+
+
+@given(long_sequences())
+def test_any_monotone_sequence_is_searched_in_the_fewest_trials(sequence):
+    """Whatever is skipped, both neighbours of the boundary are found, after ceil(log2) of the answers and one trial for each skip."""
+    count, first_bad, skipped = sequence
+
+    found, asked = judged(count, first_bad=first_bad, skipped=skipped)
+
+    assert found.last_good == max(index for index in range(first_bad) if index not in skipped)
+    assert found.first_bad == min(index for index in range(first_bad, count) if index not in skipped)
+    assert len(set(asked[2:]) - skipped) <= max_trials(count - 2) == math.ceil(math.log2(count - 1))
+
+
+@given(long_sequences(), st.sampled_from([BisectOutcome.GOOD, BisectOutcome.SKIP]))
+def test_any_sequence_whose_bad_end_is_not_bad_is_refused(sequence, found):
+    """Nothing between the ends is tried where the last candidate is not what it was said to be."""
+    count, _, _ = sequence
+    asked = []
+
+    with pytest.raises(WrongEndError):
+        find_boundary(count, lambda index: asked.append(index) or (found if index else BisectOutcome.GOOD))
+
+    assert asked == [0, count - 1]
+
+
+def test_sixty_nightlies_take_six_trials():
+    """What a nightly index lists is searched in six trials after the ends, wherever the first bad one is."""
+    counts = {len(judged(60, first_bad=first_bad)[1]) - 2 for first_bad in range(1, 60)}
+
+    assert max(counts) == max_trials(58) == 6
+
+
+def test_a_sequence_that_goes_back_and_forth_still_ends_at_a_boundary():
+    """Where good and bad alternate, what is named is a bad one whose last judged predecessor was good."""
+    draw = random.Random(7)  # noqa: S311 - no secret
+    for _ in range(500):
+        said = [BisectOutcome.GOOD, *draw.choices(list(BisectOutcome), k=draw.randrange(20)), BisectOutcome.BAD]
+
+        found = find_boundary(len(said), said.__getitem__)
+
+        assert (said[found.last_good], said[found.first_bad]) == (BisectOutcome.GOOD, BisectOutcome.BAD)
+        assert {said[index] for index in found.suspects[:-1]} <= {BisectOutcome.SKIP}
+
+
+@pytest.mark.parametrize(
+    ("good", "bad"),
+    [
+        ends
+        for ends in itertools.product(BisectOutcome, BisectOutcome)
+        if ends != (BisectOutcome.GOOD, BisectOutcome.BAD)
+    ],
+)
+def test_ends_that_are_not_as_said_are_refused_first(good, bad):
+    """The good end is judged first, then the bad one, and nothing else where one of them is not as said."""
+    said = {0: good, 8: bad}
+    asked = []
+
+    with pytest.raises(WrongEndError) as refused:
+        find_boundary(9, lambda index: asked.append(index) or said[index])
+
+    wrong = 0 if good is not BisectOutcome.GOOD else 8
+    assert (refused.value.index, refused.value.outcome) == (wrong, said[wrong])
+    assert asked == [0, 8][: asked.index(wrong) + 1]
+
+
+def test_one_candidate_is_no_range():
+    """Where the good and the bad end are the same there is nothing to search."""
+    with pytest.raises(ValueError, match="1 candidates: a good and a bad one are needed"):
+        find_boundary(1, lambda index: BisectOutcome.GOOD)
+
+
+@pytest.mark.parametrize(
+    ("version", "expected"),
+    [
+        ("2.14.0.dev20260804+cpu", ("torch==2.14.0.dev20260804+cpu", "torchao==0.20.0.dev20260804+cpu")),
+        ("2.14.0.dev20260805+cpu", "cannot be installed: no torchao of the date of 2.14.0.dev20260805+cpu"),
+    ],
+)
+def test_a_nightly_is_tried_with_its_companion(version: str, expected: str | tuple[str, ...]) -> None:
+    """`--with torchao` takes the build of the same day, the higher of two, and a day without one is skipped; other pins hold."""
+    overlays = []
+
+    def build(overlay: environment.OverlayEnvironment, *, cache: Path) -> Path:
+        overlays.append(overlay)
+        raise environment.InstallFailure("not here")
+
+    versions = ["0.20.0.dev20260804+cpu", "0.19.0.dev20260804+cpu", "0.19.0.dev20260803+cpu", "0.18.0"]
+    request = BisectRequest(
+        package="torch", good="20260803", bad="20260805", metric="latency", together=("torchao",),
+        stable=("numpy==2.4.6", "torch==2.13.0", "torchao==0.18.0"),
+    )  # fmt: skip
+    run_trial = CandidateRunner(
+        request=request,
+        cache=Path(),
+        folder=Path(),
+        good=version,
+        build=build,
+        run_suite=run_suite,
+        list_versions=lambda package, **options: versions,
+    )
+
+    trial = run_trial(version)
+
+    assert trial.outcome is BisectOutcome.SKIP
+    assert (overlays[0].requirements if overlays else trial.reason) == expected
+    assert [overlay.constraints for overlay in overlays] == [("numpy==2.4.6",)] * len(overlays)
+
+
+def test_an_index_that_goes_away_is_remembered_of_no_version() -> None:
+    """It ends the bisect, where a version that does not exist would be stepped over."""
+
+    def build(overlay: environment.OverlayEnvironment, *, cache: Path) -> Path:
+        raise environment.IndexFailure("the index cannot be reached")
+
+    request = BisectRequest(package="stubkernel", good="1.0", bad="1.8", metric="latency")
+
+    with pytest.raises(environment.IndexFailure):
+        CandidateRunner(
+            request=request,
+            cache=Path(),
+            folder=Path(),
+            good="1.0",
+            build=build,
+            run_suite=run_suite,
+            list_versions=lambda package, **options: [],
+        )("1.1")

@@ -1,4 +1,4 @@
-"""`speedgate bump` and `speedgate bisect` from the command to the files that they leave, over an index of stub wheels."""
+"""`speedgate bump` from the command to the files that it leaves; one of them with pip, a stub wheel and the suite."""
 
 from __future__ import annotations
 
@@ -7,171 +7,95 @@ from pathlib import Path
 
 import pytest
 
-from speedgate.versions import bump, environment, suite_run
-from speedgate.versions.bisect import BisectRequest
-from speedgate.versions.bisect_search import BisectOutcome
-from tests.support.desk import LATENCY, THREE_PAIRS, Desk, stocked
-from tests.support.stub_index import COMMITS, sha256
+from tests.support.desk import LATENCY, Desk, FakeRuns, stocked
+from tests.support.stub_index import sha256
 
 
-@pytest.fixture(scope="module")
-def desk(tmp_path_factory: pytest.TempPathFactory) -> Desk:
-    """One for all: environments are shared between commands, as they are at a real one."""
-    return stocked(tmp_path_factory.mktemp("desk"))
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    return stocked(tmp_path)
 
 
-@pytest.fixture(scope="module")
-def bisected(desk: Desk) -> list[str]:
-    """What is said of a bisect past every kind of candidate."""
-    status, lines, err = desk.run("bisect", "stubkernel", "--good=1.0", "--bad=1.8")
-    assert (status, err) == (0, "")
-    return lines
-
-
-def test_a_bisect_steps_over_what_cannot_be_judged(bisected: list[str]) -> None:
-    """A missing wheel, an import error, a crash and noise are skips with their reason; a slowdown alone is bad."""
-    steps = [line.split(": ")[:2] for line in bisected if line[0].isdigit()]
-    assert steps == [
-        ["1.0", "good"], ["1.8", "bad"], ["1.4", "skip"], ["1.5", "skip"], ["1.3", "skip"], ["1.6", "skip"],
-        ["1.2", "good"], ["1.7", "bad"],
-    ]  # fmt: skip
-    said = "\n".join(bisected)
-    for reason in (
-        "1.3: skip: cannot be installed: ",
-        "raised ImportError: undefined symbol: stub",
-        "1.5: skip: UNDECIDED sdxl-tiny/fp32/64px-4steps-b1 latency: ",
-        "died during 'generate' (SIGABRT)",
-        "1.7: bad: SLOWER sdxl-tiny/fp32/64px-4steps-b1 latency: 0.742 s against 0.7 s of ",
-    ):
-        assert reason in said
-
-
-def test_a_bisect_names_the_range_of_the_first_bad_version(desk: Desk, bisected: list[str]) -> None:
-    """With skips at the boundary: each suspect, the ratio that was measured, both commits and what lies between them."""
-    end = [line for line in bisected if not line[0].isdigit()][2:]
-
-    assert end[0] == "the first bad stubkernel is one of 1.3, 1.4, 1.5, 1.6, 1.7; the last good one is 1.2"
-    assert "  latency ratio of 1.7 to 1.0: 1.0600; of 1.2 it was 1.0000" in end
-    assert end[-4:] == [
-        f"  git_version of 1.2: {COMMITS[2]}",
-        f"  git_version of 1.7: {COMMITS[7]}",
-        f"  commits: https://github.com/somebody/stubkernel/compare/{COMMITS[2]}...{COMMITS[7]}",
-        f"delete {next(desk.path.glob('.speedgate/bisect/stubkernel-*/state.json'))} to try all of it again",
-    ]
-
-
-def test_the_same_command_goes_on_from_what_is_known(desk: Desk, bisected: list[str]) -> None:
-    """Said again it comes to the same end, and runs nothing."""
-    builds = (desk.path / "builds.log").read_text()
-
-    status, lines, _ = desk.run("bisect", "stubkernel", "--good=1.0", "--bad=1.8")
-
-    assert (status, [line.replace(" (known from an earlier run)", "") for line in lines]) == (0, bisected)
-    assert (desk.path / "builds.log").read_text() == builds
-
-
-def test_a_bisect_by_structure_finds_the_one_version(desk: Desk) -> None:
-    """By another metric, with nothing to skip, in as many steps as are needed: the ends and two."""
-    arguments = (*THREE_PAIRS, "-k", "not full_recipe")
-    metric = "--metric=structure"
-
-    status, lines, _ = desk.run("bisect", "stubkernel", "--good=2.0", "--bad=2.3", metric, pytest_arguments=arguments)
-
-    assert status == 0
-    assert len([line for line in lines if line[0].isdigit()]) == 4
-    assert "the first bad stubkernel is 2.2; the last good one is 2.1" in lines
-    assert any(
-        line.startswith("  2.2: NOT_APPLIED ") and "unet.int8_linears is 1, expected 0" in line for line in lines
-    )
-
-
-def test_an_end_that_cannot_be_judged_ends_a_bisect(desk: Desk) -> None:
-    """One sentence, exit status 2."""
-    status, _, err = desk.run("bisect", "stubkernel", "--good=1.4", "--bad=1.8")
-
-    assert (status, err.count("\n")) == (2, 1)
-    assert err.startswith("speedgate: the ends are not as claimed: stubkernel 1.4, named --good, is skip: INVALID ")
+@pytest.fixture
+def runs(monkeypatch: pytest.MonkeyPatch) -> FakeRuns:
+    """Neither pip nor the suite is run."""
+    return FakeRuns().replace(monkeypatch)
 
 
 def test_a_slower_bump_is_red(desk: Desk) -> None:
     """Exit status 1; the verdict and its figures are in a JSON file and on a page, also the job's, and its outputs say red."""
-    status, _, _ = desk.run("bump", "stubkernel==1.8", "--results=slow", pytest_arguments=LATENCY)
+    given = (*LATENCY, "--report", "page.html", "--history")
+
+    status, _, _ = desk.run("bump", "stubkernel==1.8", "--results=slow", pytest_arguments=given)
 
     verdict = json.loads((desk.path / "slow" / "verdict.json").read_text())
     (case,) = verdict["cases"].values()
     page = (desk.path / "slow" / "summary.md").read_text()
     assert (status, verdict["green"], verdict["outcome"]) == (1, False, "SLOWER")
     assert case["latency_ratio"] == pytest.approx(1.06)
-    assert page.startswith("## stubkernel 1.8 against the stable pins: red (SLOWER)\n")
-    assert "| sdxl-tiny/fp32/64px-4steps-b1 | 0.742 s | 0.7 s | 1.060 | 1.000 |" in page
+    assert page.startswith("## <code>stubkernel 1.8</code> against the stable pins: red (SLOWER)\n")
+    assert "sdxl-tiny/fp32/64px-4steps-b1</code> | 0.742 s | 0.7 s | 1.060 | 1.000 |" in page
     assert page in (desk.path / "job.md").read_text()
     assert (desk.path / "outputs").read_text().endswith("red=true\n")
+    # Both options of pytest do what they do without a bump.
+    assert "<html" in (desk.path / "page.html").read_text()
+    assert (desk.path / ".speedgate" / "history.sqlite").stat().st_size > 0
 
 
-def test_a_nightly_is_judged_by_its_pin(desk: Desk) -> None:
-    """What nightly.txt names by address and checksum is installed from there, and is green where nothing is worse."""
-    wheel = desk.index.folder / "stubkernel" / "stubkernel-2.1-py3-none-any.whl"
-    (desk.pins / "nightly.txt").write_text(f"# date: 20260804\nstubkernel @ {wheel.as_uri()}#sha256={sha256(wheel)}\n")
+def test_a_nightly_is_judged_by_its_pin(desk: Desk, runs: FakeRuns) -> None:
+    """The address and checksum of nightly.txt are what is installed, and the verdict is green where nothing is worse."""
+    wheel = desk.index.add("stubkernel", "1.1")
+    pin = f"stubkernel @ {wheel.as_uri()}#sha256={sha256(wheel)}"
+    (desk.pins / "nightly.txt").write_text(f"# date: 20260804\n{pin}\n")
 
     status, _, _ = desk.run("bump", "--channel=nightly", "--results=nightly", pytest_arguments=LATENCY)
 
     assert status == 0
+    assert [overlay.requirements for overlay in runs.overlays] == [(pin,)]
     assert json.loads((desk.path / "nightly" / "verdict.json").read_text())["green"]
     assert (desk.path / "outputs").read_text().endswith("red=false\n")
 
 
-def test_ctrl_c_says_how_to_go_on(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One line and no traceback."""
+def test_the_other_pins_hold(desk: Desk, runs: FakeRuns) -> None:
+    """pip may change nothing that stable.txt pins, but for the packages that are bumped."""
+    stable = (desk.pins / "stable.txt").read_text()
+    (desk.pins / "stable.txt").write_text(f"{stable}stubkernel==0.1\n")
 
-    def interrupted(*arguments: object, **options: object) -> int:
-        raise KeyboardInterrupt
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("speedgate.versions.environment.check_stable_pins", lambda stable, where: None)
+        desk.run("bump", "stubkernel==1.8")
 
-    monkeypatch.setattr(suite_run, "run_suite", interrupted)
-    status, _, err = desk.run("bisect", "stubkernel", "--good=2.0", "--bad=2.1")
-
-    assert (status, err) == (2, "speedgate: interrupted; the same command goes on where it stopped\n")
-
-
-@pytest.mark.parametrize(
-    ("version", "expected"),
-    [
-        ("2.14.0.dev20260804+cpu", ("torch==2.14.0.dev20260804+cpu", "torchao==0.20.0.dev20260804+cpu")),
-        ("2.14.0.dev20260805+cpu", "cannot be installed: no torchao of the date of 2.14.0.dev20260805+cpu"),
-    ],
-)
-def test_a_nightly_is_tried_with_its_companion(
-    version: str, expected: str | tuple[str, ...], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """`--with torchao` takes the build of the same day, the higher of two, and a day without one is skipped; other pins hold."""
-    built = []
-
-    def build(layer: environment.OverlayEnvironment, *, cache: Path) -> Path:
-        built.append(layer)
-        raise environment.InstallFailure("not here")
-
-    versions = ["0.20.0.dev20260804+cpu", "0.19.0.dev20260804+cpu", "0.19.0.dev20260803+cpu", "0.18.0"]
-    monkeypatch.setattr(environment, "versions_of", lambda package, **options: versions)
-    monkeypatch.setattr(environment, "build", build)
-    question = BisectRequest(
-        package="torch", good="20260803", bad="20260805", metric="latency", together=("torchao",),
-        stable=("numpy==2.4.6", "torch==2.13.0", "torchao==0.18.0"),
-    )  # fmt: skip
-
-    tried = bump.Tester(question=question, cache=Path(), folder=Path(), good=version)(version)
-
-    assert tried.step is BisectOutcome.SKIP
-    assert (built[0].requirements if built else tried.reason) == expected
-    assert [layer.constraints for layer in built] == [("numpy==2.4.6",)] * len(built)
+    (overlay,) = runs.overlays
+    assert [line for line in stable.splitlines() if "==" in line] == list(overlay.constraints)
 
 
-def test_an_index_that_goes_away_is_remembered_of_no_version(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It ends the bisect, where a version that is not there would be stepped over."""
+def test_a_folder_with_results_is_not_judged_again(desk: Desk, runs: FakeRuns) -> None:
+    """What an earlier run left would be part of the verdict."""
+    desk.run("bump", "stubkernel==1.8", "--results=twice")
 
-    def build(layer: environment.OverlayEnvironment, *, cache: Path) -> Path:
-        raise environment.IndexFailure("the index cannot be reached")
+    status, _, err = desk.run("bump", "stubkernel==1.8", "--results=twice")
 
-    monkeypatch.setattr(environment, "build", build)
-    question = BisectRequest(package="stubkernel", good="1.0", bad="1.8", metric="latency")
+    assert (status, err.count("\n")) == (2, 1)
+    assert "is not empty" in err
+    assert runs.versions == ["1.8"]
 
-    with pytest.raises(environment.IndexFailure):
-        bump.Tester(question=question, cache=Path(), folder=Path(), good="1.0")("1.1")
+
+def test_a_bump_that_measured_nothing_is_not_judged(desk: Desk, runs: FakeRuns) -> None:
+    """pytest ends well without a result, as with --fixtures, and that is neither green nor red: exit status 2."""
+    runs.status = 0
+
+    status, _, err = desk.run("bump", "stubkernel==1.8", "--results=none", pytest_arguments=("--fixtures",))
+
+    verdict = json.loads((desk.path / "none" / "verdict.json").read_text())
+    assert (status, verdict["green"], verdict["judged"], verdict["verdicts"]) == (2, False, False, [])
+    assert err == f"speedgate: {desk.path / 'none'}: not judged, pytest ended with exit status 0 and no verdict\n"
+    assert (desk.path / "outputs").read_text().endswith("red=false\n")
+
+
+def test_a_bump_whose_history_is_out_of_reach_was_not_judged(desk: Desk, runs: FakeRuns) -> None:
+    """A mistake that pytest names before it measures is no red bump: exit status 2."""
+    runs.status = 4
+
+    status, _, err = desk.run("bump", "stubkernel==1.8", "--results=unreached", pytest_arguments=LATENCY)
+
+    assert (status, err.endswith("not judged, pytest ended with exit status 4\n")) == (2, True)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from speedgate.versions import environment, pins
+from speedgate.versions import environment
 from speedgate.versions.environment import IndexFailure, InstallFailure, OverlayEnvironment
 from tests.support.stub_index import Index
 
@@ -46,13 +46,13 @@ def no_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def layer(index: Index) -> OverlayEnvironment:
+def overlay(index: Index) -> OverlayEnvironment:
     return OverlayEnvironment(requirements=("iniconfig==99.0",), constraints=("pluggy>=1",), index_url=index.url)
 
 
-def test_a_layer_holds_what_differs_and_shares_the_rest(layer: OverlayEnvironment, cache: Path) -> None:
+def test_an_overlay_holds_what_differs_and_shares_the_rest(overlay: OverlayEnvironment, cache: Path) -> None:
     """Its own version comes first and is what it says it has; everything else is this environment's, neither copied nor moved."""
-    python = environment.build(layer, cache=cache)
+    python = environment.build(overlay, cache=cache)
 
     said = subprocess.run([str(python), "-c", ASK], capture_output=True, text=True, check=True).stdout.split()
     (own,) = python.parents[1].glob("lib/python*/site-packages")
@@ -65,16 +65,16 @@ def test_a_layer_holds_what_differs_and_shares_the_rest(layer: OverlayEnvironmen
     assert importlib.metadata.version("iniconfig") != "99.0"
 
 
-def test_a_layer_is_made_once(layer: OverlayEnvironment, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_overlay_is_made_once(overlay: OverlayEnvironment, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same pins are the same environment, and pip is not asked again."""
-    made = environment.build(layer, cache=cache)
-    monkeypatch.setattr(environment, "_pip", lambda *arguments: pytest.fail("pip was run"))
+    made = environment.build(overlay, cache=cache)
+    monkeypatch.setattr(environment, "_run_pip", lambda *arguments: pytest.fail("pip was run"))
 
-    assert environment.build(layer, cache=cache) == made
+    assert environment.build(overlay, cache=cache) == made
 
 
-def test_a_layer_that_was_interrupted_is_made_again(
-    layer: OverlayEnvironment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_an_overlay_that_was_interrupted_is_made_again(
+    overlay: OverlayEnvironment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What an interrupted installation has left is never used."""
     calls = []
@@ -83,20 +83,22 @@ def test_a_layer_that_was_interrupted_is_made_again(
         calls.append(arguments)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(environment, "_pip", interrupted)
+    monkeypatch.setattr(environment, "_run_pip", interrupted)
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
-            environment.build(layer, cache=tmp_path)
+            environment.build(overlay, cache=tmp_path)
 
     assert len(calls) == 2
 
 
 def test_pins_that_hold_are_not_moved(index: Index, tmp_path: Path) -> None:
     """A version that needs another one of what is pinned cannot be installed, and pip's words say so."""
-    layer = OverlayEnvironment(requirements=("iniconfig==99.0",), constraints=("stubhelper==2.0",), index_url=index.url)
+    overlay = OverlayEnvironment(
+        requirements=("iniconfig==99.0",), constraints=("stubhelper==2.0",), index_url=index.url
+    )
 
     with pytest.raises(InstallFailure, match=r"Cannot install iniconfig==99\.0"):
-        environment.build(layer, cache=tmp_path)
+        environment.build(overlay, cache=tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -114,11 +116,11 @@ def test_other_pins_are_another_environment(other: OverlayEnvironment) -> None:
 
 def test_another_package_here_is_another_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """An update of what lies below is no reason to measure what is no longer there."""
-    layer = OverlayEnvironment(requirements=("iniconfig==99.0",))
-    before = layer.digest
+    overlay = OverlayEnvironment(requirements=("iniconfig==99.0",))
+    before = overlay.digest
     monkeypatch.setattr(environment, "_installed", lambda: ["torch==2.14.0"])
 
-    assert layer.digest != before
+    assert overlay.digest != before
 
 
 def test_versions_are_those_that_pip_lists(index: Index) -> None:
@@ -126,7 +128,7 @@ def test_versions_are_those_that_pip_lists(index: Index) -> None:
     for version in ("1.0", "1.2", "2.0.dev20260804"):
         index.add("listed", version)
 
-    found = [environment.versions_of("listed", index_url=index.url, prereleases=wanted) for wanted in (False, True)]
+    found = [environment.list_versions("listed", index_url=index.url, prereleases=wanted) for wanted in (False, True)]
 
     assert found == [["1.2", "1.0"], ["2.0.dev20260804", "1.2", "1.0"]]
 
@@ -172,10 +174,10 @@ def test_an_index_out_of_reach_is_no_missing_version(
     monkeypatch.setenv("PIP_RETRIES", "0")
 
     with pytest.raises(failure, match=said):
-        environment.versions_of("nosuch", index_url=address.format(server=server), prereleases=False)
+        environment.list_versions("nosuch", index_url=address.format(server=server), prereleases=False)
 
 
-def test_a_layer_whose_index_is_out_of_reach_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_overlay_whose_index_is_out_of_reach_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same, of an installation."""
     monkeypatch.setenv("PIP_RETRIES", "0")
 
@@ -204,44 +206,33 @@ def test_a_download_that_broke_off_is_no_missing_wheel(
     monkeypatch.setattr(subprocess, "run", lambda *arguments, **options: done)
 
     with pytest.raises(IndexFailure if expected else InstallFailure):
-        environment.versions_of("x", index_url=None, prereleases=False)
+        environment.list_versions("x", index_url=None, prereleases=False)
 
 
 def test_no_path_of_this_environment_leads_into_another(monkeypatch: pytest.MonkeyPatch) -> None:
-    """PYTHONPATH would come before a layer's own packages."""
-    assert environment.clean({"PYTHONPATH": "/here", "HOME": "/home"}) == {"HOME": "/home"}
+    """PYTHONPATH would come before the packages of an overlay."""
+    monkeypatch.setenv("PYTHONPATH", "/here")
+    monkeypatch.setenv("HOME", "/home")
+
+    variables = environment.clean_variables()
+
+    assert "PYTHONPATH" not in variables
+    assert variables["HOME"] == "/home"
 
 
 def test_this_environment_has_to_be_the_pinned_one(tmp_path: Path) -> None:
     """A local build of the pinned release is it; another release and a missing package are each named."""
     here = importlib.metadata.version("packaging")
-    environment.check_base({"packaging": f"packaging=={here}"}, where=tmp_path)
+    environment.check_stable_pins({"packaging": f"packaging=={here}"}, where=tmp_path)
 
     with pytest.raises(
         ValueError, match=f"packaging is {here}, pinned packaging==0.1; nosuch is missing, pinned nosuch==1"
     ):
-        environment.check_base({"packaging": "packaging==0.1", "nosuch": "nosuch==1"}, where=tmp_path)
+        environment.check_stable_pins({"packaging": "packaging==0.1", "nosuch": "nosuch==1"}, where=tmp_path)
 
 
-@pytest.mark.parametrize("line", ["torch", "torch>=2", "torch==2.*", "not a requirement", "==2"])
-def test_what_pins_no_version_is_refused(tmp_path: Path, line: str) -> None:
-    """A line of the pins names one release or one file."""
-    (tmp_path / "stable.txt").write_text(f"# a comment\n\nnumpy==2.0\n{line}\n")
-
-    with pytest.raises(ValueError, match=r"stable\.txt: '.*' (does not name one version|is no requirement); expected "):
-        pins.read(tmp_path / "stable.txt")
-
-
-def test_pins_that_are_not_there_say_what_writes_them(tmp_path: Path) -> None:
-    """Before the first `pin update` there are no nightly pins, and none are made up."""
-    with pytest.raises(
-        ValueError, match=r"nightly\.txt: does not exist; `speedgate pin update --channel nightly` writes"
-    ):
-        pins.read(tmp_path / "nightly.txt")
-
-
-def test_two_commands_make_one_layer(
-    layer: OverlayEnvironment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_two_commands_make_one_overlay(
+    overlay: OverlayEnvironment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of two that ask for it at once one makes it, and the other waits for what that one has made."""
     made: list[float] = []
@@ -251,7 +242,7 @@ def test_two_commands_make_one_layer(
     )
 
     with ThreadPoolExecutor(2) as both:
-        pythons = list(both.map(lambda _: environment.build(layer, cache=tmp_path), range(2)))
+        pythons = list(both.map(lambda _: environment.build(overlay, cache=tmp_path), range(2)))
 
     assert pythons[0] == pythons[1]
     assert len(made) == 1

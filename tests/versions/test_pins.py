@@ -13,9 +13,8 @@ import pytest
 from packaging.version import Version
 
 from speedgate.cli import main
-from speedgate.versions import index as wheels
 from speedgate.versions import pins
-from speedgate.versions.index import Wheel, WheelOrigin
+from speedgate.versions.index import Wheel, WheelOrigin, download, list_wheels, read_origin, torch_variant
 from tests.support.stub_index import COMMITS, Index, sha256
 
 INSTALLED = WheelOrigin(version="2.13.0", git_version=COMMITS[99], repository="https://github.com/pytorch/pytorch")
@@ -36,7 +35,7 @@ def index(tmp_path: Path) -> Index:
     return made
 
 
-def update(index: Index, path: Path, *, date: str | None = None) -> pins.Moved:
+def update(index: Index, path: Path, *, date: str | None = None) -> pins.NightlyPin:
     """Move the pin in `path`."""
     return pins.update_nightly(path, index_url=index.url, variant="cpu", installed=INSTALLED, date=date)
 
@@ -49,8 +48,8 @@ def test_the_newest_date_of_both_is_pinned_by_address_and_checksum(index: Index,
     digest = sha256(index.folder / "torch" / name)
     address = f"{index.url}/torch/{name.replace('+', '%2B')}"
     assert moved.date == "20260804"
-    assert pins.read(tmp_path / "nightly.txt")["torch"] == f"torch @ {address}#sha256={digest}"
-    assert set(pins.read(tmp_path / "nightly.txt")) == {"torch", "torchao"}
+    assert pins.read_pins(tmp_path / "nightly.txt")["torch"] == f"torch @ {address}#sha256={digest}"
+    assert set(pins.read_pins(tmp_path / "nightly.txt")) == {"torch", "torchao"}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["index", "nightly.txt"]
 
 
@@ -82,7 +81,7 @@ def test_a_nightly_that_torch_requires_is_pinned_with_it(index: Index, tmp_path:
 
     update(index, tmp_path / "nightly.txt")
 
-    found = pins.read(tmp_path / "nightly.txt")
+    found = pins.read_pins(tmp_path / "nightly.txt")
     assert set(found) == {"torch", "torchao", "triton"}
     assert found["triton"].endswith(f"triton-3.9.0%2Bgit1234-{PYTHON}.whl#sha256={sha256(wheel)}")
 
@@ -144,7 +143,7 @@ def test_a_download_that_is_cut_off_is_no_checksum(tmp_path: Path, monkeypatch: 
         thread.start()
         wheel = Wheel(version=Version("1.0"), url=f"http://127.0.0.1:{server.server_port}/a.whl")
         with pytest.raises(ValueError, match="cut off after 4 of 10 bytes"):
-            wheels.fetch(wheel, tmp_path / "a.whl")
+            download(wheel, tmp_path / "a.whl")
         thread.join()
 
 
@@ -157,8 +156,8 @@ def test_yanked_files_and_those_for_another_python_do_not_count(index: Index) ->
     with (index.folder / "torchao" / "index.html").open("a") as page:
         page.write('<a href="torchao_extras-9.0-py3-none-any.whl">x</a><a href="torchao-9.0.tar.gz">y</a><a>z</a>')
 
-    assert [str(wheel.version) for wheel in wheels.available(index.url, "torchao")][-1] == "0.23.0"
-    assert [wheel.date for wheel in wheels.available(index.url, "torchao")] == ["20260803", "20260804", None]
+    assert [str(wheel.version) for wheel in list_wheels(index.url, "torchao")][-1] == "0.23.0"
+    assert [wheel.nightly_date for wheel in list_wheels(index.url, "torchao")] == ["20260803", "20260804", None]
 
 
 @pytest.mark.parametrize("url", ["file:///nowhere/simple", "ftp://example.org/simple", "nonsense"])
@@ -172,8 +171,8 @@ def test_the_command_moves_the_pin_and_prints_the_range(
     index: Index, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """For the build of torch that is installed, from its commit on."""
-    monkeypatch.setattr(wheels, "variant", lambda places: "cpu")
-    before = wheels.origin("torch", [*sys.path])
+    monkeypatch.setattr("speedgate.versions.index.torch_variant", lambda paths: "cpu")
+    before = read_origin("torch", [*sys.path])
 
     assert main(["pin", "update", "--channel=nightly", f"--index-url={index.url}", f"--pins={tmp_path}"]) == 0
 
@@ -186,7 +185,7 @@ def test_pip_holds_the_pin_to_its_checksum(index: Index, tmp_path: Path) -> None
     """The pin as pip reads it installs the file, and no longer once the file is another."""
     update(index, tmp_path / "nightly.txt")
     (wheel,) = index.folder.glob("torchao/*20260804*.whl")
-    line = pins.read(tmp_path / "nightly.txt")["torchao"]
+    line = pins.read_pins(tmp_path / "nightly.txt")["torchao"]
     command = [sys.executable, "-m", "pip", "--isolated", "install", "--no-index", "--no-deps", "-q", "--target"]
 
     done = [subprocess.run([*command, str(tmp_path / "first"), line], check=False, capture_output=True, text=True)]
@@ -201,11 +200,28 @@ def test_a_variant_is_read_from_torch_without_importing_it(tmp_path: Path) -> No
     """CUDA 13.0 is cu130 in an index of nightlies, and a build without CUDA is cpu."""
     index = Index(tmp_path / "index")
     wheel = index.add("torch", "2.13.0", commit=COMMITS[1])
-    assert wheels.variant([str(wheel)]) == "cpu"
+    assert torch_variant([str(wheel)]) == "cpu"
 
     place = tmp_path / "site-packages"
     (place / "torch").mkdir(parents=True)
     (place / "torch" / "version.py").write_text("cuda: Optional[str] = '13.0'\nhip: Optional[str] = None\n")
     (place / "torch-2.13.0.dist-info").mkdir()
     (place / "torch-2.13.0.dist-info" / "METADATA").write_text("Name: torch\nVersion: 2.13.0\n")
-    assert wheels.variant([str(place)]) == "cu130"
+    assert torch_variant([str(place)]) == "cu130"
+
+
+@pytest.mark.parametrize("line", ["torch", "torch>=2", "torch==2.*", "not a requirement", "==2"])
+def test_what_pins_no_version_is_refused(tmp_path: Path, line: str) -> None:
+    """A line of the pins names one release or one file."""
+    (tmp_path / "stable.txt").write_text(f"# a comment\n\nnumpy==2.0\n{line}\n")
+
+    with pytest.raises(ValueError, match=r"stable\.txt: '.*' (does not name one version|is no requirement); expected "):
+        pins.read_pins(tmp_path / "stable.txt")
+
+
+def test_pins_that_are_not_there_say_what_writes_them(tmp_path: Path) -> None:
+    """Before the first `pin update` there are no nightly pins, and none are made up."""
+    with pytest.raises(
+        ValueError, match=r"nightly\.txt: does not exist; `speedgate pin update --channel nightly` writes"
+    ):
+        pins.read_pins(tmp_path / "nightly.txt")

@@ -10,7 +10,7 @@ import pytest
 
 from speedgate.report import verdict_page
 from speedgate.versions import suite_run
-from speedgate.versions.bisect_search import BisectOutcome
+from speedgate.versions.suite_run import BisectOutcome
 
 
 def document(
@@ -53,12 +53,12 @@ def test_a_run_is_good_bad_or_says_nothing(
     metric: str, verdicts: list[tuple[str, str]], expected: BisectOutcome
 ) -> None:
     """A red verdict of the metric is bad, a crash or a verdict that was not reached is a skip, and others do not matter."""
-    assert suite_run.judge(metric, [document(*verdicts)]).step is expected
+    assert suite_run.judge_metric(metric, [document(*verdicts)]).outcome is expected
 
 
 def test_no_case_at_all_says_nothing() -> None:
     """A run that left nothing is no good one."""
-    assert suite_run.judge("latency", []).reason == "no verdict on its latency"
+    assert suite_run.judge_metric("latency", []).reason == "no verdict on its latency"
 
 
 def test_the_worst_case_speaks_for_a_step() -> None:
@@ -66,10 +66,10 @@ def test_the_worst_case_speaks_for_a_step() -> None:
     slow = document(("latency", "SLOWER"), log_ratios=(0.1, 0.1))
     slower = document(("latency", "SLOWER"), log_ratios=(0.2, 0.4))
 
-    assert suite_run.judge("latency", [slow, slower, document(("latency", "PASS"))]).ratio == pytest.approx(
+    assert suite_run.judge_metric("latency", [slow, slower, document(("latency", "PASS"))]).ratio == pytest.approx(
         1.34986, abs=1e-5
     )
-    assert suite_run.judge("memory", [document(("memory", "BIGGER"), peak_bytes=125)]).ratio == 1.25
+    assert suite_run.judge_metric("memory", [document(("memory", "BIGGER"), peak_bytes=125)]).ratio == 1.25
     assert verdict_page.arm_ratio("memory", {"run": None, "verdicts": []}) is None
 
 
@@ -83,7 +83,7 @@ def test_the_worst_case_speaks_for_a_step() -> None:
 )
 def test_only_the_tests_of_the_metric_are_run(arguments: list[str], expected: list[str]) -> None:
     """And of those, what `-k` leaves."""
-    assert suite_run.for_metric("latency", arguments) == expected
+    assert suite_run.arguments_for_metric("latency", arguments) == expected
 
 
 @pytest.mark.parametrize(
@@ -98,13 +98,15 @@ def test_what_takes_the_judgement_away_is_refused(arguments: list[str]) -> None:
     name = arguments[-1] if arguments[-1].startswith("@") else next(a for a in arguments if a.startswith("--"))
 
     with pytest.raises(ValueError, match=f"^{name.partition('=')[0]}.* after `--`: "):
-        suite_run.check(arguments)
+        suite_run.check_arguments(arguments)
 
 
 def test_other_arguments_are_pytests_own_matter() -> None:
     """What narrows, tightens or reports is taken."""
     assert (
-        suite_run.check(["--history", "--report", "page.html", "--gate=enforce", "-k", "not int8", "--skip-latency"])
+        suite_run.check_arguments(
+            ["--history", "--report", "page.html", "--gate=enforce", "-k", "not int8", "--skip-latency"]
+        )
         is None
     )
 
@@ -132,7 +134,7 @@ def test_a_version_is_not_blamed_for_a_mistake(tmp_path: Path, status: int, said
     """What pytest ends with for every version is no skip of one; a version that cannot be imported is."""
     (tmp_path / "log").write_text(said)
 
-    assert suite_run.blameless(tmp_path / "log", status=status) is blameless
+    assert suite_run.is_setup_failure(tmp_path / "log", status=status) is blameless
 
 
 def test_each_metric_has_its_tests_in_the_suite() -> None:
