@@ -1,4 +1,4 @@
-"""What is said of a run that moved: the component, kernels, attention, code and versions that are different, and no others."""
+"""The explanation of a change: it names the components, kernels, attention, code and versions that differ, and no others."""
 
 import msgspec
 import pytest
@@ -14,7 +14,7 @@ COMPONENTS = {"text_encoders": 0.1, "denoiser": 2.0, "vae_decode": 0.25}
 KERNELS = {"gemm": (120, 1.2), "conv": (40, 0.6), "softmax": (40, 0.2), "copy": (9, 0.001)}
 
 
-def made(*, components=(), kernels=(), attention=None, digest="a" * 16, versions=()):
+def run_of(*, components=(), kernels=(), attention=None, digest="a" * 16, versions=()):
     """A run of one process whose rounds take 2.4 s, as recorded but for what is named."""
     spent = {name: seconds for name, seconds in {**COMPONENTS, **dict(components)}.items() if seconds}
     table = {name: row for name, row in {**KERNELS, **dict(kernels)}.items() if row}
@@ -23,13 +23,13 @@ def made(*, components=(), kernels=(), attention=None, digest="a" * 16, versions
     process = msgspec.structs.replace(
         process, components={name: timed([seconds], rounds=3) for name, seconds in spent.items()}
     )
-    found = Attribution(
+    profile = Attribution(
         kernels=tuple(Kernel(name=name, count=count, seconds=seconds) for name, (count, seconds) in table.items()),
         attention_kernels={"flash": 40} if attention is None else attention,
         code_digest=digest,
     )
     environment = {"torch": "2.13.0", **dict(versions)}
-    return msgspec.structs.replace(run, processes=(process,), attribution=found, environment=environment)
+    return msgspec.structs.replace(run, processes=(process,), attribution=profile, environment=environment)
 
 
 def timed(calls, *, rounds):
@@ -44,12 +44,12 @@ def with_steps(run, *steps):
     return msgspec.structs.replace(run, processes=(msgspec.structs.replace(process, components=components),))
 
 
-def told(run, other=None):
-    """The lines by what they begin with."""
-    lines = explain.compare_runs(run, other or made(), name=NAME)
-    found = dict(line.split(": ", 1) for line in lines)
-    assert len(found) == len(lines)
-    return found
+def lines_by_kind(run, other=None):
+    """The lines of a comparison, by the words before their colon."""
+    lines = explain.compare_runs(run, other or run_of(), name=NAME)
+    by_kind = dict(line.split(": ", 1) for line in lines)
+    assert len(by_kind) == len(lines)
+    return by_kind
 
 
 SAME = {
@@ -62,11 +62,11 @@ SAME = {
 
 def test_where_nothing_changed_nothing_is_named():
     """Two runs of the same have no component, kernel, code or version to tell."""
-    assert told(made()) == SAME
+    assert lines_by_kind(run_of()) == SAME
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "expected"),
     [
         ({"components": {"vae_decode": 0.35}}, {"components": "vae_decode 0.25 s -> 0.35 s (100% of +0.1 s)"}),
         ({"components": {"denoiser": 1.5}}, {"components": "denoiser 2 s -> 1.5 s (100% of -0.5 s)"}),
@@ -95,67 +95,67 @@ def test_where_nothing_changed_nothing_is_named():
         ({"versions": {"torch": "2.14.0", "triton": "4"}}, {"versions": "torch 2.13.0 -> 2.14.0, triton None -> 4"}),
     ],
 )
-def test_what_changed_is_named_and_nothing_else(changes, said):
+def test_what_changed_is_named_and_nothing_else(changes, expected):
     """Each kind of change has its line, in numbers, and the other lines stay as they are where nothing changed."""
-    kinds = {line.split()[0] for line in said}
+    kinds = {line.split()[0] for line in expected}
     rest = {name: line for name, line in SAME.items() if name.split()[0] not in kinds}
 
-    assert told(made(**changes)) == said | rest
+    assert lines_by_kind(run_of(**changes)) == expected | rest
 
 
 def test_both_eager_say_nothing_of_code():
     """Where neither side compiled anything there is no code to be the same."""
-    assert "generated code" not in told(made(digest=None), made(digest=None))
+    assert "generated code" not in lines_by_kind(run_of(digest=None), run_of(digest=None))
 
 
 def test_another_number_of_calls_is_told_of_the_component():
     """A step more is told as such, not as a slower denoiser alone."""
-    lines = told(with_steps(made(), 0.5, 0.5, 0.5, 0.5, 0.5), with_steps(made(), 0.5, 0.5, 0.5, 0.5))
+    lines = lines_by_kind(with_steps(run_of(), 0.5, 0.5, 0.5, 0.5, 0.5), with_steps(run_of(), 0.5, 0.5, 0.5, 0.5))
 
     assert lines["calls of denoiser"] == "4 -> 5"
 
 
 def test_one_slow_step_is_told_from_slow_steps():
     """The call that holds most of the change has a line; where all are slower there is none."""
-    before = with_steps(made(), 0.5, 0.5, 0.5, 0.5)
-    one = explain.compare_runs(with_steps(made(), 0.5, 0.5, 0.9, 0.5), before, name=NAME)
-    each = explain.compare_runs(with_steps(made(), 0.6, 0.6, 0.6, 0.6), before, name=NAME)
+    before = with_steps(run_of(), 0.5, 0.5, 0.5, 0.5)
+    one_slow = explain.compare_runs(with_steps(run_of(), 0.5, 0.5, 0.9, 0.5), before, name=NAME)
+    all_slow = explain.compare_runs(with_steps(run_of(), 0.6, 0.6, 0.6, 0.6), before, name=NAME)
 
-    assert "call 3 of 4 of denoiser holds 100% of its change" in one
-    assert not any(line.startswith("call ") for line in each)
+    assert "call 3 of 4 of denoiser holds 100% of its change" in one_slow
+    assert not any(line.startswith("call ") for line in all_slow)
 
 
 def test_only_the_largest_are_named():
     """Three kernels by name and the number of the others: a rewritten graph has hundreds."""
     appeared = {f"fused_{number}": (1, 0.1 * number) for number in range(1, 8)}
 
-    more = told(made(kernels=appeared))["kernels appeared"]
-    fewer = told(made(), made(kernels=appeared))["kernels vanished"]
+    more = lines_by_kind(run_of(kernels=appeared))["kernels appeared"]
+    fewer = lines_by_kind(run_of(), run_of(kernels=appeared))["kernels vanished"]
 
     assert more == fewer == "fused_7 (1 calls, 0.7 s), fused_6 (1 calls, 0.6 s), fused_5 (1 calls, 0.5 s) and 4 more"
 
 
 def test_what_a_cut_table_may_have_held_did_not_appear():
     """A table that ends in all other kernels says nothing of those below its last one."""
-    cut = made(kernels={OTHERS: (500, 0.1), "copy": None})
+    cut = run_of(kernels={OTHERS: (500, 0.1), "copy": None})
 
-    assert "kernels appeared" not in told(made(), cut)
-    assert told(made(kernels={"cat": (7, 0.3)}), cut)["kernels appeared"] == "cat (7 calls, 0.3 s)"
+    assert "kernels appeared" not in lines_by_kind(run_of(), cut)
+    assert lines_by_kind(run_of(kernels={"cat": (7, 0.3)}), cut)["kernels appeared"] == "cat (7 calls, 0.3 s)"
 
 
 def test_of_several_processes_each_counts():
     """Components are the mean over processes, as a latency is, not those of the first one."""
-    run, slower = made(), made(components={"vae_decode": 0.45})
+    run, slower = run_of(), run_of(components={"vae_decode": 0.45})
     both = msgspec.structs.replace(run, processes=(*run.processes, *slower.processes))
 
-    assert told(both)["components"] == "vae_decode 0.25 s -> 0.35 s (100% of +0.1 s)"
+    assert lines_by_kind(both)["components"] == "vae_decode 0.25 s -> 0.35 s (100% of +0.1 s)"
 
 
 @pytest.mark.parametrize("side", ["run", "other"])
 def test_nothing_recorded_is_one_line_and_versions(side):
     """A file from before anything was recorded, or a worker that tells none, has nothing made up for it."""
     bare = make_run()
-    run, other = (bare, made()) if side == "run" else (made(), bare)
+    run, other = (bare, run_of()) if side == "run" else (run_of(), bare)
 
     lines = explain.compare_runs(run, other, name=NAME)
 
@@ -167,19 +167,19 @@ def test_nothing_recorded_is_one_line_and_versions(side):
 
 def test_what_is_missing_on_one_side_is_said():
     """Components without kernels are told, with a line for what there is not, and the other way round."""
-    without_kernels = msgspec.structs.replace(made(), attribution=None)
-    without_components = msgspec.structs.replace(made(), processes=make_run().processes)
+    without_kernels = msgspec.structs.replace(run_of(), attribution=None)
+    without_components = msgspec.structs.replace(run_of(), processes=make_run().processes)
 
-    assert told(without_kernels)["kernels"] == f"nothing to compare with in {NAME}, or in this run"
-    assert told(without_components)["components"] == f"nothing to compare with in {NAME}, or in this run"
-    assert told(without_components)["kernels"] == SAME["kernels"]
+    assert lines_by_kind(without_kernels)["kernels"] == f"nothing to compare with in {NAME}, or in this run"
+    assert lines_by_kind(without_components)["components"] == f"nothing to compare with in {NAME}, or in this run"
+    assert lines_by_kind(without_components)["kernels"] == SAME["kernels"]
 
 
 def test_a_line_is_bounded():
     """Whatever a run calls its versions and kernels, what is kept of them can be read back."""
-    run = made(attention={f"{number}" * 50: 1 for number in range(100)}, versions={"torch": "2" * 5000})
+    run = run_of(attention={f"{number}" * 50: 1 for number in range(100)}, versions={"torch": "2" * 5000})
 
-    assert max(map(len, explain.compare_runs(run, made(), name=NAME))) == 1000
+    assert max(map(len, explain.compare_runs(run, run_of(), name=NAME))) == 1000
 
 
 def test_a_published_figure_has_nothing_to_compare_with():

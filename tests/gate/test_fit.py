@@ -1,4 +1,4 @@
-"""Out of memory and unsupported as something that is expected, and what it means when it changes."""
+"""Cases that are expected to fit, to run out of memory or to be unsupported, and the verdict when that changes."""
 
 from __future__ import annotations
 
@@ -59,11 +59,11 @@ def test_a_case_that_no_longer_fits_is_red() -> None:
 
 def test_each_published_outcome_leads_to_an_expectation() -> None:
     """The three ways to run out of memory are one; a dash in a table leads to none."""
-    found = {outcome: fit_of_outcome(outcome) for outcome in OUTCOMES}
+    fits_by_outcome = {outcome: fit_of_outcome(outcome) for outcome in OUTCOMES}
 
-    assert found.pop("not_published") is None
-    assert {outcome: str(expected).partition("_")[0] for outcome, expected in found.items()} == {
-        outcome: outcome.partition("_")[0] for outcome in found
+    assert fits_by_outcome.pop("not_published") is None
+    assert {outcome: str(fit).partition("_")[0] for outcome, fit in fits_by_outcome.items()} == {
+        outcome: outcome.partition("_")[0] for outcome in fits_by_outcome
     }
 
 

@@ -23,9 +23,9 @@ def test_the_interval_is_students_with_a_pooled_variance(new_s, old_s, confidenc
     logs = [[math.log(value) for value in side] for side in (new_s, old_s)]
     expected = stats.ttest_ind(*logs, equal_var=True).confidence_interval(confidence)
 
-    found = between_sets(new_s, old_s, confidence=confidence)
+    interval = between_sets(new_s, old_s, confidence=confidence)
 
-    assert (found.low, found.high) == pytest.approx((math.exp(expected.low), math.exp(expected.high)), rel=1e-9)
+    assert (interval.low, interval.high) == pytest.approx((math.exp(expected.low), math.exp(expected.high)), rel=1e-9)
 
 
 def test_one_process_against_a_set_has_the_prediction_interval():
@@ -37,10 +37,10 @@ def test_one_process_against_a_set_has_the_prediction_interval():
     shift = math.log(2.6) - statistics.fmean(logs)
     low, high = math.exp(shift - half), math.exp(shift + half)
 
-    one, other = (between_sets(*sides, confidence=0.99) for sides in (([2.6], QUIET_S), (QUIET_S, [2.6])))
+    first, second = (between_sets(*sides, confidence=0.99) for sides in (([2.6], QUIET_S), (QUIET_S, [2.6])))
 
-    assert (one.low, one.high) == pytest.approx((low, high), rel=1e-9)
-    assert (other.low, other.high) == pytest.approx((1 / high, 1 / low), rel=1e-9)
+    assert (first.low, first.high) == pytest.approx((low, high), rel=1e-9)
+    assert (second.low, second.high) == pytest.approx((1 / high, 1 / low), rel=1e-9)
 
 
 def test_one_process_against_one_has_no_interval():
@@ -52,33 +52,33 @@ def test_pairs_have_the_interval_of_a_regression_on_their_order():
     """The interval of balanced pairs is that of the intercept where the order is a regressor: the textbook's crossover."""
     from scipy import stats
 
-    ratios, own_first = (0.031, -0.012, 0.027, -0.019, 0.034, -0.010), (True, False) * 3
-    signs = [1 if first else -1 for first in own_first]
+    ratios, this_first = (0.031, -0.012, 0.027, -0.019, 0.034, -0.010), (True, False) * 3
+    signs = [1 if first else -1 for first in this_first]
     fit = stats.linregress(signs, ratios)
     half = stats.t.ppf(0.995, 4) * fit.intercept_stderr
 
-    found = between_pairs(ratios, this_first=own_first, confidence=0.99)
+    interval = between_pairs(ratios, this_first=this_first, confidence=0.99)
 
-    assert math.log(found.ratio) == pytest.approx(fit.intercept, rel=1e-9)
-    assert math.log(found.high / found.low) / 2 == pytest.approx(half, rel=1e-9)
+    assert math.log(interval.ratio) == pytest.approx(fit.intercept, rel=1e-9)
+    assert math.log(interval.high / interval.low) / 2 == pytest.approx(half, rel=1e-9)
 
 
 def test_an_order_that_costs_time_is_no_change():
     """Where whoever is opened first is 2 % slower, pairs of both orders say that nothing changed, and say it sharply."""
     ratios = [0.02 + 0.001, -0.02 - 0.001, 0.02 - 0.001, -0.02 + 0.001]
 
-    found = between_pairs(ratios, this_first=[True, False] * 2, confidence=0.99)
+    interval = between_pairs(ratios, this_first=[True, False] * 2, confidence=0.99)
 
-    assert found.ratio == pytest.approx(1.0)
-    assert found.high < 1.01
+    assert interval.ratio == pytest.approx(1.0)
+    assert interval.high < 1.01
 
 
 @pytest.mark.parametrize(
-    ("ratios", "own_first"), [((0.1,), (True,)), ((0.1, 0.2), (True, False)), ((0.1,) * 4, (True,) * 4)]
+    ("ratios", "this_first"), [((0.1,), (True,)), ((0.1, 0.2), (True, False)), ((0.1,) * 4, (True,) * 4)]
 )
-def test_too_few_pairs_have_no_interval(ratios, own_first):
+def test_too_few_pairs_have_no_interval(ratios, this_first):
     """Two pairs have no variance left, and pairs of one order cannot tell the order from the change."""
-    assert between_pairs(ratios, this_first=own_first, confidence=0.99) is None
+    assert between_pairs(ratios, this_first=this_first, confidence=0.99) is None
 
 
 @pytest.mark.parametrize(
@@ -122,8 +122,10 @@ def test_the_interval_sees_what_it_says(spread):
     def processes(count, seconds):
         return [seconds * math.exp(rng.gauss(0, spread)) for _ in range(count)]
 
-    said = [between_sets(processes(5, 1.0), processes(5, 1.0), confidence=0.99).detectable(0.03) for _ in range(200)]
-    slowdown = statistics.median(said)
+    detectable = [
+        between_sets(processes(5, 1.0), processes(5, 1.0), confidence=0.99).detectable(0.03) for _ in range(200)
+    ]
+    slowdown = statistics.median(detectable)
     seen = [between_sets(processes(5, slowdown), processes(5, 1.0), confidence=0.99).low > 1.03 for _ in range(1000)]
 
     assert 0.88 <= statistics.fmean(seen) <= 0.99

@@ -53,11 +53,11 @@ def test_what_reads_longer_than_it_computes_is_held_to_the_bandwidth():
 
 def test_components_run_one_after_the_other():
     """The image's floor is their sum, and the share is of the measured seconds."""
-    found = roofline(latency_s=3.4)
+    result = roofline(latency_s=3.4)
 
-    assert found.floor_s == pytest.approx(1.7)
-    assert found.share == pytest.approx(0.5)
-    assert total_flops(found.operations) == 160
+    assert result.floor_s == pytest.approx(1.7)
+    assert result.share == pytest.approx(0.5)
+    assert total_flops(result.operations) == 160
 
 
 @pytest.mark.parametrize(("latency_s", "outcome"), [(1.7, "PASS"), (1.63, "PASS"), (1.6, "INVALID"), (17, "PASS")])
@@ -85,15 +85,17 @@ def played(pytester, *, tera):
 
 
 def test_a_gpu_has_its_share_in_report_and_results(pytester):
-    """4 TFLOP at 1 TFLOP a second take 4 of 4.626 s: kept with the case, and said below the table."""
-    suite, said = played(pytester, tera=1)
+    """4 TFLOP at 1 TFLOP a second take 4 of 4.626 s: kept with the case, and shown below the table."""
+    suite, session = played(pytester, tera=1)
 
-    kept = suite.result("bf16")["roofline"]
+    stored = suite.result("bf16")["roofline"]
 
-    assert red(said) == []
-    assert (kept["floor_s"], round(kept["share"], 2)) == (4.0, 0.86)
-    assert kept["ceilings"]["flops_per_s"]["bf16"] == 1e12
-    said.stdout.fnmatch_lines(["sdxl/bf16/1024px-30steps-b1: 4 TFLOP an image, 4 s at least here; 86% of it reached"])
+    assert red(session) == []
+    assert (stored["floor_s"], round(stored["share"], 2)) == (4.0, 0.86)
+    assert stored["ceilings"]["flops_per_s"]["bf16"] == 1e12
+    session.stdout.fnmatch_lines(
+        ["sdxl/bf16/1024px-30steps-b1: 4 TFLOP an image, 4 s at least here; 86% of it reached"]
+    )
 
 
 def test_an_impossible_figure_is_red(pytester):
@@ -115,10 +117,10 @@ def test_a_cpu_has_operations_and_no_claim(pytester):
     with (suite.path / "conftest.py").open("a") as conftest:
         conftest.write(SKELETONS % 1)
 
-    said = suite.run("--stage=fp32,bf16", "-k", "test_roofline or test_recipe and not full")
+    session = suite.run("--stage=fp32,bf16", "-k", "test_roofline or test_recipe and not full")
 
     assert list(suite.result("bf16")["roofline"]) == ["operations"]
-    lines = [line for line in said.outlines if "TFLOP an image" in line]
+    lines = [line for line in session.outlines if "TFLOP an image" in line]
     assert lines == ["sdxl-tiny at 64px-4steps-b1: 4 TFLOP an image"]
 
 

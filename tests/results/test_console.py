@@ -8,7 +8,7 @@ from speedgate.results import console
 
 
 @pytest.mark.parametrize(
-    ("text", "shown"),
+    ("text", "printed"),
     [
         ("sdxl/int8", "sdxl/int8"),
         ("\x1b[31mred\x1b[0m", "?[31mred?[0m"),
@@ -18,9 +18,9 @@ from speedgate.results import console
         ("\u00e9", "\\xe9"),
     ],
 )
-def test_printed_text_cannot_steer_the_terminal(text: str, shown: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_printed_text_cannot_steer_the_terminal(text: str, printed: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Control, direction and line-breaking characters are replaced, other non-ASCII is escaped."""
     console.print_line(text)
     console.print_error(text)
 
-    assert capsys.readouterr() == (f"{shown}\n", f"speedgate: {shown}\n")
+    assert capsys.readouterr() == (f"{printed}\n", f"speedgate: {printed}\n")

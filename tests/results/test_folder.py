@@ -56,9 +56,9 @@ def test_what_a_session_writes_is_read(tmp_path: Path) -> None:
     gate.parity(Verdict(case_key=INT8, claim="parity", outcome=Outcome.DIFFERENT, sentence="s"), {"ssim": float("nan")})
     gate.facts(BF16, "recipe", expected={"a": 1}, observed={"a": 2})
 
-    found = parse_results(read_folder(tmp_path / "results"))
+    results = parse_results(read_folder(tmp_path / "results"))
 
-    assert [(case.case_key, case.outcome, case.run is None) for case in found] == [
+    assert [(case.case_key, case.outcome, case.run is None) for case in results] == [
         (BF16, Outcome.NOT_APPLIED, True),
         (INT8, Outcome.DIFFERENT, False),
     ]
@@ -207,7 +207,7 @@ def test_a_damaged_archive_is_one_clear_error() -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "said"),
+    ("data", "message"),
     [
         (b"\xff\xfe", "not JSON"),
         (b"<html>", "not JSON"),
@@ -230,9 +230,9 @@ def test_a_damaged_archive_is_one_clear_error() -> None:
         (spoiled(run=None, verdicts=[]), "expected the result of one case, found 0"),
     ],
 )
-def test_what_is_no_result_is_refused(data: bytes, said: str) -> None:
+def test_what_is_no_result_is_refused(data: bytes, message: str) -> None:
     """Each departure from what the suite writes is a ValueError that names the place."""
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=message):
         parse_results({NAME: data})
 
 

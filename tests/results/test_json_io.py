@@ -27,7 +27,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 @pytest.mark.parametrize(
-    ("data", "said"),
+    ("data", "message"),
     [
         ([], "{}: expected an object, found a list"),
         ({}, "{}: missing field items"),
@@ -43,15 +43,15 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         ({"items": [{"seconds": [], "counts": {3: 1}}]}, "{}: items[0].counts: key: expected a text"),
     ],
 )
-def test_a_malformed_document_names_the_place_and_the_expectation(data: Any, said: str) -> None:
+def test_a_malformed_document_names_the_place_and_the_expectation(data: Any, message: str) -> None:
     """One line that begins with the file, or the place within it that the caller names, and has the path of the field."""
     with pytest.raises(ValueError) as caught:
         decode(data, Record, where=FILE)
-    assert str(caught.value).startswith(said.format(FILE))
+    assert str(caught.value).startswith(message.format(FILE))
 
     with pytest.raises(ValueError) as caught:
         decode(data, Record, where=f"{FILE}: run")
-    within = said.format(f"{FILE}: run").replace("run: items", "run.items").replace("run: note", "run.note")
+    within = message.format(f"{FILE}: run").replace("run: items", "run.items").replace("run: note", "run.note")
     assert str(caught.value).startswith(within)
 
 

@@ -23,14 +23,14 @@ ROUNDS = 100  # of 30 ms, to fill the 3 s of a process of a live comparison
 def live_run(loops, components, calls):
     """A run of as many processes as a live comparison takes, with figures of as many digits as a clock gives."""
     draw = random.Random(1)  # noqa: S311
-    own = make_run()
+    base = make_run()
 
     def seconds():
         return tuple(draw.uniform(0.01, 0.05) for _ in range(ROUNDS))
 
     processes = [
         msgspec.structs.replace(
-            own.processes[0],
+            base.processes[0],
             seconds=seconds(),
             peak_bytes=tuple(draw.randrange(10**9, 10**10) for _ in range(ROUNDS)),
             loops={f"loop{number}": Loop(iterations=30, seconds=seconds()) for number in range(loops)},
@@ -41,7 +41,7 @@ def live_run(loops, components, calls):
         )
         for _ in range(MAX_PAIRS)
     ]
-    return to_json(msgspec.structs.replace(own, processes=tuple(processes)))
+    return to_json(msgspec.structs.replace(base, processes=tuple(processes)))
 
 
 @pytest.fixture

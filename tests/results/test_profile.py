@@ -6,11 +6,11 @@ import math
 import msgspec
 import pytest
 
-from speedgate.baselines import store as baselines
+from speedgate.baselines import store
 from speedgate.results.json_io import decode, to_json
 from speedgate.results.profile import OTHERS, Attribution, Kernel, parse_profile
 from speedgate.results.run import Run
-from tests.support.baseline_samples import KEY, make_run, store
+from tests.support.baseline_samples import KEY, make_run, store_file
 
 FILE = "0002_recorded.json"
 PROFILE = Attribution(
@@ -38,15 +38,15 @@ def test_a_profile_survives_json():
 def test_a_stored_baseline_gives_it_back(tmp_path):
     """A later run is compared with the recorded run, with its kernels."""
     run = msgspec.structs.replace(make_run(), attribution=PROFILE)
-    store(tmp_path, FILE, run)
+    store_file(tmp_path, FILE, run)
 
-    (baseline,) = baselines.newest_baselines(tmp_path, KEY).values()
+    (baseline,) = store.newest_baselines(tmp_path, KEY).values()
 
     assert baseline.run == run
 
 
 @pytest.mark.parametrize(
-    ("spoilt", "said"),
+    ("spoilt", "message"),
     [
         ({"kernels": [to_json(PROFILE.kernels[0])] * 2}, ": kernels: expected each name once"),
         ({"kernels": [to_json(PROFILE.kernels[0])] * 102}, ".kernels: expected a list of length <= 101"),
@@ -59,14 +59,14 @@ def test_a_stored_baseline_gives_it_back(tmp_path):
         ({"code_digest": "0" * 16 + "\n"}, ".code_digest: expected a text matching"),
     ],
 )
-def test_a_malformed_profile_names_the_file_and_the_field(spoilt, said):
+def test_a_malformed_profile_names_the_file_and_the_field(spoilt, message):
     """The message begins with the place; nothing malformed becomes an explanation."""
     document = to_json(make_run()) | {"attribution": to_json(PROFILE) | spoilt}
 
     with pytest.raises(ValueError) as caught:
         decode(document, Run, where=FILE)
 
-    assert str(caught.value).startswith(f"{FILE}: attribution{said}")
+    assert str(caught.value).startswith(f"{FILE}: attribution{message}")
 
 
 def test_a_long_table_is_cut_and_adds_up():

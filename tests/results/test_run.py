@@ -54,7 +54,7 @@ def test_every_recorded_baseline_is_read(gpu_key):
 
 
 @pytest.mark.parametrize(
-    ("spoil", "said"),
+    ("spoil", "message"),
     [
         (without("case_key"), ": missing field case_key"),
         (lambda data: data.update(fps=3), ": unknown field fps"),
@@ -66,7 +66,7 @@ def test_every_recorded_baseline_is_read(gpu_key):
         (in_process(colour="red"), ": processes[1]: unknown field colour"),
     ],
 )
-def test_a_malformed_run_names_the_file_and_the_field(spoil, said):
+def test_a_malformed_run_names_the_file_and_the_field(spoil, message):
     """The message begins with the place."""
     data = stored()
     spoil(data)
@@ -74,7 +74,7 @@ def test_a_malformed_run_names_the_file_and_the_field(spoil, said):
     with pytest.raises(ValueError) as caught:
         decode(data, Run, where=FILE)
 
-    assert str(caught.value).startswith(f"{FILE}{said}")
+    assert str(caught.value).startswith(f"{FILE}{message}")
 
 
 def test_the_process_is_the_unit():

@@ -21,7 +21,7 @@ URL = "postgresql://boss:S3cret!pw@h/db"
 
 
 @pytest.mark.parametrize(
-    ("word", "shown"),
+    ("word", "redacted"),
     [
         (f"--history={URL}", "--history=postgresql://boss@h/db"),
         (URL, "postgresql://boss@h/db"),
@@ -36,10 +36,10 @@ URL = "postgresql://boss:S3cret!pw@h/db"
         ("bench/test_parity.py::test_parity[a@b]", "bench/test_parity.py::test_parity[a@b]"),
     ],
 )
-def test_a_url_is_shown_without_its_password(word, shown):
+def test_a_url_is_shown_without_its_password(word, redacted):
     """Whatever characters stand in it, and wherever it stands; other arguments stay as they are."""
-    assert redact_password(word) == shown
-    assert shlex.split(command_line(["pytest", word])) == ["pytest", shown]
+    assert redact_password(word) == redacted
+    assert shlex.split(command_line(["pytest", word])) == ["pytest", redacted]
 
 
 def test_the_facts_beside_a_lock_hold_no_password(tmp_path, monkeypatch):
@@ -57,9 +57,9 @@ def test_a_mistyped_option_is_told_without_its_password(capsys, words):
     with pytest.raises(SystemExit):
         main([*words, f"--histroy={URL}"])
 
-    said = capsys.readouterr().err
-    assert "--histroy=postgresql://boss@h/db" in said
-    assert "S3cret" not in said
+    message = capsys.readouterr().err
+    assert "--histroy=postgresql://boss@h/db" in message
+    assert "S3cret" not in message
 
 
 def test_what_a_bisect_leaves_tells_no_password(tmp_path: Path) -> None:

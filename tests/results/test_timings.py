@@ -169,7 +169,7 @@ def test_timings_survive_json():
 
 
 @pytest.mark.parametrize(
-    ("field", "spoilt", "said"),
+    ("field", "spoilt", "message"),
     [
         ("loops", {"": {"iterations": 0, "seconds": [1.0, 1.0, 1.0]}}, "loops[...].iterations: expected a whole"),
         (
@@ -187,11 +187,11 @@ def test_timings_survive_json():
         ("components", {"vae": {"seconds": [1.0], "call_medians_s": [1.0]}}, "'vae': expected the seconds of 3 rounds"),
     ],
 )
-def test_malformed_timings_name_the_file_and_the_place(field, spoilt, said):
+def test_malformed_timings_name_the_file_and_the_place(field, spoilt, message):
     """The message begins with the place; a broken figure becomes no rate and no share."""
     process = to_json(make_run().processes[0]) | {field: spoilt}
 
     with pytest.raises(ValueError) as caught:
         decode(process, Process, where=FILE)
 
-    assert str(caught.value).startswith(f"{FILE}: {said}")
+    assert str(caught.value).startswith(f"{FILE}: {message}")

@@ -142,14 +142,14 @@ def judge_regional(regional: Run, whole: Run) -> Verdict | None:
         return None
     sooner = whole.cold_start.stage_s / regional.cold_start.stage_s
     slower = regional.latency_s / whole.latency_s
-    kept = sooner >= MIN_REGIONAL_START_SPEEDUP and slower <= MAX_REGIONAL_LATENCY_RATIO
+    holds = sooner >= MIN_REGIONAL_START_SPEEDUP and slower <= MAX_REGIONAL_LATENCY_RATIO
     sentence = (
         f"applied and at its first image in {regional.cold_start.stage_s:.3g} s, {sooner:.2f} times sooner than"
         f" {whole.stage} with its {whole.cold_start.stage_s:.3g} s ({regional.cold_start.cache}), at least"
         f" {MIN_REGIONAL_START_SPEEDUP:g} promised; {slower:.3f} times its seconds an image, at most"
         f" {MAX_REGIONAL_LATENCY_RATIO:g} promised"
     )
-    return _verdict(regional, "regional", Outcome.PASS if kept else Outcome.SLOWER, sentence)
+    return _verdict(regional, "regional", Outcome.PASS if holds else Outcome.SLOWER, sentence)
 
 
 def judge_facts(
