@@ -1,4 +1,4 @@
-"""What an interrupted recording leaves: it counts under the same conditions only, and never gets in the way."""
+"""Checkpoints of an interrupted recording: they count for the same key only, and never get in the way."""
 
 from __future__ import annotations
 
@@ -44,21 +44,21 @@ def folder(root: Path) -> Path:
     return root / KEY / "recording"
 
 
-def kept_file(root: Path) -> Path:
+def checkpoint_file(root: Path) -> Path:
     return folder(root) / "sdxl__int8__1024px-30steps-b1.json"
 
 
 def of(case_key: str, *, processes: int = 2) -> Run:
-    """What is kept of another case, or of fewer processes."""
+    """The run of another case, or of fewer processes."""
     return msgspec.structs.replace(RUN, case_key=case_key, processes=PROCESSES[:processes])
 
 
-def test_what_was_kept_is_read_back(tmp_path: Path) -> None:
+def test_a_stored_run_is_read_back(tmp_path: Path) -> None:
     """Every process of an interrupted recording, and whatever else was learned of the case, counts when it is recorded again."""
     store_run(tmp_path, KEY, key=CHECKPOINT_KEY, run=RUN)
 
     assert load_run(tmp_path, KEY, key=CHECKPOINT_KEY) == RUN
-    assert list(folder(tmp_path).iterdir()) == [kept_file(tmp_path)]
+    assert list(folder(tmp_path).iterdir()) == [checkpoint_file(tmp_path)]
 
 
 def test_a_copied_recording_counts_on_the_next_machine(tmp_path: Path) -> None:
@@ -71,14 +71,14 @@ def test_a_copied_recording_counts_on_the_next_machine(tmp_path: Path) -> None:
     assert load_run(tmp_path / "second", KEY, key=CHECKPOINT_KEY) == RUN
 
 
-def test_nothing_is_kept_before_the_first_process(tmp_path: Path) -> None:
-    """Asking makes no file."""
+def test_no_file_is_made_before_the_first_process(tmp_path: Path) -> None:
+    """Looking for a checkpoint makes no file."""
     assert load_run(tmp_path, KEY, key=CHECKPOINT_KEY) is None
     assert list(tmp_path.iterdir()) == []
 
 
-def test_keeping_replaces_what_was_kept_of_the_case_alone(tmp_path: Path) -> None:
-    """After each process all of the case so far are kept, once; other cases keep theirs."""
+def test_storing_replaces_the_checkpoint_of_that_case_alone(tmp_path: Path) -> None:
+    """After each process the checkpoint has all processes of the case, once; other cases keep theirs."""
     other = dataclasses.replace(CHECKPOINT_KEY, case_key=BF16)
     store_run(tmp_path, KEY, key=other, run=of(BF16, processes=1))
     store_run(tmp_path, KEY, key=CHECKPOINT_KEY, run=of(INT8, processes=1))
@@ -98,34 +98,34 @@ def test_keeping_replaces_what_was_kept_of_the_case_alone(tmp_path: Path) -> Non
         {"source": "1" * 64},
     ],
 )
-def test_other_conditions_start_anew(tmp_path: Path, change: dict[str, Any]) -> None:
-    """What was measured with other rounds, weights, versions or code never counts, and is set aside as it is."""
+def test_another_checkpoint_key_starts_anew(tmp_path: Path, change: dict[str, Any]) -> None:
+    """A run with other rounds, weights, versions or code never counts, and its file is renamed unchanged."""
     store_run(tmp_path, KEY, key=CHECKPOINT_KEY, run=RUN)
-    before = kept_file(tmp_path).read_bytes()
+    before = checkpoint_file(tmp_path).read_bytes()
 
     assert load_run(tmp_path, KEY, key=dataclasses.replace(CHECKPOINT_KEY, **change)) is None
 
-    aside = kept_file(tmp_path).with_name(f"previous-{kept_file(tmp_path).name}")
+    aside = checkpoint_file(tmp_path).with_name(f"previous-{checkpoint_file(tmp_path).name}")
     assert list(folder(tmp_path).iterdir()) == [aside]
     assert aside.read_bytes() == before
 
 
 def test_another_recipe_starts_anew(tmp_path: Path) -> None:
-    """Where it is known how the stage is built now, what was built differently never counts."""
+    """If the fingerprint of the recipe is given, a run of another recipe never counts."""
     store_run(tmp_path, KEY, key=CHECKPOINT_KEY, run=RUN)
 
     assert load_run(tmp_path, KEY, key=CHECKPOINT_KEY, fingerprint="f00d") == RUN
     assert load_run(tmp_path, KEY, key=CHECKPOINT_KEY, fingerprint="beef") is None
 
 
-def test_conditions_are_compared_as_they_are_stored(tmp_path: Path) -> None:
+def test_checkpoint_keys_are_compared_as_they_are_stored(tmp_path: Path) -> None:
     """A tuple is the list that JSON makes of it, and the order of keys means nothing."""
     store_run(tmp_path, KEY, key=CHECKPOINT_KEY, run=RUN)
     environment = {"gpus": ("a", "b"), "torch": "2.13.0"}
 
-    found = load_run(tmp_path, KEY, key=dataclasses.replace(CHECKPOINT_KEY, environment=environment))
+    run = load_run(tmp_path, KEY, key=dataclasses.replace(CHECKPOINT_KEY, environment=environment))
 
-    assert found == RUN
+    assert run == RUN
 
 
 def change(**fields: Any) -> Callable[[str], str]:
@@ -185,10 +185,10 @@ def in_process(**fields: Any) -> Callable[[str], str]:
     ],
 )
 def test_a_broken_file_is_set_aside(tmp_path: Path, spoil: Callable[[str], str]) -> None:
-    """Whatever lies there under the name, the recording starts anew and nothing is lost."""
+    """A file that is broken in any way is renamed, so that the recording starts anew and nothing is lost."""
     store_run(tmp_path, KEY, key=CHECKPOINT_KEY, run=RUN)
-    spoilt = spoil(kept_file(tmp_path).read_text())
-    kept_file(tmp_path).write_text(spoilt)
+    spoilt = spoil(checkpoint_file(tmp_path).read_text())
+    checkpoint_file(tmp_path).write_text(spoilt)
 
     assert load_run(tmp_path, KEY, key=CHECKPOINT_KEY) is None
     assert [path.read_text() for path in folder(tmp_path).glob("previous-*")] == [spoilt]
@@ -198,17 +198,17 @@ def test_a_link_is_set_aside_and_what_it_leads_to_is_left_alone(tmp_path: Path) 
     """A link to nowhere is a broken file like any other, and nothing is written through one."""
     target = tmp_path / "precious"
     folder(tmp_path).mkdir(parents=True)
-    kept_file(tmp_path).symlink_to(target)
+    checkpoint_file(tmp_path).symlink_to(target)
 
     assert load_run(tmp_path, KEY, key=CHECKPOINT_KEY) is None
-    kept_file(tmp_path).symlink_to(target)
+    checkpoint_file(tmp_path).symlink_to(target)
     store_run(tmp_path, KEY, key=CHECKPOINT_KEY, run=RUN)
 
     assert not target.exists()
     assert load_run(tmp_path, KEY, key=CHECKPOINT_KEY) == RUN
 
 
-def test_another_key_keeps_its_own(tmp_path: Path) -> None:
+def test_another_gpu_key_has_its_own_checkpoints(tmp_path: Path) -> None:
     """Processes never count for another GPU key, not even where the files were copied."""
     store_run(tmp_path, KEY, key=CHECKPOINT_KEY, run=RUN)
     shutil.copytree(tmp_path / KEY, tmp_path / "nvidia-t4")
@@ -244,28 +244,28 @@ def test_discarding_takes_all_or_nothing(tmp_path: Path, monkeypatch: pytest.Mon
     assert load_run(tmp_path, KEY, key=CHECKPOINT_KEY) is None
 
 
-def test_what_is_kept_is_no_baseline(tmp_path: Path) -> None:
+def test_a_checkpoint_is_no_baseline(tmp_path: Path) -> None:
     """Half a recording is compared with nothing and cannot be promoted."""
     store_run(tmp_path, KEY, key=CHECKPOINT_KEY, run=RUN)
 
     assert (store.gpu_keys(tmp_path), store.newest_baselines(tmp_path, KEY)) == ([], {})
 
 
-def test_git_does_not_see_what_is_kept() -> None:
-    """An interrupted recording is nobody's commit."""
+def test_git_ignores_checkpoints() -> None:
+    """An interrupted recording is never committed by accident."""
     ignored = (ROOT / "baselines" / ".gitignore").read_text().splitlines()
 
     assert f"{checkpoint.FOLDER}/" in ignored
 
 
 def test_a_key_cannot_lead_elsewhere(tmp_path: Path) -> None:
-    """A key is one folder name, also for what is thrown away."""
+    """Discarding never deletes outside of the folder of its GPU key."""
     with pytest.raises(ValueError, match="GPU key"):
         discard(tmp_path, "../elsewhere", case_keys=[INT8])
 
 
-def test_discarding_leaves_what_is_kept_of_other_cases(tmp_path: Path) -> None:
-    """A recording of one stage that is finished does not cost another one the hours that it was interrupted after."""
+def test_discarding_leaves_the_checkpoints_of_other_cases(tmp_path: Path) -> None:
+    """A finished recording of one stage does not delete the hours that were measured of another."""
     other = dataclasses.replace(CHECKPOINT_KEY, case_key=BF16)
     for key in (CHECKPOINT_KEY, other):
         store_run(tmp_path, KEY, key=key, run=of(key.case_key))

@@ -138,9 +138,9 @@ def test_import_does_not_take_the_number_of_another_file(tmp_path: Path, capsys:
     """A recorded 0001 stays the only 0001."""
     store_file(tmp_path, "0001_recorded.json")
 
-    said = fails(capsys, "--root", tmp_path, "import-published", CSV, "--pipeline", "sdxl")
+    message = fails(capsys, "--root", tmp_path, "import-published", CSV, "--pipeline", "sdxl")
 
-    assert "has the number of 0001_published.json" in said
+    assert "has the number of 0001_published.json" in message
     assert not (tmp_path / KEY / published.NAME).exists()
 
 
@@ -148,9 +148,9 @@ def test_import_of_a_missing_csv_is_one_line(tmp_path: Path, capsys: pytest.Capt
     """An error of the operating system is reported like any other."""
     (tmp_path / "a.toml").write_text(CSV.with_suffix(".toml").read_text())
 
-    said = fails(capsys, "import-published", tmp_path / "a.csv", "--gpu-key", KEY, "--pipeline", "sdxl")
+    message = fails(capsys, "import-published", tmp_path / "a.csv", "--gpu-key", KEY, "--pipeline", "sdxl")
 
-    assert "No such file" in said
+    assert "No such file" in message
 
 
 def test_a_hostile_case_key_is_printed_safely(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

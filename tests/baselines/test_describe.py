@@ -1,4 +1,4 @@
-"""What is recorded of a GPU key as Markdown: the figures, what stands beside them, and what a name in them cannot do."""
+"""The page of a GPU key's baselines: its figures, the published ones beside them, and harmless names."""
 
 from __future__ import annotations
 
@@ -25,11 +25,12 @@ WARM = msgspec.structs.replace(COLD, first_image_s=0.5, cache_hits=5, cache_miss
 def run(case_key: str, latency_s: float, *stages: str, **fields: Any) -> Run:
     """A run of five processes around a latency, half a percent apart, the first of them with a cold cache."""
     medians_s = [latency_s * math.exp(0.005 * step) for step in (-2, -1, 0, 1, 2)]
-    made = make_run(case_key, medians_s=medians_s, peak_bytes=(2**31,) * 3)
+    plain = make_run(case_key, medians_s=medians_s, peak_bytes=(2**31,) * 3)
     processes = [
-        msgspec.structs.replace(one, cold_start=WARM if number else COLD) for number, one in enumerate(made.processes)
+        msgspec.structs.replace(process, cold_start=WARM if number else COLD)
+        for number, process in enumerate(plain.processes)
     ]
-    return msgspec.structs.replace(made, processes=tuple(processes), recipe={"stages": [*stages]}, **fields)
+    return msgspec.structs.replace(plain, processes=tuple(processes), recipe={"stages": [*stages]}, **fields)
 
 
 def described(root: Path) -> list[list[list[str]]]:
@@ -40,7 +41,7 @@ def described(root: Path) -> list[list[list[str]]]:
 
 
 def column(table: list[list[str]], name: str) -> list[str]:
-    """What a table says in a column."""
+    """The cells of a column."""
     return [row[table[0].index(name)] for row in table[1:]]
 
 
@@ -55,7 +56,10 @@ def root(tmp_path: Path) -> Path:
 def test_each_step_stands_beside_the_published_one(root: Path) -> None:
     """In the order in which stages stand on each other, with seconds and gains of both machines."""
     (table, *_) = described(root)
-    published = {one.case_key: one.latency_s for one in store.read_baselines(root / KEY / PUBLISHED.name, gpu_key=KEY)}
+    published = {
+        baseline.case_key: baseline.latency_s
+        for baseline in store.read_baselines(root / KEY / PUBLISHED.name, gpu_key=KEY)
+    }
     named = "published, <code>nvidia-a100-sxm4-80gb-400w</code>"
 
     assert column(table, "stage") == ["<code>fp32</code>", "<code>bf16</code>"]
@@ -64,7 +68,7 @@ def test_each_step_stands_beside_the_published_one(root: Path) -> None:
     assert column(table, f"{named}, vs parent") == ["-", f"{published[FP32] / published[BF16]:.2f}x"]
 
 
-def test_spread_is_told_within_and_between_processes(root: Path) -> None:
+def test_spread_is_shown_within_and_between_processes(root: Path) -> None:
     """Standard deviations of logarithms: 0.5 % steps from -2 to 2 have 0.79 %, rounds 10 ms apart 0.2 % of 5 s."""
     (table, *_) = described(root)
 
@@ -81,17 +85,17 @@ def test_starts_are_apart_by_the_state_of_the_cache(root: Path) -> None:
 
 
 def test_a_column_without_a_figure_is_left_out(root: Path) -> None:
-    """None of these runs was judged or compared with a ceiling, and their machine told nothing."""
+    """These runs have no parity, no ceiling and no facts of the machine, so the page has no such columns."""
     names = {name for table in described(root) for name in table[0]}
 
     assert {"SSIM", "of the ceilings", "highest temperature, C", "it/s"}.isdisjoint(names)
     assert "rounds measured again" in names
 
 
-def test_what_was_learned_of_a_run_is_shown(tmp_path: Path) -> None:
+def test_parity_counts_and_shares_are_shown(tmp_path: Path) -> None:
     """Parity, counts, the share of components and kernels, and of the ceilings that the recording has measured."""
     kernels = (Kernel(name="gemm", count=3, seconds=0.75), Kernel(name="copy", count=1, seconds=0.25))
-    found = run(
+    measured = run(
         BF16,
         2.0,
         "fp32",
@@ -101,7 +105,7 @@ def test_what_was_learned_of_a_run_is_shown(tmp_path: Path) -> None:
         counts={"graphs": 2, "syncs_per_step": 0.0, "attention_kernels": {"flash": 70}},
         attribution=Attribution(kernels=kernels, attention_kernels={"flash": 70}),
     )
-    obtain(tmp_path, found, rooflines={BF16: {"share": 0.421}})
+    obtain(tmp_path, measured, rooflines={BF16: {"share": 0.421}})
     promote.promote(tmp_path, KEY)
 
     row = {name: cell for header, cells in described(tmp_path) for name, cell in zip(header, cells, strict=True)}
@@ -114,7 +118,7 @@ def test_what_was_learned_of_a_run_is_shown(tmp_path: Path) -> None:
 
 
 def test_a_name_makes_no_markup(tmp_path: Path) -> None:
-    """What a kernel or a component is called is shown and never obeyed, and breaks no table."""
+    """The name of a kernel or a component is shown as text: it is no markup and breaks no table."""
     evil = "<img src=x>|[a](b)@someone"
     kernels = (Kernel(name=evil, count=1, seconds=1.0),)
     store_file(
@@ -130,15 +134,15 @@ def test_a_name_makes_no_markup(tmp_path: Path) -> None:
 
 
 def test_the_head_says_when_and_with_what(root: Path) -> None:
-    """A line for the recorded file; the published one has nothing of its own to say."""
+    """The head has a line for the recorded file and none for the published one."""
     head = describe.baseline_page(root, KEY).splitlines()[0]
 
     assert head.startswith("<code>0002&#95;recorded.json</code>: <code>measured 2026-01-01")
     assert "torch 2.13.0" in head
 
 
-def test_what_is_out_of_memory_and_what_was_accepted_stands_above(root: Path) -> None:
-    """A reviewer is not shown the rest alone."""
+def test_cases_out_of_memory_or_accepted_as_slower_stand_above(root: Path) -> None:
+    """A reviewer reads them before the figures."""
     obtain(root, run(FP32, 9.0, "fp32"), out_of_memory={BF16: "full"})
     promote.promote(root, KEY, accept_slower="a bigger picture")
 
@@ -152,10 +156,10 @@ def test_what_is_out_of_memory_and_what_was_accepted_stands_above(root: Path) ->
 
 
 @pytest.mark.parametrize("is_recorded", [True, False])
-def test_a_key_of_which_nothing_is_recorded_is_refused(
+def test_a_gpu_key_without_a_recording_is_refused(
     root: Path, capsys: pytest.CaptureFixture[str], is_recorded: bool
 ) -> None:
-    """With the keys of which something is, or with none."""
+    """The message lists the GPU keys that have recordings, or says that there are none."""
     if not is_recorded:
         (root / KEY / "0002_recorded.json").unlink()
 
@@ -175,7 +179,7 @@ def test_the_command_prints_the_page(root: Path, capsys: pytest.CaptureFixture[s
 
 @pytest.mark.parametrize("roofline", [3, {}, {"share": 0}, {"share": "all"}])
 def test_a_share_that_is_none_is_refused(tmp_path: Path, roofline: Any) -> None:
-    """A baseline that says something of a ceiling has to say it in a number."""
+    """The share of a ceiling is a number above zero, or the file is refused."""
     path = store_file(tmp_path, "0001_a.json", run(BF16, 2.0, "bf16"))
     document = json.loads(path.read_text())
     document["benchmarks"][0]["extra_info"]["speedgate"]["roofline"] = roofline

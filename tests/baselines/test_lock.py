@@ -58,12 +58,12 @@ def refusal(folder: Path) -> str:
 
 
 def test_a_second_recording_is_refused_and_the_first_is_named(tmp_path: Path) -> None:
-    """Process, start and folder of the one that runs can be read off, so that it can be waited for or ended."""
+    """The message names the process, start and folder of the running recording, so that one can wait for it or end it."""
     with holder(tmp_path) as process:
-        said = refusal(tmp_path)
+        message = refusal(tmp_path)
 
-    assert said.startswith(f"another recording on {KEY} is running: process {process.pid}, started 2")
-    assert said.endswith(f", in '{tmp_path}'; wait for it or end it")
+    assert message.startswith(f"another recording on {KEY} is running: process {process.pid}, started 2")
+    assert message.endswith(f", in '{tmp_path}'; wait for it or end it")
 
 
 def test_the_next_recording_starts_when_the_first_has_ended(tmp_path: Path) -> None:
@@ -76,8 +76,8 @@ def test_the_next_recording_starts_when_the_first_has_ended(tmp_path: Path) -> N
         assert lock_file(tmp_path).exists()
 
 
-def test_what_a_killed_recording_leaves_blocks_nobody(tmp_path: Path) -> None:
-    """The kernel lets go of the lock, and the next holder's facts replace those of the dead one."""
+def test_a_killed_recording_blocks_nobody(tmp_path: Path) -> None:
+    """The kernel releases the lock, and the next holder's facts replace those of the killed one."""
     with holder(tmp_path) as process:
         process.kill()
     left = json.loads(holder_file(tmp_path).read_text())
@@ -142,14 +142,14 @@ def test_the_key_cannot_lead_elsewhere(tmp_path: Path, gpu_key: str) -> None:
     ],
 )
 def test_a_holder_that_cannot_be_read_is_still_a_holder(tmp_path: Path, text: str | bytes) -> None:
-    """Where the file says nothing usable, the message says how to find the process."""
+    """If the file cannot be read, the message says how to find the process."""
     with recording_lock(KEY, folder=tmp_path):
         holder_file(tmp_path).write_bytes(text if isinstance(text, bytes) else text.encode())
-        said = refusal(tmp_path)
+        message = refusal(tmp_path)
 
     path = lock_file(tmp_path)
     assert (
-        said
+        message
         == f"another recording on {KEY} is running: lslocks names the process that holds {path}; wait for it or end it"
     )
 
@@ -159,9 +159,9 @@ def test_a_hostile_folder_is_shown_safely(tmp_path: Path) -> None:
     facts = {"pid": 1, "started": "2026-01-01T00:00:00+00:00", "directory": "/\x1b[2J\n\u202e"}
     with recording_lock(KEY, folder=tmp_path):
         holder_file(tmp_path).write_text(json.dumps(facts))
-        said = refusal(tmp_path)
+        message = refusal(tmp_path)
 
-    assert r"in '/\x1b[2J\n\u202e'" in said
+    assert r"in '/\x1b[2J\n\u202e'" in message
 
 
 def test_a_link_is_refused_and_not_followed(tmp_path: Path) -> None:
@@ -170,10 +170,10 @@ def test_a_link_is_refused_and_not_followed(tmp_path: Path) -> None:
     target.write_text("precious")
     lock_file(tmp_path).symlink_to(target)
 
-    said = refusal(tmp_path)
+    message = refusal(tmp_path)
 
-    assert said.startswith(f"{lock_file(tmp_path)} or {holder_file(tmp_path).name} cannot be used (")
-    assert said.endswith("have them removed by their owner")
+    assert message.startswith(f"{lock_file(tmp_path)} or {holder_file(tmp_path).name} cannot be used (")
+    assert message.endswith("have them removed by their owner")
     assert target.read_text() == "precious"
 
 

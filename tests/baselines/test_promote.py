@@ -1,4 +1,4 @@
-"""What a recording holds, and what it takes to become a baseline."""
+"""Promotion: the content of a recording, and the conditions for it to become a baseline."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_recording_anew_replaces_what_was_obtained(tmp_path: Path) -> None:
     obtain(tmp_path, make_run(INT8))
     path = obtain(tmp_path, make_run(BF16))
 
-    assert [found.case_key for found in store.read_baselines(path, gpu_key=KEY)] == [BF16]
+    assert [baseline.case_key for baseline in store.read_baselines(path, gpu_key=KEY)] == [BF16]
 
 
 def test_promotion_takes_the_number_after_the_highest(tmp_path: Path) -> None:
@@ -162,10 +162,10 @@ def test_fewer_than_three_processes_are_not_enough(tmp_path: Path, medians_s: tu
     """Without replication there is no noise model, however many rounds each process ran."""
     obtained = obtain(tmp_path, make_run(medians_s=medians_s))
 
-    said = refusal(tmp_path)
+    message = refusal(tmp_path)
 
-    assert f"{obtained}: {INT8}: has {len(medians_s)} of at least 3 processes" in said
-    assert said.endswith("record it again with --processes 3 or more")
+    assert f"{obtained}: {INT8}: has {len(medians_s)} of at least 3 processes" in message
+    assert message.endswith("record it again with --processes 3 or more")
 
 
 @pytest.mark.parametrize(
@@ -224,11 +224,11 @@ def test_machine_info_of_another_gpu_is_our_mistake() -> None:
 
 def test_the_statistics_are_the_ones_pytest_benchmark_stores() -> None:
     """A new or dropped field in pytest-benchmark's class is a change of the format, to be looked at."""
-    found = benchmark_json.timing_stats([1.0, 2.0, 4.0])
+    stats = benchmark_json.timing_stats([1.0, 2.0, 4.0])
 
-    assert set(found) == set(benchmark_json.Stats.__struct_fields__)
-    assert (found["median"], found["total"], found["rounds"], found["stddev_outliers"]) == (2.0, 7.0, 3, 1)
-    assert found["ops"] == pytest.approx(3 / 7)
+    assert set(stats) == set(benchmark_json.Stats.__struct_fields__)
+    assert (stats["median"], stats["total"], stats["rounds"], stats["stddev_outliers"]) == (2.0, 7.0, 3, 1)
+    assert stats["ops"] == pytest.approx(3 / 7)
 
 
 def accepted(root: Path) -> Path:
@@ -252,9 +252,6 @@ def test_pytest_benchmark_reads_a_baseline(tmp_path: Path, stored: Callable[[Pat
     assert done.stderr == ""
 
 
-# Slow drift
-
-
 def test_small_steps_are_refused_once_they_add_up(tmp_path: Path) -> None:
     """Two steps of 2 % are each within a tolerance of 3 %, and together they are not."""
     for seconds in (1.0, 1.02):
@@ -262,24 +259,24 @@ def test_small_steps_are_refused_once_they_add_up(tmp_path: Path) -> None:
         promote.promote(tmp_path, KEY)
     obtained = obtain(tmp_path, take(1.04))
 
-    said = refusal(tmp_path)
+    message = refusal(tmp_path)
 
-    assert said.startswith(f"{obtained}: slower than the oldest baseline")
-    assert f"{INT8} takes 1.04 s against 1 s in 0001_recorded.json (+4.0%, floor 3%)" in said
+    assert message.startswith(f"{obtained}: slower than the oldest baseline")
+    assert f"{INT8} takes 1.04 s against 1 s in 0001_recorded.json (+4.0%, floor 3%)" in message
 
 
 def test_every_case_that_drifted_is_listed(tmp_path: Path) -> None:
-    """One refusal names all of them and none of the others, and says how to accept."""
+    """One refusal names all cases that drifted and no other, and the option that accepts them."""
     fp32 = "sdxl/fp32/1024px-30steps-b1"
     store_file(tmp_path, "0001_a.json", take(1.0), take(2.0, BF16), take(3.0, fp32))
     obtain(tmp_path, take(1.1), take(2.2, BF16), take(3.0, fp32))
 
-    said = refusal(tmp_path)
+    message = refusal(tmp_path)
 
-    assert f"{INT8} takes 1.1 s against 1 s in 0001_a.json (+10.0%, floor 3%)" in said
-    assert f"{BF16} takes 2.2 s against 2 s in 0001_a.json (+10.0%, floor 3%)" in said
-    assert fp32 not in said
-    assert said.endswith('give a reason with --accept-slower "why"')
+    assert f"{INT8} takes 1.1 s against 1 s in 0001_a.json (+10.0%, floor 3%)" in message
+    assert f"{BF16} takes 2.2 s against 2 s in 0001_a.json (+10.0%, floor 3%)" in message
+    assert fp32 not in message
+    assert message.endswith('give a reason with --accept-slower "why"')
 
 
 @pytest.mark.parametrize(("seconds", "is_promoted"), [(1.029, True), (1.031, False), (0.5, True)])
@@ -308,7 +305,7 @@ def test_the_floor_of_a_published_figure(tmp_path: Path, factor: float, is_promo
 
 
 def test_a_slow_published_figure_does_not_hide_a_recorded_one(tmp_path: Path) -> None:
-    """What is recorded may be far faster than what is published, and that is what later ones are held to."""
+    """A recorded figure may be far faster than the published one; later figures are compared with both."""
     (tmp_path / KEY).mkdir()
     shutil.copy(PUBLISHED, tmp_path / KEY)
     store_file(tmp_path, "0002_a.json", take(2.0))
@@ -324,10 +321,10 @@ def test_a_case_is_listed_once(tmp_path: Path) -> None:
     store_file(tmp_path, "0002_a.json", take(2.0))
     obtain(tmp_path, take(3.0))
 
-    said = refusal(tmp_path)
+    message = refusal(tmp_path)
 
-    assert "in 0001_published.json" in said
-    assert said.count(INT8) == 1
+    assert "in 0001_published.json" in message
+    assert message.count(INT8) == 1
 
 
 def test_the_centre_of_a_figure_is_the_geometric_mean_of_its_processes(tmp_path: Path) -> None:
@@ -361,7 +358,7 @@ def test_the_promoted_file_says_why_it_is_slower(tmp_path: Path) -> None:
 
 
 def test_accepting_where_nothing_is_slower_is_refused(tmp_path: Path) -> None:
-    """A reason on record for what did not happen would be a lie."""
+    """A reason is stored only for a case that became slower."""
     store_file(tmp_path, "0001_a.json", take(1.0))
     obtain(tmp_path, take(1.0))
 
@@ -374,10 +371,10 @@ def test_a_reason_is_one_printable_line(tmp_path: Path, reason: str) -> None:
     store_file(tmp_path, "0001_a.json", take(1.0))
     obtain(tmp_path, take(1.25))
 
-    said = refusal(tmp_path, accept_slower=reason)
+    message = refusal(tmp_path, accept_slower=reason)
 
-    assert said.startswith("--accept-slower '")
-    assert said.isprintable()
+    assert message.startswith("--accept-slower '")
+    assert message.isprintable()
 
 
 def test_the_longest_reason_is_taken(tmp_path: Path) -> None:
@@ -391,8 +388,8 @@ def test_the_longest_reason_is_taken(tmp_path: Path) -> None:
 FULL = {BF16: "out of memory on 80.0 GiB, fitted in 0001_a"}
 
 
-def test_a_case_that_no_longer_fits_is_not_promoted_without_a_word(tmp_path: Path) -> None:
-    """Out of memory is the slowest that a case can get; what has accepted it says so beside the record of it."""
+def test_a_case_that_no_longer_fits_is_not_promoted_without_a_reason(tmp_path: Path) -> None:
+    """Out of memory is the slowest that a case can get; a promoted file with such a case stores the reason."""
     store_file(tmp_path, "0001_a.json", take(1.0), take(2.0, BF16))
     recorded = json.loads(obtain(tmp_path, take(1.0), out_of_memory=FULL).read_text())
 
@@ -405,8 +402,8 @@ def test_a_case_that_no_longer_fits_is_not_promoted_without_a_word(tmp_path: Pat
     assert store.newest_cases(tmp_path, KEY).out_of_memory == {BF16: "0002_recorded"}
 
 
-def test_what_was_promoted_is_told(tmp_path: Path) -> None:
-    """Each case that was accepted as worse, with the reason, which is one for all, and each that is out of memory from now on."""
+def test_a_promoted_file_has_notes_for_its_reviewer(tmp_path: Path) -> None:
+    """The notes list each case that was accepted as slower, with the reason, and each that is out of memory from now on."""
     store_file(tmp_path, "0001_a.json", take(1.0), take(2.0, BF16))
     obtain(tmp_path, take(1.25), out_of_memory=FULL)
 
@@ -435,7 +432,7 @@ def test_a_case_that_never_fitted_is_promoted_as_it_is(tmp_path: Path) -> None:
 
 
 def test_a_recording_cannot_bring_its_own_acceptance(tmp_path: Path) -> None:
-    """What promotion writes is not taken over from obtained.json."""
+    """Only promotion writes the reason; one that is in obtained.json already is refused."""
     obtained = obtain(tmp_path, take(1.0))
     document = json.loads(obtained.read_text())
     document["speedgate"] = {"accepted_slower": {"reason": "mine", "cases": {}}}
@@ -444,10 +441,10 @@ def test_a_recording_cannot_bring_its_own_acceptance(tmp_path: Path) -> None:
     assert f"{obtained}: speedgate: only promotion writes accepted_slower" in refusal(tmp_path)
 
 
-def test_a_broken_kept_file_stops_promotion(tmp_path: Path) -> None:
-    """The oldest figure may be in it, so it is named rather than skipped."""
-    kept = store_file(tmp_path, "0001_a.json", take(1.0))
-    kept.write_text("{")
+def test_a_broken_baseline_file_stops_promotion(tmp_path: Path) -> None:
+    """The oldest figure may be in that file, so the message names it and it is not skipped."""
+    broken = store_file(tmp_path, "0001_a.json", take(1.0))
+    broken.write_text("{")
     obtain(tmp_path, take(1.0))
 
-    assert refusal(tmp_path).startswith(f"{kept}: not JSON")
+    assert refusal(tmp_path).startswith(f"{broken}: not JSON")

@@ -1,4 +1,4 @@
-"""Published figures: what is read from the CSVs, for which GPU it is shown, and which mistakes in a CSV are refused."""
+"""Published figures: reading the CSVs, the GPUs that they are shown for, and the errors of a spoilt CSV."""
 
 from __future__ import annotations
 
@@ -69,16 +69,16 @@ def test_the_committed_file_is_what_its_csv_says() -> None:
 
 def test_the_published_ladder() -> None:
     """All 24 rows, four pipelines of six stages, each with the printed seconds and a peak in bytes."""
-    found = {baseline.case_key: baseline for baseline in store.read_baselines(COMMITTED, gpu_key=KEY)}
+    baselines = {baseline.case_key: baseline for baseline in store.read_baselines(COMMITTED, gpu_key=KEY)}
     with LADDER.open(encoding="utf-8", newline="") as stream:
         rows = {f"{row['pipeline']}/{row['stage']}/{WORKLOADS[row['pipeline']]}": row for row in csv.DictReader(stream)}
 
     assert len(rows) == 24
-    assert list(found) == list(rows)
+    assert list(baselines) == list(rows)
     for case_key, row in rows.items():
-        assert found[case_key].process_medians_s == (float(row["latency_s"]),)
-        assert found[case_key].peak_bytes == round(float(row["peak_memory_gb"]) * 2**30)
-        assert (found[case_key].source, found[case_key].fingerprint) == ("published", None)
+        assert baselines[case_key].process_medians_s == (float(row["latency_s"]),)
+        assert baselines[case_key].peak_bytes == round(float(row["peak_memory_gb"]) * 2**30)
+        assert (baselines[case_key].source, baselines[case_key].fingerprint) == ("published", None)
 
 
 def test_nothing_of_the_ladder_is_lost() -> None:
@@ -109,13 +109,13 @@ def test_a_recorded_file_replaces_the_published_one(tmp_path: Path) -> None:
     obtain(tmp_path, make_run(INT8))
     promote.promote(tmp_path, KEY)
 
-    found = store.newest_baselines(tmp_path, KEY)
+    newest = store.newest_baselines(tmp_path, KEY)
 
-    assert (found[INT8].name, found[BF16].name) == ("0002_recorded", "0001_published")
+    assert (newest[INT8].name, newest[BF16].name) == ("0002_recorded", "0001_published")
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "said"),
+    ("old", "new", "message"),
     [
         ("sdxl,int8,2.429", "sdxl,int8,nan", "row 7: latency_s: expected a finite number above zero"),
         ("sdxl,int8,2.429", "sdxl,int8,", "row 7: latency_s: expected a finite number above zero"),
@@ -126,31 +126,31 @@ def test_a_recorded_file_replaces_the_published_one(tmp_path: Path) -> None:
         ("ssd-1b,bf16,3.068,6.599,,", "ssd-1b,bf16,3.068", "row 9: expected 6 values"),
     ],
 )
-def test_a_spoilt_figure_in_the_csv_is_named(tmp_path: Path, old: str, new: str, said: str) -> None:
+def test_a_spoilt_figure_in_the_csv_is_named(tmp_path: Path, old: str, new: str, message: str) -> None:
     """A published figure is checked where it enters, with its row and column."""
     path = copy_source(LADDER, tmp_path)
     path.write_text(path.read_text().replace(old, new, 1))
 
-    with pytest.raises(ValueError, match=f"{path.name}: {said}"):
+    with pytest.raises(ValueError, match=f"{path.name}: {message}"):
         published.published_document(path, gpu_key=KEY, pipelines=["sdxl"])
 
 
 @pytest.mark.parametrize(
-    ("gpu_key", "pipelines", "said"),
+    ("gpu_key", "pipelines", "message"),
     [
         ("nvidia-h100", ["sdxl"], f"measured on {KEY}, not on nvidia-h100"),
         (KEY, ["sdxl", "flux"], "flux asked for; choose from pixart-alpha, sd15, sdxl, ssd-1b"),
         (KEY, [], "no pipeline asked for; choose from pixart-alpha, sd15, sdxl, ssd-1b"),
     ],
 )
-def test_published_figures_stay_with_their_gpu_and_pipelines(gpu_key: str, pipelines: list[str], said: str) -> None:
+def test_published_figures_stay_with_their_gpu_and_pipelines(gpu_key: str, pipelines: list[str], message: str) -> None:
     """Figures cannot be filed under another GPU, nor for a pipeline whose workload is not stated."""
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=message):
         published.published_document(LADDER, gpu_key=gpu_key, pipelines=pipelines)
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("[gpu]", "format: expected 'ladder' or 'throughput', found None"),
         ("format = 'ladder'", "missing field timer"),
@@ -158,19 +158,19 @@ def test_published_figures_stay_with_their_gpu_and_pipelines(gpu_key: str, pipel
         (None, "no such file"),
     ],
 )
-def test_a_ladder_without_its_origin_is_refused(tmp_path: Path, text: str | None, said: str) -> None:
+def test_a_ladder_without_its_origin_is_refused(tmp_path: Path, text: str | None, message: str) -> None:
     """A CSV whose machine is not stated is not a baseline."""
     path = copy_source(LADDER, tmp_path)
     path.with_suffix(".toml").unlink()
     if text is not None:
         path.with_suffix(".toml").write_text(text)
 
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=message):
         published.published_document(path, gpu_key=KEY, pipelines=["sdxl"])
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "said"),
+    ("old", "new", "message"),
     [
         ("power_limit_w = 400", "power_limit_w = 400\nseen = 2024-01-03", None),
         (
@@ -182,16 +182,16 @@ def test_a_ladder_without_its_origin_is_refused(tmp_path: Path, text: str | None
         ('sd15 = "512px-30steps-b1"\n', "", "row 14: pipeline: 'sd15' is not listed in the TOML"),
     ],
 )
-def test_a_field_of_the_origin_has_its_kind(tmp_path: Path, old: str, new: str, said: str | None) -> None:
+def test_a_field_of_the_origin_has_its_kind(tmp_path: Path, old: str, new: str, message: str | None) -> None:
     """A wrong kind is named in one line; a further date is kept as text, because JSON has none."""
     path = copy_source(LADDER, tmp_path)
     toml = path.with_suffix(".toml")
     toml.write_text(toml.read_text().replace(old, new, 1))
 
-    if said is None:
+    if message is None:
         assert published.published_document(path)["machine_info"]["gpu"]["seen"] == "2024-01-03"
         return
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=message):
         published.published_document(path)
 
 

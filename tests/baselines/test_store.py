@@ -1,4 +1,4 @@
-"""Stored baselines: what is read back, what is refused, and what may become one."""
+"""Baseline files: reading them, the newest file of each case, and the errors of spoilt ones."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def write(root: Path, document: Any, *, name: str = "0001_recorded.json") -> Pat
 
 def block(document: dict[str, Any]) -> dict[str, Any]:
     """Our part of the first benchmark."""
-    found: dict[str, Any] = document["benchmarks"][0]["extra_info"]["speedgate"]
-    return found
+    data: dict[str, Any] = document["benchmarks"][0]["extra_info"]["speedgate"]
+    return data
 
 
 def in_block(**fields: Any) -> Spoil:
@@ -58,7 +58,7 @@ def refusal(root: Path) -> str:
 
 
 def test_a_recorded_run_is_read_back(tmp_path: Path) -> None:
-    """What was recorded is what is loaded, figure by figure."""
+    """The baseline that is read has the figures of the recorded run."""
     path = store_file(tmp_path, "0001_recorded.json", make_run(medians_s=(2.4, 2.6)))
 
     baseline = store.newest_baselines(tmp_path, KEY)[INT8]
@@ -72,9 +72,9 @@ def test_the_later_file_wins_case_by_case(tmp_path: Path) -> None:
     store_file(tmp_path, "0010_new.json", make_run(INT8, medians_s=(1.0, 1.0)))
     store_file(tmp_path, "0009_old.json", make_run(INT8), make_run(BF16))
 
-    found = store.newest_baselines(tmp_path, KEY)
+    newest = store.newest_baselines(tmp_path, KEY)
 
-    assert {case_key: baseline.name for case_key, baseline in found.items()} == {INT8: "0010_new", BF16: "0009_old"}
+    assert {case_key: baseline.name for case_key, baseline in newest.items()} == {INT8: "0010_new", BF16: "0009_old"}
 
 
 @pytest.mark.parametrize(
@@ -97,13 +97,13 @@ def test_the_newest_file_says_whether_a_case_fits(tmp_path: Path) -> None:
     obtain(tmp_path, make_run(INT8), out_of_memory={BF16: "full"}).rename(tmp_path / KEY / "0002_b.json")
     obtain(tmp_path, make_run(BF16), out_of_memory={INT8: "full"}).rename(tmp_path / KEY / "0003_c.json")
 
-    found = store.newest_cases(tmp_path, KEY)
+    cases = store.newest_cases(tmp_path, KEY)
 
-    assert (set(found.baselines), dict(found.out_of_memory)) == ({BF16}, {INT8: "0003_c"})
+    assert (set(cases.baselines), dict(cases.out_of_memory)) == ({BF16}, {INT8: "0003_c"})
 
 
 @pytest.mark.parametrize(
-    ("field", "value", "said"),
+    ("field", "value", "message"),
     [
         ("outcome", "unsupported", "outcome: invalid enum value 'unsupported'"),
         ("gpu_key", "another", f"gpu_key: expected {KEY!r}, found 'another'"),
@@ -112,18 +112,18 @@ def test_the_newest_file_says_whether_a_case_fits(tmp_path: Path) -> None:
         ("note", "", "note: expected a text of length >= 1"),
     ],
 )
-def test_a_spoilt_out_of_memory_is_named(tmp_path: Path, field: str, value: Any, said: str) -> None:
-    """It is as strict as a figure: nothing that was edited becomes an expectation."""
+def test_a_spoilt_out_of_memory_is_named(tmp_path: Path, field: str, value: Any, message: str) -> None:
+    """A case out of memory is checked as strictly as a figure, and the message names the field."""
     path = obtain(tmp_path, make_run(INT8), out_of_memory={BF16: "full"})
     document = json.loads(path.read_text())
     document["speedgate"]["without_figure"][0][field] = value
     path.with_name("0001_a.json").write_text(json.dumps(document))
 
-    assert f"0001_a.json: speedgate.without_figure[0].{said}" in refusal(tmp_path)
+    assert f"0001_a.json: speedgate.without_figure[0].{message}" in refusal(tmp_path)
 
 
 def test_a_misspelt_field_beside_the_benchmarks_is_refused(tmp_path: Path) -> None:
-    """What it says would otherwise be lost in silence."""
+    """Its content would otherwise be lost without a message."""
     path = obtain(tmp_path, make_run(INT8), out_of_memory={BF16: "full"})
     text = path.read_text().replace('"without_figure"', '"without_figures"')
     path.with_name("0001_a.json").write_text(text)
@@ -137,7 +137,7 @@ def test_a_machine_without_a_folder_has_no_baselines(tmp_path: Path) -> None:
     assert store.gpu_keys(tmp_path / "absent") == []
 
 
-def test_known_keys_are_the_folders_with_a_baseline(tmp_path: Path) -> None:
+def test_gpu_keys_are_the_folders_with_a_baseline(tmp_path: Path) -> None:
     """Keys come sorted; a file, an empty folder and the published CSVs are none."""
     store_file(tmp_path, "0001_a.json", gpu_key="nvidia-h100")
     store_file(tmp_path, "0001_a.json", gpu_key="cpu-x86_64")
@@ -172,7 +172,7 @@ def test_a_gpu_key_cannot_leave_the_root(tmp_path: Path, gpu_key: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("", "not JSON (line 1, column 1:"),
         ('{"benchmarks": [\n  {"name": ', "not JSON (line 2, column 12:"),
@@ -189,11 +189,11 @@ def test_a_gpu_key_cannot_leave_the_root(tmp_path: Path, gpu_key: str) -> None:
         ('{"benchmarks": [{"stats": {"median": NaN}}]}', "benchmarks[0].stats.median: expected a finite number"),
     ],
 )
-def test_a_broken_file_is_named_with_the_place(tmp_path: Path, text: str, said: str) -> None:
+def test_a_broken_file_is_named_with_the_place(tmp_path: Path, text: str, message: str) -> None:
     """A truncated or foreign file is an error that says which and where, never an empty set of baselines."""
     path = write(tmp_path, text)
 
-    assert f"{path}: {said}" in refusal(tmp_path)
+    assert f"{path}: {message}" in refusal(tmp_path)
 
 
 def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
@@ -205,7 +205,7 @@ def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "said"),
+    ("spoil", "message"),
     [
         (in_block(schema=2), f"{IN_BLOCK}.schema: invalid enum value 2"),
         (in_block(schema=True), f"{IN_BLOCK}.schema: expected a whole number, found true or false"),
@@ -228,17 +228,17 @@ def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
         (lambda document: document.pop("machine_info"), "machine_info.speedgate.gpu_key: expected"),
     ],
 )
-def test_a_spoilt_field_is_named(tmp_path: Path, spoil: Spoil, said: str) -> None:
+def test_a_spoilt_field_is_named(tmp_path: Path, spoil: Spoil, message: str) -> None:
     """Each field that a gate relies on is checked, and the message names the file and the field."""
     document = make_document()
     spoil(document)
     path = write(tmp_path, document)
 
-    assert f"{path}: {said}" in refusal(tmp_path)
+    assert f"{path}: {message}" in refusal(tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "place"),
     [
         ({"seconds": [2.4, 0]}, "seconds[1]"),
         ({"seconds": [-2.4]}, "seconds[0]"),
@@ -249,7 +249,7 @@ def test_a_spoilt_field_is_named(tmp_path: Path, spoil: Spoil, said: str) -> Non
         ({"peak_bytes": []}, "peak_bytes"),
     ],
 )
-def test_a_measured_value_that_is_none_is_named(tmp_path: Path, change: dict[str, Any], said: str) -> None:
+def test_a_measured_value_that_is_none_is_named(tmp_path: Path, change: dict[str, Any], place: str) -> None:
     """Missing, zero or negative seconds and bytes never become a baseline, and the message names the process."""
     document = make_document()
     block(document)["run"]["processes"][1].update(change)
@@ -258,11 +258,11 @@ def test_a_measured_value_that_is_none_is_named(tmp_path: Path, change: dict[str
     message = refusal(tmp_path)
     assert message.startswith(f"{path}: {IN_BLOCK}.run")
     assert "processes[1]" in message
-    assert said.partition("[")[0] in message
+    assert place.partition("[")[0] in message
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"process_medians_s": []}, ".process_medians_s: expected a list of length >= 1"),
         ({"process_medians_s": [0]}, ".process_medians_s[0]: expected a number above zero"),
@@ -272,13 +272,13 @@ def test_a_measured_value_that_is_none_is_named(tmp_path: Path, change: dict[str
         ({"case_key": "sdxl"}, ".case_key: expected a case key"),
     ],
 )
-def test_a_spoilt_published_figure_is_named(tmp_path: Path, change: dict[str, Any], said: str) -> None:
+def test_a_spoilt_published_figure_is_named(tmp_path: Path, change: dict[str, Any], message: str) -> None:
     """A published baseline has no run, so its figures are checked where they stand."""
     document = json.loads(PUBLISHED.read_text())
     block(document).update(change)
     path = write(tmp_path, document)
 
-    assert f"{path}: {IN_BLOCK}{said}" in refusal(tmp_path)
+    assert f"{path}: {IN_BLOCK}{message}" in refusal(tmp_path)
 
 
 def test_a_file_with_copies_of_its_figures_still_gates(tmp_path: Path) -> None:
