@@ -1,4 +1,4 @@
-"""What the tests of the site's pages share: making a site, and opening a page of one until it is done."""
+"""Helpers for the tests of the site's pages: write a site, and open a page of it until it is complete."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ SETTLED = "html:is([data-ready=yes], [data-ready=failed])"
 COMMIT_URL = "https://host.example/owner/repository/commit/{commit}"
 
 
-def make(target, series):
-    """The site of these series."""
+def make_site(target, series):
+    """Write the site of these series."""
     with write.replace_folder(target) as made:
         options = {"generated_at": "2026-11-21T19:00:00+00:00", "commit_url": COMMIT_URL, "stages": histories.STAGES}
         write.write_site(made, series, changes=histories.changes, **options)
     return target
 
 
-def opened(visit, root, page, view="desktop"):
-    """The page, by `visit`, once it says that it shows all it was asked for, or that it cannot."""
-    found = visit(f"{root if isinstance(root, str) else root.as_uri()}/{page}", view)
-    settled(found.page)
-    return found
+def open_page(visit, root, page, view="desktop"):
+    """Open a page and wait until it is complete or has failed."""
+    opened = visit(f"{root if isinstance(root, str) else root.as_uri()}/{page}", view)
+    wait_until_complete(opened.page)
+    return opened
 
 
-def settled(page):
-    """Wait for that."""
+def wait_until_complete(page):
+    """Wait until the page is complete or has failed."""
     page.wait_for_selector(SETTLED, state="attached")
 
 
-def ready(page):
-    """Whether the page says that it shows all it was asked for."""
+def state(page):
+    """Return `yes` if the page is complete, `failed` if it shows an error."""
     return page.evaluate("document.documentElement.dataset.ready")

@@ -1,4 +1,4 @@
-"""The site in a real browser where it is hardest: names that would rather be markup, and half a million runs."""
+"""The site in a real browser at its limits: hostile texts, and half a million runs."""
 
 from __future__ import annotations
 
@@ -11,77 +11,77 @@ import pytest
 
 from speedgate.history.site import model
 from tests.browser import site_pages
-from tests.browser.site_pages import GPU, TEMPLATES, make, ready
+from tests.browser.site_pages import GPU, TEMPLATES, make_site, state
 from tests.support import site_history as histories
 
 
 @pytest.fixture
 def at(visit):
-    """Open a page of a site and wait until it shows what it has to show."""
-    return functools.partial(site_pages.opened, visit)
+    """Open a page of a site and wait until it is complete."""
+    return functools.partial(site_pages.open_page, visit)
 
 
 @pytest.fixture(scope="module")
 def hostile(tmp_path_factory, browser):
-    """A site whose every text would rather be markup."""
+    """Write a site in which every text contains markup."""
     texts = {"commit": histories.HOSTILE, "cache": histories.HOSTILE, "fingerprint": histories.HOSTILE}
     texts["outcome"] = texts["run_id"] = histories.HOSTILE
-    one = histories.series(
+    series = histories.series(
         f"{histories.HOSTILE}/int8/w".replace("</", "<\\"), gpu_key=histories.HOSTILE, runs=2, **texts
     )
     first, last = (
         dataclasses.replace(
             point, run_id=f"{point.run_id}{place}", versions={f"torch{histories.HOSTILE}": f"{place}<b>"}
         )
-        for place, point in enumerate(one.points)
+        for place, point in enumerate(series.points)
     )
-    return make(tmp_path_factory.mktemp("hostile") / "site", [dataclasses.replace(one, points=(first, last))])
+    return make_site(tmp_path_factory.mktemp("hostile") / "site", [dataclasses.replace(series, points=(first, last))])
 
 
 @pytest.mark.parametrize("page", TEMPLATES)
 def test_hostile_texts_are_only_text(at, hostile, page):
-    """A GPU, case, run, commit, verdict or version with markup in it is read letter by letter, and nothing runs."""
+    """Markup in the name of a GPU, case, run, commit, verdict or version is texts as text and never runs."""
     gpu = model.short_digest(histories.HOSTILE)
     case = model.case_id(histories.HOSTILE, f"{histories.HOSTILE}/int8/w".replace("</", "<\\"))
-    found = at(hostile, page.format(gpu=gpu, case=case))
-    for switch in found.page.locator("input[type=checkbox]").all():
+    visit = at(hostile, page.format(gpu=gpu, case=case))
+    for switch in visit.page.locator("input[type=checkbox]").all():
         switch.check()
 
     ours = (
         "".join(f":not([href^='{name}.html?'])" for name in ("case", "gpu", "compare")) + ":not([href='compare.html'])"
     )
 
-    assert ready(found.page) in ("yes", "failed" if page.startswith("gpu") else "yes")
-    assert found.page.evaluate("window.pwned") is None
-    assert (found.console, found.foreign_requests()) == ([], [])
-    assert "onerror=" in found.page.locator("body").inner_text()
-    assert found.page.locator(f"main img, main b, [onerror], main a{ours}").count() == 0
+    assert state(visit.page) in ("yes", "failed" if page.startswith("gpu") else "yes")
+    assert visit.page.evaluate("window.pwned") is None
+    assert (visit.console, visit.foreign_requests()) == ([], [])
+    assert "onerror=" in visit.page.locator("body").inner_text()
+    assert visit.page.locator(f"main img, main b, [onerror], main a{ours}").count() == 0
 
 
 @pytest.fixture(scope="module", params=[12, pytest.param(500, marks=pytest.mark.exhaustive)])
 def large(request, tmp_path_factory, browser):
-    """500 cases, of which so many have 1,000 runs and the others the latest two: no page reads more than two cases."""
+    """Write a site of 500 cases; some have 1,000 runs, the others two, because no page loads more than two cases."""
     ladder = list(histories.ladder(runs=1000))
-    series = (
-        dataclasses.replace(one, gpu_key=gpu_key, case_key=one.case_key.replace("sdxl", f"model{place:02d}"))
-        for place, gpu_key, one in itertools.islice(itertools.product(range(42), histories.GPUS, ladder), 500)
+    all_series = (
+        dataclasses.replace(series, gpu_key=gpu_key, case_key=series.case_key.replace("sdxl", f"model{place:02d}"))
+        for place, gpu_key, series in itertools.islice(itertools.product(range(42), histories.GPUS, ladder), 500)
     )
     cut = (
-        one if place < request.param else dataclasses.replace(one, points=one.points[-2:])
-        for place, one in enumerate(series)
+        series if place < request.param else dataclasses.replace(series, points=series.points[-2:])
+        for place, series in enumerate(all_series)
     )
-    return make(tmp_path_factory.mktemp("large") / "site", cut)
+    return make_site(tmp_path_factory.mktemp("large") / "site", cut)
 
 
 @pytest.mark.parametrize("page", TEMPLATES)
 def test_a_large_history_loads_within_two_seconds(at, large, page):
-    """With 500 cases and 1,000 runs each page shows all it has to show, charts included, in less than 2 s: best of three."""
+    """With 500 cases and 1,000 runs each page is complete, charts included, in less than 2 s: best of three."""
     case = model.case_id(histories.GPUS[0], "model00/int8/1024px-30steps-b1")
     took_s = []
     while len(took_s) < 3 and min(took_s, default=2.0) >= 2.0:
         before_s = time.perf_counter()
-        found = at(large, page.format(gpu=GPU, case=case))
+        visit = at(large, page.format(gpu=GPU, case=case))
         took_s.append(time.perf_counter() - before_s)
-        assert ready(found.page) == "yes"
+        assert state(visit.page) == "yes"
 
     assert min(took_s) < 2.0

@@ -82,12 +82,12 @@ def estimate_noise(values: Floats, *, least: float) -> Noise:
     The largest differences are trimmed, and the effect of trimming on a normal distribution is corrected. If neighbours
     correlate by r, differences over two points have 1 + r times the variance of differences over one. `least` bounds the scale.
     """
-    one, two = (_trimmed_square(values[lag:] - values[:-lag], spare=3 * lag) for lag in (1, 2))
-    if one <= least**2:
+    lag_1, lag_2 = (_trimmed_square(values[lag:] - values[:-lag], spare=3 * lag) for lag in (1, 2))
+    if lag_1 <= least**2:
         return Noise(scale=least, correlation=0.0, highest_correlation=0.0)
     error = 1 / math.sqrt(len(values))
-    low, high = (min(_MOST_CORRELATED, max(0.0, two / one - 1 + side)) for side in (-error, error))
-    return Noise(scale=math.sqrt(one / 2 / (1 - low)), correlation=low, highest_correlation=high)
+    low, high = (min(_MOST_CORRELATED, max(0.0, lag_2 / lag_1 - 1 + side)) for side in (-error, error))
+    return Noise(scale=math.sqrt(lag_1 / 2 / (1 - low)), correlation=low, highest_correlation=high)
 
 
 def find_outliers(values: Floats, scale: float) -> NDArray[np.bool_]:
