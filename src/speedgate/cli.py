@@ -51,7 +51,13 @@ def _parse(argv: list[str]) -> argparse.Namespace:
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="speedgate", description="Manage baselines, results and histories, and try other versions.")
-    parser.add_argument("--root", type=Path, default=Path("baselines"), metavar="DIR", help="default: ./baselines")
+    parser.add_argument(
+        "--root",
+        type=Path,
+        default=Path("baselines"),
+        metavar="DIR",
+        help="folder of the baselines; default: ./baselines",
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for package in (baselines, fleet, report, versions, history):
         package.add_commands(commands)

@@ -12,6 +12,7 @@ from speedgate.results.exit_status import ExitStatus
 # Commands that pass the arguments after `--` on to pytest.
 PYTEST_COMMANDS = ("bump", "bisect")
 METRICS = ("latency", "memory", "parity", "structure")
+_EPILOG = "Arguments after `--` go to pytest, for example: speedgate bump torchao==0.17.0 -- --stage int8"
 
 
 def add_commands(commands: Any) -> None:
@@ -28,9 +29,7 @@ def add_commands(commands: Any) -> None:
     _add_pins(update)
     update.set_defaults(run=_update)
 
-    bump = commands.add_parser(
-        "bump", help="judge other versions live against this environment: ... -- [pytest arguments]"
-    )
+    bump = commands.add_parser("bump", help="judge other versions live against this environment", epilog=_EPILOG)
     bump.add_argument(
         "requirements", nargs="*", metavar="PACKAGE==VERSION", help="the versions to judge; the other pins stay"
     )
@@ -41,7 +40,7 @@ def add_commands(commands: Any) -> None:
     _add_environments(bump)
     bump.set_defaults(run=_bump, pytest_arguments=[])
 
-    bisect = commands.add_parser("bisect", help="find the first bad version of a package: ... -- [pytest arguments]")
+    bisect = commands.add_parser("bisect", help="find the first bad version of a package", epilog=_EPILOG)
     bisect.add_argument("package", metavar="PACKAGE")
     for end in ("good", "bad"):
         bisect.add_argument(
