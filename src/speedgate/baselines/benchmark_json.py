@@ -69,7 +69,7 @@ class _Roofline(msgspec.Struct, frozen=True):
 
 
 class _RecordedBlock(_Block, frozen=True, kw_only=True, tag=RECORDED):
-    run: dict[str, Any]
+    run: Run
     roofline: _Roofline | None = None
 
 
@@ -268,7 +268,7 @@ def _baseline(block: Mapping[str, Any], *, path: Path, gpu_key: str, where: str)
             peak_bytes=parsed.peak_bytes,
             fingerprint=None,
         )
-    run = decode(parsed.run, Run, where=f"{where}.run")
+    run = parsed.run
     check_case_key(run.case_key, where=f"{where}.run.case_key")
     expect(run.processes, f"{where}.run.processes", "at least one process", [])
     return Baseline(

@@ -45,7 +45,7 @@ class _Checkpoint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     schema: Literal[1] = 1
     gpu_key: str
     conditions: dict[str, Any]  # the `CheckpointKey`
-    run: dict[str, Any]
+    run: Run
     session: dict[str, Any] = {}
 
 
@@ -56,7 +56,7 @@ def store_run(
 
     `session` has the time and commit of the session that began the case; sessions that continue it pass the same.
     """
-    checkpoint = _Checkpoint(gpu_key=gpu_key, conditions=to_json(key), run=to_json(run), session=dict(session or {}))
+    checkpoint = _Checkpoint(gpu_key=gpu_key, conditions=to_json(key), run=run, session=dict(session or {}))
     write_json(checkpoint_path(root, gpu_key, key.case_key), to_json(checkpoint))
 
 
@@ -119,7 +119,7 @@ def _read_run(path: Path, *, gpu_key: str, key: CheckpointKey) -> Run:
     is_same_key = _canonical(checkpoint.conditions) == _canonical(to_json(key))
     if checkpoint.gpu_key != gpu_key or not is_same_key:
         raise ValueError(f"{path}: stored under another key")
-    run = decode(checkpoint.run, Run, where=f"{path}: run")
+    run = checkpoint.run
     if run.case_key != key.case_key or not run.processes:
         raise ValueError(f"{path}: run: expected a measured run of {key.case_key}")
     return run
