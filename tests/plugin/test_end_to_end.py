@@ -1,9 +1,16 @@
-"""The whole suite with fake workers: what is built, kept and shown."""
+"""The whole suite with fake workers: what is built, stored on disk and printed."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 
+from speedgate.baselines.promote import promote
 from tests.support.suite import Suite, red
 
 LADDER = ["fp32", "bf16", "sdpa", "compile", "fused_qkv", "int8"]
@@ -24,7 +31,7 @@ def test_every_stage_is_built_once_in_ladder_order(suite):
 
 
 def test_rounds_are_spread_over_fresh_processes(suite):
-    """`--processes 3` builds three workers of a stage and keeps their rounds apart."""
+    """`--processes 3` builds three workers of a stage and stores the rounds of each."""
     suite.run("--stage=sdpa", "--processes=3", "--rounds=4", "-k", "latency")
 
     processes = suite.result("sdpa")["run"]["processes"]
@@ -54,18 +61,18 @@ def test_parity_alone_builds_the_references_and_measures_nothing(suite):
 
 
 def test_images_and_differences_are_saved(suite):
-    """`--images DIR` leaves a PNG of each stage and of its difference from bf16."""
-    suite.run("--images=shown", "-k", "recipe and not full")
+    """`--images DIR` saves a PNG of each stage and of its difference from bf16."""
+    suite.run("--images=images", "-k", "recipe and not full")
 
-    names = sorted(path.name for path in (suite.path / "shown").iterdir())
+    names = sorted(path.name for path in (suite.path / "images").iterdir())
 
     assert len(names) == 12
     assert "sdxl-tiny-int8.png" in names
     assert "sdxl-tiny-int8-difference-x10.png" in names
 
 
-def test_the_report_says_what_was_measured_and_what_has_no_baseline(suite):
-    """One line a case, with speed-ups over the parent and over fp32, and one line for what is not judged."""
+def test_the_terminal_section_lists_each_case_and_those_without_a_baseline(suite):
+    """One line for each case, with speed-ups over the parent and fp32, and one line for cases without a baseline."""
     result = suite.run("--stage=fp32,bf16")
 
     assert result.ret == pytest.ExitCode.OK
@@ -79,10 +86,10 @@ def test_the_report_says_what_was_measured_and_what_has_no_baseline(suite):
 
 
 def test_progress_is_shown_while_output_is_captured(suite):
-    """Each activity is announced with its seconds though pytest captures; `-q` keeps quiet."""
-    loud, quiet = (suite.run("--stage=fp32", *option) for option in ((), ("-q",)))
+    """Each activity has a line with its seconds although pytest captures output; `-q` writes none."""
+    normal, quiet = (suite.run("--stage=fp32", *option) for option in ((), ("-q",)))
 
-    loud.stdout.re_match_lines(
+    normal.stdout.re_match_lines(
         [r"  sdxl-tiny-fp32: load and apply \.\.\. \d+\.\d s.*", r"  sdxl-tiny-fp32: first image \.\.\. \d+\.\d s.*"]
     )
     assert "load and apply" not in quiet.stdout.str()
@@ -96,3 +103,64 @@ def test_isolation_none_builds_in_this_process(suite):
 
     assert red(result) == []
     assert len(pids) == 1
+
+
+def test_a_second_recording_does_not_replace_the_first_baseline(suite):
+    """Recording and promoting again adds a numbered file beside the first."""
+    suite.record("--stage=fp32")
+    first = promote(suite.path / "baselines", suite.machine.key)
+    before = first.read_bytes()
+    suite.record("--stage=fp32")
+
+    second = promote(suite.path / "baselines", suite.machine.key)
+
+    assert (first.name, second.name) == ("0001_recorded.json", "0002_recorded.json")
+    assert first.read_bytes() == before
+
+
+def test_saving_a_slower_run_does_not_make_it_the_baseline(suite):
+    """A bare compare takes the promoted baseline, not the slower run that was autosaved after it."""
+    suite.record("--stage=sdpa")
+    promote(suite.path / "baselines", suite.machine.key)
+    suite.misbehave(sdpa={"slower": 1.5})
+    suite.run("--benchmark-autosave", "--stage=sdpa")
+
+    result = suite.run("--benchmark-compare", "--stage=sdpa", "--processes=2")
+
+    assert red(result) == ["test_latency[sdxl-tiny-sdpa]"]
+    result.stdout.fnmatch_lines(["*test_latency?sdxl-tiny-sdpa? (baselines/*/0001_recorde*"])
+
+
+def test_ctrl_c_ends_the_worker_and_leaves_finished_cases_on_disk(suite):
+    """After an interrupt the first case is complete on disk, and no worker is left."""
+    suite.misbehave(bf16={"hang": "generate"})
+    command = [sys.executable, "-m", "pytest", *suite.arguments("--stage=fp32,bf16")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, process_group=0) as process:
+        workers = _wait_for_builds(suite.path / "builds.log", count=2)
+        os.killpg(process.pid, signal.SIGINT)
+        output, _ = process.communicate(timeout=30)
+
+    assert process.returncode == pytest.ExitCode.INTERRUPTED, output.decode()
+    assert len(suite.result("fp32")["run"]["processes"][0]["seconds"]) == 10
+    assert not any(Path(f"/proc/{pid}").exists() for pid in workers)
+
+
+def _wait_for_builds(log: Path, *, count: int) -> list[str]:
+    deadline_s = time.monotonic() + 30
+    while time.monotonic() < deadline_s:
+        lines = log.read_text().splitlines() if log.exists() else []
+        if len(lines) >= count:
+            time.sleep(0.5)  # the worker has written its line, and is about to hang
+            return [line.split()[1] for line in lines]
+        time.sleep(0.05)
+    raise AssertionError(f"{count} workers did not start within 30 s")
+
+
+def test_only_complete_result_files_are_left(suite):
+    """The folder of the results holds the manifest and valid JSON for each case, and no temporary file."""
+    suite.run("--stage=fp32", "-k", "latency")
+
+    files = sorted((suite.path / "results").iterdir())
+
+    assert [path.name for path in files] == ["manifest.json", "sdxl-tiny__fp32__64px-4steps-b1.json"]
+    assert {json.loads(path.read_text())["gpu_key"] for path in files} == {suite.machine.key}

@@ -120,33 +120,3 @@ def test_a_crash_while_drawing_ends_its_own_process(tmp_path, monkeypatch):
 
     with pytest.raises(RuntimeError, match="exit status -6: the last words"):
         after._run_speedgate(["report"])
-
-
-@pytest.mark.parametrize(
-    ("option", "says"),
-    [
-        ("--report=bench", "bench: expected the name of an HTML file, such as report.html"),
-        ("--report=report.pdf", "report.pdf: expected the name of an HTML file"),
-        ("--report=pyproject.toml/report.html", "name a file that can be written"),
-    ],
-)
-def test_a_file_that_cannot_be_written_is_refused_at_once(suite, option, says):
-    """Nothing is measured for a report that could not be written."""
-    said = suite.run(STAGES, option)
-
-    assert said.ret == 4
-    assert says in "\n".join(said.errlines)
-    assert not (suite.path / "builds.log").exists()
-
-
-def test_a_missing_extra_is_refused_at_once(suite):
-    """Who lacks Altair is told the extra before anything is built."""
-    with (suite.path / "conftest.py").open("a") as conftest:
-        conftest.write(
-            "\nimport speedgate.results.optional\n\nspeedgate.results.optional.PACKAGES['report'] = ('no_such_package',)\n"
-        )
-
-    said = suite.run(STAGES, "--report=report.html")
-
-    assert said.ret == 4
-    assert "a report needs the report extra (no_such_package missing)" in "\n".join(said.errlines)

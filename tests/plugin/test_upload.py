@@ -165,7 +165,6 @@ def test_a_failed_upload_is_said_and_hides_no_verdict(suite, monkeypatch, wrong,
         ),
         ("sqlite:////proc/history.sqlite", r"--history: .*"),
         ("sqlite:////proc/x/y", r"--history: history sqlite:////proc/x/y: /proc/x cannot be created: No such file"),
-        ("postgresql://u:secret@secret@127.0.0.1:1/db", r'--history: postgresql://\.\.\.: contains more than one "@"'),
     ],
 )
 def test_a_history_that_cannot_be_reached_stops_before_anything_is_measured(suite, url, said):
@@ -191,15 +190,6 @@ def test_a_history_of_a_later_version_stops_before_anything_is_measured(suite):
     assert result.ret == 4
     assert "pip install --upgrade speedgate" in result.stderr.str()
     assert not (suite.path / "builds.log").exists()
-
-
-def test_a_folder_is_no_history(suite):
-    """`pytest --history bench/` is told where the URL ends."""
-    result = suite.pytester.runpytest_subprocess("--history", "bench/")
-
-    assert result.ret == 4
-    assert "bench/: expected a URL, sqlite:///FILE or" in result.stderr.str()
-    assert "write --history=URL" in result.stderr.str()
 
 
 def test_a_bare_option_is_a_file_of_the_checkout(suite):

@@ -1,0 +1,344 @@
+"""The command-line options: which cases they select, and how bad input ends (one line, exit status 4, nothing built)."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from fixtures.cases import Case
+from fixtures.pipelines.registry import pipelines
+from fixtures.selection import coverage_of, nothing_left, select
+from fixtures.stages.ladder import lineage
+from speedgate.results import optional
+from speedgate.results.case_key import RESULT_FILES
+from tests.support.suite import Suite, red
+
+PLUGINS = ("speedgate.plugin.hooks", "fixtures.plugin")
+ROOT = Path(__file__).parents[2]
+TOLERANCE = "argument --tolerance: {}: expected PERCENT or STAGE=PERCENT, above 0 and below 100, for example int8=5"
+SHARD = "argument --shard: {}: expected I/N with I from 1 to N, as in 1/2 and 2/2"
+LIVE = "--against: a live comparison needs two worker processes and stores no baseline; drop --gate record *"
+BAD_OPTIONS = [
+    ("--stage=int9", "--stage int9: unknown; choose from fp32, bf16, sdpa, compile, fused_qkv, int8*"),
+    ("--stage=bf16,int9", "--stage int9: unknown*"),
+    ("--pipeline=sdxxl", f"--pipeline sdxxl: unknown; choose from {', '.join(pipelines())}, all"),
+    ("--size=huge", "--size huge: unknown; choose from full, tiny"),
+    ("--gpu-key=nvidia-x", "--gpu-key nvidia-x: unknown; choose from cpu-*"),
+    ("--device=cuda", "--device cuda: the NVIDIA driver reports no GPU here*--device cpu*"),
+    ("--weights=hub", "--weights hub: the hub has the full size only*--weights synthetic*"),
+    ("--weights=", "--weights: expected hub, synthetic or a folder*"),
+    ("--results=a-file/below", "--results a-file/below: *name a folder*"),
+    ("--results=/proc", "--results /proc: *name a folder*"),
+    ("--images=a-file", "--images a-file: *name a folder*"),
+    ("--gate=strict", "*--gate*invalid choice*"),
+    ("--processes=0", "*argument --processes: 0: expected a whole number, 1 or more"),
+    ("--processes=many", "*argument --processes: many: expected a whole number, 1 or more"),
+    ("--rounds=0", "*argument --rounds: 0: expected a whole number, 1 or more"),
+    ("--worker-timeout=never", "*argument --worker-timeout: never: expected a number of seconds, above 0"),
+    ("--budget=60", "--budget: only for a recording in worker processes; add --gate record*"),
+    ("--gate=record --budget=soon", "*argument --budget: soon: expected a number of seconds, above 0"),
+    ("--gate=record --budget=60 --isolation=none", "--budget: *drop --isolation none"),
+    ("--gate=record --budget=60 --processes=2", "--processes 2: a recording needs at least 3 processes*"),
+    ("--gate=record --processes=3", "--processes 3: a recording needs at least 5 processes*"),
+    ("--gate=record --skip-latency", "--skip-latency: cannot be used with --gate record*"),
+    ("--gate=record --shard=1/2", "--shard 1/2: cannot be used with --gate record*; drop --shard*"),
+    ("--gate=record --against=python", LIVE),
+    ("--isolation=none --against=python", LIVE),
+    ("--max-processes=2 --processes=5", "--max-processes 2: less than --processes 5; raise it to 5 or more"),
+    ("--tolerance=int9=5", "--tolerance int9: unknown; choose from fp32, bf16, sdpa, compile, fused_qkv, int8*"),
+    *[
+        (f"--tolerance={text}", f"*{TOLERANCE.format(text)}")
+        for text in ["0", "abc", "=3", "int8=", "150", "nan", "int8=-1"]
+    ],
+    *[
+        (f"--shard={text}", f"*{SHARD.format(text)}")
+        for text in ["0/2", "3/2", "a/b", "1", "1/0", "-1/2", "1/2/3", "1/9999"]
+    ],
+    ("--report=a-folder", "--report a-folder: expected the name of an HTML file, such as report.html"),
+    ("--report=report.pdf", "--report report.pdf: expected the name of an HTML file*"),
+    ("--report=a-file/report.html", "--report a-file/report.html: *name a file that can be written"),
+    ("--history=a-folder/", "*a-folder/: expected a URL, sqlite:///FILE or *write --history=URL*"),
+]
+
+
+@pytest.fixture
+def suite(pytester):
+    return Suite(pytester)
+
+
+@pytest.fixture
+def configure(pytester):
+    """Return a function that configures pytest with the plugins and the options, in this process."""
+    (pytester.path / "a-file").touch()
+    (pytester.path / "a-folder").mkdir()
+    plugins = [argument for name in PLUGINS for argument in ("-p", name)]
+    return lambda *options: pytester.parseconfigure(*plugins, "--device=cpu", *options)
+
+
+@pytest.fixture
+def run_claim(pytester, monkeypatch):
+    """Return a function that runs one test that must not be reached, with the plugins and the options, in this process."""
+    pytester.makeconftest(f"pytest_plugins = {list(PLUGINS)}")
+    pytester.makepyfile(test_claim="def test_claim(gate, benchmark): raise AssertionError('a test ran')")
+    monkeypatch.setattr(tempfile, "tempdir", str(pytester.path))  # the lock of a recording lies there
+
+    def run(*options):
+        result = pytester.runpytest_inprocess("--device=cpu", "-p", "no:cacheprovider", *options)
+        assert "a test ran" not in result.stdout.str()
+        return result
+
+    return run
+
+
+def usage_error(configure, *options):
+    """Return the text of the usage error that the options end with; argparse adds its usage and the root folder."""
+    with pytest.raises(pytest.UsageError) as raised:
+        configure(*options)
+    return str(raised.value)
+
+
+def pipelines_of(cases):
+    return list(dict.fromkeys(case.pipeline for case in cases))
+
+
+@pytest.mark.parametrize(("options", "message"), BAD_OPTIONS)
+def test_a_bad_option_is_refused_in_one_line_that_names_the_valid_values(configure, options, message):
+    """The line names the option, its value and what is valid; pytest is not even configured."""
+    text = usage_error(configure, *options.split())
+
+    pytest.LineMatcher(text.splitlines()).fnmatch_lines([message])
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("--stage=int9", "--stage int9: unknown; choose from *"),
+        ("--weights=nowhere", "--weights nowhere: no model_index.json*--weights synthetic*"),
+        ("--against=nowhere", "--against nowhere: does not exist; *"),
+    ],
+)
+def test_a_usage_error_ends_the_command_before_anything_is_built(suite, option, message):
+    """Exit status 4 and the line alone on stderr, for an error in an option and for one in what it names."""
+    result = suite.run("--stage=fp32", option)
+
+    result.stderr.fnmatch_lines([f"ERROR: {message}"])
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert "Traceback" not in result.stdout.str() + result.stderr.str()
+    assert not (suite.path / "builds.log").exists()
+
+
+def test_a_password_in_a_bad_url_is_not_repeated(configure):
+    """A URL that is refused shows nothing of its password."""
+    text = usage_error(configure, "--history=postgresql://u:secret@secret@127.0.0.1:1/db")
+
+    assert 'postgresql://...: contains more than one "@"' in text
+    assert "secret" not in text
+
+
+def test_a_missing_extra_is_refused_at_once(configure, monkeypatch):
+    """Without Altair the command names the extra that a report needs, before anything is built."""
+    monkeypatch.setitem(optional.PACKAGES, "report", ("no_such_package",))
+
+    line = usage_error(configure, "--report=report.html")
+
+    assert "a report needs the report extra (no_such_package missing)" in line
+
+
+def test_another_gpu_key_is_refused(configure, pytester):
+    """Asking for a valid key that is not this machine's is an error that names both."""
+    folder = pytester.path / "baselines" / "nvidia-h100"
+    folder.mkdir(parents=True)
+    (folder / "0001_recorded.json").write_text("{}")
+
+    line = usage_error(configure, "--gpu-key=nvidia-h100")
+
+    assert line.startswith("--gpu-key nvidia-h100: this machine is cpu-")
+
+
+def test_a_baseline_of_another_gpu_is_refused_before_any_test(run_claim, pytester):
+    """Comparing with a file of another GPU key ends with exit status 4."""
+    folder = Path("baselines") / "nvidia-a100-sxm4-80gb-400w"
+    (pytester.path / folder).mkdir(parents=True)
+    path = folder / "0001_published.json"
+    (pytester.path / path).write_bytes((ROOT / path).read_bytes())
+
+    result = run_claim(f"--benchmark-compare={path}")
+
+    result.stderr.fnmatch_lines(["*nvidia-a100-sxm4-80gb-400w, this machine is cpu-*are not compared*"])
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+
+
+@pytest.mark.parametrize("text", ['{"benchmarks": [', "[]", '{"benchmarks": [{"name": "x"}]}'])
+def test_a_broken_baseline_is_an_error_and_stays_as_it_is(run_claim, suite, text):
+    """A truncated or foreign file of this machine is named in the error and not overwritten, and no test runs."""
+    path = suite.path / "baselines" / suite.machine.key / "0001_recorded.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+
+    result = run_claim("--gate=record", "test_claim.py")
+
+    result.stderr.fnmatch_lines(["*0001_recorded.json*"])
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert path.read_text() == text
+
+
+def test_a_checkout_that_cannot_be_written_is_an_error_before_any_test(run_claim, pytester):
+    """The default folder of the results is tried first, and the line names the option."""
+    (pytester.path / ".speedgate").touch()
+
+    result = run_claim()
+
+    result.stderr.fnmatch_lines(["*--results DIR: the default *.speedgate/*: *name a folder that can be written*"])
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+
+
+@pytest.mark.parametrize("option", ["--help", "--collect-only", "--version", "-VV"])
+def test_a_command_that_measures_nothing_creates_no_folder(run_claim, pytester, option):
+    """No folder of baselines, results or pytest-benchmark is left behind."""
+    (pytester.path / "baselines").mkdir()
+    (pytester.path / ".speedgate").touch()  # no folder can be created there
+
+    result = run_claim(option)
+
+    assert result.ret == 0
+    assert list((pytester.path / "baselines").iterdir()) == []
+    assert not (pytester.path / ".benchmarks").exists()
+
+
+@pytest.mark.filterwarnings("ignore::pytest_benchmark.logger.PytestBenchmarkWarning")
+def test_xdist_is_refused(run_claim, monkeypatch):
+    """Under pytest-xdist nothing is measured, and the error gives the reason."""
+    monkeypatch.setenv("PYTEST_XDIST_WORKER", "gw0")
+
+    result = run_claim()
+
+    result.stderr.fnmatch_lines(["*pytest-xdist is active*run without -n*"])
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+
+
+def test_sdxl_is_selected_unless_pipelines_are_named(configure):
+    """Without `--pipeline` the ladder of SDXL is measured."""
+    assert pipelines_of(select(configure("--stage=fp32"), device="cpu")) == ["sdxl"]
+
+
+def test_all_selects_every_pipeline(suite):
+    """`--pipeline all` measures each one, and every test of each is green."""
+    result = suite.run("--pipeline=all", "--stage=fp32")
+
+    files = (suite.path / "results").glob(RESULT_FILES)
+    assert red(result) == []
+    assert {path.name.split("__")[0] for path in files} == {f"{name}-tiny" for name in pipelines()}
+
+
+def test_an_unsupported_stage_is_skipped_with_the_reason(suite):
+    """A stage that does not apply to a pipeline is not built, and the reason is shown."""
+    with (suite.path / "conftest.py").open("a") as conftest:
+        conftest.write(
+            "import dataclasses\nfrom fixtures.pipelines.registry import pipelines\n"
+            'unsupported = {"int8": "it has no linear"}\n'
+            'pipelines()["sd15"] = dataclasses.replace(pipelines()["sd15"], unsupported=unsupported)\n'
+        )
+
+    result = suite.run("--pipeline=sd15", "-k", "recipe and not full")
+
+    assert red(result) == []
+    assert suite.builds() == ["fp32", "bf16", "sdpa", "compile", "fused_qkv"]
+    result.stdout.fnmatch_lines(["SKIPPED*sd15-tiny has no int8 stage: it has no linear*"])
+
+
+def test_stages_above_an_unsupported_one_leave_it_out(monkeypatch):
+    """They are built without it, expected without its facts, and compared with the stage below it."""
+    unsupported = {"fused_qkv": "it has no Q, K and V"}
+    sd15 = dataclasses.replace(pipelines()["sd15"], unsupported=unsupported)
+    monkeypatch.setitem(pipelines(), "sd15", sd15)
+
+    case = Case(pipeline="sd15", size="tiny", stage="int8")
+
+    names = [stage.name for stage in lineage("int8", without=unsupported)]
+    assert names == ["fp32", "bf16", "sdpa", "compile", "int8"]
+    assert case.parent.stage == "compile"
+    assert case.expected_structure()["unet.fused_attention"] == 0
+
+
+def test_the_throughput_suite_selects_the_published_batches(configure):
+    """Eager and compiled fp16 of SD 1.5, at each published batch."""
+    cases = select(configure("--suite=throughput", "--pipeline=sd15"), device="cpu")
+
+    batches = [workload.key for workload in pipelines()["sd15"].sizes["tiny"].throughput]
+    stages = ("fp16", "compile_reduce_overhead")
+    assert sorted((case.stage, case.workload.key) for case in cases) == sorted(
+        (stage, batch) for stage in stages for batch in batches
+    )
+
+
+def test_the_throughput_suite_judges_no_image(suite):
+    """The reason is shown: the image of a stage is judged at the ladder's workload."""
+    result = suite.run("--suite=throughput", "--pipeline=sd15", "-k", "parity")
+
+    assert red(result) == []
+    result.stdout.fnmatch_lines(["SKIPPED*the image of fp16 is judged at the ladder's workload: --stage fp16*"])
+
+
+def test_a_pipeline_without_published_figures_is_listed_beside_one_that_has_some(configure):
+    """A combination that does not exist is skipped with its reason; it is no silent pass. Others are not listed."""
+    cases = select(configure("--suite=throughput", "--pipeline=sd15,pixart-alpha"), device="cpu")
+
+    assert sorted(pipelines_of(cases)) == ["pixart-alpha", "sd15"]
+    assert [bool(case.absent) for case in cases if case.pipeline == "pixart-alpha"] == [True]
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ("--suite=throughput --pipeline=pixart-alpha", "pixart-alpha has no throughput case: none was published"),
+        ("--suite=ladder --stage=fp16", "--suite ladder --stage fp16: nothing is left to measure"),
+        ("--suite=variants --stage=int8 --pipeline=sd15", "--suite variants --pipeline sd15 --stage int8: nothing"),
+    ],
+)
+def test_a_selection_without_cases_lists_the_valid_ones(configure, options, line):
+    """The lines give the reason and what each suite has."""
+    config = configure(*options.split())
+
+    text = "\n".join(nothing_left(config, select(config, device="cpu")))
+
+    assert line in text
+    assert "--suite throughput has: " in text
+
+
+def test_a_selection_without_cases_is_no_pass(suite):
+    """The command ends as if no test was collected, says so once, and builds nothing."""
+    result = suite.run("--suite=ladder", "--stage=fp16")
+
+    text = result.stdout.str() + result.stderr.str()
+    assert result.ret == pytest.ExitCode.NO_TESTS_COLLECTED
+    assert text.count("nothing is left to measure") == 1
+    assert "Exit" not in text
+    assert not (suite.path / "builds.log").exists()
+
+
+def test_skip_latency_judges_outputs_and_measures_nothing(suite):
+    """Structure, compilation and parity are judged; no test that measures rounds is run."""
+    result = suite.run("--stage=sdpa", "--skip-latency")
+
+    assert red(result) == []
+    assert suite.result("sdpa")["run"]["processes"] == []
+    assert suite.result("sdpa")["run"]["parity"]["ssim"] > 0
+    result.assert_outcomes(passed=3, skipped=3, deselected=9)
+
+
+@pytest.mark.parametrize("option", ["--skip-latency", "--stage=fp32", "--suite=ladder", "--pipeline=sd15", "-kfp32"])
+def test_a_baseline_case_that_the_command_leaves_out_is_not_missing(configure, option):
+    """A command that measures a part of the suite expects no case of a baseline; the whole command expects its ladder."""
+    assert coverage_of(configure(option), device="cpu").expected == frozenset()
+    assert "sdxl-tiny/int8/64px-4steps-b1" in coverage_of(configure(), device="cpu").expected
+
+
+def test_every_case_is_collected_and_none_built(suite):
+    """`--collect-only` lists every pipeline of every suite, and starts no worker."""
+    result = suite.run("--suite=all", "--pipeline=all", "--collect-only", "-q")
+
+    assert all(f"test_latency[{name}" in result.stdout.str() for name in pipelines())
+    assert not (suite.path / "builds.log").exists()
