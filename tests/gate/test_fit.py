@@ -34,7 +34,7 @@ def judge(fit: Fit | None, *, fits: bool, alone: bool = True) -> Verdict:
     ],
 )
 def test_what_a_change_means(fit: Fit, fits: bool, outcome: Outcome, sentence: str) -> None:
-    """What fitted must fit, what did not may, and the sentence says both sides and the device."""
+    """A case that fitted must fit and one that did not may; the sentence names both sides and the device."""
     verdict = judge(fit, fits=fits)
 
     assert (verdict.outcome, verdict.sentence) == (outcome, sentence)
@@ -75,6 +75,6 @@ def test_what_nothing_is_known_of_has_no_baseline(fits: bool) -> None:
 
 
 def test_an_unknown_outcome_is_refused() -> None:
-    """What no publication says leads to nothing but an error."""
+    """An outcome that no publication uses is an error and leads to no expectation."""
     with pytest.raises(ValueError, match="outcome 'melted': expected ok, oom"):
         fit_of_outcome("melted")

@@ -96,7 +96,7 @@ def test_looks_grow_by_half(first, last, counts):
     "looks", [Looks(first=3, last=8), Looks(first=6, last=12), Looks(first=1, last=20, confidence=0.95)]
 )
 def test_the_looks_spend_the_whole_error_and_no_more(looks):
-    """What the intervals of all looks leave out adds up to the error rate of the sequence."""
+    """The error rates of the intervals of all looks add up to that of the sequence."""
     spent = math.fsum(1 - looks.confidence_at(count) for count in looks.counts)
 
     assert spent == pytest.approx(1 - looks.confidence)

@@ -162,7 +162,7 @@ def test_a_published_figure_is_held_to_the_bare_ratio(medians_s, old_s, outcome)
 
 
 def test_a_stage_may_have_a_tolerance_of_its_own():
-    """What is SLOWER by the default is within the tolerance that the policy gives to that stage."""
+    """A latency that is SLOWER by the default tolerance passes by a wider one that the policy gives to its stage."""
     run, baseline = make_run(medians_s=(1.04, 1.041)), make_baseline(1.0, 1.001)
     policy = Policy(stage_tolerances={"int8": 0.06})
 

@@ -112,7 +112,7 @@ def test_an_impossible_figure_is_red(pytester):
 
 
 def test_a_cpu_has_operations_and_no_claim(pytester):
-    """What an image takes is kept and said once for all stages; no ceiling and no share."""
+    """The operations of an image are stored, and shown once for all stages; there is no ceiling and no share."""
     suite = Suite(pytester)
     with (suite.path / "conftest.py").open("a") as conftest:
         conftest.write(SKELETONS % 1)

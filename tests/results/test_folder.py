@@ -65,7 +65,7 @@ def test_what_a_session_writes_is_read(tmp_path: Path) -> None:
 
 
 def test_caches_beside_the_results_are_left_alone(tmp_path: Path) -> None:
-    """What the suite keeps in the same folder, links and deep folders included, is no result."""
+    """Other files that the suite writes into the same folder, links and deep folders included, are no results."""
     cache = tmp_path / "environments" / "a" / "b" / "c" / "d"
     cache.mkdir(parents=True)
     (cache / "x.json").write_text("no JSON")
@@ -140,7 +140,7 @@ def test_a_hundred_megabytes_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_bomb_is_not_unpacked_as_a_whole() -> None:
-    """Of a file that becomes 100 MB, no more is held than the limit allows."""
+    """A file that unpacks to 100 MB is read only up to the limit."""
     bomb = archive({NAME: bytes(100 * 2**20)})
     tracemalloc.start()
 

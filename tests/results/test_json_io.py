@@ -88,7 +88,7 @@ def test_a_file_is_written_whole_and_for_review(tmp_path):
 
 @pytest.mark.parametrize("data", [{"a": 1, "b": math.nan}, {"a": [math.inf]}, {"a": object()}])
 def test_a_failed_write_leaves_the_old_file(tmp_path, data):
-    """What cannot be written as JSON raises, and neither harms the old file nor leaves a part of the new one."""
+    """Data that is no JSON raises an error, leaves the old file as it was and no part of a new one."""
     path = tmp_path / "a.json"
     write_json(path, {"old": 1})
 

@@ -1,4 +1,4 @@
-"""What we refuse of a stranger's results must have room for the largest of our own."""
+"""The limits on a stranger's results have room for the largest of our own."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ def test_the_facts_beside_a_lock_hold_no_password(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("words", [["trend"], ["history", "upgrade"], ["bump", "torch==1"]])
 def test_a_mistyped_option_is_told_without_its_password(capsys, words):
-    """Of every verb."""
+    """The error of every command repeats the option without the password."""
     with pytest.raises(SystemExit):
         main([*words, f"--histroy={URL}"])
 

@@ -1,5 +1,6 @@
-"""Compute the least time that a machine needs for an image's operations, by ceilings measured on it, and the share reached
-(the roofline model of Williams, Waterman and Patterson, CACM 52(4), 2009).
+"""Compute the least time that an image's operations need at a machine's measured ceilings, and the share that was reached.
+
+This is the roofline model of Williams, Waterman and Patterson (CACM 52(4), 2009).
 """
 
 from __future__ import annotations

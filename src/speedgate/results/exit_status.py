@@ -6,7 +6,7 @@ import enum
 
 
 class ExitStatus(enum.IntEnum):
-    """What a session or a command ends with. pytest's own statuses are below 10, of which 3 to 5 are not named here."""
+    """The statuses of sessions and commands. pytest's own are below 10, of which 3 to 5 are not named here."""
 
     OK = 0  # every test passed; the command did its work
     RED = 1  # a test failed; the verdict that the command gave is red
