@@ -70,7 +70,7 @@ def build():
 
 
 @pytest.fixture(scope="session")
-def look():
+def make_output():
     """What a built case makes, as parity sees it."""
 
     def inspect(case, *, precise=False):
@@ -82,18 +82,20 @@ def look():
 
 
 @pytest.fixture(scope="session")
-def references(build, look):
+def references(build, make_output):
     """A pipeline's fp32 with its precise step, and its bf16, made once."""
 
     @functools.cache
     def made(pipeline):
-        return look(build("fp32", pipeline=pipeline), precise=True), look(build("bf16", pipeline=pipeline))
+        return make_output(build("fp32", pipeline=pipeline), precise=True), make_output(
+            build("bf16", pipeline=pipeline)
+        )
 
     return made
 
 
 @pytest.fixture(scope="session")
-def judge(build, look, references):
+def judge(build, make_output, references):
     """Build a stage, break it, and judge it by the stage's own band and factor."""
 
     intact = functools.cache(lambda stage, pipeline: build(stage, pipeline=pipeline))
@@ -106,7 +108,7 @@ def judge(build, look, references):
             fault(case)
         tiny = pipelines()[pipeline].sizes["tiny"]
         figures = parity.compare(
-            look(case),
+            make_output(case),
             image_reference=image_reference,
             step_reference=step_reference,
             max_reference_step_error=tiny.max_reference_error[0],

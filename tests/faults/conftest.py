@@ -6,6 +6,6 @@ from tests.faults.rig import Rig
 
 
 @pytest.fixture(scope="session")
-def rig(build, look, tmp_path_factory):
+def rig(build, make_output, tmp_path_factory):
     """Apply changes and have them judged."""
-    return Rig(build, look, tmp_path_factory.mktemp("faults"))
+    return Rig(build, make_output, tmp_path_factory.mktemp("faults"))

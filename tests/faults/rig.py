@@ -32,11 +32,11 @@ from tests.support.sessions import make_session
 class Rig:
     """Apply and judge changes. The registry names the method for each change, and each method returns verdicts.
 
-    A change of a pipeline edits a copy of a case that is built once. `build` and `look` are fixtures of the tests.
+    A change of a pipeline edits a copy of a case that is built once. `build` and `make_output` are fixtures of the tests.
     """
 
-    def __init__(self, build: Callable[..., Any], look: Callable[..., Any], folder: Path) -> None:
-        self.build, self._make_output, self.folder = build, look, folder
+    def __init__(self, build: Callable[..., Any], make_output: Callable[..., Any], folder: Path) -> None:
+        self.build, self._make_output, self.folder = build, make_output, folder
         (folder / "session").mkdir()
         self.sessions = Sessions(folder / "session")
         self.undo = contextlib.ExitStack()  # restores the settings that a harmless change has changed
