@@ -11,8 +11,8 @@ from speedgate.cli import main
 from speedgate.fleet.shards import Manifest, Shard
 from speedgate.gate.policy import Policy
 from speedgate.report import markdown
-from speedgate.results import folder as untrusted
 from speedgate.results.case_key import RESULT_FILES, CaseKey
+from speedgate.results.folder import read_folder
 from speedgate.results.json_io import to_json, write_json
 from tests.support.artifacts import result
 from tests.support.baseline_samples import KEY, make_run
@@ -66,7 +66,7 @@ def test_the_whole_is_a_folder_of_results(tmp_path, merge, halves):
     assert all(key in said for key in KEYS)
     assert sorted(path.name for path in merged.glob(RESULT_FILES)) == sorted(CaseKey.parse(k).file_name for k in KEYS)
     assert json.loads((merged / "verdict.json").read_text())["green"] is True
-    assert (merged / "summary.md").read_text() == markdown.render(untrusted.read_folder(merged))
+    assert (merged / "summary.md").read_text() == markdown.render(read_folder(merged))
     coverage_table.read(merged)
 
 

@@ -225,8 +225,8 @@ def _judge_interval(
 
 def _judge_point(run: Run, figures: str, ratio: float, tolerance: float) -> Verdict:
     outcome = classify_interval(ratio, ratio, tolerance)
-    sentence = f"{figures}: {_percent(ratio)} (a published figure, so no interval); tolerance {_share(tolerance)}{_advice(outcome)}"
-    return _verdict(run, "latency", outcome, sentence)
+    limits = f"(a published figure, so no interval); tolerance {_share(tolerance)}"
+    return _verdict(run, "latency", outcome, f"{figures}: {_percent(ratio)} {limits}{_advice(outcome)}")
 
 
 def _classify_memory(ratio: float, tolerance: float) -> Outcome:
