@@ -1,4 +1,4 @@
-"""Made-up histories: a run a day, with known changes of its level and its scatter."""
+"""Make series with a run for each day and defaults changes of level and scatter."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ START = datetime.datetime(2026, 1, 1, 3, 0, tzinfo=datetime.UTC)
 
 
 def flat(runs):
-    """No change in so many runs, as logarithms."""
+    """Return the logarithms of a level without a change."""
     return np.zeros(runs)
 
 
 def stepped(runs, *changes):
-    """Steps: pairs of the first run after one and its size as a ratio."""
+    """Return the logarithms of a level with steps; each is a pair of its first run and its ratio."""
     levels = flat(runs)
     for run, ratio in changes:
         levels[run:] += np.log(ratio)
@@ -29,7 +29,7 @@ def stepped(runs, *changes):
 
 
 def make_series(levels, *, spread=0.005, processes: int | Sequence[int] = 3, seed=1, peaks=None, **fields: Any):
-    """A series whose log-latency is `levels` and a scatter of `spread` (one figure, or one a run) a process."""
+    """Make a series with the log-latency `levels` and the scatter `spread` of each process (one figure, or one for each run)."""
     rng = np.random.default_rng(seed)
     counts = np.broadcast_to(processes, len(levels))
     spreads = np.broadcast_to(spread, len(levels))
@@ -41,16 +41,16 @@ def make_series(levels, *, spread=0.005, processes: int | Sequence[int] = 3, see
 
 
 def make_point(day, medians_s, **fields: Any):
-    """The run of a day, with a commit that tells which, and a nightly of torch that is a week old at most."""
+    """Make the run of a day; its commit encodes the day, and its nightly of torch is at most a week old."""
     nightly = (START + datetime.timedelta(days=day // 7 * 7)).strftime("%Y%m%d")
-    known = {
+    defaults = {
         "run_id": f"run{day}",
         "measured_at": (START + datetime.timedelta(days=day)).isoformat(),
         "commit": f"{day:012x}".ljust(40, "0"),
         "process_medians_s": medians_s,
         "versions": {"torch": f"2.14.0.dev{nightly}", "diffusers": "0.42.1"},
     }
-    return SeriesPoint(**known | fields)
+    return SeriesPoint(**defaults | fields)
 
 
 def r_normal(seed, count):

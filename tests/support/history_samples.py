@@ -1,4 +1,4 @@
-"""Results, entries and whole histories for the tests of what keeps and reads them."""
+"""Make results, entries and whole histories for the tests of the history."""
 
 from __future__ import annotations
 
@@ -19,43 +19,43 @@ PARITY = {"ssim": 0.9965, "step_error": None}
 
 
 def commit(number: int, *, dirty: bool = False) -> dict[str, Any]:
-    """What pytest-benchmark says of the numbered commit."""
+    """Describe a numbered commit as pytest-benchmark does."""
     return {"id": f"{number:040x}", "time": None, "dirty": dirty, "project": "p", "branch": "main"}
 
 
 def at(number: int) -> str:
-    """The hour of the numbered run."""
+    """Return the time of a numbered run: one each hour."""
     return (START + datetime.timedelta(hours=number)).isoformat()
 
 
 def document(case_key: str = INT8, *, number: int = 0, **changes: Any) -> dict[str, Any]:
-    """The result file of the numbered run of a case."""
+    """Make the result file of a numbered run of a case."""
     run = to_json(make_run(case_key, medians_s=(2.4 + number / 1000, 2.45, 2.5)))
-    own = {"measured_at": at(number), "commit": commit(number), "run": run | {"parity": PARITY}}
-    read: dict[str, Any] = json.loads(json.dumps(result(case_key, **own | changes)))
-    return read
+    fields = {"measured_at": at(number), "commit": commit(number), "run": run | {"parity": PARITY}}
+    result_file: dict[str, Any] = json.loads(json.dumps(result(case_key, **fields | changes)))
+    return result_file
 
 
 def entry(case_key: str = INT8, *, number: int = 0, **changes: Any) -> HistoryEntry:
-    """What a history keeps of it."""
+    """Make the entry of a numbered run of a case."""
     return entry_from_result(document(case_key, number=number, **changes), where="sample")
 
 
 def session_folder(folder: Path, *documents: dict[str, Any]) -> Path:
-    """A results folder, as `pytest bench --results` leaves it."""
-    for one in documents or (document(),):
-        name = CaseKey.parse(one["run"]["case_key"]).file_name if one["run"] else "lost.json"
-        write_json(folder / name, one)
+    """Write a results folder as `pytest bench --results` does."""
+    for result_file in documents or (document(),):
+        name = CaseKey.parse(result_file["run"]["case_key"]).file_name if result_file["run"] else "lost.json"
+        write_json(folder / name, result_file)
     return folder
 
 
 def case_keys(count: int) -> list[str]:
-    """Distinct ones."""
+    """Return different case keys."""
     return [f"pipeline{index:05d}/int8/1024px-30steps-b1" for index in range(count)]
 
 
 def fill(url: str, *, cases: int, runs: int, gpu_key: str = KEY) -> None:
-    """A history of `runs` runs of `cases` cases, five processes each, rows in bulk and without their documents."""
+    """Create a history of `runs` runs of `cases` cases with five processes each; bulk inserts, without documents."""
     database.prepare_history(url)
     tables = schema.tables()
     versions = dict.fromkeys(("torch", "torch_git", "diffusers", "torchao", "triton"), "1.2.3.dev20260101+cu130")
@@ -63,8 +63,8 @@ def fill(url: str, *, cases: int, runs: int, gpu_key: str = KEY) -> None:
     with database.open_engine(url, write=True) as engine, engine.begin() as connection:
         connection.execute(tables.environments.insert(), [{"environment_id": "e", "versions": versions}])
         for row in _rows(gpu_key, runs):  # as sessions add them: all cases of one, then of the next
-            many = [row | {"case_key": key, "run_id": schema.json_digest([key, row["measured_at"]])} for key in keys]
-            connection.execute(tables.runs.insert(), many)
+            rows = [row | {"case_key": key, "run_id": schema.json_digest([key, row["measured_at"]])} for key in keys]
+            connection.execute(tables.runs.insert(), rows)
 
 
 def _rows(gpu_key: str, count: int) -> list[dict[str, Any]]:

@@ -1,7 +1,7 @@
-"""`python -m tests.support.measure_history series|writers|trends [URL]`: the figures that docs/history.md states of a history.
+"""`python -m tests.support.measure_history series|writers|trends [URL]`: measure the figures in docs/history.md.
 
-`URL` has to be of an empty database; without it, one of a PostgreSQL server started for this. `trends` needs none. Needs an
-idle machine.
+`URL` must name an empty database. Without it, a PostgreSQL server is started. `trends` needs no database. Run it on an idle
+machine.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def measure(options: argparse.Namespace) -> None:
-    """What was asked for."""
+    """Run the selected measurement."""
     if options.what == "series":
         measure_series(options.url, cases=options.cases, runs=options.runs)
     else:
@@ -47,45 +47,47 @@ def measure(options: argparse.Namespace) -> None:
 
 
 def measure_series(url: str, *, cases: int, runs: int) -> None:
-    """Read every series, and one of them."""
+    """Time reading all series, and one of them."""
     fill(url, cases=cases, runs=runs)
     started_s, used_s = time.perf_counter(), time.process_time()
-    found = queries.read_series(url)
+    all_series = queries.read_series(url)
     took_s, used_s = time.perf_counter() - started_s, time.process_time() - used_s
     print(
-        f"all: {took_s:.2f} s, {used_s:.2f} s of them this process's, for {sum(len(one.points) for one in found)} points"
+        f"all: {took_s:.2f} s, {used_s:.2f} s of them this process's, for {sum(len(series.points) for series in all_series)} points"
     )
     started_s = time.perf_counter()
-    (one,) = queries.read_series(url, case_key=found[len(found) // 2].case_key)
-    print(f"one: {time.perf_counter() - started_s:.3f} s for {len(one.points)} points")
+    (series,) = queries.read_series(url, case_key=all_series[len(all_series) // 2].case_key)
+    print(f"one: {time.perf_counter() - started_s:.3f} s for {len(series.points)} points")
 
 
 def measure_trends(*, cases: int, runs: int) -> None:
-    """Judge made-up series, half of them without a change and half with two steps, each whole and by its last 200 runs."""
-    stable, moved = flat(runs), stepped(runs, (runs // 3, 1.05), (2 * runs // 3, 0.97))
-    found = [make_series((stable, moved)[number % 2], seed=number) for number in range(cases)]
+    """Time the analysis of made-up series, half of them with two steps: of all runs, and of the last 200 runs."""
+    without_steps, with_steps = flat(runs), stepped(runs, (runs // 3, 1.05), (2 * runs // 3, 0.97))
+    all_series = [make_series((without_steps, with_steps)[number % 2], seed=number) for number in range(cases)]
     for name, last in (("whole", runs), ("the last 200", 200)):
-        series = [dataclasses.replace(one, points=one.points[-last:]) for one in found]
+        shortened = [dataclasses.replace(series, points=series.points[-last:]) for series in all_series]
         started_s = time.perf_counter()
-        changed = sum(bool(analyse(one).changes) for one in series)
-        print(f"{name}: {time.perf_counter() - started_s:.2f} s for {len(series)} series, {changed} of them changed")
+        changed = sum(bool(analyse(series).changes) for series in shortened)
+        print(f"{name}: {time.perf_counter() - started_s:.2f} s for {len(shortened)} series, {changed} of them changed")
 
 
 def measure_writers(url: str, *, writers: int, runs: int) -> None:
-    """As many processes at once, each with `runs` transactions of its own; every run twice."""
+    """Time `writers` processes that upload `runs` runs each at the same time; two processes upload each run."""
     database.prepare_history(url)
     context = multiprocessing.get_context("spawn")
     with context.Pool(writers) as pool:
-        pool.starmap(write, [(url, number, 0) for number in range(writers)], chunksize=1)  # what starts, and imports
+        pool.starmap(
+            write, [(url, number, 0) for number in range(writers)], chunksize=1
+        )  # start the processes and import
         started_s = time.perf_counter()
-        done = pool.starmap(write, [(url, number // 2, runs) for number in range(writers)], chunksize=1)
+        counts = pool.starmap(write, [(url, number // 2, runs) for number in range(writers)], chunksize=1)
         seconds = time.perf_counter() - started_s
-    added, known = sum(one.added for one in done), sum(one.present for one in done)
-    print(f"{writers} writers: {seconds:.2f} s for {added} runs added and {known} already stored")
+    added, present = sum(count.added for count in counts), sum(count.present for count in counts)
+    print(f"{writers} writers: {seconds:.2f} s for {added} runs added and {present} already stored")
 
 
 def write(url: str, writer: int, runs: int) -> queries.UploadCounts:
-    """What one writer does: its own case, which another one may be writing too."""
+    """Upload runs of one case; another writer may upload the same ones."""
     (key,) = case_keys(writer + 1)[-1:]
     return queries.add_entries(url, (entry(key, number=number) for number in range(runs)))
 

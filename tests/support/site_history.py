@@ -1,4 +1,4 @@
-"""Histories made up for the tests of the site, with a known step and with names that no one should run, and sites of them."""
+"""Make histories with a known step and with hostile texts, and sites of them, for the tests of the site."""
 
 import datetime
 import hashlib
@@ -19,7 +19,7 @@ START = datetime.datetime(2026, 1, 1, 4, 0, tzinfo=datetime.UTC)
 
 
 def point(index, *, base_s, random_, **changes):
-    """One run: eight processes around `base_s`, and versions that move with time; a commit is of all cases."""
+    """Make a run of eight processes around `base_s`, with versions that change over time; all cases share its commit."""
     fields = {
         "run_id": f"{index:06x}{random_.getrandbits(232):058x}",
         "measured_at": (START + datetime.timedelta(hours=8 * index)).isoformat(),
@@ -43,7 +43,7 @@ def point(index, *, base_s, random_, **changes):
 
 
 def series(case_key, *, gpu_key=GPUS[0], runs=40, base_s=2.5, step=True, **changes):
-    """A case whose latency rises by `STEP` after `STEP_AT` of its runs."""
+    """Make a case whose latency rises by `STEP` after the share `STEP_AT` of its runs."""
     random_ = random.Random(f"{gpu_key} {case_key}")  # noqa: S311 - noise, no secret
     after = int(runs * STEP_AT)
     points = tuple(
@@ -53,24 +53,24 @@ def series(case_key, *, gpu_key=GPUS[0], runs=40, base_s=2.5, step=True, **chang
 
 
 def ladder(pipeline="sdxl", *, gpu_key=GPUS[0], runs=40, workload="1024px-30steps-b1"):
-    """A case a stage, each with its own latency."""
+    """Yield a case for each stage, with different latencies."""
     for stage, base_s in zip(STAGES, SPEED, strict=True):
         yield series(f"{pipeline}/{stage}/{workload}", gpu_key=gpu_key, runs=runs, base_s=base_s, step=stage == "int8")
 
 
-def changes(one):
-    """The known step, as a trend would report it."""
-    after = int(len(one.points) * STEP_AT)
-    if "/int8/" not in one.case_key:
+def changes(series):
+    """Return the known step as a trend would report it."""
+    after = int(len(series.points) * STEP_AT)
+    if "/int8/" not in series.case_key:
         return []
-    where = {"before": after - 1, "run": after, "after": min(after + 1, len(one.points) - 1)}
+    where = {"before": after - 1, "run": after, "after": min(after + 1, len(series.points) - 1)}
     return [
         TrendChange(metric=LATENCY, kind=ChangeKind.STEP, ratio=STEP, low=1.055, high=1.065, p_value=0.0005, **where)
     ]
 
 
 def many(cases, runs):
-    """So many cases, six stages a pipeline, over two GPU keys."""
+    """Yield cases of six stages for each pipeline, on two GPU keys."""
     for place in range(cases):
         pipeline, stage = f"model{place // 12:02d}", place % len(STAGES)
         gpu_key = GPUS[place // len(STAGES) % 2]
@@ -79,15 +79,15 @@ def many(cases, runs):
 
 
 def write(target, series, **options):
-    """The site of these series, as the verb writes it."""
+    """Write the site of these series as `speedgate site` does."""
     options = {"changes": changes, "generated_at": AT, "stages": STAGES, **options}
     with replace_folder(target) as made:
         return write_site(made, series, **options)
 
 
 def data(target, name):
-    """What a script of `data/` hands over."""
+    """Read the document in a script of `data/`."""
     text = (target / "data" / f"{name}.js").read_text(encoding="ascii")
-    called, document = re.fullmatch(r'speedgate\.receive\("([^"]+)",(.*)\);\n', text).groups()
-    assert called == name
+    name_in_file, document = re.fullmatch(r'speedgate\.receive\("([^"]+)",(.*)\);\n', text).groups()
+    assert name_in_file == name
     return json.loads(document)
