@@ -1,4 +1,4 @@
-"""The `speedgate` command: what it prints, its exit status, and what it must not load."""
+"""The `speedgate` command starts without heavy imports, and reports output that cannot be written."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.artifacts import encoded, result
 
 
 def test_the_command_starts_without_heavy_imports() -> None:
-    """Help needs neither torch nor pytest, so that it answers at once on any machine."""
+    """`--help` imports neither torch nor pytest, so it is fast on any machine."""
     code = (
         "import sys\nfrom speedgate.cli import main\n"
         "try: main(['--help'])\n"
@@ -29,7 +29,7 @@ def test_the_command_starts_without_heavy_imports() -> None:
 
 
 def command(*arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
-    """`python -m speedgate`, in a process of its own."""
+    """Run `python -m speedgate` in a new process."""
     environment = {**os.environ, "PYTHONPATH": str(Path(speedgate.__file__).parents[1])}
     return subprocess.run(
         [sys.executable, "-m", "speedgate", *map(str, arguments)],
@@ -38,20 +38,20 @@ def command(*arguments: str | Path, **options: Any) -> subprocess.CompletedProce
 
 
 def test_the_module_is_the_command() -> None:
-    """`python -m speedgate` does what the script does, where that is not on the path."""
+    """`python -m speedgate` does the same as the script."""
     assert command("baselines", cwd=Path(__file__).parents[1], stdout=subprocess.PIPE).returncode == 0
 
 
 def test_output_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
-    """A full device and a reader that is gone end with status 2 and a line, not with Python's own words."""
+    """A full device and a closed pipe end with status 2 and one line, not with Python's own message."""
     (tmp_path / "case.json").write_bytes(encoded(result()))
     read, write = os.pipe()
     os.close(read)
 
     with Path("/dev/full").open("w") as full, os.fdopen(write, "w") as gone:
-        said = [command("summary", tmp_path, stdout=stream) for stream in (full, gone)]
+        processes = [command("summary", tmp_path, stdout=stream) for stream in (full, gone)]
 
-    assert [one.stderr for one in said] == [
+    assert [process.stderr for process in processes] == [
         "speedgate: the output: No space left on device\n", "speedgate: the output: Broken pipe\n",
     ]  # fmt: skip
-    assert [one.returncode for one in said] == [2, 2]
+    assert [process.returncode for process in processes] == [2, 2]

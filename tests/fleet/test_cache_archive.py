@@ -1,4 +1,4 @@
-"""A file of compile caches: it reads as it was written, and what was edited or damaged is refused."""
+"""A file of compile caches reads as it was written; an edited or damaged file is refused."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def test_a_file_reads_as_it_was_written(tmp_path):
     contents = [CacheContent(case_key=key, fingerprint="f00d", artifacts=key.encode()) for key in (CASE, OTHER)]
     written = write_cache_file(tmp_path / "c.zip", origin=HERE, contents=contents)
 
-    found = read_cache_file(tmp_path / "c.zip")
+    file = read_cache_file(tmp_path / "c.zip")
 
-    assert found == written
-    assert [found.artifacts(entry) for entry in found.entries] == [CASE.encode(), OTHER.encode()]
+    assert file == written
+    assert [file.artifacts(entry) for entry in file.entries] == [CASE.encode(), OTHER.encode()]
 
 
 def test_a_failed_write_leaves_the_old_file(path):
-    """What cannot be written harms no earlier file and leaves no part of a new one."""
+    """A failed write keeps the earlier file and leaves no temporary file."""
     before = path.read_bytes()
 
     with pytest.raises(ValueError, match=r"case key '\.\./evil'"):
@@ -56,7 +56,7 @@ def test_what_is_no_file_is_refused(tmp_path, name):
 
 
 def rewritten(path, *, members=None, **changes):
-    """The file with another manifest, or with other members."""
+    """Change the manifest or the members of the file."""
     with zipfile.ZipFile(path) as archive:
         content = {name: archive.read(name) for name in archive.namelist()}
     manifest = json.loads(content["manifest.json"])
@@ -71,7 +71,7 @@ def rewritten(path, *, members=None, **changes):
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"members": {"sdxl__int8__1024px-30steps-b1": BYTES[::-1]}}, "not the bytes that its manifest describes"),
         ({"sha256": "0" * 64}, "not the bytes that its manifest describes"),
@@ -89,18 +89,18 @@ def rewritten(path, *, members=None, **changes):
         ({"cases": []}, "cases: expected a list of length >= 1"),
     ],
 )
-def test_an_edited_file_is_refused(path, changes, said):
-    """Neither its names nor its sizes are believed, and nothing is written where one is wrong."""
+def test_an_edited_file_is_refused(path, changes, message):
+    """Names and sizes are checked, and nothing is written if one of them is wrong."""
     there = path.parent / "there"
 
     with pytest.raises(ValueError) as refused:
         compile_cache.import_from(rewritten(path, **changes), folder=there, here=HERE)
-    assert said in str(refused.value)
+    assert message in str(refused.value)
     assert not there.exists()
 
 
 def test_one_wrong_case_is_enough(tmp_path):
-    """All of a file is checked before any of it is written."""
+    """The whole file is checked before anything of it is written."""
     contents = [CacheContent(case_key=key, fingerprint="f00d", artifacts=BYTES) for key in (CASE, OTHER)]
     path = write_cache_file(tmp_path / "c.zip", origin=HERE, contents=contents).path
     rewritten(path, members={file_stem(OTHER): BYTES[::-1]})
@@ -111,7 +111,7 @@ def test_one_wrong_case_is_enough(tmp_path):
 
 
 def test_a_damaged_file_is_one_clear_error(path):
-    """Whichever bytes are wrong, it reads as it was written or is a `ValueError` that names the file."""
+    """With any damage, the file reads as it was written or raises a `ValueError` that names it."""
     whole, draw = path.read_bytes(), random.Random(1)  # noqa: S311 - which bytes are hit is no secret
     for _ in range(300):
         damaged = bytearray(whole)

@@ -28,7 +28,7 @@ VERSIONS = {
 
 
 def origin(gpu_key=KEY, **versions):
-    """The origin of a cache, of this machine and build but for the facts that are given."""
+    """Return the origin of the sample machine and build, with these facts changed."""
     return CacheOrigin(gpu_key=gpu_key, build=Build.from_versions(VERSIONS | versions))
 
 
@@ -37,19 +37,19 @@ BYTES = bytes(range(256)) * 8
 
 
 class Holder:
-    """A worker that holds `artifacts` and remembers what it was asked."""
+    """A worker that returns `artifacts` and records its calls."""
 
     def __init__(self, artifacts=BYTES):
-        self.artifacts, self.asked = artifacts, []
+        self.artifacts, self.calls = artifacts, []
 
     def call(self, operation, **keywords):
-        self.asked.append((operation, *keywords.values()))
+        self.calls.append((operation, *keywords.values()))
         return 0.25 if operation == "load_cache" else self.artifacts
 
 
 @pytest.fixture
 def notes():
-    """The lines that a start showed to the user."""
+    """The notes that a start showed to the user."""
     return []
 
 
@@ -67,37 +67,37 @@ def cached(tmp_path, notes):
 
 
 def start(cached, worker, *, missed=False):
-    """What a session does around the first image; the seconds that loading took."""
+    """Load and save as a session does around the first image; return the seconds of loading."""
     load_s = cached.load_into(worker)
     cached.save_from(worker, loaded=load_s > 0, missed=missed)
     return load_s
 
 
 def exported(cached, target):
-    """A file of what the case has left."""
+    """Export the cache of the case to a file."""
     compile_cache.export_to(target, folder=cached.folder, here=cached.origin)
     return target
 
 
 def elsewhere(cached, folder, **changes):
-    """The same case on a machine that has compiled nothing."""
+    """Return the same case on a machine without any cache."""
     return dataclasses.replace(cached, folder=folder, **changes)
 
 
 def test_what_was_compiled_is_kept_once(cached):
-    """The first start leaves a file, a second one that compiled nothing asks its worker for nothing."""
+    """The first start saves a file; a second start that compiled nothing saves nothing."""
     first, second = Holder(), Holder()
     start(cached, first, missed=True)
     start(cached, second)
 
-    assert (first.asked, second.asked) == ([("save_cache",)], [])
+    assert (first.calls, second.calls) == ([("save_cache",)], [])
 
 
 @pytest.mark.parametrize(
     ("changes", "missed"), [({}, True), ({"fingerprint": "beef"}, False), ({"origin": origin(torch="2.14.0")}, False)]
 )
 def test_what_was_compiled_anew_replaces_what_is_kept(cached, changes, missed):
-    """A start that missed its cache, and one of another recipe or build, leave theirs instead."""
+    """A start that missed its cache, or has another recipe or build, replaces the file."""
     start(cached, Holder(), missed=True)
     later = dataclasses.replace(cached, **changes)
     start(later, Holder(b"newer"), missed=missed)
@@ -110,7 +110,7 @@ def test_what_was_compiled_anew_replaces_what_is_kept(cached, changes, missed):
 
 
 def test_a_broken_file_of_ours_is_replaced(cached):
-    """What cannot be read is no reason to keep nothing."""
+    """A saved file that cannot be read is replaced."""
     start(cached, Holder())
     (path,) = cached.folder.rglob("*.zip")
     path.write_bytes(b"PK")
@@ -120,7 +120,7 @@ def test_a_broken_file_of_ours_is_replaced(cached):
 
 
 def test_nothing_is_kept_where_torch_keeps_nothing(cached, notes):
-    """With its caches switched off torch has nothing to save, which is said."""
+    """If torch's caches are off there is nothing to save, and a note says so."""
     start(cached, Holder(None))
 
     assert list(cached.folder.rglob("*.zip")) == []
@@ -128,18 +128,18 @@ def test_nothing_is_kept_where_torch_keeps_nothing(cached, notes):
 
 
 def test_an_imported_cache_is_loaded_by_one_start(cached, tmp_path):
-    """The bytes come back as they went; after that start torch's own cache has them, and the next start loads nothing."""
+    """The worker gets the exported bytes once; after that torch's own cache has them, and the next start loads nothing."""
     start(cached, Holder(), missed=True)
     there = elsewhere(cached, tmp_path / "there")
     compile_cache.import_from(exported(cached, tmp_path / "c.zip"), folder=there.folder, here=HERE)
     first, second = Holder(), Holder()
 
     assert (start(there, first), start(there, second)) == (0.25, 0.0)
-    assert (first.asked, second.asked) == ([("load_cache", BYTES)], [])
+    assert (first.calls, second.calls) == ([("load_cache", BYTES)], [])
 
 
 def test_an_imported_cache_is_exported_again(cached, tmp_path):
-    """Cases that a job did not run are in what it leaves, and those that it loaded are too."""
+    """An export also holds imported cases, whether the job ran them or not."""
     start(cached, Holder())
     there = elsewhere(cached, tmp_path / "there")
     compile_cache.import_from(exported(cached, tmp_path / "c.zip"), folder=there.folder, here=HERE)
@@ -152,7 +152,7 @@ def test_an_imported_cache_is_exported_again(cached, tmp_path):
 
 
 def test_an_interrupted_start_loads_again(cached, tmp_path):
-    """Until the first image is there, nothing says that torch has what was loaded."""
+    """Before the first image, an import counts as not loaded."""
     start(cached, Holder())
     there = elsewhere(cached, tmp_path / "there")
     compile_cache.import_from(exported(cached, tmp_path / "c.zip"), folder=there.folder, here=HERE)
@@ -161,7 +161,7 @@ def test_an_interrupted_start_loads_again(cached, tmp_path):
 
 
 def test_what_an_imported_cache_lacked_is_kept(cached, tmp_path):
-    """A start that loaded and compiled all the same leaves what it compiled, and the imported file is not loaded again."""
+    """A start that loaded an import and still compiled saves the result, and the import is not loaded again."""
     start(cached, Holder())
     there = elsewhere(cached, tmp_path / "there")
     compile_cache.import_from(exported(cached, tmp_path / "c.zip"), folder=there.folder, here=HERE)
@@ -172,26 +172,26 @@ def test_what_an_imported_cache_lacked_is_kept(cached, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"fingerprint": "beef"}, "its recipe is f00d, this is beef"),
         ({"origin": origin(torch="2.14.0")}, "its torch is 2.13.0+cu130, here it is 2.14.0"),
     ],
 )
-def test_a_cache_of_another_recipe_or_build_is_not_used(cached, tmp_path, notes, changes, said):
-    """What was imported for something else is left alone, and both values are said."""
+def test_a_cache_of_another_recipe_or_build_is_not_used(cached, tmp_path, notes, changes, message):
+    """The import stays where it is, and a note names both values."""
     start(cached, Holder())
     there = elsewhere(cached, tmp_path / "there", **changes)
     compile_cache.import_from(exported(cached, tmp_path / "c.zip"), folder=there.folder, here=HERE)
     worker = Holder()
 
     assert there.load_into(worker) == 0.0
-    assert worker.asked == []
-    assert said in notes[0]
+    assert worker.calls == []
+    assert message in notes[0]
 
 
 def test_a_session_keeps_and_loads_what_compiles(pytester):
-    """Stages that compile leave a file, eager ones none; an imported one is loaded by the first process and no other."""
+    """Compiled stages save a file, eager ones do not; only the first process loads an import."""
     suite = Suite(pytester)
     folder = pytester.path / compile_cache.FOLDER / suite.machine.key
     suite.run("--stage=sdpa,int8", "-k", "cold_start")
@@ -209,7 +209,7 @@ def test_a_session_keeps_and_loads_what_compiles(pytester):
 
 
 def test_the_other_arm_keeps_nothing(pytester):
-    """What the other arm compiles is of its own build: only this arm's worker is asked."""
+    """The other arm has another build, so only this arm's cache is saved."""
     suite = Suite(pytester)
     result = suite.run("--stage=int8", "-k", "same_structure", suite.against(versions={"torch": "2.14.0"}))
 
@@ -218,7 +218,7 @@ def test_the_other_arm_keeps_nothing(pytester):
 
 
 def test_this_process_keeps_nothing(pytester):
-    """Without isolation torch would save every case so far as the last one's."""
+    """Without isolation, torch would save all cases so far as one, so nothing is saved."""
     Suite(pytester).run("--stage=int8", "-k", "cold_start", "--isolation=none")
 
     assert not (pytester.path / compile_cache.FOLDER).exists()
@@ -226,7 +226,7 @@ def test_this_process_keeps_nothing(pytester):
 
 @pytest.fixture
 def compiling(tmp_path, monkeypatch):
-    """Start a worker that compiles a function, with torch's caches in a folder of its own."""
+    """Start a worker that compiles a function, with torch's caches in a separate folder."""
     workers = []
 
     def begin(name):
@@ -241,7 +241,7 @@ def compiling(tmp_path, monkeypatch):
 
 
 def test_what_torch_compiled_in_one_folder_is_found_in_another(cached, tmp_path, compiling):
-    """A real function compiled in one worker is a hit and no miss in another one that has imported what the first left."""
+    """A function compiled in one worker is a cache hit in another worker that imported the first one's cache."""
     there = elsewhere(cached, tmp_path / "there")
     first, second = compiling("here"), compiling("elsewhere")
 
@@ -257,20 +257,20 @@ def test_what_torch_compiled_in_one_folder_is_found_in_another(cached, tmp_path,
 
 
 def test_what_torch_cannot_read_is_an_error(compiling):
-    """Bytes that are no artifacts end the start with a sentence, not with a cold cache that nobody notices."""
+    """Unreadable artifacts end the start with an error instead of a silent cold start."""
     with pytest.raises(WorkerFailure, match="torch cannot read the compile cache that was imported for this case"):
         compiling("here").call("load_cache", artifacts=b"no artifacts")
 
 
 def leave(folder, case_key, *, origin=HERE, fingerprint="f00d"):
-    """The file of one case, as a start leaves it."""
+    """Save the cache of one case, as a start does."""
     content = CacheContent(case_key=case_key, fingerprint=fingerprint, artifacts=b"compiled" * 100)
     path = folder / f"{file_stem(case_key)}.zip"
     return write_cache_file(path, origin=origin, contents=[content]).path
 
 
 @pytest.mark.parametrize(
-    ("here", "said"),
+    ("here", "message"),
     [
         (origin(gpu_key="nvidia-h200-141gb-700w"), f"its GPU key is {KEY}, here it is nvidia-h200-141gb-700w"),
         (origin(torch="2.14.0"), "its torch is 2.13.0+cu130, here it is 2.14.0"),
@@ -279,23 +279,23 @@ def leave(folder, case_key, *, origin=HERE, fingerprint="f00d"):
         (origin(triton=None), "its triton is 3.7.0, here it is None"),
     ],
 )
-def test_an_import_of_another_build_or_machine_is_refused(tmp_path, here, said):
-    """One sentence names both values, and nothing is written."""
+def test_an_import_of_another_build_or_machine_is_refused(tmp_path, here, message):
+    """The message names both values, and nothing is written."""
     path = leave(tmp_path, CASE)
 
     with pytest.raises(ValueError) as refused:
         compile_cache.import_from(path, folder=tmp_path / "there", here=here)
-    assert said in str(refused.value)
+    assert message in str(refused.value)
     assert not (tmp_path / "there").exists()
 
 
 def test_a_bug_fix_release_of_python_is_the_same_build():
-    """Runners move from 3.11.7 to 3.11.8 by themselves."""
+    """Python 3.11.7 and 3.11.8 count as one build: runners are updated without notice."""
     assert origin(python="3.11.8") == HERE
 
 
 def test_an_export_is_of_one_build(tmp_path):
-    """What another build compiled is left out and named; with nothing else there is nothing to export."""
+    """Caches of another build are left out and named; without any other cache there is nothing to export."""
     leave(tmp_path / KEY, CASE)
     leave(tmp_path / KEY, OTHER, origin=origin(torch="2.14.0"))
 
@@ -310,7 +310,7 @@ def test_an_export_is_of_one_build(tmp_path):
 
 
 def test_a_folder_gets_a_file_for_each_case(tmp_path):
-    """Each is whole by itself: a case that is too large for a transfer holds up no other."""
+    """Each case is a complete file, so one that is too large for a transfer does not stop the others."""
     for key in (CASE, OTHER):
         leave(tmp_path / KEY, key)
     (tmp_path / "out").mkdir()
@@ -324,7 +324,7 @@ def test_a_folder_gets_a_file_for_each_case(tmp_path):
     ("left", "imported", "fingerprint"), [(HERE, HERE, "f00d"), (origin(torch="2.12.0"), HERE, "beef")]
 )
 def test_what_was_compiled_here_counts_for_more(tmp_path, left, imported, fingerprint):
-    """A case that was imported and also compiled here is exported as compiled, unless that was another build."""
+    """A case that was both imported and compiled here is exported as compiled, unless another build compiled it."""
     leave(tmp_path / KEY, CASE, origin=left)
     leave(tmp_path / KEY / "imported", CASE, origin=imported, fingerprint="beef")
 
@@ -335,13 +335,13 @@ def test_what_was_compiled_here_counts_for_more(tmp_path, left, imported, finger
 
 @pytest.fixture
 def options(monkeypatch, tmp_path):
-    """A folder of its own, and this machine and build as the samples have them."""
+    """Options with an empty folder, on the machine and build of the samples."""
     monkeypatch.setattr(commands, "_current_origin", lambda device: HERE)
     return ["--folder", str(tmp_path / "caches")]
 
 
 def test_the_verbs_say_what_they_carried(tmp_path, capsys, options):
-    """Each case is named with its recipe and size, and what happens next is said."""
+    """Export and import print the recipe and size of each case, and import says what happens next."""
     leave(tmp_path / "caches" / KEY, CASE)
     path = str(tmp_path / "c.zip")
 
@@ -354,7 +354,7 @@ def test_the_verbs_say_what_they_carried(tmp_path, capsys, options):
 
 @pytest.mark.parametrize("verb", ["export", "import"])
 def test_the_help_says_whom_to_trust(verb, capsys):
-    """Both verbs say that an imported file is code."""
+    """The help of both commands says that an imported file is code."""
     with pytest.raises(SystemExit):
         main(["cache", verb, "--help"])
 
@@ -369,7 +369,7 @@ def test_nothing_to_carry_is_one_line(capsys, options, arguments):
 
 
 def test_a_file_of_somebody_else_is_not_replaced(tmp_path, capsys, options):
-    """A file that no export wrote stays as it is; an earlier export is replaced."""
+    """An export replaces an earlier export and no other file."""
     leave(tmp_path / "caches" / KEY, CASE)
     notes = tmp_path / "notes.txt"
     notes.write_text("mine")
@@ -381,7 +381,7 @@ def test_a_file_of_somebody_else_is_not_replaced(tmp_path, capsys, options):
 
 
 def test_an_export_makes_no_folders(tmp_path, capsys, options):
-    """A mistyped folder is one line, and not made."""
+    """A folder that does not exist is an error, and is not created."""
     leave(tmp_path / "caches" / KEY, CASE)
 
     assert main(["cache", "export", str(tmp_path / "ouput" / "c.zip"), *options]) == 2
@@ -390,7 +390,7 @@ def test_an_export_makes_no_folders(tmp_path, capsys, options):
 
 
 def test_a_system_error_names_its_file(tmp_path, capsys, options):
-    """A folder in which nothing can be written is its name and the reason, without the system's number."""
+    """If a file cannot be written, the message has its name and the reason, without the error number."""
     leave(tmp_path / "caches" / KEY, CASE)
 
     assert main(["cache", "export", "/proc/c.zip", *options]) == 2
@@ -398,7 +398,7 @@ def test_a_system_error_names_its_file(tmp_path, capsys, options):
 
 
 def test_a_folder_is_imported_by_its_exports(tmp_path, capsys, options):
-    """An import takes the files that an export into the folder wrote and no others; a folder without any is one line."""
+    """An import of a folder reads only the files of an export; a folder without one is an error."""
     for key in (CASE, OTHER):
         leave(tmp_path / "caches" / KEY, key)
     out = tmp_path / "out"

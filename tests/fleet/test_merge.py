@@ -1,4 +1,4 @@
-"""`speedgate merge`: one verdict of all shards, and none of what does not fit together."""
+"""`speedgate merge` makes one verdict of all shards, and refuses shards that do not fit together."""
 
 import json
 import re
@@ -32,7 +32,7 @@ OTHER = {"shard": Shard(number=2, of=2), "case_keys": KEYS[2:]}
 
 
 def shard(folder, *, results=None, **changes):
-    """A shard's folder: its manifest, and a result of each case of its part unless others are given."""
+    """Write the folder of a shard: its manifest, and a result for each of its cases unless `results` is given."""
     manifest = msgspec.structs.replace(MANIFEST, **changes)
     manifest.write(folder)
     for key, document in (results if results is not None else {key: result(key) for key in manifest.case_keys}).items():
@@ -42,12 +42,12 @@ def shard(folder, *, results=None, **changes):
 
 @pytest.fixture
 def merge(tmp_path, capsys):
-    """`speedgate merge` of these folders into tmp_path/merged: its exit status and what it said."""
+    """Return a function that merges folders into tmp_path/merged; it returns the exit status and the output."""
 
     def run(*folders):
         status = main(["--root", str(tmp_path), "merge", *map(str, folders), "--output", str(tmp_path / "merged")])
-        said = capsys.readouterr()
-        return status, said.out + said.err
+        output = capsys.readouterr()
+        return status, output.out + output.err
 
     return run
 
@@ -58,12 +58,12 @@ def halves(tmp_path):
 
 
 def test_the_whole_is_a_folder_of_results(tmp_path, merge, halves):
-    """Each case once, as its shard left it, in a folder that every reader takes."""
-    status, said = merge(*halves)
+    """The merged folder has each case once, as its shard measured it, and every reader accepts it."""
+    status, output = merge(*halves)
 
     merged = tmp_path / "merged"
     assert status == 0
-    assert all(key in said for key in KEYS)
+    assert all(key in output for key in KEYS)
     assert sorted(path.name for path in merged.glob(RESULT_FILES)) == sorted(CaseKey.parse(k).file_name for k in KEYS)
     assert json.loads((merged / "verdict.json").read_text())["green"] is True
     assert (merged / "summary.md").read_text() == markdown.render(read_folder(merged))
@@ -71,14 +71,14 @@ def test_the_whole_is_a_folder_of_results(tmp_path, merge, halves):
 
 
 def test_the_order_of_the_folders_does_not_matter(tmp_path, merge, halves):
-    """The whole is in the order of the selection."""
+    """Merged cases are in the order of the selection."""
     merge(*reversed(halves))
 
     assert json.loads((tmp_path / "merged" / "manifest.json").read_text())["part"] == list(KEYS)
 
 
 def test_what_was_merged_can_be_merged(tmp_path, merge, halves):
-    """The whole says of itself that it is the one shard of one."""
+    """A merged folder can be merged again, as shard 1 of 1."""
     merge(*halves)
     (tmp_path / "merged").rename(tmp_path / "whole")
 
@@ -95,7 +95,7 @@ def test_what_was_merged_can_be_merged(tmp_path, merge, halves):
     ],
 )
 def test_one_red_shard_is_red(tmp_path, merge, changes):
-    """The exit status is what one session's would have been."""
+    """One red shard makes the merge red, as it would make one session red."""
     status, _ = merge(shard(tmp_path / "1"), shard(tmp_path / "2", **OTHER, **changes))
 
     assert status == 1
@@ -103,22 +103,22 @@ def test_one_red_shard_is_red(tmp_path, merge, changes):
 
 
 def test_a_verdict_that_the_gate_accepts_is_green(tmp_path, merge):
-    """What has no baseline is red under `--gate enforce` alone."""
+    """A case without a baseline is only red with `--gate enforce`."""
     results = {key: result(key, outcome="NO_BASELINE") for key in KEYS[2:]}
 
     assert merge(shard(tmp_path / "1"), shard(tmp_path / "2", results=results, **OTHER))[0] == 0
 
 
-def refused(merge, said, *folders):
-    """One line that says why, and nothing written."""
-    status, everything = merge(*folders)
+def refused(merge, message, *folders):
+    """Check that the merge fails with one line that has this text."""
+    status, output = merge(*folders)
 
     assert status == 2
-    assert re.fullmatch(f"speedgate: .*{said}.*\n", everything), everything
+    assert re.fullmatch(f"speedgate: .*{message}.*\n", output), output
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"case_keys": KEYS[1:]}, f"overlap: {KEYS[1]} was to be measured by shard 1/2 .* and by shard 2/2"),
         ({"case_keys": KEYS[3:]}, f"gap: {KEYS[2]} of the selection was to be measured by no shard"),
@@ -138,21 +138,21 @@ def refused(merge, said, *folders):
         ({"results": {k: result(k, gpu_key="x") for k in KEYS[2:]}}, "is of x and the manifest of"),
     ],
 )
-def test_what_does_not_fit_together_is_refused(tmp_path, merge, changes, said):
-    """An overlap, a gap, a mixture, a shard twice, one that was interrupted: one line each."""
+def test_what_does_not_fit_together_is_refused(tmp_path, merge, changes, message):
+    """An overlap, a gap, a mixture, a repeated shard and an interrupted one are each refused with one line."""
     other = shard(tmp_path / "2", **{**OTHER, **changes})
 
-    refused(merge, said, shard(tmp_path / "1"), other)
+    refused(merge, message, shard(tmp_path / "1"), other)
     assert not (tmp_path / "merged").exists()
 
 
 def test_a_shard_that_is_missing_is_a_gap(tmp_path, merge):
-    """It is named with its cases."""
+    """A missing shard is named with its cases."""
     refused(merge, f"gap: shard 2/2 is missing, and with it {KEYS[2]}, {KEYS[3]}", shard(tmp_path / "1"))
 
 
 def test_other_versions_than_the_manifest_says_are_refused(tmp_path, merge):
-    """A worker may have found another torch than the session did."""
+    """A result of other versions than the manifest's is refused: a worker may import another torch than the session."""
     run = to_json(msgspec.structs.replace(make_run(KEYS[2]), environment={"torch": "2.12.0"}))
     results = {KEYS[2]: result(KEYS[2], run=run), KEYS[3]: result(KEYS[3])}
 
@@ -160,14 +160,14 @@ def test_other_versions_than_the_manifest_says_are_refused(tmp_path, merge):
 
 
 def test_a_case_that_was_only_skipped_is_no_gap(tmp_path, merge):
-    """Every test of it gave a reason: there is nothing to have a result of."""
+    """A case that every test skipped has no result, and is no gap."""
     other = shard(tmp_path / "2", results={KEYS[2]: result(KEYS[2])}, skipped=KEYS[3:], **OTHER)
 
     assert merge(shard(tmp_path / "1"), other)[0] == 0
 
 
 def test_a_reference_is_taken_from_the_shard_that_judged_it(tmp_path, merge):
-    """What a shard made only to compare with does not take the place of what another measured."""
+    """A case that one shard measured only as a reference does not replace the result of the shard that judged it."""
     reference = {KEYS[0]: result(KEYS[0], verdicts=[], run=to_json(make_run(KEYS[0], medians_s=(99.0,))))}
     results = {key: result(key) for key in KEYS[2:]}
 
@@ -177,29 +177,29 @@ def test_a_reference_is_taken_from_the_shard_that_judged_it(tmp_path, merge):
     assert document == json.loads(json.dumps(result(KEYS[0])))
 
 
-def test_a_reference_that_was_lost_is_told(tmp_path, merge):
-    """Its worker died in the shard that only compared with it: red, beside what the other shard says."""
+def test_a_reference_that_was_lost_is_reported(tmp_path, merge):
+    """If a worker dies in a shard that needs the case only as a reference, the merge is red and says so."""
     lost = {"case_key": KEYS[0], "claim": "worker", "outcome": "INVALID", "sentence": "died"}
     results = {key: result(key) for key in KEYS[2:]} | {KEYS[0]: result(KEYS[0], run=None, verdicts=[lost])}
 
-    status, said = merge(shard(tmp_path / "1"), shard(tmp_path / "2", results=results, **OTHER))
+    status, output = merge(shard(tmp_path / "1"), shard(tmp_path / "2", results=results, **OTHER))
 
     assert status == 1
-    assert f"INVALID {KEYS[0]} worker: died" in said
+    assert f"INVALID {KEYS[0]} worker: died" in output
 
 
-def test_uncommitted_changes_are_said(tmp_path, merge):
-    """Two checkouts of one commit with changes may hold different code."""
+def test_uncommitted_changes_are_reported(tmp_path, merge):
+    """Uncommitted changes are reported: two checkouts of one commit may then have different code."""
     dirty = {"commit": {"id": "c0ffee", "dirty": True}}
 
-    status, said = merge(shard(tmp_path / "1", **dirty), shard(tmp_path / "2", **OTHER, **dirty))
+    status, output = merge(shard(tmp_path / "1", **dirty), shard(tmp_path / "2", **OTHER, **dirty))
 
     assert status == 0
-    assert "the checkouts had uncommitted changes" in said
+    assert "the checkouts had uncommitted changes" in output
 
 
 def test_nothing_is_overwritten(tmp_path, merge, halves):
-    """A folder that holds something is not the place for the whole."""
+    """A folder with files is refused as the output."""
     (tmp_path / "merged").mkdir()
     (tmp_path / "merged" / "mine.txt").touch()
 
@@ -229,7 +229,7 @@ def test_nothing_is_overwritten(tmp_path, merge, halves):
     ],
 )
 def test_a_strangers_manifest_is_one_error(tmp_path, merge, changes):
-    """What no session writes is refused by the file's name."""
+    """A manifest that no session writes is refused with its path."""
     folder = shard(tmp_path / "1")
     document = json.loads((folder / "manifest.json").read_text()) | changes
     (folder / "manifest.json").write_text(json.dumps(document))
@@ -239,7 +239,7 @@ def test_a_strangers_manifest_is_one_error(tmp_path, merge, changes):
 
 @pytest.mark.parametrize("data", [b"", b"[]", b"{", b"\xff", b'{"schema": NaN}', b"[" * 10**5, b"1" * (3 * 2**20)])
 def test_a_broken_manifest_is_one_error(tmp_path, merge, data):
-    """Bytes that are no JSON object, or too many, are named and not shown."""
+    """A manifest that is no JSON object, or too large, is named and not printed."""
     folder = shard(tmp_path / "1")
     (folder / "manifest.json").write_bytes(data)
 
@@ -247,22 +247,22 @@ def test_a_broken_manifest_is_one_error(tmp_path, merge, data):
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"against": {"log_ratios": ["x"]}}, "the results of the other arm are not what a session writes"),
         ({"against": [1]}, "the results of the other arm are not what a session writes"),
         ({"verdicts": 1}, "verdicts: expected a list"),
     ],
 )
-def test_a_hostile_result_is_one_error(tmp_path, merge, changes, said):
-    """No traceback comes from what a stranger's result holds."""
+def test_a_hostile_result_is_one_error(tmp_path, merge, changes, message):
+    """Unexpected content of a stranger's result is an error of one line, not a traceback."""
     results = {KEYS[2]: result(KEYS[2]) | changes, KEYS[3]: result(KEYS[3])}
 
-    refused(merge, said, shard(tmp_path / "1"), shard(tmp_path / "2", results=results, **OTHER))
+    refused(merge, message, shard(tmp_path / "1"), shard(tmp_path / "2", results=results, **OTHER))
 
 
 def test_a_link_is_not_followed(tmp_path, merge, halves):
-    """Neither a result nor a manifest is read from elsewhere."""
+    """A link to a manifest or a result is refused."""
     (halves[1] / "manifest.json").rename(tmp_path / "elsewhere.json")
     (halves[1] / "manifest.json").symlink_to(tmp_path / "elsewhere.json")
 
@@ -270,7 +270,7 @@ def test_a_link_is_not_followed(tmp_path, merge, halves):
 
 
 def test_a_result_under_another_name_is_refused(tmp_path, merge):
-    """A case cannot stand in a folder twice."""
+    """A result under another case's file name is refused, so no case is counted twice."""
     folder = shard(tmp_path / "1")
     write_json(folder / "a__b__c.json", result(KEYS[0]))
 
@@ -278,7 +278,7 @@ def test_a_result_under_another_name_is_refused(tmp_path, merge):
 
 
 def test_a_folder_without_a_manifest_is_refused(tmp_path, merge):
-    """What an older version wrote does not say what it lacks."""
+    """A folder without a manifest is refused: nobody can tell what it lacks."""
     write_json(tmp_path / "1" / "a__b__c.json", result())
 
     refused(merge, "no manifest.json", tmp_path / "1")

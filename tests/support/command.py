@@ -10,7 +10,7 @@ from speedgate.cli import main
 
 
 def fails(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
-    """Run a command that must fail with status 2 and one line on stderr; the line."""
+    """Run a command that must fail with status 2, and return its only line on stderr."""
     assert main([str(argument) for argument in arguments]) == 2
     line = capsys.readouterr().err
     assert line.startswith("speedgate: ")

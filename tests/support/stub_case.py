@@ -1,4 +1,4 @@
-"""A fake case that is as well as the `stubkernel` which is installed where it runs."""
+"""A fake case that misbehaves as the installed `stubkernel` says."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.support.fake_case import FakeCase
 
 
 class StubCase(FakeCase):
-    """What is wrong with it is the package's `BEHAVIOUR`, in the words of `FakeCase`; without the package nothing is."""
+    """Takes its misbehaviour, in the terms of `FakeCase`, from the package's `BEHAVIOUR`; without the package there is none."""
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)

@@ -1,4 +1,4 @@
-"""A package index on disk (PEP 503), of wheels that tests make: a few hundred bytes each."""
+"""A package index on disk (PEP 503) with small wheels that tests make."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ COMMITS = {number: f"{number:040x}" for number in range(100)}
 
 
 class Index:
-    """`url` is what `--index-url` takes."""
+    """The index; pass `url` to `--index-url`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -35,7 +35,7 @@ class Index:
         attributes: str = "",
         fragment: str = "",
     ) -> Path:
-        """Put a wheel on the package's page, as an address with `+` written as servers do."""
+        """Add a wheel to the package's page, with `+` in its address escaped as servers do."""
         folder = self.folder / package
         folder.mkdir(exist_ok=True)
         path = folder / f"{package}-{version}-{tag}.whl"
@@ -63,7 +63,7 @@ class Index:
 
 
 def sha256(path: Path) -> str:
-    """Of a file, in hexadecimal digits."""
+    """Return the SHA-256 of a file in hexadecimal digits."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""A bisect: its candidates, the search for the first bad one, the state that it keeps, and the trial of one candidate."""
+"""A bisect lists its candidates, finds the first bad one, stores its state, and runs one candidate."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ REQUEST = BisectRequest(package="stub", good="1.0", bad="1.10", metric="latency"
 
 
 class Judge:
-    """Says what a test wants it to say of each version, and remembers which it was asked of."""
+    """Returns the outcome that a test chose for each version, and records the versions."""
 
     def __init__(self, outcomes: Mapping[str, BisectOutcome]) -> None:
         self.outcomes = outcomes
-        self.asked: list[str] = []
+        self.versions: list[str] = []
 
     def __call__(self, version: str) -> Trial:
-        self.asked.append(version)
+        self.versions.append(version)
         origin = WheelOrigin(
             version=version,
             git_version=COMMITS[RELEASES.index(version)],
@@ -52,19 +52,19 @@ class Judge:
 
 
 def judge_from(first_bad: str, *skipped: str) -> Judge:
-    """Good before a version and bad from it on, but for what cannot be judged."""
+    """Make a judge: good before a version, bad from it on, and some skipped."""
     late = RELEASES[RELEASES.index(first_bad) :]
     outcomes = {version: BisectOutcome.BAD if version in late else BisectOutcome.GOOD for version in RELEASES}
     return Judge(outcomes | dict.fromkeys(skipped, BisectOutcome.SKIP))
 
 
 def open_state(folder: Path, request: BisectRequest = REQUEST) -> BisectState:
-    """As the command opens it."""
+    """Open the state as the command does."""
     return BisectState(folder / "state.json", request, list_versions=lambda: RELEASES)
 
 
 def concluded(folder: Path, judge: Judge) -> list[str]:
-    """What is said in the end."""
+    """Run the bisect and return its conclusion."""
     state = open_state(folder)
     return list(state.describe(state.search(judge, print_line=lambda line: None)))
 
@@ -80,27 +80,27 @@ def concluded(folder: Path, judge: Judge) -> list[str]:
     ],
 )
 def test_candidates_lead_from_good_to_bad(versions: list[str], good: str, bad: str, expected: list[str]) -> None:
-    """By version, nightlies by date with the higher of two; backwards where the good one is newer; shuffled or not."""
+    """Candidates are ordered by version, nightlies by date with the higher of two; in reverse if the good end is newer."""
     for some in (versions, versions[::-1]):
         assert candidates_between(some, good=good, bad=bad, package="stub") == expected
 
 
 @pytest.mark.parametrize(
-    ("good", "bad", "said"),
+    ("good", "bad", "message"),
     [
         ("1.7", "1.10", "stub 1.7: no such version for this Python; the newest are 2.0rc1, 1.10, 1.4, "),
         ("1.0", "nonsense", "stub nonsense: no such version"),
         ("1.1", "1.1.0", "stub: the good and the bad version are both 1.1"),
     ],
 )
-def test_an_end_that_there_is_not_is_refused(good: str, bad: str, said: str) -> None:
-    """The message names what there is."""
-    with pytest.raises(ValueError, match=said):
+def test_an_end_that_there_is_not_is_refused(good: str, bad: str, message: str) -> None:
+    """The message of an end that does not exist names the versions that do."""
+    with pytest.raises(ValueError, match=message):
         candidates_between(RELEASES, good=good, bad=bad, package="stub")
 
 
 def test_the_conclusion_names_both_versions_the_ratio_and_the_commits(tmp_path: Path) -> None:
-    """First bad, last good, how much, and the range of commits between the two."""
+    """The conclusion names the first bad and the last good version, the ratio, and the commits between."""
     assert concluded(tmp_path, judge_from("1.3")) == [
         "the first bad stub is 1.3; the last good one is 1.2",
         "  1.3: because of 1.3",
@@ -112,7 +112,7 @@ def test_the_conclusion_names_both_versions_the_ratio_and_the_commits(tmp_path: 
 
 
 def test_what_was_skipped_at_the_boundary_is_among_the_suspects(tmp_path: Path) -> None:
-    """With skips directly before the first bad one seen, the range is named, and each skip's reason."""
+    """If versions at the boundary were skipped, the conclusion names the range and the reason of each skip."""
     assert concluded(tmp_path, judge_from("1.3", "1.2", "1.3"))[:3] == [
         "the first bad stub is one of 1.2, 1.3, 1.4; the last good one is 1.1",
         "  1.2 was skipped: because of 1.2",
@@ -122,7 +122,7 @@ def test_what_was_skipped_at_the_boundary_is_among_the_suspects(tmp_path: Path) 
 
 @pytest.mark.parametrize("trials_before", range(4))
 def test_an_interrupted_bisect_goes_on_where_it_stopped(tmp_path: Path, trials_before: int) -> None:
-    """Whenever it is interrupted, nothing is tried twice and the answer is the same."""
+    """After an interruption at any trial, no version is tried twice and the conclusion is the same."""
     judge, calls = judge_from("1.3"), itertools.count()
 
     def interrupted(version: str) -> Trial:
@@ -134,39 +134,39 @@ def test_an_interrupted_bisect_goes_on_where_it_stopped(tmp_path: Path, trials_b
         open_state(tmp_path).search(interrupted, print_line=lambda line: None)
 
     assert concluded(tmp_path, judge)[0] == "the first bad stub is 1.3; the last good one is 1.2"
-    assert len(judge.asked) == len(set(judge.asked)) == 4
+    assert len(judge.versions) == len(set(judge.versions)) == 4
     assert [path.name for path in tmp_path.iterdir()] == ["state.json"]
 
 
 @pytest.mark.parametrize(
-    ("judge", "said"),
+    ("judge", "message"),
     [
         (judge_from("1.0"), "stub 1.0, named --good, is bad: because of 1.0"),
         (judge_from("2.0rc1"), "stub 1.10, named --bad, is good: because of 1.10"),
         (judge_from("1.3", "1.10"), "stub 1.10, named --bad, is skip: because of 1.10"),
     ],
 )
-def test_ends_that_are_not_as_claimed_end_it_in_one_sentence(tmp_path: Path, judge: Judge, said: str) -> None:
-    """Which end, what it was called, what it is and why."""
-    with pytest.raises(ValueError, match=f"^the ends are not as claimed: {said}; "):
+def test_ends_that_are_not_as_claimed_end_it_in_one_sentence(tmp_path: Path, judge: Judge, message: str) -> None:
+    """The error names the end, the claim, the outcome and its reason."""
+    with pytest.raises(ValueError, match=f"^the ends are not as claimed: {message}; "):
         open_state(tmp_path).search(judge, print_line=lambda line: None)
 
-    assert set(judge.asked) <= {"1.0", "1.10"}
+    assert set(judge.versions) <= {"1.0", "1.10"}
 
 
 def test_an_end_that_was_skipped_is_tried_again(tmp_path: Path) -> None:
-    """What kept it from being judged may be gone; what lies between the ends is known, and is not tried again."""
+    """A skipped end is tried again, because the cause may be gone; the other trials are kept."""
     with pytest.raises(ValueError, match=r"is skip: because of 1\.10; the same command tries it again$"):
         open_state(tmp_path).search(judge_from("1.3", "1.10"), print_line=lambda line: None)
     judge = judge_from("1.3")
 
     assert concluded(tmp_path, judge)[0] == "the first bad stub is 1.3; the last good one is 1.2"
-    assert judge.asked == ["1.10", "1.3", "1.2"]
+    assert judge.versions == ["1.10", "1.3", "1.2"]
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"candidates": ["1.0"], "tried": {"1.0": {}}}'])
 def test_a_state_that_cannot_be_read_is_named(tmp_path: Path, text: str) -> None:
-    """It is never taken for a bisect without a trial."""
+    """A state file that cannot be read is an error, never a new bisect."""
     (tmp_path / "state.json").write_text(text)
 
     with pytest.raises(ValueError, match=r"state\.json.*: not the state of a bisect; delete the file to start again"):
@@ -174,72 +174,72 @@ def test_a_state_that_cannot_be_read_is_named(tmp_path: Path, text: str) -> None
 
 
 def test_another_request_has_another_folder() -> None:
-    """Other pins, another metric or other arguments are another bisect."""
+    """Other pins, another metric or other arguments make another bisect."""
     others = [{"metric": "memory"}, {"arguments": ("--stage=fp32",)}, {"stable": ("torch==2.13.0",)}, {"good": "1.1"}]
 
-    digests = {BisectRequest(**{"package": "stub", "good": "1.0", "bad": "1.10", "metric": "latency"} | one).digest for one in others}  # type: ignore[arg-type]  # fmt: skip
+    digests = {BisectRequest(**{"package": "stub", "good": "1.0", "bad": "1.10", "metric": "latency"} | changes).digest for changes in others}  # type: ignore[arg-type]  # fmt: skip
 
     assert len(digests | {REQUEST.digest}) == 5
 
 
 def test_the_state_is_json_and_whole(tmp_path: Path) -> None:
-    """Request, candidates and every trial, for whoever wants to read them."""
+    """The state file is JSON with the request, the candidates and every trial."""
     concluded(tmp_path, judge_from("1.3"))
 
     state = json.loads((tmp_path / "state.json").read_text())
     assert state["question"]["package"] == "stub"
     assert state["candidates"] == RELEASES[:-1]
-    assert {version: one["step"] for version, one in state["tried"].items()} == {
+    assert {version: trial["step"] for version, trial in state["tried"].items()} == {
         "1.0": "good", "1.10": "bad", "1.3": "bad", "1.2": "good"
     }  # fmt: skip
 
 
 def outcome_sequences(count):
-    """Each first bad candidate with each set of candidates between the ends that cannot be judged."""
+    """Yield each position of the first bad candidate with each set of skipped candidates between the ends."""
     between = range(1, count - 1)
     skips = [set(some) for size in range(count - 1) for some in itertools.combinations(between, size)]
     return itertools.product(range(1, count), skips)
 
 
 def judged(count, *, first_bad, skipped=frozenset()):
-    """What the search found, and which candidates it asked for."""
-    asked = []
+    """Search a sequence; return the boundary and the judged candidates."""
+    judged_indices = []
 
     def judge(index):
-        asked.append(index)
+        judged_indices.append(index)
         if index in skipped:
             return BisectOutcome.SKIP
         return BisectOutcome.BAD if index >= first_bad else BisectOutcome.GOOD
 
-    return find_boundary(count, judge), asked
+    return find_boundary(count, judge), judged_indices
 
 
 @pytest.mark.parametrize("count", range(2, 13))
 def test_the_first_bad_candidate_is_always_found(count):
-    """Whatever is skipped, the suspects are the first bad one and what was skipped directly before or at it."""
+    """With any skips, the suspects are the first bad candidate and the skipped ones next to it."""
     for first_bad, skipped in outcome_sequences(count):
-        found, _ = judged(count, first_bad=first_bad, skipped=skipped)
+        boundary, _ = judged(count, first_bad=first_bad, skipped=skipped)
 
         good = max(index for index in range(first_bad) if index not in skipped)
         bad = min(index for index in range(first_bad, count) if index not in skipped)
-        assert (found.last_good, found.first_bad) == (good, bad)
-        assert first_bad in found.suspects
+        assert (boundary.last_good, boundary.first_bad) == (good, bad)
+        assert first_bad in boundary.suspects
 
 
 @pytest.mark.parametrize("count", range(2, 13))
 def test_no_trial_too_many_is_made(count):
-    """After the ends: ceil(log2) of the possible answers, one more for each skip that was met, and nothing twice."""
+    """After the ends, at most ceil(log2(answers)) candidates are judged and one more for each skip, none twice."""
     for first_bad, skipped in outcome_sequences(count):
-        _, asked = judged(count, first_bad=first_bad, skipped=skipped)
+        _, judged_indices = judged(count, first_bad=first_bad, skipped=skipped)
 
         answers = count - 1  # each but the good end may be the first bad one
-        assert len(asked) == len(set(asked))
-        assert len(set(asked[2:]) - skipped) <= math.ceil(math.log2(answers))
+        assert len(judged_indices) == len(set(judged_indices))
+        assert len(set(judged_indices[2:]) - skipped) <= math.ceil(math.log2(answers))
 
 
 @st.composite
 def long_sequences(draw):
-    """A sequence longer than can be tried exhaustively, monotone, with skips anywhere between its ends."""
+    """Draw a long monotone sequence with skips anywhere between its ends."""
     count = draw(st.integers(2, 400))
     first_bad = draw(st.integers(1, count - 1))
     between = range(1, count - 1)
@@ -248,45 +248,45 @@ def long_sequences(draw):
 
 @given(long_sequences())
 def test_any_monotone_sequence_is_searched_in_the_fewest_trials(sequence):
-    """Whatever is skipped, both neighbours of the boundary are found, after ceil(log2) of the answers and one trial for each skip."""
+    """With any skips, both sides of the boundary are found in ceil(log2(answers)) trials and one for each skip."""
     count, first_bad, skipped = sequence
 
-    found, asked = judged(count, first_bad=first_bad, skipped=skipped)
+    boundary, judged_indices = judged(count, first_bad=first_bad, skipped=skipped)
 
-    assert found.last_good == max(index for index in range(first_bad) if index not in skipped)
-    assert found.first_bad == min(index for index in range(first_bad, count) if index not in skipped)
-    assert len(set(asked[2:]) - skipped) <= max_trials(count - 2) == math.ceil(math.log2(count - 1))
+    assert boundary.last_good == max(index for index in range(first_bad) if index not in skipped)
+    assert boundary.first_bad == min(index for index in range(first_bad, count) if index not in skipped)
+    assert len(set(judged_indices[2:]) - skipped) <= max_trials(count - 2) == math.ceil(math.log2(count - 1))
 
 
 @given(long_sequences(), st.sampled_from([BisectOutcome.GOOD, BisectOutcome.SKIP]))
-def test_any_sequence_whose_bad_end_is_not_bad_is_refused(sequence, found):
-    """Nothing between the ends is tried where the last candidate is not what it was said to be."""
+def test_any_sequence_whose_bad_end_is_not_bad_is_refused(sequence, outcome):
+    """If the last candidate is not bad, nothing between the ends is tried."""
     count, _, _ = sequence
-    asked = []
+    judged_indices = []
 
     with pytest.raises(WrongEndError):
-        find_boundary(count, lambda index: asked.append(index) or (found if index else BisectOutcome.GOOD))
+        find_boundary(count, lambda index: judged_indices.append(index) or (outcome if index else BisectOutcome.GOOD))
 
-    assert asked == [0, count - 1]
+    assert judged_indices == [0, count - 1]
 
 
 def test_sixty_nightlies_take_six_trials():
-    """What a nightly index lists is searched in six trials after the ends, wherever the first bad one is."""
+    """Sixty nightlies take six trials after the ends, wherever the first bad one is."""
     counts = {len(judged(60, first_bad=first_bad)[1]) - 2 for first_bad in range(1, 60)}
 
     assert max(counts) == max_trials(58) == 6
 
 
 def test_a_sequence_that_goes_back_and_forth_still_ends_at_a_boundary():
-    """Where good and bad alternate, what is named is a bad one whose last judged predecessor was good."""
+    """If good and bad alternate, the result is a bad candidate whose last judged predecessor is good."""
     draw = random.Random(7)  # noqa: S311 - no secret
     for _ in range(500):
-        said = [BisectOutcome.GOOD, *draw.choices(list(BisectOutcome), k=draw.randrange(20)), BisectOutcome.BAD]
+        outcomes = [BisectOutcome.GOOD, *draw.choices(list(BisectOutcome), k=draw.randrange(20)), BisectOutcome.BAD]
 
-        found = find_boundary(len(said), said.__getitem__)
+        boundary = find_boundary(len(outcomes), outcomes.__getitem__)
 
-        assert (said[found.last_good], said[found.first_bad]) == (BisectOutcome.GOOD, BisectOutcome.BAD)
-        assert {said[index] for index in found.suspects[:-1]} <= {BisectOutcome.SKIP}
+        assert (outcomes[boundary.last_good], outcomes[boundary.first_bad]) == (BisectOutcome.GOOD, BisectOutcome.BAD)
+        assert {outcomes[index] for index in boundary.suspects[:-1]} <= {BisectOutcome.SKIP}
 
 
 @pytest.mark.parametrize(
@@ -297,21 +297,21 @@ def test_a_sequence_that_goes_back_and_forth_still_ends_at_a_boundary():
         if ends != (BisectOutcome.GOOD, BisectOutcome.BAD)
     ],
 )
-def test_ends_that_are_not_as_said_are_refused_first(good, bad):
-    """The good end is judged first, then the bad one, and nothing else where one of them is not as said."""
-    said = {0: good, 8: bad}
-    asked = []
+def test_ends_that_are_not_as_claimed_are_refused_first(good, bad):
+    """The good end is judged first, then the bad one, and nothing else if one of them is not as claimed."""
+    outcomes = {0: good, 8: bad}
+    judged_indices = []
 
     with pytest.raises(WrongEndError) as refused:
-        find_boundary(9, lambda index: asked.append(index) or said[index])
+        find_boundary(9, lambda index: judged_indices.append(index) or outcomes[index])
 
     wrong = 0 if good is not BisectOutcome.GOOD else 8
-    assert (refused.value.index, refused.value.outcome) == (wrong, said[wrong])
-    assert asked == [0, 8][: asked.index(wrong) + 1]
+    assert (refused.value.index, refused.value.outcome) == (wrong, outcomes[wrong])
+    assert judged_indices == [0, 8][: judged_indices.index(wrong) + 1]
 
 
 def test_one_candidate_is_no_range():
-    """Where the good and the bad end are the same there is nothing to search."""
+    """One candidate cannot be both the good and the bad end."""
     with pytest.raises(ValueError, match="1 candidates: a good and a bad one are needed"):
         find_boundary(1, lambda index: BisectOutcome.GOOD)
 
@@ -324,7 +324,7 @@ def test_one_candidate_is_no_range():
     ],
 )
 def test_a_nightly_is_tried_with_its_companion(version: str, expected: str | tuple[str, ...]) -> None:
-    """`--with torchao` takes the build of the same day, the higher of two, and a day without one is skipped; other pins hold."""
+    """`--with torchao` installs the build of the same day, the higher of two; a day without one is skipped, other pins stay."""
     overlays = []
 
     def build(overlay: environment.OverlayEnvironment, *, cache: Path) -> Path:
@@ -354,7 +354,7 @@ def test_a_nightly_is_tried_with_its_companion(version: str, expected: str | tup
 
 
 def test_an_index_that_goes_away_is_remembered_of_no_version() -> None:
-    """It ends the bisect, where a version that does not exist would be stepped over."""
+    """An index that does not answer ends the bisect and is not stored as a skip."""
 
     def build(overlay: environment.OverlayEnvironment, *, cache: Path) -> Path:
         raise environment.IndexFailure("the index cannot be reached")

@@ -1,4 +1,4 @@
-"""`speedgate bump` from the command to the files that it leaves; one of them with pip, a stub wheel and the suite."""
+"""`speedgate bump` from the command to its files; one test runs pip, a stub wheel and the suite."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> FakeRuns:
 
 
 def test_a_slower_bump_is_red(desk: Desk) -> None:
-    """Exit status 1; the verdict and its figures are in a JSON file and on a page, also the job's, and its outputs say red."""
-    given = (*LATENCY, "--report", "page.html", "--history")
+    """A slower version ends with exit status 1, and is red in the JSON file, on the page, in the job's summary and in its outputs."""
+    arguments = (*LATENCY, "--report", "page.html", "--history")
 
-    status, _, _ = desk.run("bump", "stubkernel==1.8", "--results=slow", pytest_arguments=given)
+    status, _, _ = desk.run("bump", "stubkernel==1.8", "--results=slow", pytest_arguments=arguments)
 
     verdict = json.loads((desk.path / "slow" / "verdict.json").read_text())
     (case,) = verdict["cases"].values()
@@ -43,7 +43,7 @@ def test_a_slower_bump_is_red(desk: Desk) -> None:
 
 
 def test_a_nightly_is_judged_by_its_pin(desk: Desk, runs: FakeRuns) -> None:
-    """The address and checksum of nightly.txt are what is installed, and the verdict is green where nothing is worse."""
+    """The file that nightly.txt names by address and checksum is installed; if nothing is worse, the verdict is green."""
     wheel = desk.index.add("stubkernel", "1.1")
     pin = f"stubkernel @ {wheel.as_uri()}#sha256={sha256(wheel)}"
     (desk.pins / "nightly.txt").write_text(f"# date: 20260804\n{pin}\n")
@@ -57,7 +57,7 @@ def test_a_nightly_is_judged_by_its_pin(desk: Desk, runs: FakeRuns) -> None:
 
 
 def test_the_other_pins_hold(desk: Desk, runs: FakeRuns) -> None:
-    """pip may change nothing that stable.txt pins, but for the packages that are bumped."""
+    """pip may only change the bumped packages and nothing else that stable.txt pins."""
     stable = (desk.pins / "stable.txt").read_text()
     (desk.pins / "stable.txt").write_text(f"{stable}stubkernel==0.1\n")
 
@@ -70,7 +70,7 @@ def test_the_other_pins_hold(desk: Desk, runs: FakeRuns) -> None:
 
 
 def test_a_folder_with_results_is_not_judged_again(desk: Desk, runs: FakeRuns) -> None:
-    """What an earlier run left would be part of the verdict."""
+    """A folder with earlier results is refused, because they would be part of the verdict."""
     desk.run("bump", "stubkernel==1.8", "--results=twice")
 
     status, _, err = desk.run("bump", "stubkernel==1.8", "--results=twice")
@@ -81,7 +81,7 @@ def test_a_folder_with_results_is_not_judged_again(desk: Desk, runs: FakeRuns) -
 
 
 def test_a_bump_that_measured_nothing_is_not_judged(desk: Desk, runs: FakeRuns) -> None:
-    """pytest ends well without a result, as with --fixtures, and that is neither green nor red: exit status 2."""
+    """A run without any result, as with --fixtures, is neither green nor red: exit status 2."""
     runs.status = 0
 
     status, _, err = desk.run("bump", "stubkernel==1.8", "--results=none", pytest_arguments=("--fixtures",))
@@ -93,7 +93,7 @@ def test_a_bump_that_measured_nothing_is_not_judged(desk: Desk, runs: FakeRuns) 
 
 
 def test_a_bump_whose_history_is_out_of_reach_was_not_judged(desk: Desk, runs: FakeRuns) -> None:
-    """A mistake that pytest names before it measures is no red bump: exit status 2."""
+    """An error of pytest before it measures, such as a history out of reach, is not red: exit status 2."""
     runs.status = 4
 
     status, _, err = desk.run("bump", "stubkernel==1.8", "--results=unreached", pytest_arguments=LATENCY)

@@ -26,7 +26,7 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> FakeRuns:
 
 
 def trials(lines: list[str]) -> list[list[str]]:
-    """The version and the outcome of each trial."""
+    """Return the version and the outcome of each trial."""
     return [line.split(": ")[:2] for line in lines if line[0].isdigit()]
 
 
@@ -50,7 +50,7 @@ def test_a_bisect_steps_over_what_cannot_be_judged(desk: Desk, runs: FakeRuns) -
 
 
 def test_a_bisect_names_the_range_of_the_first_bad_version(desk: Desk, runs: FakeRuns) -> None:
-    """With skips at the boundary: each suspect, the ratio that was measured, both commits and what lies between them."""
+    """With skips at the boundary, the output names each suspect, the ratio, both commits and the link between them."""
     _, lines, _ = desk.run("bisect", "stubkernel", "--good=1.0", "--bad=1.8")
 
     end = [line for line in lines if not line[0].isdigit()][2:]
@@ -65,7 +65,7 @@ def test_a_bisect_names_the_range_of_the_first_bad_version(desk: Desk, runs: Fak
 
 
 def test_the_same_command_goes_on_from_what_is_known(desk: Desk, runs: FakeRuns) -> None:
-    """Given again it comes to the same end, and runs nothing."""
+    """The same command, given again, prints the same conclusion and runs nothing."""
     command = ("bisect", "stubkernel", "--good=1.0", "--bad=1.8")
     _, first, _ = desk.run(*command)
     run_before = list(runs.versions)
@@ -77,7 +77,7 @@ def test_the_same_command_goes_on_from_what_is_known(desk: Desk, runs: FakeRuns)
 
 
 def test_a_bisect_by_structure_finds_the_one_version(desk: Desk, runs: FakeRuns) -> None:
-    """By another metric, with nothing to skip, in as many trials as are needed: the ends and two."""
+    """Another metric finds its first bad version, in four trials for four candidates."""
     status, lines, _ = desk.run("bisect", "stubkernel", "--good=2.0", "--bad=2.3", "--metric=structure")
 
     assert status == 0
@@ -89,7 +89,7 @@ def test_a_bisect_by_structure_finds_the_one_version(desk: Desk, runs: FakeRuns)
 
 
 def test_an_end_that_cannot_be_judged_ends_a_bisect(desk: Desk, runs: FakeRuns) -> None:
-    """One sentence, exit status 2."""
+    """An end that cannot be judged is one line and exit status 2."""
     status, _, err = desk.run("bisect", "stubkernel", "--good=1.4", "--bad=1.8")
 
     assert (status, err.count("\n")) == (2, 1)
@@ -97,7 +97,7 @@ def test_an_end_that_cannot_be_judged_ends_a_bisect(desk: Desk, runs: FakeRuns) 
 
 
 def test_a_mistake_in_the_arguments_is_remembered_of_no_version(desk: Desk, runs: FakeRuns) -> None:
-    """The command ends with pytest's words and exit status 2, and nothing is known of the first end."""
+    """A wrong pytest argument ends the command with pytest's message and exit status 2, and no trial is stored."""
     runs.status, runs.log = 4, "ERROR: usage: pytest [options]\npytest: error: unrecognized arguments: --stag=fp32\n"
 
     status, lines, err = desk.run("bisect", "stubkernel", "--good=1.0", "--bad=1.8")
@@ -109,7 +109,7 @@ def test_a_mistake_in_the_arguments_is_remembered_of_no_version(desk: Desk, runs
 
 
 def test_ctrl_c_says_how_to_go_on(desk: Desk, runs: FakeRuns, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One line and no traceback."""
+    """After Ctrl-C, one line says how to continue; there is no traceback."""
 
     def interrupted(*arguments: object, **options: object) -> int:
         raise KeyboardInterrupt
@@ -131,7 +131,7 @@ def test_a_bisect_says_what_it_could_not_write(desk: Desk, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["bump"], "bump: name either PACKAGE==VERSION or --channel nightly"),
         (["bump", "stubkernel"], "bump: 'stubkernel' does not name one version; expected PACKAGE==VERSION"),
@@ -151,8 +151,8 @@ def test_a_bisect_says_what_it_could_not_write(desk: Desk, monkeypatch: pytest.M
         (["bisect", "nosuchpackage", "--good=1", "--bad=2"], "No matching distribution found for nosuchpackage"),
     ],
 )  # fmt: skip
-def test_bad_input_is_one_line(desk: Desk, arguments: list[str], said: str) -> None:
-    """It names what is wrong, and no case is built."""
+def test_bad_input_is_one_line(desk: Desk, arguments: list[str], message: str) -> None:
+    """Wrong input is one line that names the problem, and nothing is measured."""
     (desk.path / "old").mkdir(exist_ok=True)
     (desk.path / "old" / "stable.txt").write_text("packaging==0.1\n")
 
@@ -161,7 +161,7 @@ def test_bad_input_is_one_line(desk: Desk, arguments: list[str], said: str) -> N
     status, _, err = desk.run(*[argument.replace("HERE", here) for argument in arguments])
 
     assert (status, err.count("\n")) == (2, 1)
-    assert err.removeprefix("speedgate: ").startswith(said.replace("HERE", here))
+    assert err.removeprefix("speedgate: ").startswith(message.replace("HERE", here))
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ def test_bad_input_is_one_line(desk: Desk, arguments: list[str], said: str) -> N
 )
 @pytest.mark.parametrize("command", [["bump", "stubkernel==1.8"], ["bisect", "stubkernel", "--good=1.0", "--bad=1.8"]])
 def test_a_verdict_is_of_the_arms_that_it_names(desk: Desk, command: list[str], option: str) -> None:
-    """An argument of pytest that would replace an arm, the results or the judgement ends the command before it begins."""
+    """An argument of pytest that would replace an arm or the results, or prevent a verdict, is refused before anything runs."""
     status, lines, err = desk.run(*command, pytest_arguments=(*THREE_PAIRS, option))
 
     assert (status, lines, err.count("\n")) == (2, [], 1)
@@ -177,23 +177,25 @@ def test_a_verdict_is_of_the_arms_that_it_names(desk: Desk, command: list[str], 
 
 
 def test_pins_that_cannot_be_written_are_not_looked_up(capsys: pytest.CaptureFixture[str]) -> None:
-    """What the folder is for and which option names another one, before an index is asked."""
+    """If the pins cannot be written, the message names the option for another folder, before any index is read."""
     assert main(["pin", "update", "--channel=nightly", "--pins=/proc/x", "--index-url=http://127.0.0.1:9"]) == 2
 
-    said = "speedgate: /proc/x: cannot be written (No such file or directory); the pins are kept there: name another folder"
-    assert capsys.readouterr().err.startswith(said)
+    message = "speedgate: /proc/x: cannot be written (No such file or directory); the pins are kept there: name another folder"
+    assert capsys.readouterr().err.startswith(message)
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("arguments", "message"),
     [
         (["bump", "stubkernel==1.8", "--stage", "int8"], "`--`: ... -- --stage int8"),
         (["bisect", "stubkernel", "--good=1.0", "--bad=1.8", "-k", "fp32"], "`--`: ... -- -k fp32"),
     ],
 )
-def test_options_of_pytest_have_their_place(given: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Who gives one as ours is told where it belongs."""
+def test_options_of_pytest_have_their_place(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A pytest option before `--` is refused with a hint to put it after `--`."""
     with pytest.raises(SystemExit, match=r"^2$"):
-        main(given)
+        main(arguments)
 
-    assert capsys.readouterr().err.endswith(f"come after {said}\n")
+    assert capsys.readouterr().err.endswith(f"come after {message}\n")

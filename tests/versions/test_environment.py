@@ -1,4 +1,4 @@
-"""Environments over this one: what they hold of their own, what they share, and when they are made again."""
+"""Overlay environments hold only what differs, share the rest, and are built again only if something changed."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ ASK = "import iniconfig, pluggy, importlib.metadata as m; print(m.version('inico
 
 @pytest.fixture(scope="module")
 def index(tmp_path_factory: pytest.TempPathFactory) -> Index:
-    """Another version of a package that is installed here, which requires a second one that is and a third that is not."""
-    made = Index(tmp_path_factory.mktemp("index"))
-    made.add("iniconfig", "99.0", requires=["pluggy>=1", "stubhelper==1.0"])
-    made.add("stubhelper", "1.0")
-    return made
+    """An index with another version of an installed package, which requires one installed package and one that is not."""
+    index = Index(tmp_path_factory.mktemp("index"))
+    index.add("iniconfig", "99.0", requires=["pluggy>=1", "stubhelper==1.0"])
+    index.add("stubhelper", "1.0")
+    return index
 
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where environments are kept."""
+    """The folder of the environments."""
     return tmp_path_factory.mktemp("cache")
 
 
 @pytest.fixture(autouse=True)
 def no_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What pip would be told on this machine."""
+    """Ignore the configuration of pip on this machine."""
     for name in [name for name in os.environ if name.startswith("PIP_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
@@ -51,32 +51,32 @@ def overlay(index: Index) -> OverlayEnvironment:
 
 
 def test_an_overlay_holds_what_differs_and_shares_the_rest(overlay: OverlayEnvironment, cache: Path) -> None:
-    """Its own version comes first and is what it says it has; everything else is this environment's, neither copied nor moved."""
+    """The overlay imports its packages version of a package, and all others from this environment, without copies."""
     python = environment.build(overlay, cache=cache)
 
-    said = subprocess.run([str(python), "-c", ASK], capture_output=True, text=True, check=True).stdout.split()
-    (own,) = python.parents[1].glob("lib/python*/site-packages")
-    assert said[0] == "99.0"
-    assert Path(said[1]).is_relative_to(own)
-    assert not Path(said[2]).is_relative_to(own)
-    assert {path.name for path in own.iterdir() if path.is_dir()} == {
+    output = subprocess.run([str(python), "-c", ASK], capture_output=True, text=True, check=True).stdout.split()
+    (packages,) = python.parents[1].glob("lib/python*/site-packages")
+    assert output[0] == "99.0"
+    assert Path(output[1]).is_relative_to(packages)
+    assert not Path(output[2]).is_relative_to(packages)
+    assert {path.name for path in packages.iterdir() if path.is_dir()} == {
         "iniconfig", "iniconfig-99.0.dist-info", "stubhelper", "stubhelper-1.0.dist-info"
     }  # fmt: skip
     assert importlib.metadata.version("iniconfig") != "99.0"
 
 
 def test_an_overlay_is_made_once(overlay: OverlayEnvironment, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same pins are the same environment, and pip is not asked again."""
-    made = environment.build(overlay, cache=cache)
+    """The same request uses the existing environment, and pip does not run again."""
+    python = environment.build(overlay, cache=cache)
     monkeypatch.setattr(environment, "_run_pip", lambda *arguments: pytest.fail("pip was run"))
 
-    assert environment.build(overlay, cache=cache) == made
+    assert environment.build(overlay, cache=cache) == python
 
 
 def test_an_overlay_that_was_interrupted_is_made_again(
     overlay: OverlayEnvironment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What an interrupted installation has left is never used."""
+    """The files of an interrupted installation are never used."""
     calls = []
 
     def interrupted(*arguments: str) -> str:
@@ -92,7 +92,7 @@ def test_an_overlay_that_was_interrupted_is_made_again(
 
 
 def test_pins_that_hold_are_not_moved(index: Index, tmp_path: Path) -> None:
-    """A version that needs another one of what is pinned cannot be installed, and pip's words say so."""
+    """A version that conflicts with a pin cannot be installed, and the message is pip's."""
     overlay = OverlayEnvironment(
         requirements=("iniconfig==99.0",), constraints=("stubhelper==2.0",), index_url=index.url
     )
@@ -110,12 +110,12 @@ def test_pins_that_hold_are_not_moved(index: Index, tmp_path: Path) -> None:
     ],
 )
 def test_other_pins_are_another_environment(other: OverlayEnvironment) -> None:
-    """The folder's name comes from all of them."""
+    """The requirements, the constraints and the index are all part of the folder's name."""
     assert other.digest != OverlayEnvironment(requirements=("iniconfig==99.0",)).digest
 
 
 def test_another_package_here_is_another_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An update of what lies below is no reason to measure what is no longer there."""
+    """After an update of this environment, an older overlay is not used any more."""
     overlay = OverlayEnvironment(requirements=("iniconfig==99.0",))
     before = overlay.digest
     monkeypatch.setattr(environment, "_installed", lambda: ["torch==2.14.0"])
@@ -124,37 +124,39 @@ def test_another_package_here_is_another_environment(monkeypatch: pytest.MonkeyP
 
 
 def test_versions_are_those_that_pip_lists(index: Index) -> None:
-    """Newest first, pre-releases where they are wanted."""
+    """Versions are listed newest first, with pre-releases only on request."""
     for version in ("1.0", "1.2", "2.0.dev20260804"):
         index.add("listed", version)
 
-    found = [environment.list_versions("listed", index_url=index.url, prereleases=wanted) for wanted in (False, True)]
+    versions = [
+        environment.list_versions("listed", index_url=index.url, prereleases=wanted) for wanted in (False, True)
+    ]
 
-    assert found == [["1.2", "1.0"], ["2.0.dev20260804", "1.2", "1.0"]]
+    assert versions == [["1.2", "1.0"], ["2.0.dev20260804", "1.2", "1.0"]]
 
 
 class Statuses(BaseHTTPRequestHandler):
-    """Answers with the status that stands in the address."""
+    """A server that answers with the status in the address."""
 
     def do_GET(self) -> None:
         self.send_response(int(self.path.split("/")[1]))
         self.end_headers()
 
     def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002  the base class's name
-        """Say nothing."""
+        """Write no log."""
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
-    """Its address, and the end of it."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), Statuses) as made:
-        threading.Thread(target=made.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{made.server_port}"
-        made.shutdown()
+    """Run the server and yield its address."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Statuses) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
 
 
 @pytest.mark.parametrize(
-    ("address", "failure", "said"),
+    ("address", "failure", "message"),
     [
         (
             "http://127.0.0.1:9",
@@ -168,17 +170,17 @@ def server() -> Iterator[str]:
     ],
 )
 def test_an_index_out_of_reach_is_no_missing_version(
-    server: str, address: str, failure: type[ValueError], said: str, monkeypatch: pytest.MonkeyPatch
+    server: str, address: str, failure: type[ValueError], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """pip says of both that it found no version; we say which it was."""
+    """pip reports a missing version and a failing index with the same message; here they are different errors."""
     monkeypatch.setenv("PIP_RETRIES", "0")
 
-    with pytest.raises(failure, match=said):
+    with pytest.raises(failure, match=message):
         environment.list_versions("nosuch", index_url=address.format(server=server), prereleases=False)
 
 
 def test_an_overlay_whose_index_is_out_of_reach_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same, of an installation."""
+    """An installation with an index out of reach is an index error too."""
     monkeypatch.setenv("PIP_RETRIES", "0")
 
     with pytest.raises(IndexFailure, match=r"^the index cannot be reached: "):
@@ -188,7 +190,7 @@ def test_an_overlay_whose_index_is_out_of_reach_says_so(tmp_path: Path, monkeypa
 
 
 @pytest.mark.parametrize(
-    ("said", "expected"),
+    ("message", "expected"),
     [
         ("ERROR: HTTP error 503 while getting https://x/y.whl", True),
         ("ERROR: Could not install packages due to an OSError: HTTPSConnectionPool(host='x', port=443): Read", True),
@@ -199,10 +201,10 @@ def test_an_overlay_whose_index_is_out_of_reach_says_so(tmp_path: Path, monkeypa
     ],
 )
 def test_a_download_that_broke_off_is_no_missing_wheel(
-    said: str, expected: bool, monkeypatch: pytest.MonkeyPatch
+    message: str, expected: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The network and the disk are to blame, and not the version; a wheel that is gone is."""
-    done = subprocess.CompletedProcess([], returncode=1, stdout="", stderr=said)
+    """Errors of the network and the disk are not the version's fault; a wheel that is gone is."""
+    done = subprocess.CompletedProcess([], returncode=1, stdout="", stderr=message)
     monkeypatch.setattr(subprocess, "run", lambda *arguments, **options: done)
 
     with pytest.raises(IndexFailure if expected else InstallFailure):
@@ -210,7 +212,7 @@ def test_a_download_that_broke_off_is_no_missing_wheel(
 
 
 def test_no_path_of_this_environment_leads_into_another(monkeypatch: pytest.MonkeyPatch) -> None:
-    """PYTHONPATH would come before the packages of an overlay."""
+    """PYTHONPATH is removed, because it would come before the packages of an overlay."""
     monkeypatch.setenv("PYTHONPATH", "/here")
     monkeypatch.setenv("HOME", "/home")
 
@@ -221,7 +223,7 @@ def test_no_path_of_this_environment_leads_into_another(monkeypatch: pytest.Monk
 
 
 def test_this_environment_has_to_be_the_pinned_one(tmp_path: Path) -> None:
-    """A local build of the pinned release is it; another release and a missing package are each named."""
+    """An environment with other versions than the stable pins is refused, and each difference is named."""
     here = importlib.metadata.version("packaging")
     environment.check_stable_pins({"packaging": f"packaging=={here}"}, where=tmp_path)
 
@@ -234,15 +236,15 @@ def test_this_environment_has_to_be_the_pinned_one(tmp_path: Path) -> None:
 def test_two_commands_make_one_overlay(
     overlay: OverlayEnvironment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of two that ask for it at once one makes it, and the other waits for what that one has made."""
-    made: list[float] = []
+    """If two commands need the same overlay, one builds it and the other waits."""
+    calls: list[float] = []
     create = venv.create
     monkeypatch.setattr(
-        venv, "create", lambda *where, **options: (made.append(time.monotonic()), create(*where, **options))
+        venv, "create", lambda *where, **options: (calls.append(time.monotonic()), create(*where, **options))
     )
 
     with ThreadPoolExecutor(2) as both:
         pythons = list(both.map(lambda _: environment.build(overlay, cache=tmp_path), range(2)))
 
     assert pythons[0] == pythons[1]
-    assert len(made) == 1
+    assert len(calls) == 1

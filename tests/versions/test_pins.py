@@ -1,4 +1,4 @@
-"""`speedgate pin update`: which nightlies are taken from an index, what is written, and what is refused."""
+"""`speedgate pin update` chooses nightlies from an index, writes them to the pins, and refuses what it cannot pin."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ PYTHON = f"cp3{sys.version_info[1]}-cp3{sys.version_info[1]}-linux_{os.uname().m
 
 @pytest.fixture
 def index(tmp_path: Path) -> Index:
-    """Three days: torch alone on the last, both on the one before, another Python and another CUDA beside it."""
-    made = Index(tmp_path / "index")
+    """An index of three days: both packages on the second, only torch on the last, and wheels for another Python and CUDA."""
+    index = Index(tmp_path / "index")
     for number, date in enumerate(("20260803", "20260804", "20260805")):
-        made.add("torch", f"2.14.0.dev{date}+cpu", commit=COMMITS[number], tag=PYTHON)
-    made.add("torch", "2.14.0.dev20260804+cu130", commit=COMMITS[9], tag=PYTHON)
-    made.add("torch", "2.13.0", commit=COMMITS[9], tag=PYTHON)
+        index.add("torch", f"2.14.0.dev{date}+cpu", commit=COMMITS[number], tag=PYTHON)
+    index.add("torch", "2.14.0.dev20260804+cu130", commit=COMMITS[9], tag=PYTHON)
+    index.add("torch", "2.13.0", commit=COMMITS[9], tag=PYTHON)
     for date in ("20260803", "20260804"):
-        made.add("torchao", f"0.19.0.dev{date}+cpu")
-    made.add("torchao", "0.19.0.dev20260805+cpu", tag="cp38-cp38-linux_x86_64")
-    return made
+        index.add("torchao", f"0.19.0.dev{date}+cpu")
+    index.add("torchao", "0.19.0.dev20260805+cpu", tag="cp38-cp38-linux_x86_64")
+    return index
 
 
 def update(index: Index, path: Path, *, date: str | None = None) -> pins.NightlyPin:
@@ -41,7 +41,7 @@ def update(index: Index, path: Path, *, date: str | None = None) -> pins.Nightly
 
 
 def test_the_newest_date_of_both_is_pinned_by_address_and_checksum(index: Index, tmp_path: Path) -> None:
-    """Of torch and torchao on the newest day that has both for this Python: the full address, `+` escaped, and our sha256."""
+    """The newest day with both packages for this Python is pinned, by full address with `+` escaped, and by sha256."""
     moved = update(index, tmp_path / "nightly.txt")
 
     name = f"torch-2.14.0.dev20260804+cpu-{PYTHON}.whl"
@@ -54,15 +54,15 @@ def test_the_newest_date_of_both_is_pinned_by_address_and_checksum(index: Index,
 
 
 def test_the_commits_reach_from_the_pin_before_to_this_one(index: Index, tmp_path: Path) -> None:
-    """The first range starts at the torch that is installed, the next one at the pin that stood there."""
-    said = [update(index, tmp_path / "nightly.txt", date=date).compare for date in ("20260803", "20260804")]
+    """The first range of commits starts at the installed torch, the next one at the pin before."""
+    ranges = [update(index, tmp_path / "nightly.txt", date=date).compare for date in ("20260803", "20260804")]
 
     link = "https://github.com/somebody/torch/compare/{}...{}"
-    assert said == [link.format(COMMITS[99], COMMITS[0]), link.format(COMMITS[0], COMMITS[1])]
+    assert ranges == [link.format(COMMITS[99], COMMITS[0]), link.format(COMMITS[0], COMMITS[1])]
 
 
 def test_of_two_base_versions_on_a_date_the_higher_is_taken_and_said(index: Index, tmp_path: Path) -> None:
-    """Around a branch cut a date exists twice."""
+    """If a date exists twice, as around a branch cut, the higher version is pinned and a remark says so."""
     index.add("torch", "2.15.0.dev20260804+cpu", commit=COMMITS[5], tag=PYTHON)
 
     moved = update(index, tmp_path / "nightly.txt")
@@ -74,38 +74,38 @@ def test_of_two_base_versions_on_a_date_the_higher_is_taken_and_said(index: Inde
 
 
 def test_a_nightly_that_torch_requires_is_pinned_with_it(index: Index, tmp_path: Path) -> None:
-    """Its own build of triton is on no other index; what has a release is left to pip, as is what is for another system."""
+    """torch's own build of triton is pinned; releases and packages for other systems are left to pip."""
     requires = ["triton==3.9.0+git1234; sys_platform == 'linux'", "numpy==2.0", "pywin==1.0+x; sys_platform == 'win32'"]
     index.add("torch", "2.15.0.dev20260804+cpu", commit=COMMITS[5], tag=PYTHON, requires=requires)
     wheel = index.add("triton", "3.9.0+git1234", tag=PYTHON)
 
     update(index, tmp_path / "nightly.txt")
 
-    found = pins.read_pins(tmp_path / "nightly.txt")
-    assert set(found) == {"torch", "torchao", "triton"}
-    assert found["triton"].endswith(f"triton-3.9.0%2Bgit1234-{PYTHON}.whl#sha256={sha256(wheel)}")
+    pinned = pins.read_pins(tmp_path / "nightly.txt")
+    assert set(pinned) == {"torch", "torchao", "triton"}
+    assert pinned["triton"].endswith(f"triton-3.9.0%2Bgit1234-{PYTHON}.whl#sha256={sha256(wheel)}")
 
 
 @pytest.mark.parametrize(
-    ("date", "said"),
+    ("date", "message"),
     [
         ("20260805", "no nightlies of 20260805 of both torch and torchao .* both have 20260803, 20260804"),
         ("20200101", "no nightlies of 20200101 of both torch and torchao for this Python; newest: torch 20260805"),
     ],
 )
-def test_a_date_that_lacks_one_of_them_is_an_error(index: Index, tmp_path: Path, date: str, said: str) -> None:
-    """The old pin stays, and the message names the days that there are."""
+def test_a_date_that_lacks_one_of_them_is_an_error(index: Index, tmp_path: Path, date: str, message: str) -> None:
+    """If a date lacks one package, the old pin stays and the message names the existing days."""
     path = tmp_path / "nightly.txt"
     path.write_text("old")
 
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=message):
         update(index, path, date=date)
 
     assert path.read_text() == "old"
 
 
 def test_an_index_without_a_shared_date_is_an_error(index: Index, tmp_path: Path) -> None:
-    """Nothing found is never the pin of before."""
+    """An empty index is an error, and the old pin stays."""
     (index.folder / "torchao" / "index.html").write_text("")
 
     with pytest.raises(ValueError, match=r"no nightlies of one date .*; newest: torch 20260805, torchao none$"):
@@ -113,7 +113,7 @@ def test_an_index_without_a_shared_date_is_an_error(index: Index, tmp_path: Path
 
 
 def test_a_file_that_is_not_what_the_index_promised_is_refused(index: Index, tmp_path: Path) -> None:
-    """Where an index has a checksum, it is held to it."""
+    """A file with another checksum than the index's is refused."""
     index.add("torchao", "0.20.0.dev20260804+cpu", fragment=f"#sha256={'0' * 64}")
 
     with pytest.raises(ValueError, match=f"the index says {'0' * 64}"):
@@ -123,7 +123,7 @@ def test_a_file_that_is_not_what_the_index_promised_is_refused(index: Index, tmp
 
 
 class CutOff(http.server.BaseHTTPRequestHandler):
-    """Promises ten bytes and sends four."""
+    """A server that promises ten bytes and sends four."""
 
     def do_GET(self) -> None:
         self.send_response(200)
@@ -132,11 +132,11 @@ class CutOff(http.server.BaseHTTPRequestHandler):
         self.wfile.write(b"four")
 
     def log_message(self, *arguments: object) -> None:
-        """Say nothing."""
+        """Write no log."""
 
 
 def test_a_download_that_is_cut_off_is_no_checksum(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a connection that ended early has left would be pinned for good."""
+    """A file that was cut off is refused; otherwise its checksum would be pinned."""
     monkeypatch.setenv("no_proxy", "*")
     with http.server.HTTPServer(("127.0.0.1", 0), CutOff) as server:
         thread = threading.Thread(target=server.handle_request)
@@ -148,7 +148,7 @@ def test_a_download_that_is_cut_off_is_no_checksum(tmp_path: Path, monkeypatch: 
 
 
 def test_yanked_files_and_those_for_another_python_do_not_count(index: Index) -> None:
-    """What pip would not install is no candidate."""
+    """Wheels that pip would not install are not listed."""
     index.add("torchao", "0.21.0", attributes=' data-yanked="broken"')
     index.add("torchao", "0.22.0", attributes=' data-requires-python="&lt;3.9"')
     index.add("torchao", "0.23.0", attributes=' data-requires-python="&gt;=3.9"')
@@ -170,7 +170,7 @@ def test_an_index_that_cannot_be_read_is_one_line(url: str, capsys: pytest.Captu
 def test_the_command_moves_the_pin_and_prints_the_range(
     index: Index, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """For the build of torch that is installed, from its commit on."""
+    """The command pins the variant of the installed torch and prints the range from its commit."""
     monkeypatch.setattr("speedgate.versions.index.torch_variant", lambda paths: "cpu")
     before = read_origin("torch", [*sys.path])
 
@@ -182,7 +182,7 @@ def test_the_command_moves_the_pin_and_prints_the_range(
 
 
 def test_pip_holds_the_pin_to_its_checksum(index: Index, tmp_path: Path) -> None:
-    """The pin as pip reads it installs the file, and no longer once the file is another."""
+    """pip installs a file by its pin, and refuses it after the file has changed."""
     update(index, tmp_path / "nightly.txt")
     (wheel,) = index.folder.glob("torchao/*20260804*.whl")
     line = pins.read_pins(tmp_path / "nightly.txt")["torchao"]
@@ -197,7 +197,7 @@ def test_pip_holds_the_pin_to_its_checksum(index: Index, tmp_path: Path) -> None
 
 
 def test_a_variant_is_read_from_torch_without_importing_it(tmp_path: Path) -> None:
-    """CUDA 13.0 is cu130 in an index of nightlies, and a build without CUDA is cpu."""
+    """A build for CUDA 13.0 is the variant cu130, and a build without CUDA is cpu."""
     index = Index(tmp_path / "index")
     wheel = index.add("torch", "2.13.0", commit=COMMITS[1])
     assert torch_variant([str(wheel)]) == "cpu"
@@ -212,7 +212,7 @@ def test_a_variant_is_read_from_torch_without_importing_it(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("line", ["torch", "torch>=2", "torch==2.*", "not a requirement", "==2"])
 def test_what_pins_no_version_is_refused(tmp_path: Path, line: str) -> None:
-    """A line of the pins names one release or one file."""
+    """A line of the pins that does not name one release or one file is refused."""
     (tmp_path / "stable.txt").write_text(f"# a comment\n\nnumpy==2.0\n{line}\n")
 
     with pytest.raises(ValueError, match=r"stable\.txt: '.*' (does not name one version|is no requirement); expected "):
@@ -220,7 +220,7 @@ def test_what_pins_no_version_is_refused(tmp_path: Path, line: str) -> None:
 
 
 def test_pins_that_are_not_there_say_what_writes_them(tmp_path: Path) -> None:
-    """Before the first `pin update` there are no nightly pins, and none are made up."""
+    """Before the first `pin update`, the message names the command that writes nightly.txt."""
     with pytest.raises(
         ValueError, match=r"nightly\.txt: does not exist; `speedgate pin update --channel nightly` writes"
     ):

@@ -1,4 +1,4 @@
-"""How a run is read as a step of a bisect, and which arguments of pytest it takes."""
+"""A run of the suite becomes one outcome of a bisect, and dangerous arguments of pytest are refused."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from speedgate.versions.suite_run import BisectOutcome
 def document(
     *verdicts: tuple[str, str], log_ratios: tuple[float, ...] = (0.0,), peak_bytes: int = 100
 ) -> dict[str, Any]:
-    """What a session leaves of one case."""
+    """Make the result of one case."""
 
     def side(peak: int) -> Mapping[str, Any]:
         return {"processes": [{"seconds": [1.0], "peak_bytes": [peak, 1]}]}
@@ -52,17 +52,17 @@ def document(
 def test_a_run_is_good_bad_or_says_nothing(
     metric: str, verdicts: list[tuple[str, str]], expected: BisectOutcome
 ) -> None:
-    """A red verdict of the metric is bad, a crash or a verdict that was not reached is a skip, and others do not matter."""
+    """A red verdict of the metric is bad, a crash or an undecided verdict is a skip, and other claims do not matter."""
     assert suite_run.judge_metric(metric, [document(*verdicts)]).outcome is expected
 
 
 def test_no_case_at_all_says_nothing() -> None:
-    """A run that left nothing is no good one."""
+    """A run without results is a skip, never good."""
     assert suite_run.judge_metric("latency", []).reason == "no verdict on its latency"
 
 
 def test_the_worst_case_speaks_for_a_step() -> None:
-    """Of several red cases the slowest; memory is the median over processes of their peaks."""
+    """The ratio is the slowest case's; for memory it is from the median peak over processes."""
     slow = document(("latency", "SLOWER"), log_ratios=(0.1, 0.1))
     slower = document(("latency", "SLOWER"), log_ratios=(0.2, 0.4))
 
@@ -82,7 +82,7 @@ def test_the_worst_case_speaks_for_a_step() -> None:
     ],
 )
 def test_only_the_tests_of_the_metric_are_run(arguments: list[str], expected: list[str]) -> None:
-    """And of those, what `-k` leaves."""
+    """Only the tests of the metric are run, and of these only what `-k` selects."""
     assert suite_run.arguments_for_metric("latency", arguments) == expected
 
 
@@ -94,7 +94,7 @@ def test_only_the_tests_of_the_metric_are_run(arguments: list[str], expected: li
     ],
 )  # fmt: skip
 def test_what_takes_the_judgement_away_is_refused(arguments: list[str]) -> None:
-    """In both forms, and by name."""
+    """Arguments that prevent a verdict are refused by name, in both forms of writing them."""
     name = arguments[-1] if arguments[-1].startswith("@") else next(a for a in arguments if a.startswith("--"))
 
     with pytest.raises(ValueError, match=f"^{name.partition('=')[0]}.* after `--`: "):
@@ -102,7 +102,7 @@ def test_what_takes_the_judgement_away_is_refused(arguments: list[str]) -> None:
 
 
 def test_other_arguments_are_pytests_own_matter() -> None:
-    """What narrows, tightens or reports is taken."""
+    """Arguments that select, tighten or report are accepted."""
     assert (
         suite_run.check_arguments(
             ["--history", "--report", "page.html", "--gate=enforce", "-k", "not int8", "--skip-latency"]
@@ -112,13 +112,13 @@ def test_other_arguments_are_pytests_own_matter() -> None:
 
 
 def test_pytest_takes_no_abbreviation(pytester: pytest.Pytester) -> None:
-    """Else half of a name would do what the whole one is refused for."""
+    """pytest accepts no abbreviated options, which would get around the refusal."""
     assert pytester.runpytest_subprocess("--collect-onl").ret == pytest.ExitCode.USAGE_ERROR
     assert pytester.runpytest_subprocess("--junit-xm=x").ret == pytest.ExitCode.USAGE_ERROR
 
 
 @pytest.mark.parametrize(
-    ("status", "said", "blameless"),
+    ("status", "log", "expected"),
     [
         (4, "ERROR: usage: pytest [options]\npytest: error: unrecognized arguments: --stag", True),
         (4, "ERROR: --history: cannot be reached", True),
@@ -130,15 +130,15 @@ def test_pytest_takes_no_abbreviation(pytester: pytest.Pytester) -> None:
         (-11, "", False),
     ],
 )
-def test_a_version_is_not_blamed_for_a_mistake(tmp_path: Path, status: int, said: str, blameless: bool) -> None:
-    """What pytest ends with for every version is no skip of one; a version that cannot be imported is."""
-    (tmp_path / "log").write_text(said)
+def test_a_version_is_not_blamed_for_a_mistake(tmp_path: Path, status: int, log: str, expected: bool) -> None:
+    """An error that every version would have is no skip; a version that cannot be imported is a skip."""
+    (tmp_path / "log").write_text(log)
 
-    assert suite_run.is_setup_failure(tmp_path / "log", status=status) is blameless
+    assert suite_run.is_setup_failure(tmp_path / "log", status=status) is expected
 
 
 def test_each_metric_has_its_tests_in_the_suite() -> None:
-    """The names in `-k` are those of tests that there are, and every metric is on the command line."""
+    """The `-k` of each metric names existing tests, and the command line offers every metric."""
     from speedgate.versions.commands import METRICS
 
     bench = "".join(path.read_text(encoding="utf-8") for path in Path("bench").glob("test_*.py"))
