@@ -93,7 +93,11 @@ def _check(options: argparse.Namespace) -> int:
         paths += published.source_files(options.root)
     for path in paths:
         try:
-            summary = published.summary(path) if path.suffix == ".csv" else _summary(json_io.read_json(path), path=path)
+            summary = (
+                published.describe_source(path)
+                if path.suffix == ".csv"
+                else _summary(json_io.read_json(path), path=path)
+            )
         except ValueError as error:
             errors.append(str(error))
         else:

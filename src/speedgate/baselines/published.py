@@ -14,7 +14,7 @@ import re
 import tomllib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -72,6 +72,9 @@ class _ThroughputSource(_Source, frozen=True, kw_only=True):
     pipelines: dict[str, str]
 
 
+_AnySource = TypeVar("_AnySource", bound=_Source)
+
+
 def family_of_gpu(machine_name: str) -> str | None:
     """Return the family of a GPU's name ("NVIDIA A100-SXM4-80GB": a100); None if the name has a word of another GPU."""
     words = [word for word in slug(machine_name).split("-") if not _NEUTRAL.fullmatch(word)]
@@ -104,9 +107,7 @@ def source_files(root: Path) -> list[Path]:
 @functools.cache
 def throughput_figures(csv_path: Path) -> tuple[FamilyFigure, ...]:
     """Read all cells of a throughput table; a `ValueError` names the file, the row and the column that is wrong."""
-    toml = _read_toml(csv_path)
-    expect_equal(toml["format"], THROUGHPUT, f"{_toml_path(csv_path)}: format")
-    source = decode(toml, _ThroughputSource, where=str(_toml_path(csv_path)))
+    source = _decode_source(_read_toml(csv_path), _ThroughputSource, file_format=THROUGHPUT, csv_path=csv_path)
     figures: dict[tuple[str, str, str], FamilyFigure] = {}
     for where, row in _rows(csv_path, _COLUMNS[THROUGHPUT]):
         figure = _family_figure(row, source=source, where=where)
@@ -119,8 +120,8 @@ def throughput_figures(csv_path: Path) -> tuple[FamilyFigure, ...]:
     return tuple(figures.values())
 
 
-def summary(csv_path: Path) -> str:
-    """Check a CSV and its TOML, and say how many figures they hold and of which GPU."""
+def describe_source(csv_path: Path) -> str:
+    """Check a CSV and its TOML, and return how many figures they hold and of which GPU."""
     if _read_toml(csv_path)["format"] == THROUGHPUT:
         return f"{len(throughput_figures(csv_path))} figures of GPU families, not gated"
     document = published_document(csv_path)
@@ -135,8 +136,7 @@ def published_document(
     The TOML beside the CSV names the GPU key. A `ValueError` if `gpu_key` is another one, or a pipeline is unknown.
     """
     toml = _read_toml(csv_path)
-    expect_equal(toml["format"], LADDER, f"{_toml_path(csv_path)}: format")
-    source = decode(toml, _LadderSource, where=str(_toml_path(csv_path)))
+    source = _decode_source(toml, _LadderSource, file_format=LADDER, csv_path=csv_path)
     if gpu_key not in (None, source.gpu.key):
         raise ValueError(f"{csv_path}: measured on {source.gpu.key}, not on {gpu_key}: name that key")
     wanted = set(source.workloads) if pipelines is None else set(pipelines)
@@ -227,13 +227,9 @@ def _iterations_per_s(row: Mapping[str, str], *, where: str) -> float | None:
     return value if row["unit"] == _PER_SECOND else 1 / value
 
 
-def _toml_path(csv_path: Path) -> Path:
-    return csv_path.with_suffix(".toml")
-
-
 def _read_toml(csv_path: Path) -> dict[str, Any]:
     """Read the TOML beside a CSV, and check that it states one of the formats."""
-    path = _toml_path(csv_path)
+    path = csv_path.with_suffix(".toml")
     if not path.is_file():
         raise ValueError(f"{path}: no such file; it says on which GPU the figures in the CSV beside it were measured")
     try:
@@ -247,6 +243,12 @@ def _read_toml(csv_path: Path) -> dict[str, Any]:
         toml.get("format"),
     )
     return toml
+
+
+def _decode_source(toml: dict[str, Any], record: type[_AnySource], *, file_format: str, csv_path: Path) -> _AnySource:
+    where = str(csv_path.with_suffix(".toml"))
+    expect_equal(toml["format"], file_format, f"{where}: format")
+    return decode(toml, record, where=where)
 
 
 def _rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, dict[str, str]]]:
