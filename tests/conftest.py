@@ -1,4 +1,4 @@
-"""What the tests that build real pipelines share: each is built once."""
+"""Fixtures that several folders of tests share. Each real pipeline is built once for all tests."""
 
 import copy
 import dataclasses
@@ -17,24 +17,20 @@ from tests.support.suite import Suite
 
 
 def pytest_addoption(parser):
-    """The tests that repeat for each pipeline what is shown of SDXL take several minutes more."""
+    """Add an option for tests that repeat a claim for every pipeline; they take several minutes more."""
     parser.addoption("--exhaustive", action="store_true", help="break every pipeline, not SDXL alone")
 
 
 def pytest_configure(config):
-    # Tiny matrices: two threads of OpenMP spend their time waiting for one another wherever a core has other work.
+    # With tiny matrices, two threads of OpenMP mostly wait for one another if a core has other work.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    if (
-        signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-    ):  # a shell's background job; what tests start has to hear Ctrl-C
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in a shell's background job; child processes need Ctrl-C
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    config.addinivalue_line(
-        "markers", "exhaustive: repeats for another case what is tested of one; --exhaustive runs it"
-    )
+    config.addinivalue_line("markers", "exhaustive: repeats a claim for further cases; --exhaustive runs it")
 
 
 def pytest_collection_modifyitems(config, items):
-    """Leave out what is exhaustive, unless it is asked for."""
+    """Leave out exhaustive tests, unless `--exhaustive` is given."""
     if config.getoption("exhaustive"):
         return
     left_out = [item for item in items if item.get_closest_marker("exhaustive")]
@@ -51,7 +47,7 @@ def build():
         name: dataclasses.replace(stage, steps=tuple(step for step in stage.steps if step[0] is not Phase.COMPILE))
         for name, stage in STAGES.items()
     }
-    built = []
+    built_cases = []
 
     def make(stage, *, pipeline="sdxl", weights=None):
         case = BuiltCase(
@@ -61,48 +57,46 @@ def build():
             for name, stage in eager.items():
                 patch.setitem(STAGES, name, stage)
             case.load()
-        built.append(case)
+        built_cases.append(case)
         return case
 
     yield make
-    for case in built:
+    for case in built_cases:
         case.close()
 
 
 @pytest.fixture(scope="session")
 def make_output():
-    """What a built case makes, as parity sees it."""
+    """Return a function that collects the output of a built case, as parity compares it."""
 
-    def inspect(case, *, precise=False):
-        seen = case.inspect(precise=precise)
-        output = output_of(seen)
+    def collect(case, *, precise=False):
+        output = output_of(case.inspect(precise=precise))
         return dataclasses.replace(output, precise=output) if precise else output
 
-    return inspect
+    return collect
 
 
 @pytest.fixture(scope="session")
 def references(build, make_output):
-    """A pipeline's fp32 with its precise step, and its bf16, made once."""
+    """Return a function that makes the references of a pipeline once: fp32 with its precise step, and bf16."""
 
     @functools.cache
-    def made(pipeline):
-        return make_output(build("fp32", pipeline=pipeline), precise=True), make_output(
-            build("bf16", pipeline=pipeline)
-        )
+    def make_references(pipeline):
+        step_reference = make_output(build("fp32", pipeline=pipeline), precise=True)
+        return step_reference, make_output(build("bf16", pipeline=pipeline))
 
-    return made
+    return make_references
 
 
 @pytest.fixture(scope="session")
 def judge(build, make_output, references):
-    """Build a stage, break it, and judge it by the stage's own band and factor."""
+    """Return a function that builds a stage, applies a fault, and judges its parity as the suite does."""
 
     intact = functools.cache(lambda stage, pipeline: build(stage, pipeline=pipeline))
 
-    def verdict(stage, fault=None, *, pipeline="sdxl"):
+    def judge_stage(stage, fault=None, *, pipeline="sdxl"):
         step_reference, image_reference = references(pipeline)
-        case = copy.copy(intact(stage, pipeline))  # what is built once is copied
+        case = copy.copy(intact(stage, pipeline))  # the built case is shared with other tests
         case.pipeline = copy.deepcopy(case.pipeline)
         if fault is not None:
             fault(case)
@@ -121,19 +115,19 @@ def judge(build, make_output, references):
             max_reference_error=tiny.max_reference_error,
         )
 
-    return verdict
+    return judge_stage
 
 
 @pytest.fixture(scope="session")
 def postgres():
-    """A PostgreSQL server of this session's own; a skip with the reason where none is installed, in CI a failure."""
+    """A PostgreSQL server for this session. Skips if PostgreSQL is not installed; in CI it fails then."""
     with running() as server:
         yield server
 
 
 @pytest.fixture
 def a100(pytester):
-    """The pretended A100 with its published ladder, and nobody else on it."""
+    """A suite on a fake A100 with its published baseline, and no other process on the GPU."""
     suite = Suite(pytester)
     suite.pretend_a100()
     suite.answer(nvmlDeviceGetComputeRunningProcesses_v3=[[]])

@@ -1,4 +1,4 @@
-"""Results as a run leaves them, and archives of them, for the tests of what reads and posts them."""
+"""Make result files of a run, and archives of them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ HOSTILE = (
 
 
 def result(case_key: str = INT8, *, outcome: str = "PASS", **changes: Any) -> dict[str, Any]:
-    """The document of one case, with one verdict."""
+    """Make the document of a result file with one verdict."""
     verdict = {"case_key": case_key, "claim": "latency", "outcome": outcome, "sentence": "2 s against 1 s"}
     document = {
         "gpu_key": KEY,
@@ -35,12 +35,12 @@ def result(case_key: str = INT8, *, outcome: str = "PASS", **changes: Any) -> di
 
 
 def encoded(document: Any) -> bytes:
-    """The document as a file holds it."""
+    """Encode a document as it is in a file."""
     return json.dumps(document).encode()
 
 
 def write_results(folder: Path, *documents: Any) -> Path:
-    """Write result files into a folder, as a run leaves them; the folder."""
+    """Write result files into a folder; return the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     for number, document in enumerate(documents):
         (folder / f"{number}.json").write_bytes(encoded(document))
@@ -48,12 +48,12 @@ def write_results(folder: Path, *documents: Any) -> Path:
 
 
 def archive(files: Mapping[str, bytes], *, mode: int = stat.S_IFREG | 0o644) -> bytes:
-    """A zip archive whose entries all have this mode."""
+    """Make a zip archive whose entries all have this mode."""
     stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as packed:
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as zip_file:
         for name, data in files.items():
             entry = zipfile.ZipInfo(name)
             entry.external_attr = mode << 16
             entry.compress_type = zipfile.ZIP_DEFLATED
-            packed.writestr(entry, data)
+            zip_file.writestr(entry, data)
     return stream.getvalue()

@@ -1,4 +1,4 @@
-"""Runs and stored documents for the tests of baselines, the command line and whatever else reads a baseline."""
+"""Make runs, baselines and baseline files for tests."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def make_run(
     peak_bytes: Sequence[int] = (7, 9, 8),
     fingerprint: str = "f00d",
 ) -> Run:
-    """A run with one process per median, each of three rounds."""
+    """Make a run with one process per median, each of three rounds."""
     processes = tuple(
         Process(seconds=(median - 0.01, median, median + 0.01), peak_bytes=tuple(peak_bytes), cold_start=COLD)
         for median in medians_s
@@ -46,7 +46,7 @@ def make_run(
 
 
 def make_baseline(*medians_s: float, source: str = "recorded", peak_bytes: int = 9) -> Baseline:
-    """What `make_run`'s case is judged by: a recording of the same recipe, or a published figure."""
+    """Make a baseline for the case of `make_run`: recorded with the same recipe, or published."""
     published = source == "published"
     return Baseline(
         path=f"baselines/{KEY}/{'0001' if published else '0002'}_{source}.json",
@@ -60,14 +60,14 @@ def make_baseline(*medians_s: float, source: str = "recorded", peak_bytes: int =
 
 
 def make_meta(case_key: str) -> dict[str, str]:
-    """The test that owns a case."""
+    """Make pytest-benchmark's facts about the test of a case."""
     key = CaseKey.parse(case_key)
     name = f"test_latency[{key.pipeline}-{key.stage}]"
     return {"name": name, "fullname": f"bench/test_latency.py::{name}", "group": key.pipeline}
 
 
 def make_document(*runs: Run, gpu_key: str = KEY) -> dict[str, Any]:
-    """A valid recorded document; the caller may spoil it, nothing in it is shared."""
+    """Make a valid recorded document. The caller may change it: it shares nothing with another one."""
     entries = [
         benchmark_json.recorded_benchmark(run, gpu_key=gpu_key, meta=make_meta(run.case_key))
         for run in runs or (make_run(),)
@@ -118,7 +118,7 @@ def obtain(
 
 
 def copy_source(csv_path: Path, folder: Path) -> Path:
-    """Copy a CSV of published figures and its TOML, for a test to spoil; return the copy of the CSV."""
+    """Copy a CSV of published figures and its TOML, for a test to change; return the copy of the CSV."""
     folder.mkdir(parents=True, exist_ok=True)
     for suffix in (".csv", ".toml"):
         source = csv_path.with_suffix(suffix)

@@ -1,4 +1,4 @@
-"""A folder in which `speedgate bump` and `bisect` run: a checkout with fake workers, pins, and an index of stub wheels."""
+"""Run `speedgate bump` and `bisect` in a checkout with fake workers, pins, and an index of stub wheels."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Desk:
         self.index = Index(self.path / "index")
 
     def run(self, *arguments: str, pytest_arguments: tuple[str, ...] = THREE_PAIRS) -> tuple[int, list[str], str]:
-        """Exit status, output and errors, in that folder and without what pip would be told there."""
+        """Run the command in the folder, without settings of pip; return its exit status, output lines and errors."""
         out, err = io.StringIO(), io.StringIO()
         with pytest.MonkeyPatch.context() as patch, contextlib.chdir(self.path):
             for name in [name for name in os.environ if name.startswith("PIP_")]:
@@ -83,7 +83,7 @@ class FakeRuns:
         self.log = ""
 
     def replace(self, patch: pytest.MonkeyPatch) -> FakeRuns:
-        """Let the commands use them."""
+        """Let the commands use the fakes."""
         patch.setattr(environment, "build", self.build)
         patch.setattr(environment, "list_versions", lambda package, **options: list(reversed(RUNS)))
         patch.setattr(suite_run, "run_suite", self.run_suite)
@@ -111,7 +111,7 @@ class FakeRuns:
     def run_suite(
         self, python: Path, *, against: str, results: Path, arguments: Sequence[str], log: Path | None = None
     ) -> int:
-        """Leave the result and the log of one case."""
+        """Write the result file and the log of one case."""
         version = python.parents[1].name
         self.versions.append(version)
         if log is not None:
@@ -126,7 +126,7 @@ class FakeRuns:
 
 
 def document(claim: str, outcome: str, sentence: str, ratio: float) -> dict[str, Any]:
-    """The result of a case that took `ratio` times 0.7 s, against 0.7 s in the other arm."""
+    """Make the result file of a case that took `ratio` times 0.7 s, against 0.7 s in the other arm."""
     verdict = {"case_key": CASE, "claim": claim, "outcome": outcome, "sentence": sentence}
     run, other = (to_json(make_run(CASE, medians_s=(seconds,) * 3)) for seconds in (0.7 * ratio, 0.7))
     against = {"log_ratios": [math.log(ratio)] * 3, "other": other}
@@ -134,7 +134,7 @@ def document(claim: str, outcome: str, sentence: str, ratio: float) -> dict[str,
 
 
 def stocked(folder: Path) -> Desk:
-    """A desk whose index holds stubkernel 1.0, and 1.8, which is slower."""
+    """Make a desk whose index holds stubkernel 1.0, and 1.8, which is slower."""
     desk = Desk(folder)
     desk.index.add("stubkernel", "1.0", code="BEHAVIOUR = {}", commit=COMMITS[0])
     desk.index.add("stubkernel", "1.8", code="BEHAVIOUR = {'slower': 1.06}", commit=COMMITS[8])

@@ -1,4 +1,4 @@
-"""A worker's target that builds nothing: what it measures and how it fails is read from `behaviour.json`."""
+"""A worker target that builds nothing. It reads from `behaviour.json` what it returns and how it fails."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from fixtures.pipelines.definition import Workload
 from fixtures.pipelines.registry import pipelines
 from fixtures.stages.ladder import lineage
 
-# Imported where they are used: numpy, and what imports pytest. Hundreds of these workers start in a run of the tests.
+# Imported late: numpy, and modules that import pytest. A run of the tests starts hundreds of these workers.
 
 SECONDS = {"fp32": 0.7, "bf16": 0.5, "sdpa": 0.4, "compile": 0.3, "fused_qkv": 0.29, "int8": 0.25}
 SECONDS |= {"fp16": 0.45, "compile_reduce_overhead": 0.35}
-# Where it plays a GPU: the published seconds, and a peak below each published one.
+# On the fake GPU: the published seconds, and a peak below each published one.
 CUDA_SECONDS = {"fp32": 7.362, "bf16": 4.626, "sdpa": 3.315, "compile": 2.538, "fused_qkv": 2.523, "int8": 2.429}
 PEAK_BYTES = 7 * 2**30
-# Which arm of a live comparison this is: one that a test has made for `--against` has a behaviour of its own.
+# The environment that a test makes for `--against` has its own behaviour.json: that is the other arm.
 PREFIX = Path(sys.prefix)
 ARM = "other" if (PREFIX / "behaviour.json").exists() else "this"
 NOISE = {
@@ -37,17 +37,20 @@ NOISE = {
 
 
 class FakeCase:
-    """Speaks as `fixtures.worker.built_case.BuiltCase` does. `behaviour.json` maps a stage to what is wrong with it:
+    """Answers the requests of `fixtures.worker.built_case.BuiltCase`. `behaviour.json` maps a stage to its faults:
 
-    `slower` (a factor on the seconds), `spread` (the sd of its processes' levels, as a share, seeded by `draw`), `turned` (the
-    slower half of the rounds comes first), `bigger` (a factor on the peak), `syncs` (in a step), `lacks_int8`, `noise`
-    (more error in step and image), `abort`, `kill`, `hang`, `raise` (out of memory) or `fail` (the operation in which it
-    happens), `at` (the component that is slower), and what it says instead of `seconds`, `images`, `loops`, `components`,
-    `offers`, `kernels`, `attention_kernels`, `code_digest`, `first_image_s`, `cache_hits`, `recipe`, `structure` and the counts.
+    `abort`, `kill`, `hang`, `raise` (out of memory) or `fail`: the operation in which this happens;
+    `from`: the number of the stage's process, in this arm, from which on the faults apply;
+    `slower`: a factor on the seconds; `at`: the component that is slower;
+    `spread`: the standard deviation of the level of a process, as a share of it; `draw`: the seed of these levels;
+    `turned`: the slower half of the rounds comes first; `bigger`: a factor on the peak memory;
+    `syncs`: host synchronisations in a step; `lacks_int8`: no quantised linears;
+    `noise`: a factor on the error of step and image;
+    `order`: by how much the first of each two processes is slower;
+    `crowded`: the operation that is out of memory while another process lives.
 
-    Of a live comparison: `order` (by how much the first of each two processes is slower), `crowded` (the operation that
-    finds no memory while another process lives), and `from` (the number of the stage's process, in this arm, with which it
-    begins to be wrong).
+    Any other name replaces the value of the same name in an answer: `seconds`, `images`, `loops`, `components`, `offers`,
+    `kernels`, `attention_kernels`, `code_digest`, `first_image_s`, `cache_hits`, `recipe`, `structure` and the counts.
     """
 
     def __init__(
@@ -64,7 +67,7 @@ class FakeCase:
         self.size, self.workload = self.pipeline_spec.sizes[size], Workload(**workload)
         self.weights, self.device = weights, device
         behaviour = _behaviour()
-        self.wrong: dict[str, Any] = behaviour.get(stage, {})
+        self.faults: dict[str, Any] = behaviour.get(stage, {})
         self.rounds = 0
         self.images = 0
 
@@ -74,33 +77,33 @@ class FakeCase:
     def load(self) -> dict[str, Any]:
         with Path("builds.log").open("a") as log:
             log.write(f"{self.stage} {os.getpid()} {ARM}\n")
-        built = builds()
-        if sum(line[::2] == [self.stage, ARM] for line in built) < self.wrong.get("from", 1):
-            self.wrong = {}
-        self.level = self._level(len(built))
+        workers = builds()
+        if sum(line[::2] == [self.stage, ARM] for line in workers) < self.faults.get("from", 1):
+            self.faults = {}
+        self.level = self._level(len(workers))
         self._misbehave("load")
         structure = self._structure()
-        if "lacks_int8" in self.wrong:
+        if "lacks_int8" in self.faults:
             structure = {name: 0 if name.endswith("int8_linears") else value for name, value in structure.items()}
         return {
-            "structure": structure | self.wrong.get("structure", {}),
+            "structure": structure | self.faults.get("structure", {}),
             "recipe": {"stages": [stage.name for stage in lineage(self.stage, without=self.pipeline_spec.unsupported)]}
             | {"weights": {"source": self.weights["source"], "revisions": self.weights["revisions"]}}
-            | self.wrong.get("recipe", {}),
+            | self.faults.get("recipe", {}),
             "environment": self.versions(),
             "seconds": {"import_s": 1.0, "load_s": 2.0, "apply_s": 0.5},
-            "offers": self.wrong.get("offers", ["attribute"]),
+            "offers": self.faults.get("offers", ["attribute"]),
         }
 
     def first_image(self) -> dict[str, Any]:
         self._misbehave("first_image")
         self.images += 1
-        first_image_s, cache_hits = self.wrong.get("first_image_s", 1.5), self.wrong.get("cache_hits", 0)
+        first_image_s, cache_hits = self.faults.get("first_image_s", 1.5), self.faults.get("cache_hits", 0)
         return {"first_image_s": first_image_s, "cache_hits": cache_hits, "cache_misses": 0}
 
     def load_cache(self, *, artifacts: bytes) -> float:
         self._misbehave("load_cache")
-        self.wrong = {"cache_hits": 2} | self.wrong
+        self.faults = {"cache_hits": 2} | self.faults
         return 0.1
 
     def save_cache(self) -> bytes:
@@ -111,15 +114,15 @@ class FakeCase:
         self._misbehave("generate")
         self.rounds += 1
         self.images += 1
-        wobble = 1 + 0.002 * (-1) ** (self.rounds + self.wrong.get("turned", False))
-        usual = CUDA_SECONDS if self.device == "cuda" else SECONDS
-        seconds = usual[self.stage] * self.level * wobble * self.wrong.get("slower", 1.0)
+        wobble = 1 + 0.002 * (-1) ** (self.rounds + self.faults.get("turned", False))
+        normal_seconds = CUDA_SECONDS if self.device == "cuda" else SECONDS
+        seconds = normal_seconds[self.stage] * self.level * wobble * self.faults.get("slower", 1.0)
         return {
-            "seconds": self.wrong.get("seconds", seconds),
-            "peak_bytes": round(PEAK_BYTES * self.wrong.get("bigger", 1.0)),
-            "images": self.wrong.get("images", self.images),
-            "loops": self.wrong.get("loops", {"": {"iterations": self.size.workload.steps, "seconds": 0.8 * seconds}}),
-            "components": self.wrong.get("components", self._components(seconds)),
+            "seconds": self.faults.get("seconds", seconds),
+            "peak_bytes": round(PEAK_BYTES * self.faults.get("bigger", 1.0)),
+            "images": self.faults.get("images", self.images),
+            "loops": self.faults.get("loops", {"": {"iterations": self.size.workload.steps, "seconds": 0.8 * seconds}}),
+            "components": self.faults.get("components", self._components(seconds)),
         }
 
     def inspect(self, *, precise: bool = False) -> dict[str, Any]:
@@ -128,32 +131,32 @@ class FakeCase:
 
         rng = np.random.default_rng(1)
         image, step = rng.random((64, 64, 3)), rng.standard_normal((2, 4, 8, 8))
-        own = np.random.default_rng(2)
-        size = NOISE[self.stage] * (0.1 if precise else 1.0) * self.wrong.get("noise", 1.0)
+        error = np.random.default_rng(2)
+        size = NOISE[self.stage] * (0.1 if precise else 1.0) * self.faults.get("noise", 1.0)
         return {
-            "image": (image + size * own.standard_normal(image.shape)).astype(np.float32).tobytes(),
+            "image": (image + size * error.standard_normal(image.shape)).astype(np.float32).tobytes(),
             "image_shape": list(image.shape),
             "earlier": [],
             "earlier_shapes": [],
-            "steps": [(step + size * own.standard_normal(step.shape)).astype(np.float32).tobytes()],
+            "steps": [(step + size * error.standard_normal(step.shape)).astype(np.float32).tobytes()],
             "step_shapes": [list(step.shape)],
-            "decoded": (0.5 * (step + size * own.standard_normal(step.shape))).astype(np.float32).tobytes(),
+            "decoded": (0.5 * (step + size * error.standard_normal(step.shape))).astype(np.float32).tobytes(),
             "decoded_shape": list(step.shape),
         }
 
     def count(self) -> dict[str, Any]:
         self._misbehave("count")
         graphs = sum(bool(value) for name, value in self._structure().items() if name.endswith(".compiled"))
-        recompiles = self.wrong.get("recompiles", 0)
-        syncs = self.wrong.get("syncs", 0.0) if self.device == "cuda" else None
+        recompiles = self.faults.get("recompiles", 0)
+        syncs = self.faults.get("syncs", 0.0) if self.device == "cuda" else None
         return {
             "graphs": graphs,
-            "inductor_graphs": self.wrong.get("inductor_graphs", graphs),
+            "inductor_graphs": self.faults.get("inductor_graphs", graphs),
             "graph_breaks": 0,
             "recompiles": recompiles,
-            "cudagraph_skips": self.wrong.get("cudagraph_skips", 0),
+            "cudagraph_skips": self.faults.get("cudagraph_skips", 0),
             "denoiser_calls": sum(part.steps(self.workload) for part in self.pipeline_spec.parts),
-            "vae_decode_calls": self.wrong.get(
+            "vae_decode_calls": self.faults.get(
                 "vae_decode_calls", sum(part.vae is not None for part in self.pipeline_spec.parts)
             ),
             "syncs_per_step": syncs,
@@ -161,37 +164,38 @@ class FakeCase:
 
     def attribute(self) -> dict[str, Any]:
         self._misbehave("attribute")
-        kernels = {"gemm": [120, 0.12], "softmax": [40, 0.03], "copy": [9, 0.001]} | self.wrong.get("kernels", {})
+        kernels = {"gemm": [120, 0.12], "softmax": [40, 0.03], "copy": [9, 0.001]} | self.faults.get("kernels", {})
         return {
             "kernels": [[name, *row] for name, row in kernels.items() if row],
-            "attention_kernels": self.wrong.get("attention_kernels", {"flash": 40}),
-            "code_digest": self.wrong.get("code_digest", "00000000deadbeef"),
+            "attention_kernels": self.faults.get("attention_kernels", {"flash": 40}),
+            "code_digest": self.faults.get("code_digest", "00000000deadbeef"),
         }
 
     def close(self) -> None:
         pass
 
     def _components(self, seconds: float) -> dict[str, list[float]]:
-        """Nine tenths of a round, what `slower` adds to it in the component that is `at` fault."""
+        """Return nine tenths of the seconds, by component; the seconds that `slower` adds are in the component of `at`."""
         steps = self.size.workload.steps
-        usual_s = seconds / self.wrong.get("slower", 1.0)
-        spent = {
-            "text_encoders": [0.1 * usual_s],
-            "denoiser": steps * [0.6 * usual_s / steps],
-            "vae_decode": [0.2 * usual_s],
+        normal_s = seconds / self.faults.get("slower", 1.0)
+        seconds_by_component = {
+            "text_encoders": [0.1 * normal_s],
+            "denoiser": steps * [0.6 * normal_s / steps],
+            "vae_decode": [0.2 * normal_s],
         }
-        at = self.wrong.get("at", "denoiser")
-        spent[at] = [call + (seconds - usual_s) / len(spent[at]) for call in spent[at]]
-        return spent
+        at = self.faults.get("at", "denoiser")
+        calls = seconds_by_component[at]
+        seconds_by_component[at] = [call + (seconds - normal_s) / len(calls) for call in calls]
+        return seconds_by_component
 
     def _level(self, number: int) -> float:
-        level = 1 + self.wrong.get("order", 0.0) * (number % 2)
-        if "spread" not in self.wrong:
+        level = 1 + self.faults.get("order", 0.0) * (number % 2)
+        if "spread" not in self.faults:
             return level
         import numpy as np
 
-        draw = np.random.default_rng([self.wrong.get("draw", 0), number]).standard_normal()
-        return level * (1 + self.wrong["spread"] * float(draw))
+        draw = np.random.default_rng([self.faults.get("draw", 0), number]).standard_normal()
+        return level * (1 + self.faults["spread"] * float(draw))
 
     def _structure(self) -> dict[str, Any]:
         facts = [
@@ -202,21 +206,21 @@ class FakeCase:
 
     def _misbehave(self, operation: str) -> None:
         living = sum(Path(f"/proc/{pid}").exists() for _, pid, _ in builds())
-        if self.wrong.get("raise") == operation or (self.wrong.get("crowded") == operation and living > 1):
+        if self.faults.get("raise") == operation or (self.faults.get("crowded") == operation and living > 1):
             raise MemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
-        if self.wrong.get("fail") == operation:
+        if self.faults.get("fail") == operation:
             raise RuntimeError("no kernel image is available\nfor execution on the device")
-        if self.wrong.get("abort") == operation:
+        if self.faults.get("abort") == operation:
             print("the last words of a worker", file=sys.stderr, flush=True)
             os.abort()
-        if self.wrong.get("kill") == operation:
+        if self.faults.get("kill") == operation:
             os.kill(os.getpid(), signal.SIGKILL)
-        if self.wrong.get("hang") == operation:
+        if self.faults.get("hang") == operation:
             time.sleep(600)
 
 
 class FakeImportCheck:
-    """Speaks as `fixtures.worker.meta.ImportCheck` does, of an environment that holds what its behaviour says."""
+    """Answers as `fixtures.worker.meta.ImportCheck`, with the versions of `behaviour.json` in place of real ones."""
 
     def versions(self) -> dict[str, Any]:
         from speedgate.measure.machine import installed_versions
@@ -228,7 +232,7 @@ class FakeImportCheck:
 
 
 def builds() -> list[list[str]]:
-    """Stage, process and arm of each worker so far."""
+    """Return stage, process id and arm of each worker so far."""
     return [line.split() for line in Path("builds.log").read_text().splitlines()]
 
 

@@ -51,18 +51,18 @@ class FakeNvml:
         return f"gpu{index}"
 
     def __getattr__(self, name: str) -> Any:
-        found = getattr(real, name)
-        return self._replay(name) if inspect.isfunction(found) else found
+        value = getattr(real, name)
+        return self._replay(name) if inspect.isfunction(value) else value
 
     def _replay(self, name: str) -> Callable[..., Any]:
         def answer(*arguments: Any) -> Any:
             inspect.signature(getattr(real, name)).bind(*arguments)
             self.handles.update(arguments[:1])
             script = self.answers[name, *arguments[1:]]
-            found = script.pop(0) if len(script) > 1 else script[0]
-            if isinstance(found, str) and found.startswith("NVML_ERROR_"):
-                raise real.NVMLError(getattr(real, found))
-            return _shaped(found)
+            value = script.pop(0) if len(script) > 1 else script[0]
+            if isinstance(value, str) and value.startswith("NVML_ERROR_"):
+                raise real.NVMLError(getattr(real, value))
+            return _shaped(value)
 
         return answer
 

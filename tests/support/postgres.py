@@ -1,4 +1,4 @@
-"""A PostgreSQL server for the tests: from Debian's packages, in a folder of its own, on a Unix socket and no port."""
+"""A PostgreSQL server for tests, from Debian's packages; it listens on a Unix socket in a temporary folder."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _START_S = 60
 
 
 def binaries() -> Path | None:
-    """The folder of the newest server that is installed."""
+    """Return the folder of the newest installed server."""
     found = [path.parent for path in _INSTALLED.glob("*/bin/initdb")]
     on_path = shutil.which("initdb")
     return max(found, key=lambda path: int(path.parent.name), default=Path(on_path).parent if on_path else None)
 
 
 class Server:
-    """One server, which can be killed and started again."""
+    """A server that can be killed and started again."""
 
     def __init__(self, folder: Path, programs: Path) -> None:
         self.folder, self.programs = folder, programs
@@ -51,13 +51,13 @@ class Server:
         self._wait()
 
     def kill(self) -> None:
-        """End it without a word to anybody: what was not committed is gone, what was has to be recovered."""
+        """Kill the server, like a power failure: open transactions are lost, and the next start recovers the others."""
         assert self.process is not None
         os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
     def create(self, database: str) -> str:
-        """A new database and its URL."""
+        """Create a database and return its URL."""
         self._run("createdb", "-h", str(self.folder), "-U", "speedgate", database)
         return self.url(database)
 
@@ -78,7 +78,7 @@ class Server:
 
 @contextlib.contextmanager
 def running() -> Iterator[Server]:
-    """A server for as long as it is asked for. Where none is installed: a skip, but in CI a failure."""
+    """Yield a server that runs meanwhile. If none is installed: skip, but fail in CI."""
     programs = binaries()
     if programs is None:
         said = "no PostgreSQL server is installed: apt-get install postgresql"

@@ -1,4 +1,4 @@
-"""Sessions for tests that need no pytest session: options with defaults, and any of the inputs."""
+"""Make a `Session` without pytest, for tests."""
 
 from __future__ import annotations
 

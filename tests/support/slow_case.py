@@ -1,4 +1,4 @@
-"""A built case that can be told to become slower, or other than it was, in one of its components."""
+"""A built case in which a test can slow down a component, or change its attention."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from fixtures.worker.built_case import BuiltCase
 
 
 class SlowCase(BuiltCase):
-    """Speaks as `BuiltCase` does; `slow` changes one thing until `heal` puts it back."""
+    """A `BuiltCase`; `slow` slows down one component until `heal` restores it."""
 
     def slow(self, *, component: str, seconds: float, call: int | None = None) -> None:
-        """Every call of a component takes so much longer, or one of the calls in each image does."""
+        """Add seconds to every call of a component, or only to one of its calls in each image."""
         owner, method = {
             "text_encoders": (self.pipeline.text_encoder, "forward"),
             "denoiser": (self.pipeline.unet.conv_in, "forward"),
@@ -33,9 +33,9 @@ class SlowCase(BuiltCase):
         self._changed = owner, method
 
     def heal(self) -> None:
-        """As it was built."""
+        """Restore the component that `slow` changed."""
         delattr(*self._changed)
 
     def attend_plainly(self) -> None:
-        """The denoiser's attention is matrix products and softmax again."""
+        """Let the denoiser compute attention by matrix products and softmax."""
         self.pipeline.unet.set_default_attn_processor()

@@ -16,4 +16,4 @@ class StubCase(FakeCase):
         if importlib.util.find_spec("stubkernel") is not None:
             import stubkernel
 
-            self.wrong = stubkernel.BEHAVIOUR
+            self.faults = stubkernel.BEHAVIOUR

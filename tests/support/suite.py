@@ -1,4 +1,4 @@
-"""The suite inside a suite: the real `bench/` and plugins, run by pytest in a folder of its own with fake workers."""
+"""Run the real `bench/` and its plugins in a nested pytest session, in another folder and with fake workers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ import sys
 import tempfile
 
 sys.path[:0] = {paths!r}
-tempfile.tempdir = os.getcwd()  # a recording's lock in here holds up nobody else's
+tempfile.tempdir = os.getcwd()  # the lock of a recording: only for this folder
 
 import pytest
 
@@ -61,26 +61,28 @@ fixtures.plugin.IMPORT_CHECK = "tests.support.fake_case:FakeImportCheck"
 
 
 class Folder:
-    """A folder that pytest runs in, as `pytest.Pytester` has one for the length of a test."""
+    """A folder that pytest runs in. Unlike that of `pytest.Pytester` it can outlive a test."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def runpytest_subprocess(self, *arguments: str) -> pytest.RunResult:
-        """Run pytest there and keep what it says."""
+        """Run pytest in the folder and return its exit status and output."""
         started_s = time.monotonic()
         command = [sys.executable, "-m", "pytest", *arguments]
-        done = subprocess.run(command, cwd=self.path, capture_output=True, text=True, check=False)
+        process = subprocess.run(command, cwd=self.path, capture_output=True, text=True, check=False)
         seconds = time.monotonic() - started_s
-        return pytest.RunResult(done.returncode, done.stdout.splitlines(), done.stderr.splitlines(), seconds)
+        return pytest.RunResult(process.returncode, process.stdout.splitlines(), process.stderr.splitlines(), seconds)
 
 
 def environment(prefix: Path, *, packages: bool = True) -> Path:
-    """The interpreter of a new environment: with this one's packages behind its own, or with none."""
+    """Create a virtual environment, with or without the packages of this one; return its interpreter."""
     venv.create(prefix, symlinks=True)
-    (own,) = prefix.glob("lib/python*/site-packages")
+    (site_packages,) = prefix.glob("lib/python*/site-packages")
     if packages:
-        (own / "this.pth").write_text("\n".join({sysconfig.get_path(name) for name in ("purelib", "platlib")}))
+        (site_packages / "this.pth").write_text(
+            "\n".join({sysconfig.get_path(name) for name in ("purelib", "platlib")})
+        )
     return prefix / "bin" / "python"
 
 
@@ -97,7 +99,7 @@ class Suite:
         self.device = "cpu"
 
     def pretend_a100(self) -> None:
-        """Make this machine an A100 of the published key, as far as NVML and torch are asked, with its published file."""
+        """Replace NVML and the check of torch so that this machine is the A100 of the published baseline."""
         with (self.path / "conftest.py").open("a") as conftest:
             conftest.write(A100_CONFTEST)
         self.answer()
@@ -106,15 +108,15 @@ class Suite:
         self.device = "cuda"
 
     def answer(self, **questions: list[Any]) -> None:
-        """What NVML says of the pretended GPU instead, in the next run."""
+        """Replace answers of NVML about the fake GPU, from the next run on."""
         (self.path / "nvml.json").write_text(json.dumps(questions))
 
     def misbehave(self, **stages: dict[str, Any]) -> None:
-        """What is wrong with which stage in the next run."""
+        """Set the faults of each stage, from the next run on; see `FakeCase`."""
         (self.path / "behaviour.json").write_text(json.dumps(stages))
 
     def against(self, **stages: dict[str, Any]) -> str:
-        """`--against` an environment of its own: what is wrong with which stage there, and its `versions`."""
+        """Return the option `--against` of another environment, with the faults of each stage there and its `versions`."""
         prefix = self.path / "other"
         if not prefix.exists():
             environment(prefix)
@@ -124,7 +126,7 @@ class Suite:
         return f"--against={prefix / 'bin' / 'python'}"
 
     def run(self, *arguments: str) -> pytest.RunResult:
-        """`pytest bench` without the tests of the meta worker, which need torch."""
+        """Run `pytest bench`, without the tests that need torch in a meta worker."""
         return self.pytester.runpytest_subprocess(*self.arguments(*arguments))
 
     def arguments(self, *arguments: str) -> list[str]:
@@ -137,40 +139,41 @@ class Suite:
             "-p",
             "no:cacheprovider",
             "-p",
-            "no:anyio",  # a fifth of a second in each of hundreds of sessions; our dependencies bring it
+            "no:anyio",  # a plugin of a dependency; it would cost 0.2 s in each of hundreds of sessions
             "-ra",
             *arguments,
         ]
 
     def record(self, *arguments: str) -> pytest.RunResult:
-        """Record the whole ladder, as a baseline is."""
+        """Record a baseline, in five processes of four rounds."""
         return self.run("--gate=record", "--processes=5", "--rounds=4", *arguments)
 
     def builds(self) -> list[str]:
-        """The stages in the order in which workers built them."""
+        """Return the stages in the order in which workers built them."""
         return [line.split()[0] for line in (self.path / "builds.log").read_text().splitlines()]
 
     def arms(self, stage: str) -> list[str]:
-        """Which arm's workers were built of a stage, in order: "this" or "other"."""
+        """Return the arm ("this" or "other") of each worker of a stage, in the order of their start."""
         lines = [line.split() for line in (self.path / "builds.log").read_text().splitlines()]
         return [arm for name, _, arm in lines if name == stage]
 
     def latency(self, stage: str) -> Verdict:
-        """The latency verdict that the session left on disk of one case."""
-        (verdict,) = [one for one in self.result(stage)["verdicts"] if one["claim"] == "latency"]
+        """Return the latency verdict in the result file of a stage."""
+        (verdict,) = [entry for entry in self.result(stage)["verdicts"] if entry["claim"] == "latency"]
         return Verdict(**verdict | {"outcome": Outcome(verdict["outcome"])})
 
     def result(self, stage: str) -> dict[str, Any]:
-        """What the session left on disk of one case."""
+        """Read the result file of a stage."""
         (path,) = (self.path / "results").glob(f"*__{stage}__*.json")
         document: dict[str, Any] = json.loads(path.read_text())
         return document
 
     def results(self) -> list[str]:
+        """Return the stages that have a result file."""
         return sorted(path.name.split("__")[1] for path in (self.path / "results").glob(RESULT_FILES))
 
 
 def red(result: pytest.RunResult) -> list[str]:
-    """The ids of the tests that failed, without their folder."""
+    """Return the ids of the tests that failed, without their file."""
     lines = [line for line in result.outlines if line.startswith(("FAILED ", "ERROR "))]
     return [line.split()[1].split("::")[-1] for line in lines]

@@ -1,4 +1,4 @@
-"""A worker's target that does what a test asks of it, and every way of dying."""
+"""Worker targets for tests: one with operations that succeed, fail, hang or end the process, and one that compiles."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fixtures.stages import torch_state
 
 
 class Target:
-    """Made in the worker by `tests.support.targets:Target`."""
+    """Has one method for each behaviour of a worker that tests need."""
 
     def __init__(self, *, refuses: str | None = None) -> None:
         if refuses is not None:
@@ -20,11 +20,11 @@ class Target:
         self.closed = False
 
     def echo(self, *, value: Any) -> Any:
-        """Return what came."""
+        """Return the value."""
         return value
 
     def pid(self) -> int:
-        """Say which process this is."""
+        """Return the process id of the worker."""
         return os.getpid()
 
     def say(self, *, out: str, err: str = "") -> None:
@@ -33,7 +33,7 @@ class Target:
         print(err, file=sys.stderr, flush=True)
 
     def spin(self, *, seconds: float) -> float:
-        """Keep the processor busy and return how long it took."""
+        """Keep the processor busy for so long; return the seconds that it took."""
         started_s = time.perf_counter()
         while time.perf_counter() - started_s < seconds:
             pass
@@ -49,7 +49,7 @@ class Target:
             values @ values
 
     def raises(self, *, message: str) -> None:
-        """Fail like a model."""
+        """Raise an error, like a model that fails."""
         raise RuntimeError(message)
 
     def hang(self) -> None:
@@ -58,55 +58,55 @@ class Target:
         time.sleep(600)
 
     def closes_its_pipe(self) -> None:
-        """Fall silent without ending."""
+        """Close the pipe to the parent process, but do not end."""
         os.closerange(3, 256)
         time.sleep(600)
 
     def abort(self) -> None:
-        """Die like a failed assertion in C++."""
+        """Abort, like a failed assertion in C++."""
         print("terminate called after throwing an instance", file=sys.stderr, flush=True)
         os.abort()
 
     def is_killed(self) -> None:
-        """Die as the out-of-memory killer has it."""
+        """Be killed, as by the out-of-memory killer."""
         os.kill(os.getpid(), signal.SIGKILL)
 
     def leaves(self, *, status: int) -> None:
-        """End at once, without an exception and without an answer."""
+        """End at once with an exit status, without an exception or an answer."""
         os._exit(status)
 
     def exits(self) -> None:
-        """End as a script does."""
+        """End as a script does, by SystemExit."""
         sys.exit("nothing left to do")
 
     def returns_an_object(self) -> object:
-        """Answer with what cannot cross."""
+        """Return an object that cannot be sent to another process."""
         return self
 
     def close(self) -> None:
-        """Remember that it was ended."""
+        """Note that the target was closed."""
         self.closed = True
 
 
 class Compiled:
-    """A function that inductor compiles, in place of a case: made by `tests.support.targets:Compiled`."""
+    """Compiles one small function with inductor, in place of a case."""
 
     def first_image(self) -> dict[str, int]:
-        """Compile it and call it; what inductor's graph cache has counted."""
+        """Compile the function and call it; return the hits and misses of inductor's graph cache."""
         import torch
 
-        # A call of a library: a graph of inductor's without C++ to build, which takes half a minute in an empty cache.
+        # A matrix product is a library call, so inductor has no C++ to build: that takes half a minute with an empty cache.
         torch.compile(lambda x: x @ x)(torch.ones(4, 4))
-        counted = torch_state.compiler_counts()
-        return {name: counted[name] for name in ("cache_hits", "cache_misses")}
+        counts = torch_state.compiler_counts()
+        return {name: counts[name] for name in ("cache_hits", "cache_misses")}
 
     def load_cache(self, *, artifacts: bytes) -> float:
-        """As a case does."""
+        """Load the artifacts as a case does."""
         return torch_state.load_compile_cache(artifacts)
 
     def save_cache(self) -> bytes | None:
-        """As a case does."""
+        """Return the artifacts as a case does."""
         return torch_state.save_compile_cache()
 
     def close(self) -> None:
-        """Nothing to end."""
+        """Do nothing: there is nothing to close."""

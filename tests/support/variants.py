@@ -1,4 +1,4 @@
-"""Variants on the meta device, for the tests that look at them."""
+"""Build variants on the meta device."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from fixtures.stages.ladder import apply, dtype_of
 
 
 def skeleton(case):
-    """A case on the meta device, with its stage applied."""
+    """Build a case on the meta device and apply its stage; return its pipeline definition and the pipeline."""
     import torch
 
     spec = pipelines()[case.pipeline]
