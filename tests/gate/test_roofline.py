@@ -94,7 +94,7 @@ def test_a_gpu_has_its_share_in_report_and_results(pytester):
     assert (stored["floor_s"], round(stored["share"], 2)) == (4.0, 0.86)
     assert stored["ceilings"]["flops_per_s"]["bf16"] == 1e12
     session.stdout.fnmatch_lines(
-        ["sdxl/bf16/1024px-30steps-b1: 4 TFLOP an image, 4 s at least here; 86% of it reached"]
+        ["sdxl/bf16/1024px-30steps-b1: 4 TFLOP an image, at least 4 s here; this run reaches 86%"]
     )
 
 

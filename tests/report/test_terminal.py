@@ -281,7 +281,7 @@ def test_operations_and_the_share_reached_are_reported():
 
     assert terminal.remarks(shown) == [
         "sdxl at 1024px-30steps-b1: 4 TFLOP an image",
-        f"{INT8}: 4 TFLOP an image, 0.0251 s at least here; 42% of it reached",
+        f"{INT8}: 4 TFLOP an image, at least 0.0251 s here; this run reaches 42%",
     ]
 
 

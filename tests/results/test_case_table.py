@@ -14,11 +14,11 @@ COLUMNS = [case_table.CASE, case_table.LATENCY, case_table.SSIM, case_table.PEAK
 
 def test_a_row_holds_the_figures_of_its_run():
     """Latency, medians, peak and cold start are the run's, and the rest is what the caller adds."""
-    row = row_of_run(make_run(INT8), outcome=Outcome.PASS, reference="0002_recorded")
+    row = row_of_run(make_run(INT8), outcome=Outcome.PASS, compared_with="0002_recorded")
 
     assert (row.latency_s, row.peak_bytes) == (pytest.approx(2.45, rel=1e-3), 9)
     assert row.process_medians_s == (2.4, 2.45, 2.5)
-    assert (row.outcome, row.reference, row.speedup_over_first) == (Outcome.PASS, "0002_recorded", None)
+    assert (row.outcome, row.compared_with, row.speedup_over_first) == (Outcome.PASS, "0002_recorded", None)
 
 
 def test_a_run_without_rounds_has_no_figures():

@@ -24,7 +24,7 @@ _COLUMNS = (
     case_table.SSIM,
     case_table.PEAK,
     case_table.COLD_START,
-    case_table.REFERENCE,
+    case_table.BASELINE,
     case_table.VERDICT,
 )
 
@@ -65,8 +65,8 @@ def _rows(view: TerminalView) -> list[CaseRow]:
     rows = []
     for key, run in view.runs.items():
         baseline = view.baselines.get(key)
-        reference = baseline.name if baseline else "other arm" if view.is_live else "none here"
-        rows.append(row_of_run(run, latencies_s=latencies_s, outcome=outcomes.get(key), reference=reference))
+        compared_with = baseline.name if baseline else "other arm" if view.is_live else "none here"
+        rows.append(row_of_run(run, latencies_s=latencies_s, outcome=outcomes.get(key), compared_with=compared_with))
     lost = [key for key in view.lost_cases if key not in view.runs]
     return [*rows, *(CaseRow(case_key=key, outcome=outcomes.get(key)) for key in lost)]
 
@@ -126,8 +126,10 @@ def _rooflines(view: TerminalView) -> list[str]:
         key = CaseKey.parse(case_key)
         tflop = sum(sum(component["flops"].values()) for component in roofline["operations"].values()) / 1e12
         if "share" in roofline:
-            reached = f"{roofline['floor_s']:.3g} s at least here; {roofline['share']:.0%} of it reached"
-            lines[case_key] = f"{case_key}: {tflop:.4g} TFLOP an image, {reached}"
+            floor = f"at least {roofline['floor_s']:.3g} s here"
+            lines[case_key] = (
+                f"{case_key}: {tflop:.4g} TFLOP an image, {floor}; this run reaches {roofline['share']:.0%}"
+            )
         else:
             workload = f"{key.pipeline} at {key.workload}"
             lines[workload] = f"{workload}: {tflop:.4g} TFLOP an image"

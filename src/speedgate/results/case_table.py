@@ -44,7 +44,7 @@ class CaseRow:
     """The figures of one case; None, or empty, where there is none.
 
     `rates` are iterations per second by the name of the loop. `other_latency_s` is the other arm's, and the two ratios are this
-    arm over the other. `reference` names the baseline or the arm that judged the case; `session` is the folder of the results.
+    arm over the other. `compared_with` names the baseline or the other arm; `session` is the folder of the results.
     """
 
     case_key: str
@@ -57,7 +57,7 @@ class CaseRow:
     ssim: float | None = None
     peak_bytes: int | None = None
     cold_start: ColdStart | None = None
-    reference: str = NO_FIGURE
+    compared_with: str = NO_FIGURE
     session: str = ""
     other_latency_s: float | None = None
     latency_ratio: float | None = None
@@ -144,7 +144,7 @@ VS_FIRST = Column[CaseRow]("vs first", lambda row: format_figure(row.speedup_ove
 SSIM = Column[CaseRow]("SSIM", lambda row: format_ssim(row.ssim), is_number=True)
 PEAK = Column[CaseRow]("peak", lambda row: format_peak(row.peak_bytes), is_number=True)
 COLD_START = Column[CaseRow]("cold start", _start)
-REFERENCE = Column[CaseRow]("baseline", lambda row: row.reference, is_name=True)
+BASELINE = Column[CaseRow]("baseline", lambda row: row.compared_with, is_name=True)
 SESSION = Column[CaseRow]("results", lambda row: row.session, is_name=True)
 OTHER_LATENCY = Column[CaseRow]("stable", lambda row: format_figure(row.other_latency_s, ".4g", " s"), is_number=True)
 LATENCY_RATIO = Column[CaseRow]("ratio", lambda row: format_figure(row.latency_ratio, ".3f"), is_number=True)

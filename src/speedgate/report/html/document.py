@@ -29,7 +29,7 @@ _COLUMNS = (
     case_table.SSIM,
     case_table.PEAK,
     case_table.COLD_START,
-    dataclasses.replace(case_table.REFERENCE, heading="stored"),
+    dataclasses.replace(case_table.BASELINE, heading="stored"),
 )
 _FOLDED = (Outcome.NO_BASELINE, Outcome.PASS)  # verdicts that need nobody's attention
 
@@ -109,7 +109,7 @@ def _cells(case: ReportCase) -> list[str]:
     baseline = list(case.baselines.values())[-1] if case.baselines else None
     stored = f"{baseline.latency_s:.4g} s ({baseline.name})" if baseline else "none"
     row = row_of_run(case.run) if case.run is not None else CaseRow(case_key=case.case_key)
-    row = dataclasses.replace(row, reference="other arm" if case.other_run else stored)
+    row = dataclasses.replace(row, compared_with="other arm" if case.other_run else stored)
     return [outcome_badge(case.outcome) if c is case_table.VERDICT else c.cell(row) for c in _COLUMNS]
 
 
