@@ -1,4 +1,4 @@
-"""What is posted about a run, and where: GitHub says whose run it is, and the artifact is a stranger's data."""
+"""Results are posted where GitHub says that the run belongs, and the artifact is treated as a stranger's data."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ DESCRIBED = result(run=None, verdicts=[result()["verdicts"][0] | {"claim": "reci
 
 @pytest.fixture
 def gh(tmp_path: Path) -> FakeGh:
-    """A GitHub with an open pull request of a fork, nothing posted yet, and an artifact with a SLOWER case."""
+    """A fake GitHub with an open pull request of a fork, no posts, and an artifact with a SLOWER case."""
     fake = FakeGh(tmp_path / "gh")
     fake.set("GET", "pulls", [pull(7)])
     fake.set("GET", COMMENTS, [])
@@ -49,7 +49,7 @@ def gh(tmp_path: Path) -> FakeGh:
 
 
 def run_verb(verb: str, gh: FakeGh, *, run: dict[str, Any] | None = None, **environment: str) -> int:
-    """Run a verb as a job would; return its exit status."""
+    """Run a verb as a job does; return its exit status."""
     folder = gh.folder
     (folder / "event.json").write_text(json.dumps({"workflow_run": run}))
     job = {
@@ -70,13 +70,13 @@ def summary(gh: FakeGh) -> str:
 
 
 def posted(gh: FakeGh, path: str = COMMENTS, method: str = "POST") -> str:
-    """Return the one text that was posted."""
+    """Return the only text that was posted."""
     (fields,) = gh.sent(method, path)
     return str(fields["body"])
 
 
 def run_of(event: str = "pull_request", **changes: Any) -> dict[str, Any]:
-    """The run of a `workflow_run` event, here of a fork's pull request."""
+    """Make the run of a `workflow_run` event, of a fork's pull request."""
     return {
         "id": 9,
         "name": "ci",
@@ -92,12 +92,12 @@ def run_of(event: str = "pull_request", **changes: Any) -> dict[str, Any]:
 
 
 def pull(number: int = 7, sha: str = SHA, **changes: Any) -> dict[str, Any]:
-    """A pull request as GitHub lists it."""
+    """Make a pull request as GitHub lists it."""
     return {"number": number, "head": {"sha": sha}, "base": {"ref": "main"}, "merged_at": "2026-11-21", **changes}
 
 
 def nightly_artifact(*, green: Any, outcome: str = "PASS") -> bytes:
-    """The artifact of a night."""
+    """Make the artifact of a nightly run."""
     texts = {f"{BUMP}/summary.md": b"# <b>red</b>\n\n@octocat\n", "bisect/torch-1/state.json": b'{"torch": [1]}'}
     verdict = {f"{BUMP}/verdict.json": encoded({"schema": 1, "green": green})}
     return archive({f"{BUMP}/case.json": encoded(result(outcome=outcome)), **texts, **verdict})
@@ -107,7 +107,7 @@ def nightly_artifact(*, green: Any, outcome: str = "PASS") -> bytes:
 
 
 def test_a_fork_gets_its_comment(gh: FakeGh) -> None:
-    """The pull request is the open one of that branch at that commit; the branch's name is one query value."""
+    """The pull request is the open one of the run's branch at the run's commit; the branch's name is one query value."""
     gh.set("GET", "pulls", [pull(6, OTHER_SHA), pull(7)])
 
     assert run_verb("comment", gh, run=run_of()) == 0
@@ -121,7 +121,7 @@ def test_a_fork_gets_its_comment(gh: FakeGh) -> None:
 
 
 def test_a_commit_that_was_replaced_gets_no_comment(gh: FakeGh, capsys: pytest.CaptureFixture[str]) -> None:
-    """Results of a commit that is no longer the head would stand there as those of the head."""
+    """Results of a commit that is no longer the head are not posted: readers would take them for the head's."""
     gh.set("GET", "pulls", [pull(7, OTHER_SHA)])
 
     assert run_verb("comment", gh, run=run_of()) == 0
@@ -132,7 +132,7 @@ def test_a_commit_that_was_replaced_gets_no_comment(gh: FakeGh, capsys: pytest.C
 
 
 def test_a_merged_commit_is_commented_where_it_was_reviewed(gh: FakeGh) -> None:
-    """The GPU's verdict on main goes to the pull request that the commit came by, and to no open one that holds it."""
+    """A verdict on main is posted on the merged pull request of the commit, and not on open ones that contain it."""
     gh.set("GET", f"commits/{SHA}/pulls", [pull(5, merged_at=None), pull(6, base={"ref": "old"}), pull(7)])
 
     assert run_verb("comment", gh, run=run_of("push", head_repository=OWNER)) == 0
@@ -153,7 +153,7 @@ def test_a_merged_commit_is_commented_where_it_was_reviewed(gh: FakeGh) -> None:
     ],
 )
 def test_a_run_of_another_kind_is_refused(gh: FakeGh, event: str, changes: dict[str, Any]) -> None:
-    """The event's commit need not be the measured one where a run was started by hand; others are not ours."""
+    """Runs that were started by hand, which may have measured another commit, and runs of other repositories are not posted."""
     gh.set("GET", f"commits/{SHA}/pulls", [pull()])
 
     assert run_verb("comment", gh, run=run_of(event, **changes)) == 2
@@ -162,7 +162,7 @@ def test_a_run_of_another_kind_is_refused(gh: FakeGh, event: str, changes: dict[
 
 
 def test_our_comment_is_replaced(gh: FakeGh) -> None:
-    """A second result changes the comment of the first instead of adding one."""
+    """A second result replaces the comment of the first."""
     gh.set("GET", COMMENTS, [{"id": 2, "user": BOT, "body": "else"}, {"id": 3, "user": BOT, "body": f"{MARKER}old"}])
 
     assert run_verb("comment", gh, run=run_of()) == 0
@@ -182,7 +182,7 @@ def test_our_comment_is_replaced(gh: FakeGh) -> None:
     ],
 )
 def test_a_marker_that_is_not_ours_counts_for_nothing(gh: FakeGh, item: dict[str, Any]) -> None:
-    """A stranger who writes the marker neither gets their text replaced nor keeps ours from being posted."""
+    """A stranger's comment with our marker is not replaced, and ours is still posted."""
     gh.set("GET", COMMENTS, [{"id": 3, **item}])
 
     assert run_verb("comment", gh, run=run_of()) == 0
@@ -192,7 +192,7 @@ def test_a_marker_that_is_not_ours_counts_for_nothing(gh: FakeGh, item: dict[str
 
 @pytest.mark.parametrize(("behind", "method"), [(100, "PATCH"), (99, "PATCH"), (None, "POST")])
 def test_a_listing_is_read_to_its_end(gh: FakeGh, behind: int | None, method: str) -> None:
-    """Our comment is found on the second page of a listing, too."""
+    """Our comment is also found on the second page of a listing."""
     others = [{"id": 2, "user": BOT, "body": "x"}] * (100 if behind is None else behind)
     ours = [] if behind is None else [{"id": 3, "user": BOT, "body": MARKER}]
     gh.set("GET", COMMENTS, [*others, *ours])
@@ -205,7 +205,7 @@ def test_a_listing_is_read_to_its_end(gh: FakeGh, behind: int | None, method: st
 
 
 def test_a_listing_without_an_end_is_an_error(gh: FakeGh, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is posted a second time because the first was not looked for far enough."""
+    """If a listing has too many pages, nothing is posted, because our comment may be on a later page."""
     monkeypatch.setattr(post, "_MAX_PAGES", 1)
     gh.set("GET", COMMENTS, [{"id": 2, "user": BOT, "body": "x"}] * 100)
 
@@ -229,7 +229,7 @@ def test_a_listing_without_an_end_is_an_error(gh: FakeGh, monkeypatch: pytest.Mo
     ],
 )
 def test_a_bad_artifact_is_named_and_not_shown(gh: FakeGh, artifact: bytes | None, reason: str) -> None:
-    """The comment still says how the run ended, and why there are no figures."""
+    """Without usable results, the comment has the run's conclusion and the reason."""
     gh.artifact(9, artifact)
 
     assert run_verb("comment", gh, run=run_of()) == 0
@@ -241,7 +241,7 @@ def test_a_bad_artifact_is_named_and_not_shown(gh: FakeGh, artifact: bytes | Non
 def test_a_hostile_artifact_reaches_neither_the_comment_nor_the_log(
     gh: FakeGh, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """A case key of HTML, Markdown and workflow commands is text in the comment, and is not printed."""
+    """A case key of HTML, Markdown and workflow commands is plain text in the comment, and is not printed to the log."""
     verdict = {"case_key": HOSTILE[:200], "claim": HOSTILE, "outcome": "SLOWER", "sentence": HOSTILE}
     gh.artifact(9, archive({NAME: encoded(result(run=None, verdicts=[verdict]))}))
 
@@ -253,7 +253,7 @@ def test_a_hostile_artifact_reaches_neither_the_comment_nor_the_log(
 
 
 def test_the_newest_artifact_of_the_name_is_taken(gh: FakeGh) -> None:
-    """A run that was started again has one for each attempt; others, and expired ones, are not ours."""
+    """The newest artifact of ours that has not expired is read; a run that was repeated has one for each attempt."""
     artifacts = [
         {"id": 4, "name": "speedgate-2", "expired": False, "size_in_bytes": 3},
         {"id": 5, "name": "speedgate-1", "expired": False, "size_in_bytes": 3},
@@ -269,7 +269,7 @@ def test_the_newest_artifact_of_the_name_is_taken(gh: FakeGh) -> None:
 
 @pytest.mark.parametrize("stated_bytes", [11, 1])
 def test_a_large_artifact_is_not_downloaded(gh: FakeGh, monkeypatch: pytest.MonkeyPatch, stated_bytes: int) -> None:
-    """Neither by the size that GitHub states nor, where that is wrong, by the bytes that come."""
+    """A large artifact is refused by the size that GitHub states, and if that is wrong by the bytes that arrive."""
     monkeypatch.setattr(post.folder, "MAX_ARCHIVE_BYTES", 10)
     artifact = {"id": 5, "name": "speedgate-1", "expired": False, "size_in_bytes": stated_bytes}
     gh.set("GET", "actions/runs/9/artifacts", {"artifacts": [artifact]})
@@ -292,7 +292,7 @@ def test_the_summary_shows_this_run(gh: FakeGh) -> None:
 
 
 def test_a_red_night_is_one_issue(gh: FakeGh) -> None:
-    """The issue holds the address of the run, the texts of the bump and the bisection as plain text, and the cases."""
+    """The issue has the address of the run, the texts of the bump and the bisect as plain text, and the cases."""
     gh.artifact(9, nightly_artifact(green=False, outcome="SLOWER"))
 
     assert run_verb("open-issue", gh) == 0
@@ -307,7 +307,7 @@ def test_a_red_night_is_one_issue(gh: FakeGh) -> None:
 
 
 def test_the_next_red_night_changes_the_issue(gh: FakeGh) -> None:
-    """A second red night changes the issue of the first; only open ones of the bot are asked for."""
+    """A second red nightly updates the issue of the first; only open issues of the bot are listed."""
     gh.set("GET", "issues", [{"number": 3, "user": BOT, "body": f"{NIGHTLY_MARKER}old"}])
 
     assert run_verb("open-issue", gh) == 0
@@ -330,7 +330,7 @@ def test_the_next_red_night_changes_the_issue(gh: FakeGh) -> None:
     ],
 )
 def test_an_issue_that_is_not_ours_is_left_alone(gh: FakeGh, item: dict[str, Any]) -> None:
-    """A stranger's issue, and a pull request, which GitHub lists among the issues, are neither changed nor closed."""
+    """A stranger's issue, and a pull request, which GitHub lists as an issue, are neither changed nor closed."""
     gh.set("GET", "issues", [{"number": 3, **item}])
     gh.artifact(9, nightly_artifact(green=True))
 
@@ -341,7 +341,7 @@ def test_an_issue_that_is_not_ours_is_left_alone(gh: FakeGh, item: dict[str, Any
 
 
 def test_a_long_night_fits_into_an_issue(gh: FakeGh) -> None:
-    """All files and cases together stay below the size that GitHub takes."""
+    """The text of all files and cases together stays below GitHub's limit."""
     verdicts = [{"case_key": "k", "claim": str(i), "outcome": "SLOWER", "sentence": "\u4e2d" * 600} for i in range(200)]
     files = {f"nightly/{i}.md": ("\u4e2d" * 20 + "\n").encode() * 20_000 for i in range(6)}
     gh.artifact(9, archive({NAME: encoded(result(run=None, verdicts=verdicts)), **files}))
@@ -352,7 +352,7 @@ def test_a_long_night_fits_into_an_issue(gh: FakeGh) -> None:
 
 
 def test_a_green_night_closes_the_issue(gh: FakeGh) -> None:
-    """The issue of the red night gets a comment with the run's address, and is closed."""
+    """A green nightly closes the issue of the red one, with the run's address in a comment."""
     gh.set("GET", "issues", [{"number": 3, "user": BOT, "body": f"{NIGHTLY_MARKER}old"}])
     gh.artifact(9, nightly_artifact(green=True))
 
@@ -366,7 +366,7 @@ def test_a_green_night_closes_the_issue(gh: FakeGh) -> None:
 def pull_answers(
     gh: FakeGh, *, tree: str = "new-tree", refs: tuple[str, ...] = (), pulls: tuple[int, ...] = ()
 ) -> None:
-    """Set the answers of a repository whose main is at `base`, and of a green night."""
+    """Set the answers of a repository whose main is at `base`, and the artifact of a green nightly."""
     gh.artifact(9, nightly_artifact(green=True))
     gh.set("GET", "git/ref/heads/main", {"object": {"sha": "base"}})
     gh.set("GET", "git/commits/base", {"tree": {"sha": "old-tree"}})
@@ -381,7 +381,7 @@ def pull_answers(
 
 
 def test_a_green_night_moves_the_pin_that_a_hosted_job_gave(gh: FakeGh) -> None:
-    """The pull request is one commit on main, of the hosted job's pin: the GPU machine's artifact cannot change it."""
+    """The pull request is one commit on main with the hosted job's pin, which the GPU machine's artifact cannot change."""
     pull_answers(gh, refs=(f"{post.BRANCH}-2",))
 
     assert run_verb("open-pull", gh, PIN=PIN_OUTPUT) == 0
@@ -397,7 +397,7 @@ def test_a_green_night_moves_the_pin_that_a_hosted_job_gave(gh: FakeGh) -> None:
 
 
 def test_the_next_bump_takes_the_same_pull_request(gh: FakeGh) -> None:
-    """One pull request at a time: its branch and text are brought up to date."""
+    """There is one pull request at a time: a later pin updates its branch and text."""
     pull_answers(gh, refs=(post.BRANCH,), pulls=(4,))
 
     assert run_verb("open-pull", gh, PIN=PIN_OUTPUT) == 0
@@ -408,7 +408,7 @@ def test_the_next_bump_takes_the_same_pull_request(gh: FakeGh) -> None:
 
 
 def test_no_change_is_no_pull_request(gh: FakeGh) -> None:
-    """Where main holds the pin already, no branch is touched."""
+    """If main has the pin already, no branch is changed."""
     pull_answers(gh, tree="old-tree")
 
     assert run_verb("open-pull", gh, PIN=PIN_OUTPUT) == 0
@@ -431,7 +431,7 @@ def test_no_change_is_no_pull_request(gh: FakeGh) -> None:
     ],
 )
 def test_without_a_green_verdict_nothing_changes(gh: FakeGh, verb: str, artifact: bytes | None) -> None:
-    """A job that ended well and left no green verdict of a measured case neither moves the pin nor closes the issue."""
+    """Without a green verdict of a measured case, the pin is not changed and the issue is not closed."""
     pull_answers(gh)
     gh.set("GET", "issues", [{"number": 3, "user": BOT, "body": NIGHTLY_MARKER}])
     gh.artifact(9, artifact)
@@ -443,7 +443,7 @@ def test_without_a_green_verdict_nothing_changes(gh: FakeGh, verb: str, artifact
 
 @pytest.mark.parametrize("pin", ["", "*", "YQ", "/w==", f"{PIN_OUTPUT}!"])
 def test_a_pin_that_was_not_given_is_an_error(gh: FakeGh, pin: str) -> None:
-    """An empty job output, or one that is no base64 of a text, is no empty pin."""
+    """An empty job output, or one that is no base64 of a text, is an error."""
     pull_answers(gh)
 
     assert run_verb("open-pull", gh, PIN=pin) == 2
@@ -452,7 +452,7 @@ def test_a_pin_that_was_not_given_is_an_error(gh: FakeGh, pin: str) -> None:
 
 
 def test_the_pin_that_is_moved_is_the_one_that_is_read() -> None:
-    """The path of the pull request is the file that `tox -e nightly` judges."""
+    """The pull request changes the file that `tox -e nightly` judges."""
     assert Path(post.PIN_PATH) == pins.FOLDER / pins.NIGHTLY
 
 
@@ -460,7 +460,7 @@ def test_the_pin_that_is_moved_is_the_one_that_is_read() -> None:
 
 
 def test_the_token_is_in_the_environment_alone(gh: FakeGh) -> None:
-    """No argument of gh and no representation of the job holds the token, and a body goes through stdin."""
+    """The token is in no argument of gh and no repr, and a body is passed through stdin."""
     assert run_verb("comment", gh, run=run_of()) == 0
 
     assert {call["token"] for call in gh.calls} == {TOKEN}
@@ -469,7 +469,7 @@ def test_the_token_is_in_the_environment_alone(gh: FakeGh) -> None:
 
 
 def test_a_refusal_is_one_clear_error(gh: FakeGh, capsys: pytest.CaptureFixture[str]) -> None:
-    """gh's status and message reach whoever reads the log, on one line that is no workflow command."""
+    """gh's status and message are in the log, on one line that is no workflow command."""
     gh.fail("POST", COMMENTS, status=4, message="gh: Resource not accessible by integration (HTTP 403)\n::error::x")
 
     assert run_verb("comment", gh, run=run_of()) == 2
@@ -481,7 +481,7 @@ def test_a_refusal_is_one_clear_error(gh: FakeGh, capsys: pytest.CaptureFixture[
 
 
 def test_a_machine_without_gh_says_so(gh: FakeGh, capsys: pytest.CaptureFixture[str]) -> None:
-    """A missing gh is one line and not a traceback."""
+    """A missing gh is an error of one line, not a traceback."""
     (gh.bin / "gh").unlink()
 
     assert run_verb("comment", gh, run=run_of()) == 2
@@ -504,7 +504,7 @@ def test_a_machine_without_gh_says_so(gh: FakeGh, capsys: pytest.CaptureFixture[
 def test_an_answer_of_another_form_is_an_error(
     gh: FakeGh, capsys: pytest.CaptureFixture[str], method: str, path: str, answer: bytes, message: str
 ) -> None:
-    """An answer that is no JSON, or lacks a field that we need, is named and not guessed."""
+    """An answer that is not JSON, or lacks a field, is an error that names it."""
     gh.set_bytes(method, path, answer)
 
     assert run_verb("comment", gh, run=run_of()) == 2
@@ -513,7 +513,7 @@ def test_an_answer_of_another_form_is_an_error(
 
 
 def test_an_answer_that_is_too_long_is_an_error(gh: FakeGh, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An answer is read up to a limit, and gh is stopped then."""
+    """An answer is read up to a limit, then gh is stopped."""
     monkeypatch.setattr(post, "_MAX_ANSWER_BYTES", 1000)
     gh.set("GET", "pulls", [pull()] * 20)
 
@@ -524,7 +524,7 @@ def test_an_answer_that_is_too_long_is_an_error(gh: FakeGh, monkeypatch: pytest.
 
 @pytest.mark.parametrize("name", ["GH_TOKEN", "GITHUB_EVENT_PATH", "GITHUB_STEP_SUMMARY"])
 def test_outside_a_job_it_says_so(gh: FakeGh, capsys: pytest.CaptureFixture[str], name: str) -> None:
-    """A variable that is missing is named."""
+    """A missing variable is named."""
     assert run_verb("show", gh, **{name: ""}) == 2
 
     assert f"{name} is not set" in capsys.readouterr().err

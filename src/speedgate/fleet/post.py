@@ -1,7 +1,7 @@
 """`python -m speedgate.fleet.post VERB`: post the results of a run on GitHub, from the run's artifact, with `gh`.
 
-The artifact is untrusted: the run may be of a stranger's commit, or of a machine that a stranger controls. Which run it was and
-how it ended comes from the event, and which pull request it belongs to is asked of GitHub. The token stays in the environment.
+The artifact is untrusted: the run may be of a stranger's commit, or of a machine that a stranger controls. The event names the
+run and its result, and GitHub's API names the pull request. The token stays in the environment of this process.
 """
 
 from __future__ import annotations
@@ -23,18 +23,20 @@ from speedgate.report import markdown
 from speedgate.results import folder
 from speedgate.results.text import log_line, markdown_block, markdown_code
 
-ARTIFACT = "speedgate-"  # how the names of the workflows' artifacts begin
+ARTIFACT_PREFIX = "speedgate-"  # of the artifacts that the workflows upload
 BOT = "github-actions[bot]"  # the author of what a workflow's token writes
 BRANCH = "automated/nightly-pin"
 PIN_PATH = ".github/pins/nightly.txt"
-NIGHTLY = "nightly"  # the marker of the issue about it
-# Characters and files. The results, four files and our own lines stay below the 65,536 that GitHub takes.
+NIGHTLY = "nightly"  # the marker of the issue about the nightly
+# In characters, and a number of files. The results, four files and the other lines stay below GitHub's limit of 65,536.
 _RESULTS_LIMIT, _FILE_LIMIT, _NIGHTLY_FILES = 30_000, 7_000, 4
 _PAGE, _MAX_PAGES = 100, 20
 _MAX_ANSWER_BYTES = 20 * 2**20
 _MAX_MESSAGE_BYTES = 500  # of what gh writes to stderr
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-Files = Mapping[str, bytes] | str | None  # of an artifact, or why it was refused, or None where there is none
+Files = (
+    Mapping[str, bytes] | str | None
+)  # the files of an artifact; the reason why it was refused; None if there is none
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -83,13 +85,13 @@ def read_job(environment: Mapping[str, str]) -> Job:
 
 
 def show(job: Job) -> str:
-    """Write the results of this run, which another job of it has uploaded, to the job summary."""
+    """Write the results that another job of this run uploaded to the job summary."""
     markdown.append(job.summary_path, render_results(_download_files(job, job.run_id)))
-    return "the results stand in the job summary"
+    return "the results are in the job summary"
 
 
 def comment(job: Job) -> str:
-    """Write the results of the run that has ended to its pull request, over the comment of its previous run."""
+    """Post the results of the finished run on its pull request; this replaces the comment of an earlier run."""
     run = _field(job.event, "workflow_run")
     kind, sha = run_kind(run), _field(run, "head_sha")
     if not _COMMIT.fullmatch(str(sha)):
@@ -97,12 +99,12 @@ def comment(job: Job) -> str:
     body = render_comment(run, _download_files(job, int(_field(run, "id"))))
     markdown.append(job.summary_path, body)
     urls = [_put_comment(job, number, marker=f"results {kind}", body=body) for number in _pull_numbers(job, run)]
-    return ", ".join(urls) or f"no pull request has {sha} as its head; the results stand in the job summary alone"
+    return ", ".join(urls) or f"no pull request has {sha} as its head; the results are only in the job summary"
 
 
 def open_issue(job: Job) -> str:
-    """Write a red comparison to the open issue about the nightly, or open that issue."""
-    head = f"The comparison of the new nightly with the pinned one ended red: {job.run_url}\n"
+    """Write a red comparison into the open issue about the nightly, or open one."""
+    head = f"The comparison of the new nightly with the pinned one is red: {job.run_url}\n"
     body = f"{head}\n{render_nightly(_download_files(job, job.run_id))}"
     markdown.append(job.summary_path, body)
     fields = {"title": "PyTorch nightly: the comparison is red", "body": mark(body, NIGHTLY)}
@@ -123,13 +125,13 @@ def close_issue(job: Job) -> str:
 
 
 def open_pull(job: Job) -> str:
-    """Open the pull request that moves the nightly pin, or bring it up to date, with the pin that a hosted job gave.
+    """Open or update the pull request that changes the nightly pin, with the pin from the output of a hosted job.
 
     Raises `ValueError` unless the artifact holds a green verdict of measured cases.
     """
     pin = base64.b64decode(job.environment.get("PIN", ""), validate=True).decode("utf-8")
     if not pin:
-        raise ValueError("PIN is empty: the job `pin` gave no pin to this one")
+        raise ValueError("PIN is empty: the job `pin` has no output with a pin")
     body = f"{_green_line(job)}\n\n{render_nightly(_green_files(job))}"
     markdown.append(job.summary_path, body)
     title = "Move the pin of the PyTorch nightly"
@@ -170,7 +172,7 @@ def run_kind(run: Mapping[str, Any]) -> str:
 
 
 def open_pulls_at(sha: str, pulls: Iterable[Mapping[str, Any]]) -> list[int]:
-    """Return the numbers of the pull requests whose head is still this commit, so that no other gets its results."""
+    """Return the numbers of the pull requests whose head is still this commit; others must not get its results."""
     return [int(_field(pull, "number")) for pull in pulls if _field(pull, "head", "sha") == sha]
 
 
@@ -181,28 +183,28 @@ def pulls_merged_to_main(pulls: Iterable[Mapping[str, Any]]) -> list[int]:
 
 
 def mark(body: str, marker: str) -> str:
-    """Put a hidden marker before the body, by which a later run finds it."""
+    """Put a hidden marker before the body, so that a later run finds it."""
     return f"{_marker_comment(marker)}\n{body}"
 
 
 def is_ours(item: Mapping[str, Any], marker: str) -> bool:
-    """Tell our comment or issue by author and marker, because a stranger can write the marker, too."""
+    """True for our own comment or issue, by author and marker, because a stranger can write the marker too."""
     author = item.get("user") or {}
     return author.get("login") == BOT and str(item.get("body") or "").startswith(_marker_comment(marker))
 
 
 def render_comment(run: Mapping[str, Any], files: Files) -> str:
-    """Render how a run ended, and its results."""
+    """Render the conclusion of a run and its results."""
     sha, name, conclusion = (str(_field(run, field)) for field in ("head_sha", "name", "conclusion"))
     head = (
         f"`{sha[:12]}`: {markdown_code(name)} ended with **{markdown_code(conclusion)}** ({_field(run, 'html_url')}).\n"
     )
-    note = "The figures were written by that commit's own run: they are worth what the commit is worth.\n"
+    note = "The run of that commit wrote these figures: trust them only as far as you trust the commit.\n"
     return f"{head}{note}\n{render_results(files)}"
 
 
 def render_results(files: Files) -> str:
-    """Render the results as Markdown, or the reason why there are none to show."""
+    """Render the results as Markdown, or the reason why there are none."""
     if files is None:
         return "The run left no results.\n"
     if isinstance(files, str):
@@ -214,7 +216,7 @@ def render_results(files: Files) -> str:
 
 
 def render_nightly(files: Files) -> str:
-    """Render the texts of the bump and the bisection letter by letter, then the results of the cases."""
+    """Render the texts of the bump and the bisect as plain text, then the results of the cases."""
     if not isinstance(files, Mapping):
         return render_results(files)
     names = sorted(filter(folder.is_page_name, files), key=lambda name: (not name.endswith(".md"), name))
@@ -237,14 +239,16 @@ def _green_line(job: Job) -> str:
 
 
 def _download_files(job: Job, run_id: int) -> Files:
-    """Download the run's newest artifact into memory and unpack it there; return the reason where it is refused.
+    """Download the run's newest artifact and unpack it in memory; return the reason if it is refused.
 
     Endpoint: https://docs.github.com/rest/actions/artifacts#list-workflow-run-artifacts
     """
     limit = folder.MAX_ARCHIVE_BYTES
     try:
         listed = _items(_field(_get(job, f"actions/runs/{run_id}/artifacts", per_page=str(_PAGE)), "artifacts"))
-        usable = [item for item in listed if _field(item, "name").startswith(ARTIFACT) and not _field(item, "expired")]
+        usable = [
+            item for item in listed if _field(item, "name").startswith(ARTIFACT_PREFIX) and not _field(item, "expired")
+        ]
         if not usable:
             return None
         newest = max(usable, key=lambda item: int(_field(item, "id")))
@@ -297,7 +301,7 @@ def _nightly_issue(job: Job) -> int | None:
 
 
 def _commit_on_main(job: Job, *, path: str, text: str, message: str) -> str | None:
-    """Make a commit of one file on top of main; return its hash, or None where main has this file already."""
+    """Make a commit of one file on top of main; return its hash, or None if main has this file already."""
     parent = _field(_get(job, "git/ref/heads/main"), "object", "sha")
     old_tree = _field(_get(job, f"git/commits/{parent}"), "tree", "sha")
     entry = {"path": path, "mode": "100644", "type": "blob", "content": text}
@@ -321,7 +325,7 @@ def _point_branch(job: Job, commit: str) -> None:
 
 
 def _pages(job: Job, path: str, **query: str) -> Iterator[Mapping[str, Any]]:
-    """Yield the items of a listing, page after page; raise `ValueError` where it does not end."""
+    """Yield the items of a listing, page after page; raise `ValueError` if it does not end."""
     for page in range(1, _MAX_PAGES + 1):
         items = _items(_get(job, path, per_page=str(_PAGE), page=str(page), **query))
         yield from items
