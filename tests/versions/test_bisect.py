@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import math
@@ -177,7 +178,7 @@ def test_another_request_has_another_folder() -> None:
     """Other pins, another metric or other arguments make another bisect."""
     others = [{"metric": "memory"}, {"arguments": ("--stage=fp32",)}, {"stable": ("torch==2.13.0",)}, {"good": "1.1"}]
 
-    digests = {BisectRequest(**{"package": "stub", "good": "1.0", "bad": "1.10", "metric": "latency"} | changes).digest for changes in others}  # type: ignore[arg-type]  # fmt: skip
+    digests = {dataclasses.replace(REQUEST, **changes).digest for changes in others}  # type: ignore[arg-type]
 
     assert len(digests | {REQUEST.digest}) == 5
 

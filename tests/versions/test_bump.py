@@ -23,7 +23,7 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> FakeRuns:
 
 
 def test_a_slower_bump_is_red(desk: Desk) -> None:
-    """A slower version ends with exit status 1, and is red in the JSON file, on the page, in the job's summary and in its outputs."""
+    """A slower version ends with exit status 1, and is red in the JSON file, on the page, and in the job's outputs."""
     arguments = (*LATENCY, "--report", "page.html", "--history")
 
     status, _, _ = desk.run("bump", "stubkernel==1.8", "--results=slow", pytest_arguments=arguments)

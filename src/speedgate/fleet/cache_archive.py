@@ -79,7 +79,7 @@ class CacheEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         return file_stem(self.case_key)
 
 
-class _Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class _CacheManifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     kind: Literal["speedgate compile cache"]
     schema: Literal[1]
     gpu_key: Word
@@ -129,7 +129,7 @@ def write_cache_file(path: Path, *, origin: CacheOrigin, contents: Iterable[Cach
         for content in contents:
             entries.append(entry := _entry(content))
             archive.writestr(entry.name, content.artifacts)
-        manifest = _Manifest(
+        manifest = _CacheManifest(
             kind=_KIND, schema=_SCHEMA, gpu_key=origin.gpu_key, build=origin.build, cases=tuple(entries)
         )
         archive.writestr(_MANIFEST_FILE, json.dumps(to_json(manifest), indent=2))
@@ -167,11 +167,11 @@ def _entry(content: CacheContent) -> CacheEntry:
     )
 
 
-def _decode_manifest(document: Any, *, where: str) -> _Manifest:
+def _decode_manifest(document: Any, *, where: str) -> _CacheManifest:
     fields = as_object(document)
     if fields.get("kind") != _KIND:
         raise ValueError(f"{where}: no compile cache of speedgate")
     schema = fields.get("schema")
     if schema != _SCHEMA:
         raise ValueError(f"{where}: its schema is {schema!r}, this speedgate reads {_SCHEMA}; export it anew")
-    return decode(document, _Manifest, where=where)
+    return decode(document, _CacheManifest, where=where)
