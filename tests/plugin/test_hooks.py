@@ -1,4 +1,4 @@
-"""The plugin's choice of a monitor."""
+"""The hooks of the plugin: the choice of a monitor."""
 
 import sys
 
@@ -10,7 +10,7 @@ from tests.support.fake_nvml import FakeNvml, answers
 
 @pytest.mark.parametrize(("device", "kind"), [("cpu", "HostMonitor"), ("cuda", "NvmlMonitor")])
 def test_each_device_has_its_monitor(monkeypatch, device, kind):
-    """A GPU is watched through NVML and a CPU is not; both monitors know how many workers are ours."""
+    """A GPU has a monitor with NVML and a CPU has one without; both get the number of our workers."""
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setitem(sys.modules, "pynvml", FakeNvml(answers("idle_h200")) if device == "cuda" else None)
 

@@ -1,4 +1,4 @@
-"""A recording that is interrupted goes on where it stopped, alone on its machine; and what a baseline holds is not lost."""
+"""An interrupted recording continues where it stopped; only one runs at a time; no case of a baseline is lost."""
 
 import json
 import os
@@ -32,12 +32,12 @@ ALL = MIN_RECORD_PROCESSES
 
 @pytest.fixture(scope="module")
 def resumed(tmp_path_factory):
-    """Two stages recorded by one command given three times: interrupted between them, killed in the second, and left alone."""
+    """Two stages, recorded by the same command three times: interrupted between them, killed in the second, and finished."""
     suite = Suite(Folder(tmp_path_factory.mktemp("resumed")))
     suite.misbehave(bf16={"hang": "load"})
     with recording(suite, builds=ALL + 1) as interrupted:
         os.killpg(interrupted.pid, signal.SIGINT)
-    (suite.path / "said.txt").rename(suite.path / "interrupted.txt")
+    (suite.path / "output.txt").rename(suite.path / "interrupted.txt")
     suite.misbehave(bf16={"hang": "generate", "from": 4})
     with recording(suite, builds=ALL + 4) as killed:
         second = suite.record(*STAGES)
@@ -49,20 +49,22 @@ def resumed(tmp_path_factory):
 
 
 def recording(suite, *, builds):
-    """A recording in a process group of its own that has built that many workers, the last of which hangs."""
+    """Start a recording in a new process group; wait until it has built so many workers, the last of which hangs."""
     command = [sys.executable, "-m", "pytest", *suite.arguments("--gate=record", "--rounds=4", *STAGES)]
-    with (suite.path / "said.txt").open("w") as said:  # of the last
-        process = subprocess.Popen(command, cwd=suite.path, stdout=said, process_group=0)
+    with (suite.path / "output.txt").open("w") as output:
+        process = subprocess.Popen(command, cwd=suite.path, stdout=output, process_group=0)
     log, deadline_s = suite.path / "builds.log", time.monotonic() + 60
     while not log.exists() or len(log.read_text().splitlines()) < builds:
         assert time.monotonic() < deadline_s, f"{builds} workers were not built within 60 s"
-        assert process.poll() is None, f"it ended with {process.returncode} before it had built {builds} workers"
+        assert process.poll() is None, (
+            f"the recording ended with {process.returncode} before it had built {builds} workers"
+        )
         time.sleep(0.05)
     return process
 
 
 def end_workers(suite):
-    """A hung worker outlives a killed pytest by some seconds."""
+    """Kill the workers that are left: one that hangs outlives a killed pytest by some seconds."""
     for line in (suite.path / "builds.log").read_text().splitlines():
         pid = int(line.split()[1])
         if b"execnet" in Path(f"/proc/{pid}/cmdline").read_bytes() if Path(f"/proc/{pid}").exists() else False:
@@ -70,33 +72,35 @@ def end_workers(suite):
 
 
 def obtained(suite):
-    """What was recorded, by case."""
+    """Return the recorded entries by stage."""
     document = json.loads((suite.path / "baselines" / suite.machine.key / "obtained.json").read_text())
     entries = [benchmark["extra_info"]["speedgate"] for benchmark in document["benchmarks"]]
     return {CaseKey.parse(entry["run"]["case_key"]).stage: entry for entry in entries}
 
 
 def test_finished_processes_are_not_measured_again(resumed):
-    """The first attempt finishes one case, the second two processes of the other, the third the rest of it and no more."""
+    """The first command finishes one case, the second two processes of the other, and the third only the rest."""
     suite, interrupted, killed, _, last = resumed
 
     assert (interrupted.returncode, killed.returncode, last.ret) == (2, -signal.SIGKILL, 0)
     assert suite.builds() == [*["fp32"] * ALL, "bf16", *["bf16"] * 3, *["bf16"] * (ALL - 2)]
 
 
-def test_an_interrupted_recording_says_how_it_goes_on(resumed):
-    """Ctrl-C ends with the command that goes on, and promises nothing to promote; a finished recording does."""
-    said = (resumed[0].path / "interrupted.txt").read_text()
+def test_an_interrupted_recording_prints_the_command_that_continues_it(resumed):
+    """After Ctrl-C the last line is that command; only a finished recording names `speedgate promote`."""
+    interrupted = (resumed[0].path / "interrupted.txt").read_text()
     last = "\n".join(resumed[-1].outlines)
 
     assert re.search(
-        r"^interrupted: .*\n(?:.*\n)*the same command continues the recording: pytest bench .*--gate=record", said, re.M
+        r"^interrupted: .*\n(?:.*\n)*the same command continues the recording: pytest bench .*--gate=record",
+        interrupted,
+        re.M,
     )
-    assert ("speedgate promote" in said, "speedgate promote" in last) == (False, True)
+    assert ("speedgate promote" in interrupted, "speedgate promote" in last) == (False, True)
 
 
 def test_the_result_is_that_of_an_uninterrupted_recording(resumed):
-    """All processes of a case with all of their rounds, every claim judged, nothing left to go on with."""
+    """Each case has all its processes and rounds, every claim is judged, and no checkpoint is left."""
     suite = resumed[0]
     entries = obtained(suite)
 
@@ -111,8 +115,8 @@ def test_the_result_is_that_of_an_uninterrupted_recording(resumed):
     assert not (suite.path / "baselines" / suite.machine.key / "recording").exists()
 
 
-def test_what_counts_is_said(resumed):
-    """A resumed recording says which cases it found finished, and how many processes of another."""
+def test_a_resumed_recording_lists_what_counts(resumed):
+    """It prints which cases were finished, and how many processes of another case count."""
     last = resumed[-1].stdout.str()
 
     assert "sdxl-tiny-fp32: finished by an interrupted recording, not built again" in last
@@ -120,7 +124,7 @@ def test_what_counts_is_said(resumed):
 
 
 def test_a_second_recording_is_refused(resumed):
-    """It ends with exit status 4 before anything is built, and names the process of the first."""
+    """A second recording ends with exit status 4 before anything is built, and names the process of the first."""
     _, _, killed, second, _ = resumed
 
     assert second.ret == pytest.ExitCode.USAGE_ERROR
@@ -129,27 +133,27 @@ def test_a_second_recording_is_refused(resumed):
 
 @pytest.mark.parametrize(("changes", "counts"), [({}, True), ({"rounds": 5}, False), ({"source": "1" * 64}, False)])
 def test_only_the_same_code_and_rounds_count(tmp_path, changes, counts):
-    """Other code that measures and other rounds start anew."""
+    """With other measuring code or another number of rounds, the recording starts again."""
     run = make_run()
     session(tmp_path).store_run(run)
 
     assert session(tmp_path, **changes).resume_run(started(run)).processes == (run.processes if counts else ())
 
 
-def test_another_recipe_starts_anew(tmp_path):
-    """Processes of a stage that was built differently never count."""
+def test_another_recipe_starts_again(tmp_path):
+    """Processes of a stage that was built differently do not count."""
     session(tmp_path).store_run(make_run())
 
     assert session(tmp_path).resume_run(started(make_run(fingerprint="beef"))).processes == ()
 
 
 def started(run):
-    """What is known of a case when its worker has made the first image."""
+    """Return the run as it is after the first image, without rounds."""
     return msgspec.structs.replace(run, processes=(), components_s={})
 
 
 def session(folder, *, rounds=4, source="0" * 64, **inputs):
-    """A session that records."""
+    """Make a session that records."""
     session = make_session(
         folder,
         policy=Policy(mode=Mode.RECORD),
@@ -165,8 +169,8 @@ def session(folder, *, rounds=4, source="0" * 64, **inputs):
     ("processes", "claims", "unfinished"),
     [(5, REQUIRED_CLAIMS, False), (4, REQUIRED_CLAIMS, True), (5, REQUIRED_CLAIMS - {"parity"}, True)],
 )
-def test_a_result_says_that_its_recording_goes_on(tmp_path, processes, claims, unfinished):
-    """Until every process is measured and every claim is judged that a baseline needs."""
+def test_a_result_file_is_marked_until_its_recording_is_finished(tmp_path, processes, claims, unfinished):
+    """It is unfinished until every process is measured and every claim that a baseline needs is judged."""
     recording, run = session(tmp_path), make_run(medians_s=[2.4] * processes)
     recording.store_run(run)
     for claim in claims:
@@ -176,8 +180,8 @@ def test_a_result_says_that_its_recording_goes_on(tmp_path, processes, claims, u
     assert document.get("unfinished", False) == unfinished
 
 
-def test_a_claim_that_is_judged_elsewhere_ends_a_recording_too(tmp_path):
-    """The result says so at once."""
+def test_a_claim_that_is_judged_elsewhere_finishes_a_recording_too(tmp_path):
+    """The result file is not marked as unfinished for such a claim."""
     recording, run = session(tmp_path), make_run(medians_s=[2.4] * 5)
     recording.store_run(run)
     for claim in REQUIRED_CLAIMS:
@@ -186,8 +190,8 @@ def test_a_claim_that_is_judged_elsewhere_ends_a_recording_too(tmp_path):
     assert "unfinished" not in json.loads(recording.result_file(run.case_key).read_text())
 
 
-def test_a_run_keeps_the_time_of_the_session_that_began_with_it(tmp_path):
-    """And its commit, however many sessions go on with it."""
+def test_a_run_has_the_time_of_its_first_session(tmp_path):
+    """It has the commit of that session too, however many sessions continue it."""
     run = make_run(medians_s=[2.4] * 5)
     first, second, third = (session(tmp_path, commit={"id": letter * 40}) for letter in "abc")
     first.store_run(msgspec.structs.replace(run, processes=run.processes[:4]))
@@ -202,7 +206,7 @@ def test_a_run_keeps_the_time_of_the_session_that_began_with_it(tmp_path):
 
 @pytest.fixture(scope="module")
 def renamed(resumed):
-    """That recording promoted, with a case in it that the suite does not have in place of one that it has."""
+    """The promoted recording, in which one case is renamed to a case that the suite does not have."""
     suite = resumed[0]
     path = promote(suite.path / "baselines", suite.machine.key)
     path.write_text(path.read_text().replace("sdxl-tiny/bf16/", "sdxl-tiny/bf17/"))
@@ -220,22 +224,22 @@ def test_a_case_of_the_baseline_that_the_suite_lacks_is_red_under_enforce(rename
     result.stdout.re_match_lines([r"NO_BASELINE for 1 of 2 cases on cpu-.*"])
 
 
-def test_a_missing_case_is_said_under_auto(renamed):
-    """Without `enforce` the same is green, and told."""
+def test_a_missing_case_is_reported_under_auto(renamed):
+    """Without `enforce` a missing case is green, and reported."""
     result = renamed.run(STAGES[0], "-k", "coverage")
 
     assert result.ret == pytest.ExitCode.OK
     result.stdout.re_match_lines([r"MISSING sdxl-tiny/bf17/\S+ baseline: .*"])
 
 
-def test_a_case_that_was_to_be_measured_and_was_not_is_missing(tmp_path, renamed):
-    """A case that the command left out without being told to is MISSING; one whose worker was lost is red already."""
+def test_a_selected_case_that_was_not_measured_is_missing(tmp_path, renamed):
+    """It is MISSING unless its worker was lost, which is red already."""
     state = session(tmp_path, baselines=newest_baselines(renamed.path / "baselines", renamed.machine.key))
     keys = frozenset(state.inputs.baselines)
     state.outcome.broken[min(keys)] = "the worker died"
 
-    found = Gate(state).missing(known=keys, expected=keys)
+    verdicts = Gate(state).missing(known=keys, expected=keys)
 
-    assert [(verdict.case_key, verdict.sentence) for verdict in found] == [
+    assert [(verdict.case_key, verdict.sentence) for verdict in verdicts] == [
         (max(keys), "0001_recorded holds it and it was not measured")
     ]

@@ -1,6 +1,4 @@
-"""A session keeps each case on disk while it measures, and remembers the cases that it lost."""
-
-from pathlib import Path
+"""A session writes each case to disk while it measures, and lists the cases whose worker died."""
 
 import pytest
 
@@ -13,13 +11,13 @@ from tests.support.sessions import make_session
 
 @pytest.fixture
 def session(tmp_path):
-    """A session on an A100 in which nothing was measured yet."""
+    """A session on an A100 that has measured nothing yet."""
     machine = Machine(key=KEY, device="cuda", name="NVIDIA A100-SXM4-80GB", memory_bytes=80 * 2**30)
     return make_session(tmp_path, machine=machine)
 
 
-def test_each_case_is_on_disk_as_soon_as_it_is_kept(session):
-    """The file of a case is there before the session ends, and holds its verdicts as they come."""
+def test_each_case_is_on_disk_as_soon_as_it_is_stored(session):
+    """The result file exists before the session ends, and gets each verdict at once."""
     session.store_run(make_run(INT8))
     path = session.options.results / "sdxl__int8__1024px-30steps-b1.json"
     before = path.read_text()
@@ -28,11 +26,11 @@ def test_each_case_is_on_disk_as_soon_as_it_is_kept(session):
 
     assert '"verdicts": []' in before
     assert '"outcome": "NO_BASELINE"' in path.read_text()
-    assert [Path(item).name for item in session.options.results.iterdir()] == [path.name]
+    assert [path.name for path in session.options.results.iterdir()] == [path.name]
 
 
 def test_a_lost_worker_is_an_invalid_case(session):
-    """A case whose worker died is INVALID, with the reason as its sentence, and is on disk."""
+    """A case whose worker died is INVALID, the reason is its sentence, and its result file exists."""
     Gate(session).mark_worker_lost(INT8, "the worker died during 'build' (SIGABRT)")
 
     (verdict,) = session.outcome.verdicts[INT8]

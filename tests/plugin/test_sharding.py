@@ -1,4 +1,4 @@
-"""`--shard I/N` in a session: which cases are measured, what they are compared with, and what the folder says of it."""
+"""`--shard I/N` in a session: the cases that are measured, the references that they need, and the manifest."""
 
 import json
 import os
@@ -19,7 +19,7 @@ STAGES = ["fp32", "bf16", "sdpa", "compile", "fused_qkv", "int8"]
 
 @pytest.fixture(scope="module")
 def halves(tmp_path_factory):
-    """The ladder of SDXL in two shards, one after the other, and what each session was."""
+    """The ladder of SDXL in two shards, one after the other: the suite, and the result of each session."""
     suite = Suite(Folder(tmp_path_factory.mktemp("halves")))
     first, second = (suite.run(f"--shard={number}/2", f"--results=half{number}") for number in (1, 2))
     return suite, [first, second]
@@ -30,13 +30,13 @@ def manifest(suite, folder):
 
 
 def judged(suite, folder):
-    """The stages that tests made claims of."""
+    """Return the stages that have a verdict."""
     documents = [json.loads(path.read_text()) for path in sorted((suite.path / folder).glob(RESULT_FILES))]
-    return {CaseKey.parse(one["run"]["case_key"]).stage for one in documents if one["verdicts"]}
+    return {CaseKey.parse(document["run"]["case_key"]).stage for document in documents if document["verdicts"]}
 
 
 def test_each_case_is_judged_by_one_shard(halves):
-    """Together the shards judge the whole ladder, and nothing twice."""
+    """Together the shards judge the whole ladder, and no stage twice."""
     suite, results = halves
 
     assert [red(result) for result in results] == [[], []]
@@ -44,8 +44,8 @@ def test_each_case_is_judged_by_one_shard(halves):
     assert judged(suite, "half1") & judged(suite, "half2") == set()
 
 
-def test_a_shard_builds_what_its_cases_are_compared_with(halves):
-    """Parity is judged in the shard without fp32 and bf16 too: it makes them, and claims nothing of them."""
+def test_a_shard_builds_the_references_of_its_cases(halves):
+    """The shard without fp32 and bf16 judges parity too: it builds them as references, without a verdict on them."""
     suite, _ = halves
     (folder,) = [name for name in ("half1", "half2") if "int8" in judged(suite, name)]
 
@@ -56,8 +56,8 @@ def test_a_shard_builds_what_its_cases_are_compared_with(halves):
     assert reference["verdicts"] == []
 
 
-def test_the_manifest_says_what_was_to_be_measured_and_how_it_ended(halves):
-    """Both name the whole selection, one commit and one machine; each its own part and exit status."""
+def test_the_manifest_has_the_selection_and_the_exit_status(halves):
+    """Both manifests have the whole selection and the machine; each has its own part and exit status."""
     suite, _ = halves
 
     first, second = manifest(suite, "half1"), manifest(suite, "half2")
@@ -68,8 +68,8 @@ def test_the_manifest_says_what_was_to_be_measured_and_how_it_ended(halves):
     assert first["gpu_key"] == suite.machine.key
 
 
-def test_what_is_left_to_other_shards_is_said(halves):
-    """The collection says how many of the cases are measured here."""
+def test_the_number_of_cases_of_a_shard_is_shown(halves):
+    """The collection ends with a line that has the number of this shard's cases and of all."""
     _, results = halves
 
     for number, result in enumerate(results, start=1):
@@ -77,7 +77,7 @@ def test_what_is_left_to_other_shards_is_said(halves):
 
 
 def test_the_shards_merge_into_one_verdict(halves, capsys):
-    """Two sessions' folders make the folder of one: its table has speed-ups across the shards, and readers take it."""
+    """The merged folder is like that of one session: its table has speed-ups across shards, and other readers accept it."""
     suite, _ = halves
     merged = suite.path / "merged"
 
@@ -86,12 +86,12 @@ def test_the_shards_merge_into_one_verdict(halves, capsys):
     table = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert status == 0
     assert [CaseKey.parse(row[0]).stage for row in table if row and row[0].startswith("sdxl-tiny/")] == STAGES
-    assert "2.80x" in next(row for row in table if "/int8/" in row[0])  # 0.7 s and 0.25 s, of two sessions
+    assert "2.80x" in next(row for row in table if "/int8/" in row[0])  # 0.7 s and 0.25 s, from two sessions
     assert len(coverage_table.read(merged)) == len(STAGES)
 
 
 def test_a_shard_that_was_killed_is_a_gap(pytester, capsys):
-    """The manifest is there before the first case, and says nothing of an end that did not come."""
+    """The manifest is written before the first case, and without an exit status as long as the session has not ended."""
     suite = Suite(pytester)
     suite.misbehave(bf16={"hang": "first_image"})
     command = [sys.executable, "-m", "pytest", *suite.arguments("--shard=1/1", "--stage=fp32,bf16", "--skip-latency")]
@@ -105,8 +105,8 @@ def test_a_shard_that_was_killed_is_a_gap(pytester, capsys):
     status = main(["merge", str(suite.path / "results"), "--output", str(suite.path / "merged")])
 
     assert status == 2
-    said = "gap: shard 1/1 (*) did not end; sdxl-tiny/bf16/64px-4steps-b1 has no result; run it again into a new folder"
-    pytest.LineMatcher(capsys.readouterr().err.splitlines()).fnmatch_lines([f"*{said}"])
+    gap = "gap: shard 1/1 (*) did not end; sdxl-tiny/bf16/64px-4steps-b1 has no result; run it again into a new folder"
+    pytest.LineMatcher(capsys.readouterr().err.splitlines()).fnmatch_lines([f"*{gap}"])
 
 
 def test_more_shards_than_cases_are_refused(pytester):
@@ -121,7 +121,7 @@ def test_more_shards_than_cases_are_refused(pytester):
 
 
 def test_a_folder_of_other_results_is_refused(pytester):
-    """A shard's results are merged: what an earlier session left would be taken for its own."""
+    """The results of an earlier session would be merged as if they were the shard's."""
     suite = Suite(pytester)
     suite.run("--stage=fp32", "-k", "test_recipe and not full")
 
@@ -132,7 +132,7 @@ def test_a_folder_of_other_results_is_refused(pytester):
 
 
 def test_a_case_of_another_shard_is_not_missing(pytester):
-    """A baseline of the whole ladder misses nothing in a shard that measures its part."""
+    """A shard does not report cases of the baseline that other shards measure."""
     suite = Suite(pytester)
     suite.record()
     (obtained,) = (suite.path / "baselines").glob("*/obtained.json")
@@ -143,8 +143,8 @@ def test_a_case_of_another_shard_is_not_missing(pytester):
     assert red(result) == []
 
 
-def test_a_shard_resolves_the_weights_of_its_own_pipelines_alone(pytester):
-    """Another shard's weights are not loaded: their hub may not be reached from here."""
+def test_a_shard_resolves_only_the_weights_of_its_pipelines(pytester):
+    """Weights of other shards are not resolved: this machine may not reach their hub."""
     suite = Suite(pytester)
     with (suite.path / "conftest.py").open("a") as conftest:
         conftest.write(

@@ -1,4 +1,4 @@
-"""`pytest bench --history URL`: uploaded after everything was measured, and never in the way of a verdict."""
+"""`pytest bench --history URL`: results are uploaded after the last measurement, and a failed upload hides no verdict."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ COMMIT = """
 def pytest_benchmark_generate_commit_info():
     return {"id": "abc123", "dirty": True, "time": None, "project": "p", "branch": "b"}
 """
-# Between the check before the first case and the upload after the last.
+# Breaks the history between the check before the first case and the upload after the last.
 LOST = """
 
 def pytest_runtest_logfinish(nodeid, location):
@@ -44,25 +44,25 @@ def suite(tmp_path: Path) -> Suite:
 
 
 def append(suite: Suite, hook: str) -> None:
-    """Another hook of the suite's own."""
+    """Add a hook to the conftest of the suite."""
     with (suite.path / "conftest.py").open("a") as conftest:
         conftest.write(hook)
 
 
 def history(suite: Suite) -> str:
-    """The URL that `SHORT` names, from here."""
+    """Return the URL of the history in `SHORT`, as an absolute path."""
     return database.sqlite_url(suite.path / "history.sqlite")
 
 
 def points(suite: Suite) -> list[Any]:
-    """Of the one series that there is."""
+    """Return the points of the only series."""
     (series,) = queries.read_series(history(suite))
     assert series.gpu_key == suite.machine.key
     return list(series.points)
 
 
 def test_each_session_adds_its_cases_once(suite):
-    """A session is a point; its results folder, imported later, is no other one."""
+    """Each session is one point; importing its results folder later adds no other."""
     append(suite, COMMIT)
 
     for _ in range(2):
@@ -77,8 +77,8 @@ def test_each_session_adds_its_cases_once(suite):
     assert len(points(suite)) == 2
 
 
-def test_a_recording_is_the_same_run_as_the_file_that_it_wrote(suite, capsys):
-    """Importing the baseline after the session adds nothing."""
+def test_a_recording_and_its_file_are_the_same_run(suite, capsys):
+    """Importing obtained.json after the session adds nothing."""
     result = suite.run(
         "--gate=record", "--processes=5", "--rounds=4", "--stage=fp32", "--history=sqlite:///history.sqlite"
     )
@@ -89,8 +89,8 @@ def test_a_recording_is_the_same_run_as_the_file_that_it_wrote(suite, capsys):
     assert "0 added, 1 already stored" in capsys.readouterr().out
 
 
-def test_a_recording_that_goes_on_adds_each_run_once(suite, capsys):
-    """A case is added when it is all there, once; whichever command ends the recording, and so for the file that it writes."""
+def test_a_resumed_recording_adds_each_run_once(suite, capsys):
+    """A case is added once, when it is finished, whichever command finishes it; its file adds nothing."""
     command = (
         "--gate=record",
         "--processes=5",
@@ -108,8 +108,8 @@ def test_a_recording_that_goes_on_adds_each_run_once(suite, capsys):
     obtained = suite.path / "baselines" / suite.machine.key / "obtained.json"
     capsys.readouterr()
 
-    said = [line for result in results for line in result.outlines if line.startswith("history: ")]
-    assert [line.replace(" to sqlite:///history.sqlite", "") for line in said] == [
+    lines = [line for result in results for line in result.outlines if line.startswith("history: ")]
+    assert [line.replace(" to sqlite:///history.sqlite", "") for line in lines] == [
         "history: 1 runs added",
         "history: 0 runs added, 1 already stored",
         "history: 1 runs added, 1 already stored",
@@ -117,33 +117,33 @@ def test_a_recording_that_goes_on_adds_each_run_once(suite, capsys):
     assert red(results[-1]) == []
     assert main(["history", "import", str(obtained), "--history", history(suite)]) == 0
     assert "0 added, 2 already stored" in capsys.readouterr().out
-    found = {
-        CaseKey.parse(one.case_key).stage: [len(point.process_medians_s) for point in one.points]
-        for one in queries.read_series(history(suite))
+    processes_by_stage = {
+        CaseKey.parse(series.case_key).stage: [len(point.process_medians_s) for point in series.points]
+        for series in queries.read_series(history(suite))
     }
-    assert found == {"fp32": [5], "bf16": [5]}
+    assert processes_by_stage == {"fp32": [5], "bf16": [5]}
 
 
 @pytest.mark.parametrize("live", [False, True])
-def test_a_reference_is_no_run(suite, live):
-    """What was only built for others to be compared with, in one arm or in two, is not added."""
+def test_a_reference_is_not_uploaded(suite, live):
+    """A case that was only built as a reference is not added, in a live comparison neither."""
     against = [suite.against()] if live else []
 
     result = suite.run("--stage=fp32", "--rounds=4", "--history=sqlite:///history.sqlite", *against)
 
     assert red(result) == []
     assert "bf16" in suite.results()
-    assert [CaseKey.parse(one.case_key).stage for one in queries.read_series(history(suite))] == ["fp32"]
+    assert [CaseKey.parse(series.case_key).stage for series in queries.read_series(history(suite))] == ["fp32"]
 
 
 @pytest.mark.parametrize(
-    ("wrong", "status", "red_tests"),
+    ("faults", "status", "red_tests"),
     [({}, 10, []), ({"structure": {"unet.linears": 0}}, 11, ["test_recipe[sdxl-tiny-fp32]"])],
 )
-def test_a_failed_upload_is_said_and_hides_no_verdict(suite, monkeypatch, wrong, status, red_tests):
-    """The exit status tells both apart, the results are on disk, and the command that is printed uploads them."""
+def test_a_failed_upload_is_reported_and_hides_no_verdict(suite, monkeypatch, faults, status, red_tests):
+    """The exit status tells a failed upload from red tests, and the printed command uploads the results on disk."""
     append(suite, LOST)
-    suite.misbehave(fp32=wrong)
+    suite.misbehave(fp32=faults)
 
     result = suite.run(*SHORT)
 
@@ -157,7 +157,7 @@ def test_a_failed_upload_is_said_and_hides_no_verdict(suite, monkeypatch, wrong,
 
 
 @pytest.mark.parametrize(
-    ("url", "said"),
+    ("url", "message"),
     [
         (
             "postgresql://me:secret@127.0.0.1:1/db",
@@ -167,18 +167,18 @@ def test_a_failed_upload_is_said_and_hides_no_verdict(suite, monkeypatch, wrong,
         ("sqlite:////proc/x/y", r"--history: history sqlite:////proc/x/y: /proc/x cannot be created: No such file"),
     ],
 )
-def test_a_history_that_cannot_be_reached_stops_before_anything_is_measured(suite, url, said):
-    """Exit status 4, one line, no password and no worker."""
+def test_a_history_that_cannot_be_reached_stops_before_anything_is_measured(suite, url, message):
+    """The command ends with exit status 4 and one line, without the password, before a worker is started."""
     result = suite.run(*SHORT, f"--history={url}")
 
     assert result.ret == 4
-    assert re.search(said, result.stderr.str() + result.stdout.str())
+    assert re.search(message, result.stderr.str() + result.stdout.str())
     assert "secret" not in result.stderr.str() + result.stdout.str()
     assert not (suite.path / "builds.log").exists()
 
 
 def test_a_history_of_a_later_version_stops_before_anything_is_measured(suite):
-    """The command that upgrades the software is named."""
+    """The error has the command that upgrades speedgate."""
     import sqlalchemy as sa
 
     database.prepare_history(history(suite))
@@ -192,8 +192,8 @@ def test_a_history_of_a_later_version_stops_before_anything_is_measured(suite):
     assert not (suite.path / "builds.log").exists()
 
 
-def test_a_bare_option_is_a_file_of_the_checkout(suite):
-    """Beside the results, and only once something is measured."""
+def test_the_option_without_a_url_names_a_file_of_the_checkout(suite):
+    """The file is created in `.speedgate`, and only if something is measured."""
     path = suite.path / database.DEFAULT_FILE
 
     assert suite.run("--stage=fp32", "--collect-only", "--history").ret == 0
