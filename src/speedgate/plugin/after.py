@@ -17,6 +17,7 @@ import pytest
 
 import speedgate
 from speedgate.history import database
+from speedgate.plugin.items import has_gate
 from speedgate.plugin.session import Session
 from speedgate.report import terminal
 from speedgate.results import folder, optional
@@ -143,8 +144,7 @@ class HistoryUpload:
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Create the history, or check that this version can write to it; skipped if nothing will be measured."""
-        is_measuring = any("gate" in getattr(item, "fixturenames", ()) for item in session.items)
-        if session.config.option.collectonly or not is_measuring:
+        if session.config.option.collectonly or not has_gate(session.items):
             return
         try:
             database.prepare_history(self.url)

@@ -20,6 +20,7 @@ from speedgate.measure.machine import resolve_machine
 from speedgate.measure.monitor import HostMonitor, Monitor
 from speedgate.measure.nvml import NvmlMonitor
 from speedgate.plugin import after, options
+from speedgate.plugin.items import fixtures_of, has_gate, parameters_of
 from speedgate.plugin.judgement import Gate
 from speedgate.plugin.progress import Progress
 from speedgate.plugin.recording import RecordingPlugin
@@ -160,7 +161,7 @@ def gate(request: pytest.FixtureRequest) -> Gate:
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Refuse to measure under pytest-xdist; with `--skip-latency`, leave out the tests that measure rounds."""
-    if _has_gate(items) and (os.environ.get("PYTEST_XDIST_WORKER") or config.getoption("numprocesses", None)):
+    if has_gate(items) and (os.environ.get("PYTEST_XDIST_WORKER") or config.getoption("numprocesses", None)):
         raise pytest.UsageError(
             "pytest-xdist is active: cases that run at the same time slow one another, and pytest-benchmark does not measure"
             " then; run without -n"
@@ -171,18 +172,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if item not in measuring]
 
 
-def _has_gate(items: list[pytest.Item]) -> bool:
-    return any("gate" in getattr(item, "fixturenames", ()) for item in items)
-
-
 def _measures_rounds(item: pytest.Item) -> bool:
-    return "benchmark" in getattr(item, "fixturenames", ()) or item.get_closest_marker(ROUNDS_MARK) is not None
+    return "benchmark" in fixtures_of(item) or item.get_closest_marker(ROUNDS_MARK) is not None
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Read the baselines and open the device, if any test judges a claim."""
     config, state = session.config, session.config.stash[SESSION]
-    if config.option.collectonly or not _has_gate(session.items):
+    if config.option.collectonly or not has_gate(session.items):
         return
     if getattr(config.option, "benchmark_cprofile", None):
         raise pytest.UsageError(
@@ -233,8 +230,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
     """Note which cases have a failed test: they never become a baseline."""
     result = yield
-    parameters = getattr(getattr(item, "callspec", None), "params", {})
-    for key in (getattr(value, "key", None) for value in parameters.values()):
+    for key in (getattr(value, "key", None) for value in parameters_of(item).values()):
         if key is not None and result.failed:
             item.config.stash[SESSION].outcome.failed_tests.setdefault(key, item.nodeid)
     return result

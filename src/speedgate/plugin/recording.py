@@ -15,6 +15,7 @@ from speedgate.baselines.checkpoint import FOLDER
 from speedgate.measure import budget
 from speedgate.measure.budget import Budget, TimingLog
 from speedgate.measure.worker import OutOfTime
+from speedgate.plugin.items import parameters_of
 from speedgate.plugin.progress import Progress
 from speedgate.plugin.session import Session
 from speedgate.results.exit_status import ExitStatus
@@ -117,6 +118,5 @@ class RecordingPlugin:
 
 def _case_attribute(item: pytest.Item, attribute: str) -> str | None:
     """Return an attribute of the case of a test, or None if it has no case."""
-    parameters = getattr(getattr(item, "callspec", None), "params", {})
-    values = (getattr(value, attribute, None) for value in parameters.values())
+    values = (getattr(value, attribute, None) for value in parameters_of(item).values())
     return next((str(value) for value in values if value), None)

@@ -10,6 +10,7 @@ import pytest
 from speedgate.fleet import shards
 from speedgate.measure.machine import installed_versions
 from speedgate.plugin.hooks import SESSION
+from speedgate.plugin.items import has_gate
 
 MANIFEST = pytest.StashKey[shards.ManifestWriter]()
 # The keys of all selected cases, and of those that this shard measures. Missing if the collection failed.
@@ -35,7 +36,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Generator[None]:
     """Leave out the cases of other shards, after every other plugin has made its selection."""
     yield
-    if _has_gate(items):
+    if has_gate(items):
         config.stash[SELECTED] = _select_shard(config, items)
 
 
@@ -67,7 +68,7 @@ def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Write the manifest before the first case, so that a session that is killed shows as a gap."""
     config = session.config
-    if config.option.collectonly or not _has_gate(session.items) or SELECTED not in config.stash:
+    if config.option.collectonly or not has_gate(session.items) or SELECTED not in config.stash:
         return
     config.stash[MANIFEST] = shards.ManifestWriter(
         folder=config.stash[SESSION].options.results, manifest=_manifest(config)
@@ -106,7 +107,3 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         session.config.stash[MANIFEST].end(
             int(exitstatus), cases_with_result=[*state.outcome.runs, *state.outcome.verdicts]
         )
-
-
-def _has_gate(items: list[pytest.Item]) -> bool:
-    return any("gate" in getattr(item, "fixturenames", ()) for item in items)

@@ -1,0 +1,25 @@
+"""Read the parameters and fixtures of collected tests."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+import pytest
+
+
+def parameters_of(item: pytest.Item) -> Mapping[str, Any]:
+    """Return the parameters of a test by name; a test without parameters has none."""
+    parameters: Mapping[str, Any] = getattr(getattr(item, "callspec", None), "params", {})
+    return parameters
+
+
+def fixtures_of(item: pytest.Item) -> Collection[str]:
+    """Return the names of the fixtures that a test uses, directly or through another fixture."""
+    names: Collection[str] = getattr(item, "fixturenames", ())
+    return names
+
+
+def has_gate(items: Iterable[pytest.Item]) -> bool:
+    """Return True if any test judges a claim."""
+    return any("gate" in fixtures_of(item) for item in items)
