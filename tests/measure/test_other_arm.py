@@ -1,4 +1,4 @@
-"""The other arm of a live comparison: which interpreters and checkouts are refused, and with what line."""
+"""The other arm of a live comparison: each kind of refused interpreter or checkout has its own error line."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ ROOT = Path(__file__).parents[2]
 HINT = "; name the python of an environment that holds torch and diffusers"
 
 
-def test_each_way_to_name_no_interpreter_has_its_own_line(tmp_path, monkeypatch):
-    """A missing path, a folder, a file that cannot be run and a program that is no Python are told apart."""
+def test_each_kind_of_bad_interpreter_has_its_own_message(tmp_path, monkeypatch):
+    """A missing path, a folder, a file that cannot be run and a program that is no Python get different messages."""
     monkeypatch.chdir(tmp_path)
     environment(tmp_path / "bare", packages=False)
     (tmp_path / "bench").mkdir()
@@ -54,7 +54,7 @@ def test_the_path_of_an_interpreter_keeps_its_links(monkeypatch):
 
 
 def test_a_folder_that_is_no_checkout_is_refused(tmp_path):
-    """`--against-rootdir` names what the folder lacks."""
+    """The message names the package that the folder lacks."""
     with pytest.raises(
         ValueError, match=rf"^--against-rootdir \S+: no {tmp_path}/fixtures; name the root of a checkout"
     ):
