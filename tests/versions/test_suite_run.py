@@ -73,6 +73,20 @@ def test_the_worst_case_speaks_for_a_step() -> None:
     assert verdict_page.arm_ratio("memory", {"run": None, "verdicts": []}) is None
 
 
+def test_a_run_leaves_its_output_in_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both streams of pytest are in the log, our options come last, and PYTHONPATH is not passed on."""
+    monkeypatch.setenv("PYTHONPATH", "/here")
+    python = tmp_path / "python"
+    python.write_text('#!/bin/sh\necho "$@"\necho "path=$PYTHONPATH" >&2\nexit 3\n')
+    python.chmod(0o755)
+    results, log = tmp_path / "results", tmp_path / "logs" / "1.0.log"
+
+    status = suite_run.run_suite(python, against="good", results=results, arguments=["--stage=fp32"], log=log)
+
+    assert status == 3
+    assert log.read_text() == f"-m pytest bench --stage=fp32 --against=good --results={results}\npath=\n"
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
