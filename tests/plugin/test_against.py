@@ -115,12 +115,11 @@ def test_without_other_options_six_to_twelve_pairs_are_measured(pytestconfig, mo
 def test_another_checkout_is_an_arm(suite, tmp_path):
     """With `--against-rootdir` the other arm's workers are built by that checkout, whose path the verdict names."""
     checkout = tmp_path / "before"
-    for place in ("fixtures", "src/speedgate"):
+    for place in ("fixtures", "src/speedgate", "tests/support"):
         shutil.copytree(ROOT / place, checkout / place, ignore=shutil.ignore_patterns("__pycache__"))
-    (checkout / "tests").mkdir()
     (checkout / "tests" / "__init__.py").touch()
-    code = (ROOT / "tests" / "fake_case.py").read_text()
-    (checkout / "tests" / "fake_case.py").write_text(code.replace('"fp32": 0.7,', '"fp32": 0.77,'))
+    code = (ROOT / "tests" / "support" / "fake_case.py").read_text()
+    (checkout / "tests" / "support" / "fake_case.py").write_text(code.replace('"fp32": 0.7,', '"fp32": 0.77,'))
     suite.against()
 
     result = suite.run(f"--against-rootdir={checkout}", *PAIRS, "--stage=fp32", "-k", "latency")

@@ -17,6 +17,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import Meta
 
+from speedgate.results.case_key import CaseKey
 from speedgate.results.json_io import as_object, atomic_write, decode, parse_json, to_json
 from speedgate.results.zip_reader import ZipReader
 
@@ -119,7 +120,7 @@ def file_stem(case_key: str) -> str:
         raise ValueError(
             f"case key {case_key!r}: expected pipeline/stage/workload in letters, digits, '.', '_' and '-'"
         )
-    return case_key.replace("/", "__")
+    return CaseKey.parse(case_key).file_stem
 
 
 def write_cache_file(path: Path, *, origin: CacheOrigin, contents: Iterable[CacheContent]) -> CacheFile:
