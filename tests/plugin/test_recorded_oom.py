@@ -75,7 +75,7 @@ def test_a_recording_that_goes_on_loses_a_case_that_fitted_before(a100: Suite) -
 
     assert len(red(result)) == 1
     result.stdout.re_match_lines(
-        [rf"INVALID {SDPA} worker: .* MemoryError.*; processes of it that did not fail are kept in {KEY}/recording/"]
+        [rf"INVALID {SDPA} worker: .* MemoryError.*; its finished processes are stored in {KEY}/recording/"]
     )
     with pytest.raises(ValueError, match="a failing case is never a baseline"):
         promote.promote(a100.path / "baselines", KEY)
@@ -89,7 +89,7 @@ def test_a_recording_that_makes_no_baseline_says_so(a100: Suite) -> None:
 
     assert red(result) == []
     result.stdout.re_match_lines(
-        [r"\s*recorded baselines/.*obtained\.json: 2 of its cases cannot become a baseline: never judged: parity"]
+        [r"\s*recorded baselines/.*obtained\.json: 2 of its cases cannot become a baseline: not judged: parity"]
     )
 
 
@@ -116,5 +116,5 @@ def test_a_case_out_of_memory_that_the_suite_lacks_is_missing(a100: Suite) -> No
 
     assert red(result) == ["test_coverage"]
     result.stdout.re_match_lines(
-        ["MISSING sdxl/gone/.* baseline: 0001_a holds it, out of memory, and the suite does not"]
+        [r"MISSING sdxl/gone/.* baseline: 0001_a has this case \(out of memory\), but the suite does not"]
     )

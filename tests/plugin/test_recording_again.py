@@ -219,7 +219,7 @@ def test_a_case_of_the_baseline_that_the_suite_lacks_is_red_under_enforce(rename
 
     assert red(result) == ["test_latency[sdxl-tiny-bf16]", "test_coverage"]
     result.stdout.re_match_lines(
-        [r"MISSING sdxl-tiny/bf17/\S+ baseline: 0001_recorded holds it and the suite does not: .*"]
+        [r"MISSING sdxl-tiny/bf17/\S+ baseline: 0001_recorded has this case, but the suite does not: .*"]
     )
     result.stdout.re_match_lines([r"NO_BASELINE for 1 of 2 cases on cpu-.*"])
 
@@ -241,5 +241,5 @@ def test_a_selected_case_that_was_not_measured_is_missing(tmp_path, renamed):
     verdicts = Gate(state).missing(known=keys, expected=keys)
 
     assert [(verdict.case_key, verdict.sentence) for verdict in verdicts] == [
-        (max(keys), "0001_recorded holds it and it was not measured")
+        (max(keys), "0001_recorded has this case, but it was not measured")
     ]

@@ -93,7 +93,7 @@ def test_a_case_that_nobody_judged_is_not_promoted(suite):
     """A recording of the latency alone cannot become a baseline, and says what was left out."""
     suite.record("--stage=sdpa", "-k", "latency")
 
-    with pytest.raises(ValueError, match=r"never judged: compile, parity, recipe"):
+    with pytest.raises(ValueError, match=r"not judged: compile, parity, recipe"):
         promote(suite.path / "baselines", suite.machine.key)
 
 
@@ -141,7 +141,7 @@ def test_a_reference_that_dies_does_not_redden_the_stages_that_need_it(suite):
         [
             "sdxl-tiny/bf16/64px-4steps-b1 * INVALID",
             "INVALID sdxl-tiny/bf16/64px-4steps-b1 worker: the worker died during 'first_image' (SIGABRT)*",
-            "*SKIPPED*sdxl-tiny/bf16/64px-4steps-b1 has no worker any more*",
+            "*SKIPPED*sdxl-tiny/bf16/64px-4steps-b1 failed before*",
         ]
     )
 

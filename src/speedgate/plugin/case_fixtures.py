@@ -104,7 +104,7 @@ class RunnerFixture:
         if failure.kind is FailureKind.OUT_OF_TIME:
             raise OutOfTime(failure.sentence)  # the recording plugin skips the test and lists the case as unfinished
         if failure.kind is FailureKind.FAILED_BEFORE:
-            pytest.skip(f"{failure.case_key} has no worker any more: {failure.sentence}")
+            pytest.skip(f"{failure.case_key} failed before: {failure.sentence}")
         if failure.verdict is None:
             pytest.fail(f"{failure.case_key}: {failure.details}", pytrace=False)
         if self.runner.gate.accepts(failure.verdict):

@@ -127,30 +127,19 @@ class Gate:
         A publication holds what its authors chose to measure: the suite need not have all of it.
         """
         outcome = self.session.outcome
-        verdicts = []
-        for key, name in self.session.inputs.out_of_memory.items():
-            if key not in known:
-                verdicts.append(
-                    _missing(
-                        key,
-                        f"{name} holds it, out of memory, and the suite does not: restore the case, or record one without it",
-                    )
-                )
+        restore = "restore the case, or record a baseline without it"
+        verdicts = [
+            _missing(key, f"{name} has this case (out of memory), but the suite does not: {restore}")
+            for key, name in self.session.inputs.out_of_memory.items()
+            if key not in known
+        ]
         for key, baseline in self.baselines.items():
             is_measured = key in outcome.runs and bool(outcome.runs[key].processes)
-            if key not in known and baseline.source == benchmark_json.PUBLISHED:
-                continue
-            if key not in known:
-                verdicts.append(
-                    _missing(
-                        key,
-                        f"{baseline.name} holds it and the suite does not: restore the case, or record a baseline without it",
-                    )
-                )
-            elif (
-                key in expected and not is_measured and key not in outcome.broken
-            ):  # a lost case is one red test already
-                verdicts.append(_missing(key, f"{baseline.name} holds it and it was not measured"))
+            is_lost = key in outcome.broken  # its own test is red already
+            if key not in known and baseline.source != benchmark_json.PUBLISHED:
+                verdicts.append(_missing(key, f"{baseline.name} has this case, but the suite does not: {restore}"))
+            elif key in expected and key in known and not is_measured and not is_lost:
+                verdicts.append(_missing(key, f"{baseline.name} has this case, but it was not measured"))
         return [self.add(verdict) for verdict in verdicts]
 
     def processes_wanted(self, run: Run) -> int:
@@ -175,7 +164,7 @@ class Gate:
         """Store that the worker of a case is gone: INVALID. The case stays in the report and on disk."""
         if self.session.has_checkpoint(case_key):
             folder = f"{self.machine.key}/{checkpoint.FOLDER}/"
-            reason = f"{reason}; processes of it that did not fail are kept in {folder}"
+            reason = f"{reason}; its finished processes are stored in {folder}"
         self.session.outcome.broken[case_key] = reason
         self.add(Verdict(case_key=case_key, claim="worker", outcome=Outcome.INVALID, sentence=reason))
 

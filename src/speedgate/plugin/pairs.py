@@ -78,7 +78,7 @@ def measure_pairs(paired: PairedCase, run: Run) -> Run:
                 raise
             turns = Turns.PROCESSES
             paired.progress.note(
-                f"{paired.case.id}: both arms do not fit at once ({failure.reason}): process by process"
+                f"{paired.case.id}: both arms do not fit into memory together ({failure.reason}); measured one after the other"
             )
             session.outcome.comparisons.pop(key, None)
             run = session.store_run(msgspec.structs.replace(session.outcome.runs[key], processes=()))

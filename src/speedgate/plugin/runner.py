@@ -34,7 +34,7 @@ from speedgate.results.profile import Attribution
 from speedgate.results.run import Run, Verdict
 
 # Activities of a case after its start, as progress shows them and the budget of a recording looks them up.
-PROCESS, COLLECT, COUNT, END = "process", "inspect", "another prompt and seed", "end the worker"
+PROCESS, COLLECT, COUNT, END = "process", "collect outputs", "count graphs and recompiles", "end the worker"
 
 T = TypeVar("T")
 
@@ -140,7 +140,7 @@ class Runner:
     def _checkpoint_key(self, case: CaseSpec) -> CheckpointKey:
         """Return the checkpoint key of a case that is not built. The first call asks a worker for its environment."""
         if self._environment is None:
-            with self.progress.activity(f"{case.id}: ask for the environment"):
+            with self.progress.activity(f"{case.id}: read the versions of packages"):
                 worker = self.builder.open(case)
                 try:
                     self._environment = worker.call("versions")

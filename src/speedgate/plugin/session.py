@@ -200,7 +200,7 @@ class Session:
     def unjudged_cases(self) -> dict[str, str]:
         """Return the measured cases that lack a verdict on a required claim, each with the claims that are missing."""
         missing = {key: sorted(self._missing_claims(key)) for key, run in self.outcome.runs.items() if run.processes}
-        return {key: f"never judged: {', '.join(claims)}" for key, claims in missing.items() if claims}
+        return {key: f"not judged: {', '.join(claims)}" for key, claims in missing.items() if claims}
 
     def _missing_claims(self, case_key: str) -> set[str]:
         judged = {verdict.claim for verdict in self.outcome.verdicts.get(case_key, ())}
