@@ -175,6 +175,17 @@ def test_what_is_missing_on_one_side_is_said():
     assert lines_by_kind(without_components)["kernels"] == SAME["kernels"]
 
 
+@pytest.mark.parametrize(
+    "head", [explain.UNDECIDED_HEAD, "nothing is decided; what is different, should it have moved:"]
+)
+def test_an_undecided_verdict_has_its_explanation_in_old_files_too(head):
+    """The first line tells such an explanation from one of a change, in the words of any version."""
+    lines = [head, "versions: the same"]
+
+    assert explain.explains_verdict(lines, claim="latency", outcome=Outcome.UNDECIDED)
+    assert not explain.explains_verdict(lines, claim="latency", outcome=Outcome.SLOWER)
+
+
 def test_a_line_is_bounded():
     """Whatever a run calls its versions and kernels, what is kept of them can be read back."""
     run = run_of(attention={f"{number}" * 50: 1 for number in range(100)}, versions={"torch": "2" * 5000})

@@ -105,7 +105,7 @@ def test_out_of_memory_beside_others_proves_nothing(a100: Suite) -> None:
     result = a100.run(*ONE)
 
     assert red(result) == ["test_latency[sdxl-fp32]"]
-    result.stdout.re_match_lines([f"INVALID {FP32} fit: .* that other processes hold a part of: .*"])
+    result.stdout.re_match_lines([f"INVALID {FP32} fit: .* of which other processes hold a part: .*"])
 
 
 def test_what_the_family_cannot_is_no_failure(a100: Suite) -> None:

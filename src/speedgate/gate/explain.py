@@ -17,7 +17,8 @@ from speedgate.results.timings import Component, component_means_s
 
 CLAIMS = frozenset({"latency", "memory"})
 MOVED = frozenset({Outcome.SLOWER, Outcome.FASTER, Outcome.BIGGER, Outcome.SMALLER})
-UNDECIDED_HEAD = "nothing is decided; what is different, should it have moved:"
+_UNDECIDED = "nothing is decided"  # so begins the first line, in files of every version
+UNDECIDED_HEAD = f"{_UNDECIDED}; if the latency has changed, these are the differences:"
 _MOST_NAMED = 3
 _LONGEST_LINE = 1000  # characters; names of kernels are another program's
 # A kernel table is of one image, and the seconds of a kernel's calls differ by some percent from profile to profile.
@@ -56,7 +57,7 @@ def explains_verdict(lines: Sequence[str], *, claim: str, outcome: str) -> bool:
     """True if a case's explanation is shown below this verdict of it: one that moved, or the one that is not decided."""
     if not lines or claim not in CLAIMS:
         return False
-    return outcome == Outcome.UNDECIDED if lines[0] == UNDECIDED_HEAD else outcome in MOVED
+    return outcome == Outcome.UNDECIDED if lines[0].startswith(_UNDECIDED) else outcome in MOVED
 
 
 def explain_undecided(run: Run, reference: Baseline | Comparison, *, tolerance: float) -> list[str]:

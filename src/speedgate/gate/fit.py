@@ -79,10 +79,10 @@ def judge_fit(
     device = f"{device_bytes / 2**30:.1f} GiB"
     now = f"fits into {device}" if fits else f"out of memory on {device}"
     if not fits and not alone:
-        sentence = f"{now} that other processes hold a part of: run it on a device of its own"
+        sentence = f"{now}, of which other processes hold a part: run it on a device of its own"
         return _verdict(case_key, Outcome.INVALID, sentence)
     if expectation is None:
-        return _verdict(case_key, Outcome.NO_BASELINE, f"{now}; nothing was stored of it before")
+        return _verdict(case_key, Outcome.NO_BASELINE, f"{now}; nothing was stored of this case before")
     sentence = f"{now}, {_WORDS[expectation.fit]} in {expectation.source}"
     if fits is (expectation.fit is Fit.OK):
         return _verdict(case_key, Outcome.PASS, sentence)
