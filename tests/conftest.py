@@ -1,5 +1,6 @@
 """Fixtures that several folders of tests share. Each real pipeline is built once for all tests."""
 
+import contextlib
 import copy
 import dataclasses
 import functools
@@ -11,7 +12,7 @@ import pytest
 from fixtures import parity
 from fixtures.outputs import output_of
 from fixtures.pipelines.registry import pipelines
-from fixtures.stages.ladder import STAGES, Phase
+from fixtures.stages.ladder import STAGES, Phase, process_state
 from tests.support.postgres import running
 from tests.support.suite import Suite
 
@@ -40,28 +41,40 @@ def pytest_collection_modifyitems(config, items):
 
 @pytest.fixture(scope="session")
 def build():
-    """Build a tiny stage in this process, without compiling: `build("int8")` is SDXL's eager int8 stage."""
+    """Build a tiny stage in this process, without compiling: `build("int8")` is SDXL's eager int8 stage.
+
+    Each stage is loaded once; every call returns a copy that a test may change.
+    """
     from fixtures.worker.built_case import BuiltCase
 
     eager = {
         name: dataclasses.replace(stage, steps=tuple(step for step in stage.steps if step[0] is not Phase.COMPILE))
         for name, stage in STAGES.items()
     }
-    built_cases = []
+    cases = {}
 
-    def make(stage, *, pipeline="sdxl", weights=None):
-        case = BuiltCase(
-            pipeline=pipeline, size="tiny", stage=stage, weights=weights or {"source": "synthetic"}, device="cpu"
-        )
+    def load(stage, pipeline, weights):
+        case = BuiltCase(pipeline=pipeline, size="tiny", stage=stage, weights=weights, device="cpu")
         with pytest.MonkeyPatch.context() as patch:
-            for name, stage in eager.items():
-                patch.setitem(STAGES, name, stage)
+            for name, eager_stage in eager.items():
+                patch.setitem(STAGES, name, eager_stage)
             case.load()
-        built_cases.append(case)
         return case
 
-    yield make
-    for case in built_cases:
+    with contextlib.ExitStack() as process_states:
+
+        def make(stage, *, pipeline="sdxl", weights=None):
+            weights = weights or {"source": "synthetic"}
+            key = (stage, pipeline, repr(weights))
+            if key not in cases:
+                cases[key] = load(stage, pipeline, weights)
+            case = copy.copy(cases[key])
+            case.pipeline = copy.deepcopy(case.pipeline)
+            process_states.enter_context(process_state(stage))
+            return case
+
+        yield make
+    for case in cases.values():
         case.close()
 
 
@@ -92,12 +105,9 @@ def references(build, make_output):
 def judge(build, make_output, references):
     """Return a function that builds a stage, applies a fault, and judges its parity as the suite does."""
 
-    intact = functools.cache(lambda stage, pipeline: build(stage, pipeline=pipeline))
-
     def judge_stage(stage, fault=None, *, pipeline="sdxl"):
         step_reference, image_reference = references(pipeline)
-        case = copy.copy(intact(stage, pipeline))  # the built case is shared with other tests
-        case.pipeline = copy.deepcopy(case.pipeline)
+        case = build(stage, pipeline=pipeline)
         if fault is not None:
             fault(case)
         tiny = pipelines()[pipeline].sizes["tiny"]
