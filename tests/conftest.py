@@ -120,7 +120,7 @@ def judge(build, make_output, references):
         return parity.judge(
             stage,
             figures,
-            band=tiny.ssim_ranges[stage],
+            ssim_range=tiny.ssim_ranges[stage],
             factor=tiny.step_error_factor[stage],
             max_reference_error=tiny.max_reference_error,
         )

@@ -134,7 +134,7 @@ class Rig:
         return parity.judge(
             case.stage,
             figures,
-            band=size.ssim_ranges[case.stage],
+            ssim_range=size.ssim_ranges[case.stage],
             factor=size.step_error_factor[case.stage],
             max_reference_error=size.max_reference_error,
         )

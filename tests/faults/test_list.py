@@ -63,11 +63,11 @@ def test_each_description_is_one_line():
 
 
 def test_an_unquantised_image_is_too_good_for_int8(references):
-    """Above the upper end of the band, bf16's image judged as int8 is DIFFERENT."""
+    """Above the upper end of the range, bf16's image judged as int8 is DIFFERENT."""
     step_reference, image_reference = references
     figures = parity.compare(image_reference, image_reference=image_reference, step_reference=step_reference)
 
-    verdict = parity.judge("int8", figures, band=TINY.ssim_ranges["int8"], factor=TINY.step_error_factor["int8"])
+    verdict = parity.judge("int8", figures, ssim_range=TINY.ssim_ranges["int8"], factor=TINY.step_error_factor["int8"])
 
     assert verdict.outcome is Outcome.DIFFERENT
 
@@ -78,4 +78,4 @@ def test_nan_is_never_a_pass(references):
     broken = dataclasses.replace(image_reference, image=np.full_like(image_reference.image, np.nan))
     figures = parity.compare(broken, image_reference=image_reference, step_reference=step_reference)
 
-    assert parity.judge("bf16", figures, band=(0.0, 1.0), factor=9.0).outcome is Outcome.DIFFERENT
+    assert parity.judge("bf16", figures, ssim_range=(0.0, 1.0), factor=9.0).outcome is Outcome.DIFFERENT

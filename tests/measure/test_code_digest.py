@@ -32,7 +32,7 @@ def test_any_change_of_a_file_changes_the_digest(tmp_path):
 
 
 def test_what_a_case_is_held_to_is_left_out():
-    """A band that a first recording shows to be wrong is mended without measuring anything again."""
+    """A range that a first recording shows to be wrong is mended without measuring anything again."""
     names = {path.name for path in _building()}
 
     assert {"built_case.py", "ladder.py", "synthetic.py", "sdxl.py"} <= names

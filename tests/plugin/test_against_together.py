@@ -83,7 +83,7 @@ def test_a_void_round_of_either_arm_is_measured_again(suite):
     assert (red(result), [verdict["claim"] for verdict in document["verdicts"]]) == ([], ["memory"])
     assert [len(process["seconds"]) for process in processes] == [4, 4]
     assert sorted(len(process["void"]) for process in processes) == [0, 1]
-    result.stdout.fnmatch_lines(["1 void rounds of sdxl/fp32/* were measured again"])
+    result.stdout.fnmatch_lines(["1 discarded rounds of sdxl/fp32/* were measured again"])
 
 
 def test_a_case_that_fits_is_measured_in_turns_after_one_that_did_not(suite):

@@ -86,4 +86,4 @@ def test_one_hot_round_is_measured_again(a100):
     assert (len(process["seconds"]), len(process["void"])) == (4, 1)
     assert process["health"]["sm_clock_median_mhz"] == 1410
     assert a100.result("fp32")["health"]["power_limit_w"] == 400
-    result.stdout.fnmatch_lines(["1 void rounds of sdxl/fp32/* were measured again"])
+    result.stdout.fnmatch_lines(["1 discarded rounds of sdxl/fp32/* were measured again"])

@@ -194,15 +194,15 @@ def test_a_busy_machine_is_reported():
 
 
 def test_rounds_that_were_measured_again_are_counted():
-    """The void rounds of a case are counted, with those of the other arm."""
+    """The discarded rounds of a case are counted, with those of the other arm."""
     run = measured(FP32, "fp32", medians_s=[1.0, 2.0])
     run = msgspec.structs.replace(
         run, processes=tuple(msgspec.structs.replace(p, discarded_reasons=("hot",)) for p in run.processes)
     )
     comparison = Comparison(case_key=FP32, label="the other arm", other=run, turns=Turns.ROUNDS)
 
-    assert terminal.remarks(view(run)) == [f"2 void rounds of {FP32} were measured again"]
-    assert terminal.remarks(view(run, comparisons={FP32: comparison}))[0].startswith("4 void rounds")
+    assert terminal.remarks(view(run)) == [f"2 discarded rounds of {FP32} were measured again"]
+    assert terminal.remarks(view(run, comparisons={FP32: comparison}))[0].startswith("4 discarded rounds")
 
 
 def test_a_live_comparison_shows_both_arms_versions():

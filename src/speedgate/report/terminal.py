@@ -102,8 +102,14 @@ def _has_sentence(view: TerminalView, verdict: Verdict) -> bool:
 
 
 def remarks(view: TerminalView) -> list[str]:
-    """Format what else a reader has to know: published figures, a busy machine, rooflines, void rounds and versions."""
-    lines = [*_published_figures(view), *_busy_machine(view), *_rooflines(view), *_void_rounds(view), *_versions(view)]
+    """Format what else a reader has to know: published figures, a busy machine, rooflines, discarded rounds and versions."""
+    lines = [
+        *_published_figures(view),
+        *_busy_machine(view),
+        *_rooflines(view),
+        *_discarded_rounds(view),
+        *_versions(view),
+    ]
     return [printable(line) for line in lines]
 
 
@@ -136,12 +142,12 @@ def _rooflines(view: TerminalView) -> list[str]:
     return list(lines.values())
 
 
-def _void_rounds(view: TerminalView) -> Iterator[str]:
+def _discarded_rounds(view: TerminalView) -> Iterator[str]:
     for key, run in view.runs.items():
         arms = [run, view.comparisons[key].other] if key in view.comparisons else [run]
         count = sum(len(process.discarded_reasons) for arm in arms for process in arm.processes)
         if count:
-            yield f"{count} void rounds of {key} were measured again"
+            yield f"{count} discarded rounds of {key} were measured again"
 
 
 def _versions(view: TerminalView) -> Iterator[str]:

@@ -247,7 +247,7 @@ def test_a_single_process_is_not_charted():
                    for one in (case, alone))  # fmt: skip
 
     assert ("<svg" in drawn, "<svg" in bare) == (True, False)
-    assert "void rounds" in bare
+    assert "discarded rounds" in bare
 
 
 def test_an_explanation_stands_below_the_verdict_that_it_belongs_to():

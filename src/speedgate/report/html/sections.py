@@ -134,7 +134,7 @@ def _process_table(measured: MeasuredCases) -> Table:
         for case, run in measured
         for number, process in enumerate(run.processes, start=1)
     ]
-    columns = ("stage", "process", "median", "fastest", "slowest", "rounds", "void rounds")
+    columns = ("stage", "process", "median", "fastest", "slowest", "rounds", "discarded rounds")
     return Table(caption="Each process", columns=columns, rows=rows, numbers=frozenset(columns[1:]))
 
 
