@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from speedgate.gate.fit import Expectation, Fit, fit_of_outcome, judge_fit
+from speedgate.gate.fit import Expectation, Fit, expect_fit, fit_of_outcome, judge_fit
 from speedgate.gate.policy import Mode, Policy
-from speedgate.results.family_figure import OUTCOMES
+from speedgate.results.family_figure import OUTCOMES, FamilyFigure
 from speedgate.results.run import Outcome, Verdict
-from tests.support.baseline_samples import INT8
+from tests.support.baseline_samples import INT8, make_baseline
 
 
 def judge(fit: Fit | None, *, fits: bool, alone: bool = True) -> Verdict:
@@ -78,3 +78,34 @@ def test_an_unknown_outcome_is_refused() -> None:
     """An outcome that no publication uses is an error and leads to no expectation."""
     with pytest.raises(ValueError, match="outcome 'melted': expected ok, oom"):
         fit_of_outcome("melted")
+
+
+def figure(outcome: str, build: str) -> FamilyFigure:
+    """Make the published figure of one build of torch."""
+    rate = 20.0 if outcome == "ok" else None
+    return FamilyFigure(family="a100", case_key=INT8, build=build, mode="int8", outcome=outcome, iterations_per_s=rate)
+
+
+def test_a_baseline_of_this_machine_comes_before_its_family() -> None:
+    """A case that fitted here is expected to fit, whatever ran out of memory elsewhere."""
+    expectation = expect_fit(make_baseline(2.5), [figure("oom", "2.0"), figure("oom", "nightly")])
+
+    assert expectation == Expectation(fit=Fit.OK, source="0002_recorded", gates=True)
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "fit"),
+    [
+        (["oom", "oom_after_2nd_iteration"], Fit.OOM),
+        (["unsupported", "unsupported"], Fit.UNSUPPORTED),
+        (["oom"], None),
+        (["ok", "oom"], None),
+        (["not_published", "not_published"], None),
+        ([], None),
+    ],
+)
+def test_figures_of_a_family_lead_to_an_expectation_together(outcomes: list[str], fit: Fit | None) -> None:
+    """Two builds of torch that came to the same end, which is no figure, lead to one expectation, and it does not gate."""
+    expectation = expect_fit(None, [figure(outcome, str(number)) for number, outcome in enumerate(outcomes)])
+
+    assert (expectation and (expectation.fit, expectation.gates)) == (fit and (fit, False))

@@ -35,3 +35,11 @@ def test_an_improvement_is_red_where_it_was_asked_for(mode, outcome):
 
     assert strict.accepts(verdict_of(outcome)) is (mode in (Mode.REPORT, Mode.RECORD))
     assert lax.accepts(verdict_of(outcome))
+
+
+@pytest.mark.parametrize("outcome", [Outcome.FASTER, Outcome.BIGGER])
+def test_a_verdict_that_does_not_gate_is_green(outcome):
+    """It is shown, and no mode makes a test red by it."""
+    verdict = Verdict(case_key=INT8, claim="fit", outcome=outcome, sentence="", gates=False)
+
+    assert all(Policy(mode=mode, strict_improvement=True).accepts(verdict) for mode in Mode)

@@ -6,12 +6,9 @@ import shutil
 
 import pytest
 
-from speedgate.gate.fit import Fit, expect_fit
-from speedgate.gate.policy import Mode, Policy
 from speedgate.results.case_key import CaseKey
 from speedgate.results.family_figure import FamilyFigure
-from speedgate.results.run import Outcome, Verdict
-from tests.support.baseline_samples import make_baseline, publish_throughput
+from tests.support.baseline_samples import publish_throughput
 from tests.support.suite import Suite, red
 
 FP32 = "sdxl/fp32/1024px-30steps-b1"
@@ -168,37 +165,3 @@ def test_a_machine_of_no_family_knows_nothing(pytester: pytest.Pytester) -> None
     result.stdout.fnmatch_lines(
         ["SKIPPED *no baseline and no published figure says if sdxl-tiny/fp32/64px-4steps-b1 fits*"]
     )
-
-
-def test_a_baseline_of_this_machine_comes_before_its_family() -> None:
-    """What fitted here is expected to fit, whatever ran out of memory elsewhere."""
-    found = expect_fit(make_baseline(2.5), [cell("oom"), cell("oom", "nightly")])
-
-    assert found is not None
-    assert (found.fit, found.source, found.gates) == (Fit.OK, "0002_recorded", True)
-
-
-@pytest.mark.parametrize(
-    ("outcomes", "expected"),
-    [
-        (["oom", "oom_after_2nd_iteration"], Fit.OOM),
-        (["unsupported", "unsupported"], Fit.UNSUPPORTED),
-        (["oom"], None),
-        (["ok", "oom"], None),
-        (["not_published", "not_published"], None),
-        ([], None),
-    ],
-)
-def test_figures_of_a_family_lead_to_an_expectation_together(outcomes: list[str], expected: Fit | None) -> None:
-    """Two builds of torch that came to the same end, which is none of a figure; they gate nothing."""
-    found = expect_fit(None, [cell(outcome, str(number)) for number, outcome in enumerate(outcomes)])
-
-    assert (found.expected if found else None, found.gates if found else False) == (expected, False)
-
-
-@pytest.mark.parametrize("outcome", [Outcome.FASTER, Outcome.BIGGER])
-def test_a_verdict_that_does_not_gate_is_green(outcome: Outcome) -> None:
-    """What it says is shown; no mode makes a test red by it."""
-    verdict = Verdict(case_key=FP32, claim="fit", outcome=outcome, sentence="", gates=False)
-
-    assert all(Policy(mode=mode, strict_improvement=True).accepts(verdict) for mode in Mode)
