@@ -86,8 +86,9 @@ def _add_gate_options(group: pytest.OptionGroup) -> None:
         "--gate",
         choices=[mode.value for mode in Mode],
         default=Mode.AUTO.value,
-        help="which verdicts fail a test. auto: those by a baseline of this machine; enforce: missing, stale and undecided "
-        "ones too; report: none; record: measure a baseline and write obtained.json (default: %(default)s)",
+        help="which verdicts fail their test. auto: failed claims, and figures worse than their baseline; enforce: also a "
+        "missing, stale or undecided baseline; report: none; record: failed claims only, and write obtained.json "
+        "(default: %(default)s)",
     )
     group.addoption(
         "--strict-improvement",
