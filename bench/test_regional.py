@@ -9,12 +9,12 @@ pytestmark = pytest.mark.rounds
 
 def test_regional(selected_case, runner, gate):
     """The first image is ready at least five times sooner than with full compilation; an image takes at most 10 % longer."""
-    if selected_case.slower_start is None:
+    if selected_case.cold_start_reference is None:
         pytest.skip(f"{selected_case.stage} does not compile regionally")
     if gate.is_live:
         pytest.skip("a live comparison only reports cold starts: the other arm runs at the same time")
 
-    reference = selected_case.slower_start
+    reference = selected_case.cold_start_reference
     verdict = judge_regional(runner.measured(selected_case), runner.measured(reference))
 
     if verdict is None:
