@@ -8,5 +8,5 @@ def test_coverage(coverage, gate):
     if not gate.baselines:
         pytest.skip(f"no baseline of {gate.machine.key} is used in this run")
 
-    for verdict in gate.missing(**vars(coverage)):
+    for verdict in gate.missing(suite_keys=coverage.suite_keys, required_keys=coverage.required_keys):
         gate.check(verdict)

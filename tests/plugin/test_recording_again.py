@@ -238,7 +238,7 @@ def test_a_selected_case_that_was_not_measured_is_missing(tmp_path, renamed):
     keys = frozenset(state.inputs.baselines)
     state.outcome.broken[min(keys)] = "the worker died"
 
-    verdicts = Gate(state).missing(known=keys, expected=keys)
+    verdicts = Gate(state).missing(suite_keys=keys, required_keys=keys)
 
     assert [(verdict.case_key, verdict.sentence) for verdict in verdicts] == [
         (max(keys), "0001_recorded has this case, but it was not measured")

@@ -34,8 +34,6 @@ class SilentProgress:
         self.lines.append(text)
         return contextlib.nullcontext()
 
-    phase = activity
-
     def note(self, text):
         self.lines.append(text)
 

@@ -1,7 +1,7 @@
 """Everything after the last measurement: the report file (`--report`) and the upload to a history (`--history`).
 
-Both are checked before the first case is built. Neither changes a result: the result files are on disk by then, so the
-same report or upload can be made again by one command.
+Both are checked before the first case is built. Neither changes a result: the result files are on disk by then, so one
+command can write the report or upload the files again.
 """
 
 from __future__ import annotations
@@ -166,7 +166,7 @@ class HistoryUpload:
                 ExitStatus.OK: ExitStatus.UPLOAD,
                 ExitStatus.RED: ExitStatus.UPLOAD_AND_TESTS,
             }
-            # pytest documents no other way to end with a status of one's own; `tests/plugin/test_upload.py` fails without it.
+            # pytest documents no other way to set the exit status; `tests/plugin/test_upload.py` fails without it.
             session.exitstatus = statuses.get(session.exitstatus, session.exitstatus)
 
     @pytest.hookimpl(trylast=True)

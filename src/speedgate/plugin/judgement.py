@@ -121,24 +121,24 @@ class Gate:
         """State that a claim is judged at another workload of the same stage."""
         self.session.store_judged_elsewhere(case_key, claim)
 
-    def missing(self, *, known: Collection[str], expected: Collection[str]) -> list[Verdict]:
-        """Return MISSING for each baseline case that the suite lacks, or that was to be measured and was not.
+    def missing(self, *, suite_keys: Collection[str], required_keys: Collection[str]) -> list[Verdict]:
+        """Return MISSING for each case of a baseline that the suite lacks, or that is required and was not measured.
 
-        A publication holds what its authors chose to measure: the suite need not have all of it.
+        A published case may be missing in the suite: its authors chose what they measured.
         """
         outcome = self.session.outcome
         restore = "restore the case, or record a baseline without it"
         verdicts = [
             _missing(key, f"{name} has this case (out of memory), but the suite does not: {restore}")
             for key, name in self.session.inputs.out_of_memory.items()
-            if key not in known
+            if key not in suite_keys
         ]
         for key, baseline in self.baselines.items():
             is_measured = key in outcome.runs and bool(outcome.runs[key].processes)
             is_lost = key in outcome.broken  # its own test is red already
-            if key not in known and baseline.source != benchmark_json.PUBLISHED:
+            if key not in suite_keys and baseline.source != benchmark_json.PUBLISHED:
                 verdicts.append(_missing(key, f"{baseline.name} has this case, but the suite does not: {restore}"))
-            elif key in expected and key in known and not is_measured and not is_lost:
+            elif key in required_keys and key in suite_keys and not is_measured and not is_lost:
                 verdicts.append(_missing(key, f"{baseline.name} has this case, but it was not measured"))
         return [self.add(verdict) for verdict in verdicts]
 
