@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from speedgate.plugin import options
+from speedgate.results.run import Outcome
 from tests.proof import real, table
 from tests.proof.faults import HARMLESS, Result
 from tests.proof.peers import RULES
@@ -27,14 +28,15 @@ from tests.proof.series import LEVELS
 INTRODUCTION = """\
 # Proof
 
-On real processes without a change, {pairs_false_alarms:.1%} of the live comparisons and {stored_false_alarms:.1%} of the
-comparisons with a stored baseline were false alarms. Of slowdowns of {slowdown:.0%}, live comparisons caught {pairs_caught:.1%};
-a stored baseline caught {stored_caught:.1%} on the measured machine, whose processes vary by {between:.1%}, and
-{simulated_caught:.1%} on a simulated machine whose processes vary by {simulated_between:.1%}. The gates caught {caught} of
-{faults} injected faults and fired on {fired} of {harmless} harmless changes.
+On real processes, live comparisons raised a false alarm in {pairs_false_alarms:.1%} of the cases without a change and caught
+{pairs_caught:.1%} of the slowdowns of {slowdown:.0%}. On the same machine, whose processes vary by {between:.1%}, a stored
+baseline caught {stored_caught:.1%} of them, was UNDECIDED in {stored_undecided:.1%} of the cases without a change, and raised a
+false alarm in {older_false_alarms:.1%} if all processes of the baseline were older than the run; on a simulated machine whose
+processes vary by {simulated_between:.1%} it caught {simulated_caught:.1%}, with {simulated_false_alarms:.1%} false alarms. The gates
+caught {caught} of {faults} injected faults and fired on {fired} of {harmless} harmless changes.
 
 This file is written by `tox -e proof`, which measures the real series, simulates other series and injects the faults.
-Nothing in it is typed by hand.
+No number in it is typed by hand.
 
 The tolerance is {tolerance:.0%}, and the error rate of a whole sequence of looks is 1 %. The gate promises at most 1 % false
 alarms without a change, and that it catches at least 95 % of slowdowns of twice the tolerance. With a stored baseline of
@@ -111,7 +113,7 @@ def lines(
 ) -> list[str]:
     """Return the document's lines; `drawn` are the cells of the real series, `trend` is the section on trends."""
     return [
-        _introduction(real.spread(measured), drawn, simulated, faults),
+        _introduction(measured, drawn, simulated, faults),
         *_real(measured, drawn),
         *_simulated(simulated, repetitions, replay_s),
         "![Share of alarms over the true change, by rule and series](proof.svg)",
@@ -122,19 +124,23 @@ def lines(
 
 
 def _introduction(
-    spread: real.Spread, drawn: Sequence[Cell], simulated: Sequence[Cell], faults: Sequence[Result]
+    measured: dict[str, Any], drawn: Sequence[Cell], simulated: Sequence[Cell], faults: Sequence[Result]
 ) -> str:
     quiet = SERIES[0]
     counts = _fault_counts(faults)
+    unchanged, slower = (_cell(drawn, STORED, real.ALONE, change) for change in (0.0, SLOWDOWN))
+    quiet_unchanged, quiet_slower = (_cell(simulated, STORED, quiet.name, change) for change in (0.0, SLOWDOWN))
     return INTRODUCTION.format(
-        pairs_false_alarms=_alarms(drawn, PAIRS, real.ALONE, 0.0),
-        stored_false_alarms=_alarms(drawn, STORED, real.ALONE, 0.0),
+        pairs_false_alarms=_cell(drawn, PAIRS, real.ALONE, 0.0).alarms,
+        pairs_caught=_cell(drawn, PAIRS, real.ALONE, SLOWDOWN).alarms,
         slowdown=SLOWDOWN,
-        pairs_caught=_alarms(drawn, PAIRS, real.ALONE, SLOWDOWN),
-        stored_caught=_alarms(drawn, STORED, real.ALONE, SLOWDOWN),
-        between=spread.between,
-        simulated_caught=_alarms(simulated, STORED, quiet.name, SLOWDOWN),
+        between=real.spread(measured).between,
+        stored_caught=slower.alarms,
+        stored_undecided=unchanged.undecided,
+        older_false_alarms=real.in_order(measured["alone"]).get(Outcome.SLOWER.value, 0.0),
         simulated_between=quiet.between,
+        simulated_caught=quiet_slower.alarms,
+        simulated_false_alarms=quiet_unchanged.alarms,
         **counts,
         fired=counts["harmless"] - counts["passed"],
         tolerance=TOLERANCE,
@@ -144,8 +150,8 @@ def _introduction(
     )
 
 
-def _alarms(cells: Sequence[Cell], rule: str, series: str, change: float) -> float:
-    return next(cell.alarms for cell in cells if (cell.rule, cell.series, cell.change) == (rule, series, change))
+def _cell(cells: Sequence[Cell], rule: str, series: str, change: float) -> Cell:
+    return next(cell for cell in cells if (cell.rule, cell.series, cell.change) == (rule, series, change))
 
 
 def _listed(counts: Sequence[int]) -> str:

@@ -96,7 +96,7 @@ def test_the_document_counts_what_was_caught_and_what_was_not(quiet):
         )
     )
 
-    assert "The gates caught 1 of\n2 injected faults and fired on 0 of 1 harmless changes." in text
+    assert "The gates\ncaught 1 of 2 injected faults and fired on 0 of 1 harmless changes." in text
     assert "1 of 2 injected faults are caught by their gate" in text
     assert "no gate fires on 1 of 1 harmless" in text
     assert "| cost | slower step | a description | parity | **missed** |" in text
