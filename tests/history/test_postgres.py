@@ -32,7 +32,7 @@ def url(postgres: Server) -> str:
 
 
 def samples(writer: int) -> Iterator[HistoryEntry]:
-    """Yield the entries of one writer: a case of its own_key and, as after a retried job, a case that its neighbour also uploads."""
+    """Yield the entries of one writer: its own case and, as after a retried job, a case of its neighbour."""
     own_key, shared_key = f"pipeline{writer}/int8/1024px-30steps-b1", f"shared{writer // 2}/int8/1024px-30steps-b1"
     return (entry(key, number=number) for number in range(RUNS) for key in (own_key, shared_key))
 

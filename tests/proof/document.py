@@ -43,7 +43,7 @@ alarms without a change, and that it catches at least 95 % of slowdowns of twice
 {recorded} processes it tries to reach a verdict after {stored} processes, in a live comparison after {pairs} pairs.
 UNDECIDED is neither an alarm nor a pass: it is red under `--gate enforce` and means that this machine is too noisy for this
 tolerance with so many processes.
-"""
+"""  # noqa: E501 - the figures are shorter than their names
 
 REAL = """\
 ## Real processes

@@ -49,7 +49,8 @@ def test_the_page_shows_figures_then_what_is_no_plain_pass() -> None:
         "",
         "| package | stable | bump | commits |",
         "| --- | --- | --- | --- |",
-        "| <code>torch</code> | <code>2.13.0</code> | <code>2.14.0.dev20260804+cu130</code> | https://github.com/pytorch/pytorch/compare/a...b |",
+        "| <code>torch</code> | <code>2.13.0</code> | <code>2.14.0.dev20260804+cu130</code> |"
+        " https://github.com/pytorch/pytorch/compare/a...b |",
         "",
         "| case | latency | stable | ratio | peak memory ratio |",
         "| --- | --- | --- | --- | --- |",

@@ -14,7 +14,7 @@ INSTALL = "python -m pip install -c .github/pins/tools.txt tox"
 ARGUMENTS = r'(?: (?:[\w./=-]+|"\$\w+"))*'
 TOX = re.compile(rf'tox -e (\w+|"\$VERB")(?: --{ARGUMENTS})?')
 TOX_EXEC = re.compile(rf"tox exec -e (\w+) -- speedgate (?:pin update|bisect|summary){ARGUMENTS}")
-# The scripts of a job with a token. The one package that `speedgate.fleet.post` needs comes as a wheel, so that installing it runs no
+# The scripts of a job with a token. The one package that `speedgate.fleet.post` needs comes as a wheel: installing it runs no
 # code.
 VENV = "python3 -m venv .venv"
 INSTALL_POST = ".venv/bin/python -m pip install --no-deps --only-binary msgspec -c .github/pins/stable.txt msgspec"

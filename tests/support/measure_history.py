@@ -53,7 +53,8 @@ def measure_series(url: str, *, cases: int, runs: int) -> None:
     all_series = queries.read_series(url)
     took_s, used_s = time.perf_counter() - started_s, time.process_time() - used_s
     print(
-        f"all: {took_s:.2f} s, {used_s:.2f} s of them this process's, for {sum(len(series.points) for series in all_series)} points"
+        f"all: {took_s:.2f} s, {used_s:.2f} s of them in this process,"
+        f" for {sum(len(series.points) for series in all_series)} points"
     )
     started_s = time.perf_counter()
     (series,) = queries.read_series(url, case_key=all_series[len(all_series) // 2].case_key)
