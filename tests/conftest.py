@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import os
 import signal
+import sys
 
 import pytest
 
@@ -15,6 +16,8 @@ from fixtures.pipelines.registry import pipelines
 from fixtures.stages.ladder import STAGES, Phase, process_state
 from tests.support.postgres import running
 from tests.support.suite import Suite
+
+RECOMPILE_LIMIT = 8  # torch's default
 
 
 def pytest_addoption(parser):
@@ -37,6 +40,16 @@ def pytest_collection_modifyitems(config, items):
     left_out = [item for item in items if item.get_closest_marker("exhaustive")]
     config.hook.pytest_deselected(items=left_out)
     items[:] = [item for item in items if item not in left_out]
+
+
+@pytest.fixture(autouse=True)
+def restore_compiler_settings():
+    """Undo the compiler settings of a stage that a test built, so that the next test does not see them as facts."""
+    yield
+    if "torch.fx.experimental._config" in sys.modules:
+        sys.modules["torch.fx.experimental._config"].use_duck_shape = True
+    if "torch._dynamo.config" in sys.modules:
+        sys.modules["torch._dynamo.config"].recompile_limit = RECOMPILE_LIMIT
 
 
 @pytest.fixture(scope="session")
