@@ -34,7 +34,7 @@ class AcceptedCase(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 
 
 class AcceptedSlower(msgspec.Struct, frozen=True, kw_only=True):
-    """What `--accept-slower` stores in the promoted file: one reason, and the cases by key."""
+    """The entry of `--accept-slower` in the promoted file: one reason, and the cases by key."""
 
     reason: str
     cases: dict[str, AcceptedCase]

@@ -62,7 +62,7 @@ class ResultFile:
         return worst_outcome(self.verdicts)
 
 
-class _Document(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class _ResultDocument(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The form of a result file. Fields of type `Any` are read elsewhere, by readers that check them."""
 
     gpu_key: ShortText
@@ -204,7 +204,7 @@ def _refuse_more_than(limit: int, count: int) -> None:
 
 def parse_result(name: str, document: Any) -> ResultFile:
     """Check a parsed result field by field; a `ValueError` names `name` and the field."""
-    checked = decode(document, _Document, where=name)
+    checked = decode(document, _ResultDocument, where=name)
     keys = {verdict.case_key for verdict in checked.verdicts} | ({checked.run.case_key} if checked.run else set())
     if len(keys) != 1:
         raise ValueError(f"{name}: expected the result of one case, found {len(keys)}")
