@@ -105,16 +105,6 @@ def test_what_would_end_its_element_is_refused(text):
         page.render_page("t", Markup(""), script=text)
 
 
-@pytest.mark.parametrize(
-    ("address", "is_web"),
-    [("https://a.example/b?c=d#e", True), ("http://a.example", True), ("javascript:alert(1)", False), ("data:text/html,x", False),
-     (" https://a.example", False), ("https://a\nb", False), ("//a.example", False), (None, False)],
-)  # fmt: skip
-def test_only_web_addresses_become_links(address, is_web):
-    """Only http and https addresses become links."""
-    assert page.web_address(address) == (address if is_web else "")
-
-
 @pytest.mark.parametrize("data", [b"", b"\x89PNG\r\n\x1a\n", b"<svg onload=boom()>", b"GIF89a" + bytes(40)])
 def test_only_a_png_is_shown_as_one(data):
     """Bytes that are no PNG are refused and not inlined."""

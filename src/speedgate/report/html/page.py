@@ -26,7 +26,6 @@ if TYPE_CHECKING:  # optional packages: `speedgate --help` needs none of them
     from markupsafe import Markup
 
 FOLDER = Path(__file__).parent
-_WEB_SCHEMES = ("https://", "http://")
 TONES = {
     **dict.fromkeys(Outcome, "bad"),
     **dict.fromkeys((Outcome.STALE, Outcome.UNDECIDED, Outcome.FASTER, Outcome.SMALLER), "warn"),
@@ -119,12 +118,6 @@ def content_security_policy(*, style: str, script: str = "", allow: Mapping[str,
         **(allow or {}),
     }
     return "; ".join(f"{name} {value}" for name, value in directives.items())
-
-
-def web_address(address: object) -> str:
-    """Return the address if it is safe to link to, else "": http or https, and never `javascript:` or a file."""
-    text = str(address)
-    return text if text.startswith(_WEB_SCHEMES) and text.isprintable() and " " not in text else ""
 
 
 def png_data_url(data: bytes) -> str:
