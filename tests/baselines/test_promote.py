@@ -82,6 +82,16 @@ def test_promotion_takes_the_number_after_the_highest(tmp_path: Path) -> None:
     assert old.read_bytes() == before
 
 
+def test_a_run_that_cannot_be_stored_does_not_lose_the_others(tmp_path: Path) -> None:
+    """A figure that is not finite makes its own case a failed one; the other case is in the file."""
+    broken = msgspec.structs.replace(make_run(BF16), components_s={"denoiser": float("nan")})
+
+    obtain(tmp_path, make_run(INT8), broken)
+
+    assert f"{BF16} (cannot be stored: " in refusal(tmp_path)
+    assert [one["name"] for one in json.loads((tmp_path / KEY / "obtained.json").read_text())["benchmarks"]] != []
+
+
 def test_promotion_never_overwrites(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Someone who takes the number in between keeps the file, and so does the recording."""
     taken = store_file(tmp_path, "0001_recorded.json", make_run(BF16))

@@ -61,6 +61,15 @@ def test_a_folder_that_is_no_checkout_is_refused(tmp_path):
         checkout_paths(tmp_path)
 
 
+def test_a_checkout_that_is_too_old_is_refused(tmp_path):
+    """A checkout whose worker module has another place gets one clear line instead of a failed import."""
+    for package in ("fixtures", "src/speedgate"):
+        (tmp_path / package).mkdir(parents=True)
+
+    with pytest.raises(ValueError, match=r"^--against-rootdir \S+: this checkout is too old"):
+        checkout_paths(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("package", "error"),
     [

@@ -344,5 +344,18 @@ def test_a_failure_of_the_other_arm_is_a_value(make_runner):
     assert all(target.is_closed for _, target in runner.opened)
 
 
+def test_a_discarded_process_of_a_pair_leaves_no_worker_behind(make_runner):
+    """Arms that take turns by process end each worker, so that nothing is asked of a closed one afterwards."""
+    crowded = FakeTarget(fails={"load": OUT_OF_MEMORY})
+    runner = make_runner(FakeTarget(seconds=float("nan")), others=[crowded, FakeTarget()], other_arm="other")
+    runner.session.options = _with_looks(runner.session.options, first=1, last=1)
+
+    with runner.live(CASE) as live:
+        failure = live.measure()
+        assert live.built is None or not live.built.worker.is_closed
+
+    assert failure.kind is FailureKind.DISCARDED
+
+
 def _with_looks(options, *, first, last):
     return dataclasses.replace(options, policy=Policy(looks=Looks(first=first, last=last)))

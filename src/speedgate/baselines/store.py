@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import itertools
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 from speedgate.baselines import benchmark_json
 from speedgate.baselines.benchmark_json import OutOfMemory
 from speedgate.measure.machine import check_gpu_key
-from speedgate.results.json_io import as_object, expect, read_json, write_json
+from speedgate.results.json_io import as_object, decode, expect, read_json, to_json, write_json
 from speedgate.results.run import Baseline, Run
 
 OBTAINED = "obtained.json"
@@ -144,6 +145,7 @@ def write_obtained(
     reasons = {run.case_key: "no test benchmarked it" for run in runs if run.case_key not in benchmarks_meta}
     # Without a round there are no statistics, and one such run must not lose the record of the others.
     reasons |= {run.case_key: "no process was measured" for run in runs if not run.processes}
+    reasons |= {run.case_key: problem for run in runs if (problem := _storage_problem(run)) is not None}
     usable_runs = [run for run in runs if run.case_key not in reasons]
     reasons |= failed
     benchmarks = [
@@ -174,6 +176,15 @@ def write_obtained(
     path = key_folder(root, gpu_key) / OBTAINED
     write_json(path, document)
     return path
+
+
+def _storage_problem(run: Run) -> str | None:
+    """Return why a run cannot be stored, or None. One such run must not lose the record of the others."""
+    try:
+        decode(json.loads(json.dumps(to_json(run), allow_nan=False)), Run, where=run.case_key)
+    except (TypeError, ValueError) as error:
+        return f"cannot be stored: {error}"
+    return None
 
 
 def set_aside_obtained(root: Path, gpu_key: str) -> None:

@@ -12,12 +12,15 @@ from pathlib import Path
 # The packages that run while a round is measured, here and in the worker. Packages that judge and report are left out:
 # verdicts are computed again from the stored figures by the current code.
 PACKAGES = ("measure", "results")
+# Modules of the plugin that start workers and decide what happens between rounds.
+RUNNER_FILES = ("plugin/builder.py", "plugin/pairs.py", "plugin/runner.py")
 
 
 def measuring_files() -> list[Path]:
-    """List the Python files of those packages."""
+    """List the Python files of those packages, and those modules of the plugin."""
     speedgate = Path(__file__).parents[1]
-    return sorted(path for package in PACKAGES for path in (speedgate / package).rglob("*.py"))
+    files = [path for package in PACKAGES for path in (speedgate / package).rglob("*.py")]
+    return sorted([*files, *(speedgate / name for name in RUNNER_FILES)])
 
 
 def digest(files: Iterable[Path]) -> str:

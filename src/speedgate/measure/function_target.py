@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import resource
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 from speedgate.measure.machine import installed_versions
+
+
+def file_digest(file: str) -> dict[str, str]:
+    """Return the digest of a function's file. Processes of an interrupted recording count for the same file only."""
+    return {"sha256": hashlib.sha256(Path(file).read_bytes()).hexdigest()}
 
 
 class FunctionTarget:
@@ -31,7 +38,7 @@ class FunctionTarget:
         spec.loader.exec_module(module)
         self._function = getattr(module, self._name)
         return {
-            "recipe": {"function": self._name},
+            "recipe": {"function": self._name, "weights": file_digest(self._file)},
             "structure": {},
             "environment": self.versions(),
             "seconds": {"import_s": time.perf_counter() - started_s, "load_s": 0.0, "apply_s": 0.0},

@@ -119,7 +119,11 @@ class Gpu:
 
     @property
     def power_limit_w(self) -> int | None:
-        return self.watts("nvmlDeviceGetEnforcedPowerLimit")
+        """The power limit in watts; None if the GPU has none. Any other error is raised: it would change the GPU key."""
+        try:
+            return round(int(self._nvml.nvmlDeviceGetEnforcedPowerLimit(self._handle)) / 1000)
+        except self._nvml.NVMLError_NotSupported:
+            return None
 
     def driver(self) -> Any:
         return _answer(self._nvml, "nvmlSystemGetDriverVersion")

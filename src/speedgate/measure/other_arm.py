@@ -75,6 +75,9 @@ def checkout_paths(rootdir: Path) -> tuple[str, ...]:
             raise ValueError(
                 f"--against-rootdir {rootdir}: no {package}; name the root of a checkout of this repository"
             )
+    # A worker of the other arm imports this module of its checkout, which older checkouts do not have.
+    if not (root / "src" / "speedgate" / "measure" / "worker.py").is_file():
+        raise ValueError(f"--against-rootdir {rootdir}: this checkout is too old; compare with a newer commit")
     return (str(root), str(root / "src"))
 
 

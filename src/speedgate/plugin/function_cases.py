@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from speedgate.measure.function_target import file_digest
 from speedgate.plugin.case_fixtures import CaseFixture, RunnerFixture, open_runner
 
 
@@ -45,6 +46,7 @@ def runner(request: pytest.FixtureRequest) -> Iterator[RunnerFixture]:
         request.config,
         factory="speedgate.measure.function_target:FunctionTarget",
         arguments=lambda case: {"file": case.file, "name": case.id},
+        weights=lambda case: file_digest(case.file),
     ) as opened:
         yield opened
 

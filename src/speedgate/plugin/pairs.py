@@ -136,6 +136,8 @@ def _one_after_the_other(paired: PairedCase, this_first: bool) -> _Pair:
                 processes[other] = measure_process(paired.measurement(built, other=other))
             runs[other] = paired.collect(built, other=other)
         finally:
-            built.worker.close()
-    paired.close()
+            if other:
+                built.worker.close()
+            else:
+                paired.close()
     return _Pair(this=processes[False], other=processes[True], other_run=runs[True])

@@ -78,6 +78,8 @@ def decode(value: Any, record: type[Record], *, where: str) -> Record:
         return msgspec.convert(value, record)
     except msgspec.ValidationError as error:
         raise ValueError(_explain(str(error), where=where)) from error
+    except UnicodeEncodeError as error:  # half of a surrogate pair, which JSON can escape and UTF-8 cannot hold
+        raise ValueError(f"{where}: a text is not valid Unicode ({error.reason})") from error
 
 
 def to_json(record: Any) -> dict[str, Any]:
