@@ -17,12 +17,16 @@ from fixtures.stages.ladder import STAGES, Phase, process_state
 from tests.support.postgres import running
 from tests.support.suite import Suite
 
+LEFT_OUT = pytest.StashKey()  # the number of tests that this session leaves out, by mark
 RECOMPILE_LIMIT = 8  # torch's default
 
 
 def pytest_addoption(parser):
-    """Add an option for tests that repeat a claim for every pipeline; they take several minutes more."""
+    """Add `--exhaustive` and `--slow`, which run what is left out by default; each takes several minutes more."""
     parser.addoption("--exhaustive", action="store_true", help="break every pipeline, not SDXL alone")
+    parser.addoption(
+        "--slow", action="store_true", help="also run the tests marked slow: servers, browsers, environments"
+    )
 
 
 def pytest_configure(config):
@@ -31,15 +35,30 @@ def pytest_configure(config):
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in a shell's background job; child processes need Ctrl-C
         signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line("markers", "exhaustive: repeats a claim for further cases; --exhaustive runs it")
+    config.addinivalue_line(
+        "markers", "slow: needs a server, a browser, a network or a second environment; --slow runs it"
+    )
+    os.environ.pop("PYTEST_XDIST_WORKER", None)  # a nested session is no worker of pytest-xdist
 
 
 def pytest_collection_modifyitems(config, items):
-    """Leave out exhaustive tests, unless `--exhaustive` is given."""
-    if config.getoption("exhaustive"):
-        return
-    left_out = [item for item in items if item.get_closest_marker("exhaustive")]
-    config.hook.pytest_deselected(items=left_out)
-    items[:] = [item for item in items if item not in left_out]
+    """Leave out exhaustive and slow tests, unless their option or their mark (`-m slow`) is given."""
+    for mark in ("exhaustive", "slow"):
+        if config.getoption(mark) or mark in config.getoption("markexpr"):
+            continue
+        left_out = [item for item in items if item.get_closest_marker(mark)]
+        if left_out:
+            config.stash.setdefault(LEFT_OUT, {})[mark] = len(left_out)
+            config.hook.pytest_deselected(items=left_out)
+            items[:] = [item for item in items if not item.get_closest_marker(mark)]
+
+
+def pytest_report_collectionfinish(config):
+    """Say in one line per mark how many tests are left out, and how to run them."""
+    return [
+        f"{count} {mark} tests are left out: run them with --{mark}"
+        for mark, count in config.stash.get(LEFT_OUT, {}).items()
+    ]
 
 
 @pytest.fixture(autouse=True)
