@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from tests.faults import cost, harmless, measurement, numerics, numerics_precision, structure
-from tests.faults.registry import FAULTS, HARMLESS, Change
+from fixtures.faults import cost, numerics, numerics_precision, structure
+from fixtures.faults.registry import FAULTS, HARMLESS, Change
+from tests.faults import harmless, measurement
 
 FAMILIES = ("numerics", "structure", "cost", "measurement")
 

@@ -7,7 +7,7 @@ import gc
 import os
 from pathlib import Path
 
-from tests.faults.registry import harmless_change
+from fixtures.faults.registry import harmless_change
 
 OTHER_PROMPT = "Lighthouse on a rock, warm color palette, vivid colors, painting, 16k"
 

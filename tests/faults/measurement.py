@@ -6,8 +6,8 @@ import dataclasses
 import json
 import shutil
 
+from fixtures.faults.registry import measurement_fault, refused_baseline, session_fault
 from speedgate.results.run import Outcome
-from tests.faults.registry import measurement_fault, refused_baseline, session_fault
 from tests.support.baseline_samples import store_file
 
 

@@ -12,6 +12,8 @@ import pytest
 
 from fixtures import parity
 from fixtures.cases import Case
+from fixtures.faults.modules import block
+from fixtures.faults.registry import REFUSED, Change, Refusal
 from fixtures.pipelines.definition import Workload
 from fixtures.stages.ladder import STAGES, Phase, lineage
 from fixtures.stages.torch_state import compiler_counts
@@ -22,8 +24,6 @@ from speedgate.measure.rounds import InvalidMeasurement, Measurement, Measuremen
 from speedgate.plugin.judgement import Gate
 from speedgate.results.run import Outcome, Verdict
 from tests.faults.measurement import Device
-from tests.faults.modules import block
-from tests.faults.registry import REFUSED, Change, Refusal
 from tests.faults.sessions import Sessions
 from tests.support.baseline_samples import COLD
 from tests.support.sessions import make_session

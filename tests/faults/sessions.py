@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
+from fixtures.faults.registry import FAULTS, HARMLESS, Change
 from fixtures.stages.ladder import STAGES
 from speedgate.baselines import promote
 from speedgate.results.run import Outcome, Verdict
-from tests.faults.registry import FAULTS, HARMLESS, Change
 from tests.support.suite import Folder, Suite, red
 
 KEY = "nvidia-a100-sxm4-80gb-400w"
