@@ -33,7 +33,7 @@ DESCRIBED = result(run=None, verdicts=[result()["verdicts"][0] | {"claim": "reci
 
 
 @pytest.fixture
-def gh(tmp_path: Path) -> FakeGh:
+def gh_program(tmp_path: Path) -> FakeGh:
     """A fake GitHub with an open pull request of a fork, no posts, and an artifact with a SLOWER case."""
     fake = FakeGh(tmp_path / "gh")
     fake.set("GET", "pulls", [pull(7)])
@@ -46,6 +46,13 @@ def gh(tmp_path: Path) -> FakeGh:
     fake.set("POST", "issues/3/comments", POSTED)
     fake.artifact(9, archive({NAME: encoded(result(outcome="SLOWER"))}))
     return fake
+
+
+@pytest.fixture
+def gh(gh_program: FakeGh, monkeypatch: pytest.MonkeyPatch) -> FakeGh:
+    """The same, answered in this process instead of one process for each call."""
+    monkeypatch.setattr(subprocess, "Popen", gh_program.process)
+    return gh_program
 
 
 def run_verb(verb: str, gh: FakeGh, *, run: dict[str, Any] | None = None, **environment: str) -> int:
@@ -459,20 +466,29 @@ def test_the_pin_that_is_moved_is_the_one_that_is_read() -> None:
 # gh
 
 
-def test_the_token_is_in_the_environment_alone(gh: FakeGh) -> None:
+def test_the_token_is_in_the_environment_alone(gh_program: FakeGh) -> None:
     """The token is in no argument of gh and no repr, and a body is passed through stdin."""
-    assert run_verb("comment", gh, run=run_of()) == 0
+    assert run_verb("comment", gh_program, run=run_of()) == 0
 
-    assert {call["token"] for call in gh.calls} == {TOKEN}
-    assert TOKEN not in json.dumps([call["arguments"] for call in gh.calls])
-    assert gh.calls[-1]["arguments"] == ["api", "--method", "POST", f"repos/{REPOSITORY}/{COMMENTS}", "--input", "-"]
+    assert {call["token"] for call in gh_program.calls} == {TOKEN}
+    assert TOKEN not in json.dumps([call["arguments"] for call in gh_program.calls])
+    assert gh_program.calls[-1]["arguments"] == [
+        "api",
+        "--method",
+        "POST",
+        f"repos/{REPOSITORY}/{COMMENTS}",
+        "--input",
+        "-",
+    ]
 
 
-def test_a_refusal_is_one_clear_error(gh: FakeGh, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_refusal_is_one_clear_error(gh_program: FakeGh, capsys: pytest.CaptureFixture[str]) -> None:
     """gh's status and message are in the log, on one line that is no workflow command."""
-    gh.fail("POST", COMMENTS, status=4, message="gh: Resource not accessible by integration (HTTP 403)\n::error::x")
+    gh_program.fail(
+        "POST", COMMENTS, status=4, message="gh: Resource not accessible by integration (HTTP 403)\n::error::x"
+    )
 
-    assert run_verb("comment", gh, run=run_of()) == 2
+    assert run_verb("comment", gh_program, run=run_of()) == 2
 
     message = capsys.readouterr().err
     assert message.startswith(f"speedgate: POST {COMMENTS}: gh ended with exit status 4: gh: Resource not accessible")
@@ -480,11 +496,11 @@ def test_a_refusal_is_one_clear_error(gh: FakeGh, capsys: pytest.CaptureFixture[
     assert "::" not in message
 
 
-def test_a_machine_without_gh_says_so(gh: FakeGh, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_machine_without_gh_says_so(gh_program: FakeGh, capsys: pytest.CaptureFixture[str]) -> None:
     """A missing gh is an error of one line, not a traceback."""
-    (gh.bin / "gh").unlink()
+    (gh_program.bin / "gh").unlink()
 
-    assert run_verb("comment", gh, run=run_of()) == 2
+    assert run_verb("comment", gh_program, run=run_of()) == 2
 
     assert capsys.readouterr().err == "speedgate: gh is not on the PATH; GitHub's hosted runners have it\n"
 
@@ -512,14 +528,14 @@ def test_an_answer_of_another_form_is_an_error(
     assert message in capsys.readouterr().err
 
 
-def test_an_answer_that_is_too_long_is_an_error(gh: FakeGh, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_that_is_too_long_is_an_error(gh_program: FakeGh, monkeypatch: pytest.MonkeyPatch) -> None:
     """An answer is read up to a limit, then gh is stopped."""
     monkeypatch.setattr(post, "_MAX_ANSWER_BYTES", 1000)
-    gh.set("GET", "pulls", [pull()] * 20)
+    gh_program.set("GET", "pulls", [pull()] * 20)
 
-    assert run_verb("comment", gh, run=run_of()) == 2
+    assert run_verb("comment", gh_program, run=run_of()) == 2
 
-    assert gh.written == []
+    assert gh_program.written == []
 
 
 @pytest.mark.parametrize("name", ["GH_TOKEN", "GITHUB_EVENT_PATH", "GITHUB_STEP_SUMMARY"])
