@@ -10,6 +10,7 @@ import pytest
 from speedgate.results.case_key import RESULT_FILES
 from tests.support.suite import ROOT, environment, red
 
+pytestmark = pytest.mark.slow
 PIN = ROOT / ".github" / "pins" / "against.txt"
 PAIRS = ("--rounds=4", "--processes=1", "--max-processes=1")  # one alone: a worker takes 4 s to start
 INSTALL = ("-m", "pip", "install", "--no-deps", "--quiet", "--retries=1", "--disable-pip-version-check")
@@ -37,16 +38,16 @@ def compared(other, tmp_path_factory):
     options = ("--stage=fp32", f"--against={other}", *PAIRS, f"--results={results}", "-k", claims)
     command = [sys.executable, "-m", "pytest", "bench", "--device=cpu", "-ra", "-p", "no:cacheprovider", *options]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    said = pytest.RunResult(done.returncode, done.stdout.splitlines(), done.stderr.splitlines(), 0.0)
+    outcome = pytest.RunResult(done.returncode, done.stdout.splitlines(), done.stderr.splitlines(), 0.0)
     (path,) = results.glob(RESULT_FILES)
-    return said, json.loads(path.read_text())
+    return outcome, json.loads(path.read_text())
 
 
 def test_both_versions_build_the_same_thing(compared):
     """Structure and picture are the same in both, and nothing is red."""
-    said, document = compared
+    outcome, document = compared
 
-    assert (said.ret, red(said)) == (pytest.ExitCode.OK, [])
+    assert (outcome.ret, red(outcome)) == (pytest.ExitCode.OK, [])
     outcomes = {verdict["claim"]: verdict["outcome"] for verdict in document["verdicts"]}
     assert [outcomes[claim] for claim in ("same structure", "same picture", "recipe")] == ["PASS"] * 3
 
@@ -54,18 +55,20 @@ def test_both_versions_build_the_same_thing(compared):
 def test_each_arm_runs_its_own_version(compared):
     """Either arm's workers say what they ran on: the pinned diffusers there, this environment's here, torch the same."""
     _, document = compared
-    own, there = document["run"]["environment"], document["against"]["other"]["environment"]
+    here, there = document["run"]["environment"], document["against"]["other"]["environment"]
 
     assert f"diffusers=={there['diffusers']}" in PIN.read_text()
-    assert own["diffusers"] != there["diffusers"]
-    assert {name for name in own if own[name] != there[name]} == {"diffusers"}
+    assert here["diffusers"] != there["diffusers"]
+    assert {name for name in here if here[name] != there[name]} == {"diffusers"}
 
 
 def test_the_verdict_names_the_versions(compared):
     """The sentence says against what, and the report shows both side by side."""
-    said, document = compared
-    own, there = (side["environment"]["diffusers"] for side in (document["run"], document["against"]["other"]))
+    outcome, document = compared
+    here, there = (side["environment"]["diffusers"] for side in (document["run"], document["against"]["other"]))
 
     assert document["against"]["label"] == f"the other arm (diffusers {there})"
-    said.stdout.re_match_lines([rf"UNDECIDED sdxl-tiny/fp32/.* s of the other arm \(diffusers {there}\): .* 1 pair,.*"])
-    said.stdout.re_match_lines([rf"diffusers +{own} +{there}"])
+    outcome.stdout.re_match_lines(
+        [rf"UNDECIDED sdxl-tiny/fp32/.* s of the other arm \(diffusers {there}\): .* 1 pair,.*"]
+    )
+    outcome.stdout.re_match_lines([rf"diffusers +{here} +{there}"])
