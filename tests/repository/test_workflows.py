@@ -16,7 +16,6 @@ from packaging.utils import canonicalize_name
 from speedgate.fleet import post
 from tests.repository.workflow_rules import (
     INSTALL,
-    INSTALL_POST,
     POST,
     ROOT,
     RULES,
@@ -43,88 +42,29 @@ from tests.repository.workflow_rules import (
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").iterdir())
 PINS = ROOT / ".github" / "pins"
 PIN_FILES = ("stable.txt", "tools.txt")
-REF = "          ref: ${{ needs.vet.outputs.commit }}\n"
 TOKEN = "${{ github.token }}"
 SELF_HOSTED = "runs-on: [self-hosted, gpu, a100]"
 
-# (rule, workflow, what stands there, what someone might write instead)
+# A rule, a workflow, and a text in it with a plausible replacement that breaks the rule.
 FAULTS: list[tuple[Rule, str, str, str]] = [
     (scripts_are_ours, "ci", INSTALL, f"{INSTALL} && make"),
-    (scripts_are_ours, "ci", 'tox -e "$VERB"', "pytest bench"),
-    (scripts_are_ours, "gpu", "run: tox -e bench", "run: |\n          make\n          tox -e bench"),
-    (scripts_are_ours, "gpu", '"$PROCESSES"', "$PROCESSES"),
-    (scripts_are_ours, "gpu", "speedgate.fleet.post show", "speedgate.report.terminal show"),
-    (scripts_are_ours, "gpu", "speedgate.fleet.post show", "speedgate.fleet.post show; env"),
-    (scripts_are_ours, "gpu", "== refs/heads/main", "!= refs/heads/main"),
-    (scripts_are_ours, "gpu", "        id: vet\n", ""),
-    (scripts_are_ours, "nightly", "base64 --wrap=0", "cat"),
-    (scripts_are_ours, "nightly", "pip install --no-deps", "pip install"),
-    (scripts_are_ours, "nightly", "-- speedgate bisect", "-- bash bisect"),
-    (verbs_exist, "ci", "[lint, type,", "[lint, types,"),
     (verbs_exist, "gpu", "tox -e bench", "tox -e benchmark"),
-    (verbs_exist, "nightly", "tox exec -e nightly -- speedgate bisect", "tox exec -e night -- speedgate bisect"),
-    (scripts_hold_no_expression, "gpu", '"$PROCESSES"', "${{ inputs.processes }}"),
     (scripts_hold_no_expression, "ci", '"$VERB"', "${{github.event.pull_request.title}}"),
-    (scripts_hold_no_expression, "ci", '"$VERB"', "${{ matrix.verb }}"),
     (actions_are_pinned, "ci", "@a309ff8b426b58ec0e2a45f0f869d46889d02405 # v6.2.0", "@v6.2.0"),
-    (actions_are_pinned, "ci", " # v6.2.0", ""),
-    (actions_are_pinned, "gpu", "- run: python", "- {uses: someone/tool@main}\n      - run: python"),
-    (outsiders_stay_hosted, "gpu", "  push:", "  pull_request:\n  push:"),
     (outsiders_stay_hosted, "gpu", "  push:", "  pull_request_target:\n  push:"),
-    (outsiders_stay_hosted, "gpu", "  push:", "  issue_comment:\n  push:"),
-    (outsiders_stay_hosted, "gpu", "  push:", "  workflow_run: {workflows: [ci]}\n  push:"),
-    (outsiders_stay_hosted, "nightly", "  schedule:", "  repository_dispatch:\n  schedule:"),
-    (outsiders_stay_hosted, "gpu", "    branches: [main]", "    branches: ['**']"),
-    (outsiders_stay_hosted, "ci", "runs-on: ubuntu-24.04", "runs-on: [self-hosted, gpu]"),
-    (outsiders_stay_hosted, "ci", "runs-on: ubuntu-24.04", "runs-on: {group: gpus}"),
     (outsiders_stay_hosted, "ci", "runs-on: ubuntu-24.04", "runs-on: ${{ github.head_ref }}"),
-    (outsiders_stay_hosted, "comment", "runs-on: ubuntu-24.04", SELF_HOSTED),
-    (gpus_take_vetted_commits, "gpu", REF, ""),
-    (gpus_take_vetted_commits, "gpu", REF, REF.replace("needs.vet.outputs", "inputs")),
-    (gpus_take_vetted_commits, "gpu", "needs.vet.outputs", "needs.summary.outputs"),
-    (gpus_take_vetted_commits, "gpu", '"$COMMIT" HEAD ||', '"$COMMIT" origin ||'),
+    (gpus_take_vetted_commits, "gpu", "          ref: ${{ needs.vet.outputs.commit }}\n", ""),
     (gpus_take_vetted_commits, "gpu", '[[ "$COMMIT" =~ ^[0-9a-f]{40}$ ]]', "true"),
-    (gpus_take_vetted_commits, "nightly", '[[ "$GITHUB_REF" == refs/heads/main ]]', "true"),
-    (gpus_take_vetted_commits, "gpu", "commit: ${{ steps.vet.outputs.commit }}", "commit: ${{ inputs.commit }}"),
     (gpus_take_vetted_commits, "gpu", "fetch-depth: 0 #", "ref: ${{ inputs.commit }} #"),
-    (gpus_take_vetted_commits, "gpu", "runs-on: ubuntu-24.04", SELF_HOSTED),
     (permissions_are_listed, "ci", "permissions: {}\n", ""),
-    (permissions_are_listed, "ci", "permissions: {}\n", "permissions:\n  contents: read\n"),
-    (permissions_are_listed, "ci", "      contents: read", "      contents: write"),
-    (permissions_are_listed, "gpu", "    permissions:\n      contents: read # to check it out\n", ""),
     (permissions_are_listed, "gpu", "      contents: read # to", "      id-token: write # to"),
-    (permissions_are_listed, "nightly", "issues: write", "contents: write"),
-    (
-        permissions_are_listed,
-        "nightly",
-        "    permissions:\n      actions",
-        "    permissions: write-all\n    env:\n      actions",
-    ),
-    (tokens_meet_our_code_only, "gpu", "PROCESSES: ${{ inputs.processes || 3 }}", "TOKEN: ${{ github.token }}"),
     (tokens_meet_our_code_only, "comment", f"- run: {VENV}", f"- run: {INSTALL}\n      - run: {VENV}"),
-    (tokens_meet_our_code_only, "comment", f"- run: {VENV}", f"- uses: a/b@c\n      - run: {VENV}"),
-    (tokens_meet_our_code_only, "comment", "-c .github/pins/stable.txt msgspec", "msgspec"),
-    (tokens_meet_our_code_only, "comment", f"- run: {INSTALL_POST}\n", f"- run: {INSTALL_POST} .\n"),
-    (tokens_meet_our_code_only, "comment", f"- run: {VENV}\n", f"- run: {VENV}\n        env: {{T: '{TOKEN}'}}\n"),
     (tokens_meet_our_code_only, "comment", f"GH_TOKEN: {TOKEN}", f"OTHER: {TOKEN}"),
-    (tokens_meet_our_code_only, "comment", "    timeout-minutes", f"    env: {{T: '{TOKEN}'}}\n    timeout-minutes"),
-    (
-        tokens_meet_our_code_only,
-        "comment",
-        "persist-",
-        "ref: ${{ github.event.workflow_run.head_sha }}\n          persist-",
-    ),
     (tokens_meet_our_code_only, "nightly", "runs-on: ubuntu-24.04", SELF_HOSTED),
     (no_secret_is_named, "gpu", "${{ inputs.processes || 3 }}", "${{ secrets.TOKEN }}"),
-    (no_secret_is_named, "comment", "${{ github.token }}", "${{ secrets.GITHUB_TOKEN }}"),
-    (checkout_is_bare, "gpu", "          persist-credentials: false\n", ""),
     (checkout_is_bare, "ci", "credentials: false", "credentials: false\n          ref: main"),
-    (checkout_is_bare, "ci", "credentials: false", "credentials: false\n          repository: else/where"),
     (jobs_end, "gpu", "    timeout-minutes: 240\n", ""),
     (gpus_are_not_shared, "gpu", "      group: gpu\n", "      group: gpu-${{ github.ref }}\n"),
-    (gpus_are_not_shared, "nightly", "      queue: max\n", ""),
-    (gpus_are_not_shared, "nightly", "      cancel-in-progress: false\n", "      cancel-in-progress: true\n"),
-    (gpus_are_not_shared, "gpu", "  group: gpu-workflow", "  group: gpu"),
     (
         red_alone_is_followed_up,
         "nightly",
@@ -133,13 +73,6 @@ FAULTS: list[tuple[Rule, str, str, str]] = [
     ),
     (red_alone_is_followed_up, "nightly", "        if: ${{ needs.compare.outputs.red == 'true' }}\n", ""),
     (red_alone_is_followed_up, "nightly", "        if: ${{ needs.compare.outputs.red != 'true' }}\n", ""),
-    (
-        red_alone_is_followed_up,
-        "nightly",
-        "{{ needs.compare.outputs.red ==",
-        "{{ always() || needs.compare.outputs.red ==",
-    ),
-    (gpus_are_not_shared, "nightly", "concurrency:\n  group: nightly\n  cancel-in-progress: false\n", ""),
 ]
 
 
@@ -179,11 +112,7 @@ def test_a_workflow_keeps_the_rule(path: Path, rule: Rule) -> None:
     assert offences(rule, path.read_text(encoding="utf-8")) == []
 
 
-@pytest.mark.parametrize(
-    ("rule", "workflow", "old", "new"),
-    FAULTS,
-    ids=[f"{rule.__name__}-{index}" for index, (rule, *_) in enumerate(FAULTS)],
-)
+@pytest.mark.parametrize(("rule", "workflow", "old", "new"), FAULTS, ids=[rule.__name__ for rule, *_ in FAULTS])
 def test_a_rule_sees_the_fault(rule: Rule, workflow: str, old: str, new: str) -> None:
     """A plausible edit of a real workflow breaks the rule that is there for it."""
     text = (ROOT / ".github" / "workflows" / f"{workflow}.yml").read_text(encoding="utf-8")
@@ -193,7 +122,7 @@ def test_a_rule_sees_the_fault(rule: Rule, workflow: str, old: str, new: str) ->
 
 
 def test_every_rule_has_been_seen_to_fail() -> None:
-    """A rule without a fault might hold for everything."""
+    """Each rule has a fault that it sees, so none of them holds for everything."""
     assert {rule.__name__ for rule, *_ in FAULTS} == {rule.__name__ for rule in RULES}
 
 
@@ -207,15 +136,11 @@ def test_every_allowed_script_is_used() -> None:
     assert {match[1] for step in scripts if (match := POST.fullmatch(step["run"]))} == set(post.VERBS)
 
 
-def test_all_workflows_are_there() -> None:
-    """The rules are kept by four files, not by an empty folder."""
-    assert [path.name for path in WORKFLOWS] == ["ci.yml", "comment.yml", "gpu.yml", "nightly.yml"]
-
-
 def test_lint_looks_at_every_workflow() -> None:
-    """`tox -e lint` audits the folder and checks each file's schema, without a network."""
+    """`tox -e lint` audits the folder and checks the schema of each of the four files, without a network."""
     commands = tox_ini()["testenv:lint"]["commands"].splitlines()
 
+    assert [path.name for path in WORKFLOWS] == ["ci.yml", "comment.yml", "gpu.yml", "nightly.yml"]
     assert "zizmor --offline --persona auditor .github/workflows" in commands
     (schema,) = [command for command in commands if command.startswith("check-jsonschema ")]
     checked = ["--builtin-schema", "vendor.github-workflows", *(f".github/workflows/{path.name}" for path in WORKFLOWS)]
@@ -253,24 +178,17 @@ def test_every_verb_installs_by_the_pins() -> None:
     assert {ROOT / name for name in parser["testenv"]["constraints"].split()} == {PINS / name for name in PIN_FILES}
 
 
-def test_each_dependency_is_pinned_once_within_its_range() -> None:
-    """stable.txt holds pyproject's dependencies, each once and by a version that pyproject allows."""
-    dependencies = requirements(pyproject()["project"]["dependencies"])
-    pinned = pins("stable.txt")
+@pytest.mark.parametrize("name", PIN_FILES)
+def test_each_dependency_is_pinned_once_within_its_range(name: str) -> None:
+    """stable.txt pins the dependencies, and tools.txt tox, the groups and the extras, each once and as pyproject allows."""
+    project, groups = pyproject()["project"], pyproject()["dependency-groups"]
+    lines = [line for group in (*groups.values(), *project["optional-dependencies"].values()) for line in group]
+    tools = [f"tox>={tox_ini()['tox']['min_version']}", *(line for line in lines if not line.startswith("speedgate["))]
+    ranges = requirements(project["dependencies"] if name == "stable.txt" else tools)
+    pinned = pins(name)
 
-    assert [name for name, _ in pinned] == sorted(dependencies)
-    assert [f"{name}=={version}" for name, version in pinned if version not in dependencies[name].specifier] == []
-
-
-def test_each_tool_is_pinned_once_within_its_range() -> None:
-    """tools.txt holds tox, the tools of pyproject's dependency groups, and what its extras bring."""
-    groups = [*pyproject()["dependency-groups"].values(), *pyproject()["project"]["optional-dependencies"].values()]
-    tools = requirements([line for group in groups for line in group if not line.startswith("speedgate[")])
-    tools["tox"] = Requirement(f"tox>={tox_ini()['tox']['min_version']}")
-    pinned = pins("tools.txt")
-
-    assert [name for name, _ in pinned] == sorted(tools)
-    assert [f"{name}=={version}" for name, version in pinned if version not in tools[name].specifier] == []
+    assert [package for package, _ in pinned] == sorted(ranges)
+    assert [f"{package}=={version}" for package, version in pinned if version not in ranges[package].specifier] == []
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-VERBS = {"lint", "type", "tests", "bench", "record", "nightly", "proof"}
+VERBS = {"lint", "type", "tests", "slow", "bench", "record", "nightly", "proof"}
 INSTALL = "python -m pip install -c .github/pins/tools.txt tox"
 ARGUMENTS = r'(?: (?:[\w./=-]+|"\$\w+"))*'
 TOX = re.compile(rf'tox -e (\w+|"\$VERB")(?: --{ARGUMENTS})?')
@@ -56,8 +56,8 @@ Rule = Callable[[Workflow, str], list[str]]
 
 def jobs(workflow: Workflow) -> dict[str, dict[str, Any]]:
     """The workflow's jobs by name."""
-    found: dict[str, dict[str, Any]] = workflow["jobs"]
-    return found
+    jobs_by_name: dict[str, dict[str, Any]] = workflow["jobs"]
+    return jobs_by_name
 
 
 def steps(workflow: Workflow) -> Iterator[dict[str, Any]]:
@@ -103,8 +103,8 @@ def _is_ours(step: dict[str, Any]) -> bool:
 
 def verbs_exist(workflow: Workflow, _: str) -> list[str]:
     """A verb that tox.ini lacks fails only once it is pushed."""
-    said = [step.get("run", "") for step in steps(workflow)]
-    named = {match[1] for script in said if (match := TOX.fullmatch(script) or TOX_EXEC.fullmatch(script))}
+    lines = [step.get("run", "") for step in steps(workflow)]
+    named = {match[1] for script in lines if (match := TOX.fullmatch(script) or TOX_EXEC.fullmatch(script))}
     for job in jobs(workflow).values():
         named.update(job.get("strategy", {}).get("matrix", {}).get("verb", []))
     return sorted(named - {'"$VERB"'} - VERBS)
