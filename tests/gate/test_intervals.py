@@ -43,11 +43,6 @@ def test_one_process_against_a_set_has_the_prediction_interval():
     assert (second.low, second.high) == pytest.approx((1 / high, 1 / low), rel=1e-9)
 
 
-def test_one_process_against_one_has_no_interval():
-    """Two values say nothing about their spread."""
-    assert between_sets([2.4], [2.5], confidence=0.99) is None
-
-
 def test_pairs_have_the_interval_of_a_regression_on_their_order():
     """The interval of balanced pairs is that of the intercept where the order is a regressor: the textbook's crossover."""
     from scipy import stats
@@ -76,8 +71,9 @@ def test_an_order_that_costs_time_is_no_change():
 @pytest.mark.parametrize(
     ("ratios", "this_first"), [((0.1,), (True,)), ((0.1, 0.2), (True, False)), ((0.1,) * 4, (True,) * 4)]
 )
-def test_too_few_pairs_have_no_interval(ratios, this_first):
-    """Two pairs have no variance left, and pairs of one order cannot tell the order from the change."""
+def test_too_few_processes_have_no_interval(ratios, this_first):
+    """One process a side and two pairs have no variance left, and pairs of one order cannot tell it from the change."""
+    assert between_sets([2.4], [2.5], confidence=0.99) is None
     assert between_pairs(ratios, this_first=this_first, confidence=0.99) is None
 
 
@@ -102,15 +98,11 @@ def test_the_looks_spend_the_whole_error_and_no_more(looks):
     assert spent == pytest.approx(1 - looks.confidence)
 
 
-def test_one_look_is_the_plain_interval():
-    """Where no process is ever added nothing is given away."""
-    assert Looks(first=5, last=5).confidence_at(5) == pytest.approx(0.99)
-
-
-def test_a_number_between_two_looks_is_the_one_that_was_reached():
-    """An interrupted series is judged by the look that it got to."""
+def test_a_series_is_judged_by_the_look_that_it_reached():
+    """A single look has the plain interval, and a number between two looks counts as the lower one."""
     looks = Looks(first=3, last=8)
 
+    assert Looks(first=5, last=5).confidence_at(5) == pytest.approx(0.99)
     assert looks.confidence_at(4) == looks.confidence_at(3)
 
 

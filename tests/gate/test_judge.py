@@ -1,9 +1,7 @@
 """Verdicts on latency, memory, cold start, speed-up, regional compilation and facts, and what holds for every claim."""
 
-import dataclasses
 import math
 import random
-import time
 
 import msgspec
 import pytest
@@ -25,34 +23,21 @@ from tests.support.baseline_samples import BF16, COLD, INT8, make_baseline, make
 POLICY = Policy()
 GIB = 2**30
 QUIET_S = (2.49, 2.50, 2.51, 2.50, 2.495)
+NOISY_S = (2.25, 2.5, 2.75)
 
 
-@pytest.mark.parametrize("judge", [judge_latency, judge_memory])
-def test_another_recipe_is_stale_however_good_its_figures_are(judge):
-    """A baseline of another fingerprint is not compared, and the sentence names both."""
-    verdict = judge(make_run(fingerprint="beef"), make_baseline(100.0, 100.0, peak_bytes=100), POLICY)
+@pytest.mark.parametrize(("judge", "figure"), [(judge_latency, "2.45 s"), (judge_memory, "peak 3.000 GiB")])
+def test_a_figure_is_judged_only_by_a_baseline_of_its_recipe(judge, figure):
+    """Another fingerprint is STALE, a published figure has none to differ from, and without a baseline the figure is told."""
+    run = make_run(peak_bytes=[3 * GIB], fingerprint="beef")
 
-    assert verdict.outcome is Outcome.STALE
-    assert "recorded for recipe f00d, this run is beef" in verdict.sentence
+    stale = judge(run, make_baseline(100.0, 100.0, peak_bytes=100), POLICY)
+    published = judge(run, make_baseline(2.45, peak_bytes=3 * GIB, source="published"), POLICY)
+    missing = judge(run, None, POLICY)
 
-
-@pytest.mark.parametrize("judge", [judge_latency, judge_memory])
-def test_a_published_figure_is_of_no_recipe_and_never_stale(judge):
-    """Published figures carry no fingerprint, so any recipe is held against them."""
-    verdict = judge(make_run(fingerprint="beef"), make_baseline(2.45, source="published"), POLICY)
-
-    assert verdict.outcome is Outcome.PASS
-
-
-@pytest.mark.parametrize(
-    ("judge", "beginning"), [(judge_latency, "2.45 s; no baseline"), (judge_memory, "peak 3.000 GiB; no baseline")]
-)
-def test_without_a_baseline_the_figure_is_told_and_not_judged(judge, beginning):
-    """NO_BASELINE still says what was measured."""
-    verdict = judge(make_run(peak_bytes=[3 * GIB]), None, POLICY)
-
-    assert verdict.outcome is Outcome.NO_BASELINE
-    assert verdict.sentence.startswith(beginning)
+    assert [each.outcome for each in (stale, published, missing)] == [Outcome.STALE, Outcome.PASS, Outcome.NO_BASELINE]
+    assert "recorded for recipe f00d, this run is beef" in stale.sentence
+    assert missing.sentence.startswith(f"{figure}; no baseline")
 
 
 def spanning(low, high):
@@ -102,15 +87,22 @@ def test_the_whole_interval_decides(low, high, outcome):
     assert (verdict.outcome, verdict.claim, verdict.case_key) == (outcome, "latency", INT8)
 
 
-@pytest.mark.parametrize("factor", [1.0, 1.02, 1.05, 0.9])
-def test_a_noisy_machine_is_undecided(factor):
-    """Processes that are 10 % apart can neither clear nor blame a change of a few percent."""
-    run = make_run(medians_s=[factor * value for value in (2.25, 2.5, 2.75)])
-
-    verdict = judge_latency(run, make_baseline(2.25, 2.5, 2.75), POLICY)
+@pytest.mark.parametrize(
+    ("medians_s", "old_s", "advice"),
+    [
+        *(
+            ([factor * value for value in NOISY_S], NOISY_S, "raise --max-processes or quieten the machine")
+            for factor in (1.0, 1.05, 0.9)
+        ),
+        ([1.0], [1.0], "nothing is known of the spread of 1 and 1 processes: add --processes"),
+    ],
+)
+def test_noise_and_single_values_decide_nothing(medians_s, old_s, advice):
+    """Processes that are 10 % apart, or one on each side, neither clear nor blame a change, and the sentence says what to do."""
+    verdict = judge_latency(make_run(medians_s=medians_s), make_baseline(*old_s), POLICY)
 
     assert verdict.outcome is Outcome.UNDECIDED
-    assert verdict.sentence.endswith("raise --max-processes or quieten the machine")
+    assert verdict.sentence.endswith(advice)
 
 
 @pytest.mark.parametrize("spread", [0.002, 0.01, 0.05])
@@ -137,14 +129,6 @@ def test_ten_percent_on_a_quiet_machine_is_slower(processes):
     run = make_run(medians_s=[1.1 * value for value in QUIET_S[:processes]])
 
     assert judge_latency(run, make_baseline(*QUIET_S), POLICY).outcome is Outcome.SLOWER
-
-
-def test_one_value_on_each_side_is_never_a_pass():
-    """Two equal values say nothing about their spread: UNDECIDED, with what to do."""
-    verdict = judge_latency(make_run(medians_s=[1.0]), make_baseline(1.0), POLICY)
-
-    assert verdict.outcome is Outcome.UNDECIDED
-    assert verdict.sentence.endswith("nothing is known of the spread of 1 and 1 processes: add --processes")
 
 
 @pytest.mark.parametrize("medians_s", [[1.0], [1.0] * 3])
@@ -236,19 +220,6 @@ def test_the_sentence_of_a_live_comparison_names_the_other_arm():
     assert "from 6 pairs, taking turns process by process, because both do not fit at once)" in in_turn
 
 
-def test_a_verdict_takes_less_than_50_ms():
-    """The judgement of a case costs nothing beside its measurement, its first one with scipy's import apart."""
-    run, baseline = make_run(medians_s=QUIET_S * 2), make_baseline(*QUIET_S)
-    fresh = [dataclasses.replace(POLICY, looks=Looks(first=3, last=8 + number)) for number in range(20)]
-    judge_latency(run, baseline, POLICY)
-
-    started_s = time.perf_counter()
-    for policy in fresh:
-        judge_latency(run, baseline, policy)
-
-    assert (time.perf_counter() - started_s) / len(fresh) < 0.05
-
-
 @pytest.mark.parametrize(
     ("peak", "outcome", "against_published"),
     [
@@ -260,56 +231,35 @@ def test_a_verdict_takes_less_than_50_ms():
 )
 def test_a_recorded_peak_has_two_sides_and_a_published_one_is_a_ceiling(peak, outcome, against_published):
     """2 % either way against a recording; a published peak was never reset, so below it there is nothing to say."""
-    run = make_run(peak_bytes=[1, peak, 2])
-    ceiling = make_baseline(2.5, peak_bytes=1000, source="published")
+    run = make_run(peak_bytes=[1, peak * 2**20, 2])
+    recorded, published = (
+        judge_memory(run, make_baseline(2.5, peak_bytes=1000 * 2**20, source=source), POLICY)
+        for source in ("recorded", "published")
+    )
 
-    assert judge_memory(run, make_baseline(2.5, peak_bytes=1000), POLICY).outcome is outcome
-    assert judge_memory(run, ceiling, POLICY).outcome is against_published
+    assert (recorded.outcome, published.outcome) == (outcome, against_published)
+    figures = f"({(peak - 1000) / 1000:+.1%}); tolerance 2%"
+    assert recorded.sentence.startswith(f"peak {peak / 1024:.3f} GiB against 0.977 GiB in 0002_recorded {figures}")
+    assert published.sentence == f"peak {peak / 1024:.3f} GiB against ceiling 0.977 GiB in 0001_published {figures}"
 
 
 @pytest.mark.parametrize(
-    ("source", "sentence"),
+    ("parent_s", "seconds", "expected", "outcome", "rest"),
     [
-        ("recorded", "peak 3.000 GiB against 2.000 GiB in 0002_recorded (+50.0%); tolerance 2%"),
-        ("published", "peak 3.000 GiB against ceiling 2.000 GiB in 0001_published (+50.0%); tolerance 2%"),
+        ([1.91], [1.0], 2.0, Outcome.PASS, f"1.910x over {BF16}, expected 2.000x; tolerance 5%"),
+        ([1.89], [1.0], 2.0, Outcome.SLOWER, f"1.890x over {BF16}, expected 2.000x; tolerance 5%"),
+        ([9.0], [1.0], 2.0, Outcome.PASS, f"9.000x over {BF16}, expected 2.000x; tolerance 5%"),
+        ([0.96], [1.0], 1.0, Outcome.PASS, f"0.960x over {BF16}, expected 1.000x; tolerance 5%"),
+        ([1.5], [1.0], None, Outcome.NO_BASELINE, f"1.500x over {BF16}; no baseline on this GPU holds both stages"),
+        ([2 * value for value in NOISY_S], NOISY_S, 2.05, Outcome.UNDECIDED, f"2.000x over {BF16} (99% interval "),
     ],
 )
-def test_the_memory_sentence_holds_every_number(source, sentence):
-    """Both peaks, their distance and the tolerance can be read off."""
-    baseline = make_baseline(2.5, peak_bytes=2 * GIB, source=source)
-
-    assert judge_memory(make_run(peak_bytes=[3 * GIB]), baseline, POLICY).sentence == sentence
-
-
-@pytest.mark.parametrize(
-    ("parent_s", "expected", "outcome"),
-    [(1.91, 2.0, Outcome.PASS), (1.89, 2.0, Outcome.SLOWER), (9.0, 2.0, Outcome.PASS), (0.96, 1.0, Outcome.PASS)],
-)
-def test_a_stage_may_fall_five_percent_short_of_its_speedup(parent_s, expected, outcome):
-    """The ladder asks for the expected ratio less the tolerance, and for no speed-up where none is expected."""
-    parent = make_run(BF16, medians_s=[parent_s])
-
-    verdict = judge_ladder(make_run(medians_s=[1.0]), parent, expected, POLICY)
+def test_a_stage_may_fall_five_percent_short_of_its_speedup(parent_s, seconds, expected, outcome, rest):
+    """The ladder asks for the expected ratio less the tolerance, if it is known; processes 10 % apart decide nothing."""
+    verdict = judge_ladder(make_run(medians_s=seconds), make_run(BF16, medians_s=parent_s), expected, POLICY)
 
     assert verdict.outcome is outcome
-    assert verdict.sentence == f"{parent_s:.3f}x over {BF16}, expected {expected:.3f}x; tolerance 5%"
-
-
-def test_a_ladder_without_baselines_says_the_speedup():
-    """With no expected ratio the speed-up is reported as NO_BASELINE."""
-    verdict = judge_ladder(make_run(medians_s=[1.0]), make_run(BF16, medians_s=[1.5]), None, POLICY)
-
-    assert verdict.outcome is Outcome.NO_BASELINE
-    assert f"1.500x over {BF16}" in verdict.sentence
-
-
-def test_a_noisy_speedup_is_undecided():
-    """Stages whose processes are 10 % apart neither have nor lack their speed-up."""
-    noisy = [2.25, 2.5, 2.75]
-
-    verdict = judge_ladder(make_run(medians_s=noisy), make_run(BF16, medians_s=[2 * s for s in noisy]), 2.05, POLICY)
-
-    assert verdict.outcome is Outcome.UNDECIDED
+    assert verdict.sentence.startswith(rest)
 
 
 def start(case_key=INT8, *, seconds, hits=0, misses=0, load_s=0.0, count=1):
@@ -345,24 +295,22 @@ def test_a_start_is_slower_by_half_and_by_two_seconds(new_s, old_s, outcome):
 
 
 def test_a_start_is_compared_with_its_like():
-    """A cold cache is held against cold ones only, and where the baseline holds none there is no verdict."""
-    warm, cold = start(seconds=10.0, hits=2), start(seconds=60.0, misses=2)
+    """Cold, warm and imported caches are held against their like only, and without one in the baseline there is no verdict.
 
-    assert judge_cold_start(cold, baseline_of(warm), POLICY) is None
-    assert judge_cold_start(cold, baseline_of(cold), POLICY).outcome is Outcome.PASS
-
-
-def test_a_start_with_an_imported_cache_is_neither_cold_nor_warm():
-    """On a CPU it compiles C++ although every graph is a hit: it is held against its like, with the seconds of loading."""
-    imported = start(seconds=50.0, hits=2, load_s=0.1)
-    others = (
-        start(seconds=10.0, hits=2),
-        start(seconds=60.0, misses=2),
-        start(seconds=60.0, misses=1, hits=1, load_s=0.1),
-    )
-
-    assert {judge_cold_start(imported, baseline_of(other), POLICY) for other in others} == {None}
-    assert "imported cache: 50 s against 50 s" in judge_cold_start(imported, baseline_of(imported), POLICY).sentence
+    A start with an imported cache compiles C++ on a CPU although every graph is a hit; its seconds of loading count.
+    """
+    starts = {
+        "warm cache": [start(seconds=10.0, hits=2)],
+        "cold cache": [start(seconds=60.0, misses=2), start(seconds=60.0, misses=1, hits=1, load_s=0.1)],
+        "imported cache": [start(seconds=50.0, hits=2, load_s=0.1)],
+    }
+    for cache, runs in starts.items():
+        for run in runs:
+            seconds = f"{run.cold_starts[0].stage_s:.3g} s"
+            same = judge_cold_start(run, baseline_of(run), POLICY)
+            others = [each for name, group in starts.items() if name != cache for each in group]
+            assert f"{cache}: {seconds} against {seconds}" in same.sentence
+            assert {judge_cold_start(run, baseline_of(other), POLICY) for other in others} == {None}
 
 
 def test_a_start_of_another_recipe_is_stale():
@@ -390,24 +338,21 @@ def test_regional_compilation_has_to_be_sooner_and_as_fast(first_image_s, second
     assert judge_regional(run, msgspec.structs.replace(whole, cold_start=warm)) is None
 
 
-def judge_graphs(observed):
-    """A verdict on four facts that should hold."""
-    expected = {"graphs": 2, "breaks": 0, "dtype": "bfloat16", "syncs": None}
-    return judge_facts(INT8, "compile", expected=expected, observed=observed, outcome=Outcome.NOT_APPLIED)
+@pytest.mark.parametrize(
+    ("observed", "outcome", "sentence"),
+    [
+        ({"graphs": 2, "dtype": "bfloat16", "syncs": None, "more": 1}, Outcome.PASS, "all 3 facts hold"),
+        (
+            {"graphs": 3, "dtype": "bfloat16", "more": 1},
+            Outcome.NOT_APPLIED,
+            "graphs is 3, expected 2; syncs is 'not reported', expected None",
+        ),
+    ],
+)
+def test_each_wrong_and_each_missing_fact_is_named(observed, outcome, sentence):
+    """Each expected fact has to be observed exactly, a None too; nothing else that was observed matters."""
+    expected = {"graphs": 2, "dtype": "bfloat16", "syncs": None}
 
+    verdict = judge_facts(INT8, "compile", expected=expected, observed=observed, outcome=Outcome.NOT_APPLIED)
 
-def test_each_wrong_and_each_missing_fact_is_named():
-    """The sentence lists what is not as expected and nothing else; None does not stand for a missing fact."""
-    verdict = judge_graphs({"graphs": 3, "breaks": 0, "more": 1})
-
-    assert verdict.outcome is Outcome.NOT_APPLIED
-    assert verdict.sentence == (
-        "graphs is 3, expected 2; dtype is 'not reported', expected 'bfloat16'; syncs is 'not reported', expected None"
-    )
-
-
-def test_facts_that_all_hold_pass():
-    """PASS says how many facts were held against the case, and does not mind what else was observed."""
-    verdict = judge_graphs({"graphs": 2, "breaks": 0, "dtype": "bfloat16", "syncs": None, "more": 1})
-
-    assert (verdict.outcome, verdict.sentence) == (Outcome.PASS, "all 4 facts hold")
+    assert (verdict.outcome, verdict.sentence) == (outcome, sentence)

@@ -23,26 +23,11 @@ RECORDED, PUBLISHED = "recorded", "published"
 WITHOUT_FIGURE = "without_figure"
 
 
-class Stats(msgspec.Struct, frozen=True, kw_only=True):
-    """The fields of a benchmark that pytest-benchmark's tables and comparisons read; in seconds unless they are counts."""
-
-    min: float
-    max: float
-    mean: float
-    stddev: float
-    rounds: int
-    median: float
-    iqr: float
-    q1: float
-    q3: float
-    iqr_outliers: int
-    stddev_outliers: int
-    outliers: str
-    ld15iqr: float
-    hd15iqr: float
-    ops: float
-    total: float
-    iterations: int
+# The fields that pytest-benchmark's tables and comparisons read; in seconds unless they are counts.
+_SECONDS = ("min", "max", "mean", "stddev", "median", "iqr", "q1", "q3", "ld15iqr", "hd15iqr", "ops", "total")
+_COUNTS = ("rounds", "iterations", "iqr_outliers", "stddev_outliers")
+_STATS = [*((name, float) for name in _SECONDS), *((name, int) for name in _COUNTS), ("outliers", str)]
+Stats: Any = msgspec.defstruct("Stats", _STATS, frozen=True, kw_only=True)
 
 
 class Benchmark(msgspec.Struct, frozen=True, kw_only=True):
@@ -185,8 +170,8 @@ def make_document(
     `failed` has the reason of each case that failed without a run. Such cases and those out of memory have no statistics,
     so they are not among the benchmarks but in an object of ours, which pytest-benchmark ignores.
     """
-    ours = {**machine_info.get(BLOCK, {}), "gpu_key": gpu_key}
-    assert machine_info.get(BLOCK, ours).get("gpu_key", gpu_key) == gpu_key, "machine_info is of another GPU"
+    ours = {"gpu_key": gpu_key} | machine_info.get(BLOCK, {})
+    assert ours["gpu_key"] == gpu_key, "machine_info is of another GPU"
     beside = {"failed": dict(failed or {}), WITHOUT_FIGURE: [to_json(case) for case in out_of_memory]}
     beside = {name: value for name, value in beside.items() if value}
     return {
@@ -257,29 +242,23 @@ def _refuse_failed(document: Any, *, path: Path) -> None:
 def _baseline(block: Mapping[str, Any], *, path: Path, gpu_key: str, where: str) -> Baseline:
     parsed: _RecordedBlock | _PublishedBlock = decode(block, _ANY_BLOCK, where=where)
     expect_equal(parsed.gpu_key, gpu_key, f"{where}.gpu_key")
+    figures: _PublishedBlock | Run
+    recorded: dict[str, Any] = {}
     if isinstance(parsed, _PublishedBlock):
-        check_case_key(parsed.case_key, where=f"{where}.case_key")
-        return Baseline(
-            path=str(path),
-            gpu_key=gpu_key,
-            case_key=parsed.case_key,
-            source=PUBLISHED,
-            process_medians_s=parsed.process_medians_s,
-            peak_bytes=parsed.peak_bytes,
-            fingerprint=None,
-        )
-    run = parsed.run
-    check_case_key(run.case_key, where=f"{where}.run.case_key")
-    expect(run.processes, f"{where}.run.processes", "at least one process", [])
+        figures, source = parsed, PUBLISHED
+    else:
+        figures, source, where = parsed.run, RECORDED, f"{where}.run"
+        expect(figures.processes, f"{where}.processes", "at least one process", [])
+        share = parsed.roofline.share if parsed.roofline else None
+        recorded = {"cold_starts": figures.cold_starts, "run": figures, "share": share}
+    check_case_key(figures.case_key, where=f"{where}.case_key")
     return Baseline(
         path=str(path),
         gpu_key=gpu_key,
-        case_key=run.case_key,
-        source=RECORDED,
-        process_medians_s=run.process_medians_s,
-        peak_bytes=run.peak_bytes,
-        fingerprint=run.fingerprint,
-        cold_starts=run.cold_starts,
-        run=run,
-        share=parsed.roofline.share if parsed.roofline else None,
+        case_key=figures.case_key,
+        source=source,
+        process_medians_s=figures.process_medians_s,
+        peak_bytes=figures.peak_bytes,
+        fingerprint=figures.fingerprint,
+        **recorded,
     )

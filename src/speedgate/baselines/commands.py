@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from speedgate.results import json_io
 from speedgate.results.console import print_error, print_line
 from speedgate.results.exit_status import ExitStatus
 from speedgate.results.json_io import write_json
-from speedgate.results.text import ascii_line
+from speedgate.results.text import aligned, ascii_line
 
 
 def add_commands(commands: Any) -> None:
@@ -53,14 +53,12 @@ def add_commands(commands: Any) -> None:
 
 def _list(options: argparse.Namespace) -> int:
     """Print one line per case and file. Earlier figures are listed too; the last one is the comparison."""
-    rows: list[Sequence[str]] = [("GPU KEY", "FILE", "CASE", "SOURCE", "MEDIAN", "PROCESSES")]
+    rows = [("GPU KEY", "FILE", "CASE", "SOURCE", "MEDIAN", "PROCESSES")]
     for gpu_key in store.require_gpu_keys(options.root):
         for path in store.baseline_files(options.root, gpu_key):
             rows += [(gpu_key, path.name, *row) for row in _case_rows(store.read_file(path, gpu_key=gpu_key))]
-    cells = [[ascii_line(cell) for cell in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    for row in cells:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    for line in aligned([[ascii_line(cell) for cell in row] for row in rows]):
+        print(line)
     return ExitStatus.OK
 
 

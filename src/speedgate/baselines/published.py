@@ -197,10 +197,9 @@ def _family_figure(row: Mapping[str, str], *, source: _ThroughputSource, where: 
     family = family_of_gpu(row["gpu"])
     if family is None:
         raise ValueError(f"{where}: gpu: expected the name of a GPU family, such as A100, found {row['gpu']!r}")
-    if not re.fullmatch(r"[1-9][0-9]{0,3}", row["batch"]):
-        raise ValueError(f"{where}: batch: expected a whole number above zero, found {row['batch']!r}")
-    if row["outcome"] not in OUTCOMES:
-        raise ValueError(f"{where}: outcome: expected {', '.join(OUTCOMES)}, found {row['outcome']!r}")
+    is_count = re.fullmatch(r"[1-9][0-9]{0,3}", row["batch"])
+    expect(is_count, f"{where}: batch", "a whole number above zero", row["batch"])
+    expect(row["outcome"] in OUTCOMES, f"{where}: outcome", ", ".join(OUTCOMES), row["outcome"])
     pipeline, stage = listed(source.pipelines, "pipeline"), listed(source.stages, "mode")
     workload = f"{listed(source.workloads, 'pipeline')}-b{row['batch']}"
     conversion = f"printed as {row['value']} {_PER_ITERATION}" if row["unit"] == _PER_ITERATION else ""
@@ -211,20 +210,19 @@ def _family_figure(row: Mapping[str, str], *, source: _ThroughputSource, where: 
         mode=row["mode"],
         outcome=row["outcome"],
         iterations_per_s=_iterations_per_s(row, where=where),
-        note="; ".join(text for text in (conversion, row["note"]) if text),
+        note="; ".join(filter(None, (conversion, row["note"]))),
     )
 
 
 def _iterations_per_s(row: Mapping[str, str], *, where: str) -> float | None:
     """Convert the value to one unit: the same table prints a long iteration in seconds and a short one as a rate."""
     if row["outcome"] != OK:
-        if row["value"] or row["unit"]:
-            raise ValueError(f"{where}: value: expected none with outcome {row['outcome']}, found {row['value']!r}")
+        no_figure = not (row["value"] or row["unit"])
+        expect(no_figure, f"{where}: value", f"none with outcome {row['outcome']}", row["value"])
         return None
-    value = _number(row["value"], where=f"{where}: value")
-    if row["unit"] not in (_PER_SECOND, _PER_ITERATION):
-        raise ValueError(f"{where}: unit: expected {_PER_SECOND} or {_PER_ITERATION}, found {row['unit']!r}")
-    return value if row["unit"] == _PER_SECOND else 1 / value
+    value, unit = _number(row["value"], where=f"{where}: value"), row["unit"]
+    expect(unit in (_PER_SECOND, _PER_ITERATION), f"{where}: unit", f"{_PER_SECOND} or {_PER_ITERATION}", unit)
+    return value if unit == _PER_SECOND else 1 / value
 
 
 def _read_toml(csv_path: Path) -> dict[str, Any]:
@@ -236,12 +234,8 @@ def _read_toml(csv_path: Path) -> dict[str, Any]:
         toml = tomllib.loads(_text(path))
     except tomllib.TOMLDecodeError as error:
         raise ValueError(f"{path}: not TOML ({error})") from error
-    expect(
-        toml.get("format") in (LADDER, THROUGHPUT),
-        f"{path}: format",
-        f"{LADDER!r} or {THROUGHPUT!r}",
-        toml.get("format"),
-    )
+    file_format = toml.get("format")
+    expect(file_format in (LADDER, THROUGHPUT), f"{path}: format", f"{LADDER!r} or {THROUGHPUT!r}", file_format)
     return toml
 
 

@@ -81,11 +81,10 @@ def compare_runs(run: Run, other: Run | None, *, name: str) -> list[str]:
         return [f"nothing to compare with: {name} holds a figure and no run"]
     components = _compare_components(run, other)
     attributions = _compare_attributions(run.attribution, other.attribution)
-    lines = [
-        *(components or [f"components: nothing to compare with in {name}, or in this run"]),
-        *(attributions or [f"kernels: nothing to compare with in {name}, or in this run"]),
-    ]
-    if not (components or attributions):
+    if components or attributions:
+        missing = f"nothing to compare with in {name}, or in this run"
+        lines = [*(components or [f"components: {missing}"]), *(attributions or [f"kernels: {missing}"])]
+    else:
         lines = [f"nothing to compare with: components and kernels are not in this run or not in {name}"]
     return [line[:_LONGEST_LINE] for line in (*lines, _compare_versions(run.environment, other.environment))]
 
@@ -191,18 +190,18 @@ def _list(changes: Iterable[_KernelChange], form: Callable[[_KernelChange], str]
 def _compare_attention(after: Attribution, before: Attribution) -> list[str]:
     if after.attention_kernels == before.attention_kernels:
         return []
-    sides = [
-        ", ".join(f"{name} x{count}" for name, count in side.attention_kernels.items()) for side in (before, after)
-    ]
-    return [f"attention: {sides[0] or 'none seen'} -> {sides[1] or 'none seen'}"]
+    old, new = (
+        ", ".join(f"{name} x{count}" for name, count in side.attention_kernels.items()) or "none seen"
+        for side in (before, after)
+    )
+    return [f"attention: {old} -> {new}"]
 
 
 def _compare_code(after: Attribution, before: Attribution) -> list[str]:
-    if after.code_digest is None and before.code_digest is None:
-        return []
-    if before.code_digest == after.code_digest:
-        return ["generated code: the same"]
-    return [f"generated code: {before.code_digest or 'none'} -> {after.code_digest or 'none'}"]
+    old, new = before.code_digest, after.code_digest
+    if old == new:
+        return [] if new is None else ["generated code: the same"]
+    return [f"generated code: {old or 'none'} -> {new or 'none'}"]
 
 
 def _compare_versions(after: Mapping[str, object], before: Mapping[str, object]) -> str:

@@ -51,7 +51,7 @@ def expect_fit(
         return Expectation(fit=Fit.OK, source=baseline.name)
     if out_of_memory is not None:
         return Expectation(fit=Fit.OOM, source=out_of_memory)
-    ends = {fit_of_outcome(figure.outcome) for figure in figures}
+    ends = {_FIT_BY_OUTCOME[figure.outcome] for figure in figures}
     if len(figures) < 2 or len(ends) > 1:
         return None
     (end,) = ends
@@ -59,13 +59,6 @@ def expect_fit(
         return None
     builds = ", ".join(f"torch {figure.build}" for figure in figures)
     return Expectation(fit=end, source=f"what was published for {figures[0].family} ({builds})", gates=False)
-
-
-def fit_of_outcome(outcome: str) -> Fit | None:
-    """Return the end that a published outcome stands for, None for a cell that was not published."""
-    if outcome not in _FIT_BY_OUTCOME:
-        raise ValueError(f"outcome {outcome!r}: expected {', '.join(_FIT_BY_OUTCOME)}")
-    return _FIT_BY_OUTCOME[outcome]
 
 
 def judge_fit(
@@ -79,19 +72,17 @@ def judge_fit(
     device = f"{device_bytes / 2**30:.1f} GiB"
     now = f"fits into {device}" if fits else f"out of memory on {device}"
     if not fits and not alone:
-        sentence = f"{now}, of which other processes hold a part: run it on a device of its own"
-        return _verdict(case_key, Outcome.INVALID, sentence)
-    if expectation is None:
-        return _verdict(case_key, Outcome.NO_BASELINE, f"{now}; nothing was stored of this case before")
-    sentence = f"{now}, {_WORDS[expectation.fit]} in {expectation.source}"
-    if fits is (expectation.fit is Fit.OK):
-        return _verdict(case_key, Outcome.PASS, sentence)
-    if fits:
-        return _verdict(case_key, Outcome.FASTER, f"{sentence}: record a new baseline")
-    # BIGGER, not INVALID: the measurement was sound, and the case needs more memory than before. As with a higher peak, it
-    # is red where baselines are enforced and not where a new one is recorded.
-    return _verdict(case_key, Outcome.BIGGER, sentence)
-
-
-def _verdict(case_key: str, outcome: Outcome, sentence: str) -> Verdict:
-    return Verdict(case_key=case_key, claim="fit", outcome=outcome, sentence=sentence)
+        outcome, rest = Outcome.INVALID, ", of which other processes hold a part: run it on a device of its own"
+    elif expectation is None:
+        outcome, rest = Outcome.NO_BASELINE, "; nothing was stored of this case before"
+    else:
+        rest = f", {_WORDS[expectation.fit]} in {expectation.source}"
+        if fits is (expectation.fit is Fit.OK):
+            outcome = Outcome.PASS
+        elif fits:
+            outcome, rest = Outcome.FASTER, f"{rest}: record a new baseline"
+        else:
+            # Not INVALID: the measurement was sound, and the case needs more memory than before. As with a higher peak, it
+            # is red where baselines are enforced and not where a new one is recorded.
+            outcome = Outcome.BIGGER
+    return Verdict(case_key=case_key, claim="fit", outcome=outcome, sentence=f"{now}{rest}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import statistics
 from collections.abc import Sequence
 
 MIN_PROCESSES = 3  # of a baseline: with two, the interval has one degree of freedom and is too wide to decide anything
@@ -87,10 +88,8 @@ def between_sets(new_s: Sequence[float], old_s: Sequence[float], *, confidence: 
     freedom = sum(len(side) - 1 for side in logs)
     if freedom < 1:
         return None
-    means = [math.fsum(side) / len(side) for side in logs]
-    squares = math.fsum((value - mean) ** 2 for side, mean in zip(logs, means, strict=True) for value in side)
-    error = math.sqrt(squares / freedom * sum(1 / len(side) for side in logs))
-    return _interval(means[0] - means[1], error, freedom, confidence)
+    (new_mean, old_mean), error = _pooled(logs, freedom)
+    return _interval(new_mean - old_mean, error, freedom, confidence)
 
 
 def between_pairs(log_ratios: Sequence[float], *, this_first: Sequence[bool], confidence: float) -> Interval | None:
@@ -108,10 +107,15 @@ def between_pairs(log_ratios: Sequence[float], *, this_first: Sequence[bool], co
     freedom = len(log_ratios) - 2
     if freedom < 1 or not all(groups):
         return None
-    means = [math.fsum(group) / len(group) for group in groups]
+    means, error = _pooled(groups, freedom)
+    return _interval(math.fsum(means) / 2, error / 2, freedom, confidence)
+
+
+def _pooled(groups: Sequence[Sequence[float]], freedom: int) -> tuple[list[float], float]:
+    """Return the means of two groups, and the standard error of their difference by the variance within both."""
+    means = [statistics.fmean(group) for group in groups]
     squares = math.fsum((value - mean) ** 2 for group, mean in zip(groups, means, strict=True) for value in group)
-    error = math.sqrt(squares / freedom * sum(1 / len(group) for group in groups)) / 2
-    return _interval(math.fsum(means) / 2, error, freedom, confidence)
+    return means, math.sqrt(squares / freedom * sum(1 / len(group) for group in groups))
 
 
 def _interval(mean: float, error: float, freedom: int, confidence: float) -> Interval:

@@ -5,18 +5,23 @@ The log is a file with one line of JSON per activity, written when the activity 
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import dataclasses
 import datetime
-import json
 import math
 import os
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
 
 from speedgate.measure.worker import OutOfTime
+from speedgate.results.text import aligned
 
 TIMINGS_FILE = "times.jsonl"
 DONE, FAILED, ENDED = "done", "failed", "ended"  # ENDED: cut short because the budget was over
@@ -40,8 +45,7 @@ def process_age_s() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME) - started_s
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class TimingEntry:
+class TimingEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Describe one activity of a case; `seconds` excludes the activities inside it.
 
     `command` separates the commands that contributed to one recording.
@@ -51,7 +55,7 @@ class TimingEntry:
     case: str
     activity: str
     started_at: str
-    seconds: float
+    seconds: Annotated[float, Meta(ge=0, lt=_LONGEST_S)]
     outcome: str
 
 
@@ -62,11 +66,11 @@ class TimingLog:
     path: Path
     command: str
     clock: Callable[[], float] = time.monotonic
-    entries: list[TimingEntry] = dataclasses.field(default_factory=list)
-    _nested_s: list[float] = dataclasses.field(default_factory=list)
+    entries: list[TimingEntry] = dataclasses.field(init=False)
+    _nested_s: list[float] = dataclasses.field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
-        self.entries = [*read_timings(self.path), *self.entries]
+        self.entries = read_timings(self.path)
 
     @contextlib.contextmanager
     def time(self, case: str, activity: str, *, ended_by: type[BaseException] | tuple[()] = ()) -> Iterator[None]:
@@ -99,9 +103,10 @@ class TimingLog:
         )
         self.entries.append(entry)
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        line = json.dumps(dataclasses.asdict(entry)) + "\n"
         with self.path.open("ab") as stream:
-            stream.write(line.encode())  # in one write, so that a kill leaves the whole line or nothing
+            stream.write(
+                msgspec.json.encode(entry) + b"\n"
+            )  # in one write, so that a kill leaves the whole line or nothing
 
     def expected_s(self, case: str, activity: str) -> float:
         """Estimate the seconds of an activity from the entries; 0 if nothing like it was seen.
@@ -155,34 +160,29 @@ class Budget:
 
 def read_timings(path: Path) -> list[TimingEntry]:
     """Read the entries of a log. Skip a line that is incomplete or of another form: the other lines are still valid."""
-    if not path.is_file():
-        return []
-    entries = map(_parse_line, path.read_text(encoding="utf-8", errors="replace").splitlines())
-    return [entry for entry in entries if entry is not None]
+    entries = []
+    for line in path.read_bytes().splitlines() if path.is_file() else ():
+        with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            entries.append(msgspec.json.decode(line, type=TimingEntry))
+    return entries
 
 
 def timing_table(entries: Sequence[TimingEntry], *, command: str, wall_s: float) -> list[str]:
     """Format the seconds by activity of one command, longest first, then the seconds that no activity covers."""
-    seconds_by_activity: dict[str, list[float]] = {}
+    counts: collections.Counter[str] = collections.Counter()
+    totals_s: collections.Counter[str] = collections.Counter()
     for entry in entries:
         if entry.command == command:
-            seconds_by_activity.setdefault(entry.activity, []).append(entry.seconds)
-    totals = [(activity, len(seconds), sum(seconds)) for activity, seconds in seconds_by_activity.items()]
-    totals.sort(key=lambda total: -total[2])
-    uncovered_s = max(wall_s - sum(total[2] for total in totals), 0.0)
-    rows = [(name, str(count), f"{seconds:.1f} s", _share(seconds, wall_s)) for name, count, seconds in totals]
+            counts[entry.activity] += 1
+            totals_s[entry.activity] += entry.seconds  # type: ignore[assignment]  # a counter may hold any number
+    uncovered_s = max(wall_s - totals_s.total(), 0.0)
+    rows = [
+        (name, str(counts[name]), f"{seconds:.1f} s", _share(seconds, wall_s))
+        for name, seconds in totals_s.most_common()
+    ]
     rows.append(("in no activity", "", f"{uncovered_s:.1f} s", _share(uncovered_s, wall_s)))
     rows.append(("this command", "", f"{wall_s:.1f} s", ""))
-    widths = [max(len(row[column]) for row in rows) for column in range(4)]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-
-
-def _parse_line(line: str) -> TimingEntry | None:
-    try:
-        entry = TimingEntry(**json.loads(line))
-        return dataclasses.replace(entry, seconds=float(entry.seconds)) if 0 <= entry.seconds < _LONGEST_S else None
-    except (TypeError, ValueError, RecursionError):
-        return None
+    return aligned(rows)
 
 
 def _share(seconds: float, wall_s: float) -> str:

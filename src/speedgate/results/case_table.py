@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar
 
 from speedgate.results.case_key import CaseKey
 from speedgate.results.run import ColdStart, Outcome, Run
-from speedgate.results.text import markdown_code, printable
+from speedgate.results.text import aligned, markdown_code, printable
 
 NO_FIGURE = "-"
 NOT_JUDGED = "not judged"
@@ -68,12 +68,8 @@ def row_of_run(run: Run, *, latencies_s: Mapping[str, float] | None = None, **fi
     """Make the row of a run; `fields` are those that a run does not hold. With `latencies_s` by case key it has speed-ups."""
     measured: dict[str, Any] = {}
     if run.processes:
-        measured = {
-            "latency_s": run.latency_s,
-            "process_medians_s": run.process_medians_s,
-            "rates": run.iterations_per_s,
-            "peak_bytes": run.peak_bytes,
-        }
+        measured = {"latency_s": run.latency_s, "process_medians_s": run.process_medians_s}
+        measured |= {"rates": run.iterations_per_s, "peak_bytes": run.peak_bytes}
         if latencies_s is not None:
             measured["speedup_over_parent"] = speedup(run.latency_s, run.parent_key, latencies_s)
             measured["speedup_over_first"] = speedup(run.latency_s, run.first_key, latencies_s)
@@ -98,9 +94,10 @@ def format_figure(value: float | None, form: str, unit: str = "") -> str:
 
 def format_rates(rates: Mapping[str, float], *, unit: str = "") -> str:
     """Format iterations per second, each with the name of its loop if there are several; a dash if no loop was timed."""
-    names = [f"{name} " if len(rates) > 1 else "" for name in rates]
-    figures = [f"{rate:.4g}{unit}" for rate in rates.values()]
-    return ", ".join(f"{name}{figure}" for name, figure in zip(names, figures, strict=True)) or NO_FIGURE
+    return (
+        ", ".join(f"{f'{name} ' if len(rates) > 1 else ''}{rate:.4g}{unit}" for name, rate in rates.items())
+        or NO_FIGURE
+    )
 
 
 def format_peak(peak_bytes: float | None) -> str:
@@ -120,9 +117,9 @@ def format_spread(medians_s: Sequence[float]) -> str:
 
 def _spread_and_count(row: CaseRow) -> str:
     count = len(row.process_medians_s)
-    return (
-        f"{format_spread(row.process_medians_s)} of {count}" if count > 1 else f"{count} proc." if count else NO_FIGURE
-    )
+    if count < 2:
+        return f"{count} proc." if count else NO_FIGURE
+    return f"{format_spread(row.process_medians_s)} of {count}"
 
 
 def _start(row: CaseRow) -> str:
@@ -158,9 +155,8 @@ def with_figures(columns: Sequence[Column[Row]], rows: Sequence[Row]) -> list[Co
 
 def text_table(columns: Sequence[Column[Row]], rows: Sequence[Row]) -> list[str]:
     """Format the table as lines of aligned text, without control characters."""
-    cells = [[column.heading, *(printable(column.cell(row)) for row in rows)] for column in columns]
-    widths = [max(map(len, column)) for column in cells]
-    return ["  ".join(map(str.ljust, line, widths)).rstrip() for line in zip(*cells, strict=True)]
+    cells = [[printable(column.cell(row)) for column in columns] for row in rows]
+    return aligned([[column.heading for column in columns], *cells])
 
 
 def markdown_table(columns: Sequence[Column[Row]], rows: Sequence[Row]) -> list[str]:

@@ -88,37 +88,23 @@ def read_folder(folder: Path) -> dict[str, bytes]:
         raise ValueError(
             f"{folder}: not a folder; name the one that `pytest bench --results` wrote, such as .speedgate"
         )
-    files: dict[str, bytes] = {}
-    total = 0
-    for name, entry in _entries(folder):
-        _refuse_more_than(MAX_FILES, len(files) + 1)
-        data = read_plain_file(Path(entry.path), name)
-        total += len(data)
-        _fits(name, len(data), total)
-        files[name] = data
-    return files
+    return _bounded((name, read_plain_file(Path(entry.path), name)) for name, entry in _entries(folder))
 
 
 def unread_folders(folder: Path) -> list[str]:
     """Name the folders in `folder` that seem to hold results and that `read_folder` skips because of their names."""
     with os.scandir(folder) as listing:
-        others = [
-            entry for entry in listing if entry.is_dir(follow_symlinks=False) and not _FOLDER.fullmatch(entry.name)
-        ]
-    return sorted(entry.name for entry in others if any(Path(entry.path).glob(RESULT_FILES)))
+        others = [entry for entry in listing if not _FOLDER.fullmatch(entry.name)]
+    folders = [Path(entry.path) for entry in others if entry.is_dir(follow_symlinks=False)]
+    return sorted(path.name for path in folders if any(path.glob(RESULT_FILES)))
 
 
 def read_archive(data: bytes) -> dict[str, bytes]:
     """Read the result files of a zip archive, in memory. Names of entries are only compared, and never used as paths."""
     _at_most(MAX_ARCHIVE_BYTES, len(data), "the archive")
-    files: dict[str, bytes] = {}
-    total = 0
     with ZipReader(io.BytesIO(data), archive_name="the archive", max_files=MAX_FILES) as archive:
-        for name in filter(_RESULT.fullmatch, archive.names):
-            files[name] = archive.read(name, max_bytes=MAX_FILE_BYTES)
-            total += len(files[name])
-            _fits(name, len(files[name]), total)
-    return files
+        names = filter(_RESULT.fullmatch, archive.names)
+        return _bounded((name, archive.read(name, max_bytes=MAX_FILE_BYTES)) for name in names)
 
 
 def parse_results(files: Mapping[str, bytes], *, built: bool = False) -> list[ResultFile]:
@@ -187,19 +173,23 @@ def read_plain_file(path: Path, name: str) -> bytes:
         return stream.read(MAX_FILE_BYTES + 1)
 
 
-def _fits(name: str, size: int, total: int) -> None:
-    _at_most(MAX_FILE_BYTES, size, name)
-    _at_most(MAX_TOTAL_BYTES, total, "the files together")
+def _bounded(contents: Iterable[tuple[str, bytes]]) -> dict[str, bytes]:
+    """Collect files by name, and stop at the first that is beyond a limit, so that no more are read."""
+    files: dict[str, bytes] = {}
+    total = 0
+    for name, data in contents:
+        if len(files) == MAX_FILES:
+            raise ValueError(f"more than {MAX_FILES} files; results of one run are fewer: name its folder")
+        total += len(data)
+        _at_most(MAX_FILE_BYTES, len(data), name)
+        _at_most(MAX_TOTAL_BYTES, total, "the files together")
+        files[name] = data
+    return files
 
 
 def _at_most(limit: int, size: int, what: str) -> None:
     if size > limit:
         raise ValueError(f"{what}: more than {limit / 2**20:.0f} MiB; results are smaller")
-
-
-def _refuse_more_than(limit: int, count: int) -> None:
-    if count > limit:
-        raise ValueError(f"more than {limit} files; results of one run are fewer: name its folder")
 
 
 def parse_result(name: str, document: Any) -> ResultFile:

@@ -146,12 +146,10 @@ def _explain(message: str, *, where: str) -> str:
         separator = ": "
     for words, ours in _WORDS:
         problem = problem.replace(words, ours)
-    problem = re.sub(r"`([\w |]+)`", lambda match: _type_words(match[1]), problem).replace("`", "")
+    problem = re.sub(
+        r"`([\w |]+)`", lambda match: " or ".join(_TYPES.get(name, name) for name in match[1].split(" | ")), problem
+    ).replace("`", "")
     return f"{where}{separator}{field}: {'key: ' if place and place[1] else ''}{problem}"
-
-
-def _type_words(types: str) -> str:
-    return " or ".join(_TYPES.get(name, name) for name in types.split(" | "))
 
 
 def _unique(pairs: Sequence[tuple[str, Any]], repeated: list[str]) -> dict[str, Any]:

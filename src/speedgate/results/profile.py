@@ -80,11 +80,12 @@ def _most_expensive(rows: Iterable[tuple[str, int, float]]) -> list[Kernel]:
         name = _shorten(long_name)
         counts[name] += count
         seconds[name] += spent_s
-    names = sorted(counts, key=lambda name: (-seconds[name], name))
-    kernels = [Kernel(name=name, count=counts[name], seconds=seconds[name]) for name in names[:_MOST_KERNELS]]
-    if rest := names[_MOST_KERNELS:]:
-        count, spent_s = sum(counts[name] for name in rest), math.fsum(seconds[name] for name in rest)
-        kernels.append(Kernel(name=OTHERS, count=count, seconds=spent_s))
+    every = [Kernel(name=name, count=count, seconds=seconds[name]) for name, count in counts.items()]
+    every.sort(key=lambda kernel: (-kernel.seconds, kernel.name))
+    kernels, rest = every[:_MOST_KERNELS], every[_MOST_KERNELS:]
+    if rest:
+        spent_s = math.fsum(kernel.seconds for kernel in rest)
+        kernels.append(Kernel(name=OTHERS, count=sum(kernel.count for kernel in rest), seconds=spent_s))
     return kernels
 
 

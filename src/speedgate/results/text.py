@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 # Passwords may contain "@", so everything up to the last one is removed.
 _PASSWORD = re.compile(r"(://[^:/]*):.*@", re.DOTALL)
@@ -16,6 +16,12 @@ _PLAIN = re.compile(r"[A-Za-z0-9 .,;/+%()=?-]")
 # extension links www. even between our tags. The joiner behind these breaks the pattern.
 _LINKED = re.compile(r"@|#|:(?=//)|www(?=\.)|gh(?=-)", re.IGNORECASE)
 _JOINER = "\u2060"  # WORD JOINER: no width, no break
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Format rows of equal length as lines with aligned columns."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
 
 
 def printable(text: str) -> str:

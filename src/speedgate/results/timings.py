@@ -104,15 +104,15 @@ def component_means_s(processes: Sequence[Any]) -> dict[str, float]:
 
     The rest of the round is given as `remainder`. `{}` unless every process timed the same components.
     """
-    names = [tuple(process.components) for process in processes]
-    if not names or not names[0] or any(sorted(other) != sorted(names[0]) for other in names):
+    names = processes[0].components.keys() if processes else ()
+    if not names or any(process.components.keys() != names for process in processes):
         return {}
-    means_s = {
-        name: statistics.fmean(statistics.median(process.components[name].seconds) for process in processes)
-        for name in names[0]
-    }
-    rest_s = statistics.fmean(statistics.median(_remainders_s(process)) for process in processes)
-    return {**means_s, REMAINDER: rest_s}
+    medians_s = [
+        {name: statistics.median(component.seconds) for name, component in process.components.items()}
+        | {REMAINDER: statistics.median(_remainders_s(process))}
+        for process in processes
+    ]
+    return {name: statistics.fmean(each[name] for each in medians_s) for name in (*names, REMAINDER)}
 
 
 def _remainders_s(process: Any) -> list[float]:
