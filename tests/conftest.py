@@ -4,6 +4,7 @@ import contextlib
 import copy
 import dataclasses
 import functools
+import importlib
 import os
 import signal
 import sys
@@ -14,6 +15,7 @@ from fixtures import parity
 from fixtures.outputs import output_of
 from fixtures.pipelines.registry import pipelines
 from fixtures.stages.ladder import STAGES, Phase, process_state
+from tests.support.fake_bench import FakeBench
 from tests.support.postgres import running
 from tests.support.suite import Suite
 
@@ -174,3 +176,16 @@ def a100(pytester):
     suite.pretend_a100()
     suite.answer(nvmlDeviceGetComputeRunningProcesses_v3=[[]])
     return suite
+
+
+@pytest.fixture(scope="session")
+def numeric_libraries():
+    """Import the libraries of parity: `pytester` forgets what a test imports, and numpy refuses a second import."""
+    for name in ("numpy", "skimage.metrics", "safetensors.numpy", "scipy.stats"):
+        importlib.import_module(name)
+
+
+@pytest.fixture
+def bench(numeric_libraries, pytester, monkeypatch):
+    """The claims of `bench/` on fake workers in this process."""
+    return FakeBench(pytester, monkeypatch)

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +37,31 @@ NOISE = {
 }
 
 
+class BuildLog:
+    """Remembers every worker of a session in `builds.log`, because each fake worker is a process of its own."""
+
+    def __init__(self) -> None:
+        self._path = Path("builds.log")
+
+    def add(self, stage: str, arm: str) -> None:
+        """Append a worker."""
+        with self._path.open("a") as log:
+            log.write(f"{stage} {os.getpid()} {arm}\n")
+
+    def builds(self) -> list[tuple[str, str]]:
+        """Return stage and arm of each worker so far."""
+        return [(stage, arm) for stage, _, arm in self._lines()]
+
+    def living(self) -> int:
+        """Return how many workers are alive."""
+        return sum(Path(f"/proc/{pid}").exists() for _, pid, _ in self._lines())
+
+    def _lines(self) -> list[list[str]]:
+        return [line.split() for line in self._path.read_text().splitlines()]
+
+
 class FakeCase:
-    """Answers the requests of `fixtures.worker.built_case.BuiltCase`. `behaviour.json` maps a stage to its faults:
+    """Answers the requests of `fixtures.worker.built_case.BuiltCase`. `behaviour` maps a stage to its faults:
 
     `abort`, `kill`, `hang`, `raise` (out of memory) or `fail`: the operation in which this happens;
     `from`: the number of the stage's process, in this arm, from which on the faults apply;
@@ -62,23 +86,26 @@ class FakeCase:
         weights: dict[str, Any],
         device: str,
         workload: dict[str, Any],
+        behaviour: Mapping[str, Any] | None = None,
+        log: BuildLog | None = None,
+        arm: str = ARM,
     ) -> None:
         self.stage, self.pipeline_spec = stage, pipelines()[pipeline]
         self.size, self.workload = self.pipeline_spec.sizes[size], Workload(**workload)
         self.weights, self.device = weights, device
-        behaviour = _behaviour()
-        self.faults: dict[str, Any] = behaviour.get(stage, {})
+        self.behaviour = _behaviour() if behaviour is None else behaviour
+        self.log, self.arm = log or BuildLog(), arm
+        self.faults: dict[str, Any] = self.behaviour.get(stage, {})
         self.rounds = 0
         self.images = 0
 
     def versions(self) -> dict[str, Any]:
-        return {"python": sys.version.split()[0]} | _behaviour().get("versions", {})
+        return {"python": sys.version.split()[0]} | self.behaviour.get("versions", {})
 
     def load(self) -> dict[str, Any]:
-        with Path("builds.log").open("a") as log:
-            log.write(f"{self.stage} {os.getpid()} {ARM}\n")
-        workers = builds()
-        if sum(line[::2] == [self.stage, ARM] for line in workers) < self.faults.get("from", 1):
+        self.log.add(self.stage, self.arm)
+        workers = self.log.builds()
+        if workers.count((self.stage, self.arm)) < self.faults.get("from", 1):
             self.faults = {}
         self.level = self._level(len(workers))
         self._misbehave("load")
@@ -205,11 +232,15 @@ class FakeCase:
         return {name: value for stage in facts for name, value in stage.items()}
 
     def _misbehave(self, operation: str) -> None:
-        living = sum(Path(f"/proc/{pid}").exists() for _, pid, _ in builds())
-        if self.faults.get("raise") == operation or (self.faults.get("crowded") == operation and living > 1):
+        is_crowded = self.faults.get("crowded") == operation and self.log.living() > 1
+        if self.faults.get("raise") == operation or is_crowded:
             raise MemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
         if self.faults.get("fail") == operation:
             raise RuntimeError("no kernel image is available\nfor execution on the device")
+        self._end_process(operation)
+
+    def _end_process(self, operation: str) -> None:
+        """End this process, or stop answering, if that is the operation's fault."""
         if self.faults.get("abort") == operation:
             print("the last words of a worker", file=sys.stderr, flush=True)
             os.abort()
@@ -229,11 +260,6 @@ class FakeImportCheck:
 
     def close(self) -> None:
         pass
-
-
-def builds() -> list[list[str]]:
-    """Return stage, process id and arm of each worker so far."""
-    return [line.split() for line in Path("builds.log").read_text().splitlines()]
 
 
 def _behaviour() -> dict[str, Any]:

@@ -1,0 +1,422 @@
+"""Call the claims of `bench/` in this process: real options, runner and gate, but no pytest session and no worker process.
+
+A test states how fake workers misbehave and looks at which claims are red. It takes milliseconds, where a nested pytest
+session with one process for each worker takes seconds.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import importlib
+import inspect
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Collection, Iterator, Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from fixtures.cases import Case
+from fixtures.outputs import OutputCollector
+from fixtures.parity_judge import ParityJudge
+from fixtures.selection import coverage_of, selected_cases
+from speedgate.baselines import promote, store
+from speedgate.measure.other_arm import OtherArm
+from speedgate.measure.worker import OutOfTime, WorkerFailure
+from speedgate.plugin import after, hooks
+from speedgate.plugin.case_fixtures import CaseFixture, RunnerFixture, open_runner
+from speedgate.plugin.judgement import Gate
+from speedgate.plugin.session import Session
+from speedgate.report import terminal
+from speedgate.results.folder import read_folder
+from speedgate.results.json_io import read_json
+from speedgate.results.run import Run, Verdict
+from tests.support.fake_case import FakeCase
+from tests.support.fake_nvml import FakeNvml, answers
+
+ROOT = Path(__file__).parents[2]
+A100 = "nvidia-a100-sxm4-80gb-400w"
+PLUGINS = ("-p", "benchmark", "-p", "speedgate.plugin.hooks", "-p", "fixtures.plugin", "-p", "no:cacheprovider", "-q")
+# This plugin collects garbage five times whenever a configuration ends, which takes longer than a run.
+PLUGINS += ("-p", "no:unraisableexception")
+# They need a meta worker or real figures of the machine.
+LEFT_OUT = ("test_full_recipe", "test_roofline")
+WEIGHTS = {"source": "synthetic", "revisions": {}}
+PROMOTED: dict[
+    str, tuple[Path, bytes]
+] = {}  # baseline files that were recorded before, by what they were recorded with
+DEATHS = {
+    "abort": "{name} died during {operation!r} (SIGABRT)",
+    "kill": "{name} died during {operation!r} (SIGKILL, often the out-of-memory killer)",
+    "hang": "{name} did not answer {operation!r} within 3 s and was killed",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Claim:
+    """One function of `bench/` with its case, in the form of a collected test."""
+
+    function: Callable[..., None]
+    module: Any
+    params: Mapping[str, Any]
+    index: int = 0
+
+    @property
+    def name(self) -> str:
+        ids = [value.id for value in self.params.values()]
+        return f"{self.function.__name__}[{ids[0]}]" if ids else self.function.__name__
+
+    @property
+    def nodeid(self) -> str:
+        return f"bench/{self.module.__name__.rpartition('.')[2]}.py::{self.name}"
+
+    @property
+    def fixturenames(self) -> list[str]:
+        names = [name for mark in self._marks() if mark.name == "usefixtures" for name in mark.args]
+        return [*names, *inspect.signature(self.function).parameters]
+
+    @property
+    def callspec(self) -> Any:
+        return SimpleNamespace(params=self.params, indices=dict.fromkeys(self.params, self.index))
+
+    def get_closest_marker(self, name: str) -> pytest.Mark | None:
+        """Return the mark of that name, of the function or its module."""
+        return next((mark for mark in self._marks() if mark.name == name), None)
+
+    def _marks(self) -> list[pytest.Mark]:
+        marks = getattr(self.module, "pytestmark", [])
+        decorators = marks if isinstance(marks, list) else [marks]
+        return [*getattr(self.function, "pytestmark", []), *(decorator.mark for decorator in decorators)]
+
+
+@functools.cache
+def bench_functions() -> list[tuple[Any, Callable[..., None]]]:
+    """Return each module of `bench/` with each of its tests, in the order of collection."""
+    sys.path[:0] = [] if str(ROOT) in sys.path else [str(ROOT)]
+    modules = [importlib.import_module(f"bench.{path.stem}") for path in sorted((ROOT / "bench").glob("test_*.py"))]
+    functions = [(module, function) for module in modules for function in vars(module).values()]
+    return [
+        (module, function) for module, function in functions if getattr(function, "__name__", "").startswith("test_")
+    ]
+
+
+class FakeBuilds:
+    """Remembers the workers of this process, for `FakeCase`."""
+
+    def __init__(self) -> None:
+        self.workers: list[FakeWorker] = []
+
+    def add(self, stage: str, arm: str) -> None:
+        """Do nothing: the worker was added when it was opened."""
+
+    def builds(self) -> list[tuple[str, str]]:
+        """Return stage and arm of each worker so far."""
+        return [(worker.case.stage, worker.case.arm) for worker in self.workers]
+
+    def living(self) -> int:
+        """Return how many workers are not closed."""
+        return sum(not worker.is_closed for worker in self.workers)
+
+
+class FakeWorker:
+    """Answers as a `Worker` does, from a `FakeCase` in this process."""
+
+    def __init__(self, case: FakeCase, name: str) -> None:
+        self.case, self.name, self.is_closed = case, name, False
+        self.operations: list[str] = []
+
+    def call(self, operation: str, **keywords: Any) -> Any:
+        """Answer one operation. Raises `WorkerFailure` as a worker process would."""
+        assert not self.is_closed, f"{operation!r} was asked of a worker that was closed"
+        self.operations.append(operation)
+        try:
+            answer = getattr(self.case, operation)(**keywords)
+            for way, sentence in DEATHS.items():
+                if self.case.faults.get(way) == operation:
+                    raise WorkerFailure(sentence.format(name=self.name, operation=operation))
+            return answer
+        except (MemoryError, RuntimeError) as error:
+            message = " ".join(str(error).split())
+            raise WorkerFailure(f"{operation!r} of {self.name} raised {type(error).__name__}: {message}") from error
+
+    def close(self) -> None:
+        """Remember the end."""
+        self.is_closed = True
+
+
+class InProcessCase(FakeCase):
+    """A `FakeCase` that leaves it to its `FakeWorker` to die."""
+
+    def _end_process(self, operation: str) -> None:
+        pass
+
+
+@dataclasses.dataclass(kw_only=True)
+class BenchResult:
+    """The outcome of each claim by its name, in the order of the claims, and the session that they left."""
+
+    config: pytest.Config
+    session: Session
+    gate: Gate
+    builds: FakeBuilds
+    notes: list[str]
+    claims: dict[str, str] = dataclasses.field(default_factory=dict)
+    texts: dict[str, str] = dataclasses.field(default_factory=dict)
+
+    @property
+    def red(self) -> list[str]:
+        """Return the names of the claims that failed."""
+        return [name for name, outcome in self.claims.items() if outcome == "failed"]
+
+    @property
+    def stages(self) -> list[str]:
+        """Return the stages in the order in which workers built them."""
+        return [stage for stage, _ in self.builds.builds()]
+
+    def arms(self, stage: str) -> list[str]:
+        """Return the arm ("this" or "other") of each worker of a stage, in the order of their start."""
+        return [arm for name, arm in self.builds.builds() if name == stage]
+
+    def run(self, stage: str) -> Run:
+        """Return the run of a stage."""
+        return next(run for run in self.session.outcome.runs.values() if run.stage == stage)
+
+    def verdict(self, stage: str, claim: str = "latency") -> Verdict:
+        """Return the last verdict on a claim of a stage."""
+        verdicts = self.session.outcome.verdicts.items()
+        return [v for key, values in verdicts if f"/{stage}/" in key for v in values if v.claim == claim][-1]
+
+    def document(self, stage: str) -> dict[str, Any]:
+        """Read the result file of a stage."""
+        (path,) = self.session.options.results.glob(f"*__{stage}__*.json")
+        document: dict[str, Any] = read_json(path)
+        return document
+
+    @property
+    def folder(self) -> Mapping[str, bytes]:
+        """Return the result files."""
+        files: Mapping[str, bytes] = read_folder(self.session.options.results)
+        return files
+
+    @property
+    def obtained(self) -> store.StoredCases:
+        """Read the record of a recording."""
+        return store.read_file(
+            self.session.options.baselines_root / self.session.machine.key / "obtained.json",
+            gpu_key=self.session.machine.key,
+        )
+
+    @property
+    def terminal(self) -> pytest.LineMatcher:
+        """Return the lines of the terminal section."""
+        view = after.terminal_view(self.session)
+        return pytest.LineMatcher([*terminal.table(view), *terminal.sentences(view), *terminal.remarks(view)])
+
+
+class FakeBench:
+    """A folder in which the claims of `bench/` are called, on this CPU or on a pretended A100."""
+
+    def __init__(self, pytester: pytest.Pytester, patch: pytest.MonkeyPatch) -> None:
+        self.pytester, self.patch, self.path = pytester, patch, pytester.path
+        self.device = "cpu"
+        patch.setattr(tempfile, "tempdir", str(self.path))  # the lock of a recording lies there
+        patch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+
+    def pretend_a100(self, *, published: bool = True, **answers_of_nvml: list[Any]) -> None:
+        """Replace NVML so that this machine is the A100 of the published baseline, which is there if `published`."""
+        self.device = "cuda"
+        self.answer(**answers_of_nvml)
+        if published:
+            shutil.copytree(ROOT / "baselines" / A100, self.path / "baselines" / A100)
+
+    def answer(self, **answers_of_nvml: list[Any]) -> None:
+        """Replace answers of NVML, from the next run on. No other process is on the GPU unless an answer says so."""
+        alone: dict[str, list[Any]] = {"nvmlDeviceGetComputeRunningProcesses_v3": [[]]}
+        nvml = FakeNvml(answers("published_a100") | alone | answers_of_nvml)
+        self.patch.setitem(sys.modules, "pynvml", nvml)
+
+    def configure(self, *options: str) -> pytest.Config:
+        """Configure pytest with the plugins of the suite and these options."""
+        weights = ("--weights=synthetic",) if self.device == "cuda" else ()
+        return self.pytester.parseconfigure(*PLUGINS, f"--device={self.device}", *weights, *options)
+
+    def record(self, *options: str, **faults: Any) -> BenchResult:
+        """Record in this process, as `--gate record` does, in five processes of four rounds."""
+        return self.run("--gate=record", "--processes=5", "--rounds=4", *options, **faults)
+
+    def promoted(self, *options: str, **faults: Any) -> Path:
+        """Store a promoted baseline, which the first call with these arguments records; return its file."""
+        key = repr((self.device, options, faults))
+        if key not in PROMOTED:
+            result = self.record(*options, **faults)
+            assert result.red == [], result.texts
+            path = promote.promote(self.path / "baselines", result.session.machine.key)
+            PROMOTED[key] = path.relative_to(self.path), path.read_bytes()
+        relative, data = PROMOTED[key]
+        (self.path / relative).parent.mkdir(parents=True, exist_ok=True)
+        (self.path / relative).write_bytes(data)
+        return self.path / relative
+
+    def run(
+        self,
+        *options: str,
+        claims: Collection[str] = (),
+        other: Mapping[str, Any] | None = None,
+        prepare: Callable[[pytest.Config], None] = lambda _: None,
+        **faults: Any,
+    ) -> BenchResult:
+        """Call the claims of the cases that the options select, all or those that `claims` names.
+
+        `faults` maps a stage to what its workers do, see `FakeCase`; `other` does the same for the other arm of a live
+        comparison. `prepare` may change the configured session before anything is measured.
+        """
+        config = self.configure(*options, *(["--against=python"] if other is not None else []))
+        config.pluginmanager.unregister(name="terminalreporter")  # it belongs to a session
+        session = config.stash[hooks.SESSION]
+        result = BenchResult(
+            config=config, session=session, gate=config.stash[hooks.GATE], builds=FakeBuilds(), notes=[]
+        )
+        items = [claim for claim in _claims(config) if not claims or claim.function.__name__ in claims]
+        config.hook.pytest_collection_modifyitems(session=None, config=config, items=items)
+        arm = _other_arm(session, other) if other is not None else None
+        prepare(config)
+        hooks.pytest_collection_finish(SimpleNamespace(config=config, items=items))
+        recording = config.pluginmanager.get_plugin("speedgate-recording")
+        if recording is not None:
+            recording.pytest_collection_finish()
+
+        def open_target(case: Case, is_other: bool) -> FakeWorker:
+            behaviour = (other or {}) if is_other else faults
+            fake = InProcessCase(
+                **case.worker_arguments(device=session.machine.device),
+                weights=WEIGHTS,
+                behaviour=behaviour,
+                log=result.builds,
+                arm="other" if is_other else "this",
+            )
+            worker = FakeWorker(fake, f"the worker of {arm.label}" if is_other and arm else "the worker")
+            result.builds.workers.append(worker)
+            return worker
+
+        collector = OutputCollector(session)
+        with open_runner(
+            config,
+            factory="",
+            arguments=lambda _: {},
+            weights=lambda _: WEIGHTS,
+            collector=collector,
+            other=arm,
+        ) as runner:
+            runner.runner.builder.open_target = open_target
+            self.patch.setattr(config.stash[hooks.PROGRESS], "note", result.notes.append)
+            for item in _in_turn(items, result, runner, collector):
+                _note_failure(item, session, result)
+            collector.save_images()
+        status = pytest.ExitCode.TESTS_FAILED if result.red else pytest.ExitCode.OK
+        hooks.pytest_sessionfinish(SimpleNamespace(config=config), status)
+        hooks.pytest_unconfigure(config)
+        return result
+
+
+def _claims(config: pytest.Config) -> Iterator[Claim]:
+    """Yield each test of `bench/` for each selected case."""
+    device = config.stash[hooks.SESSION].machine.device
+    for module, function in bench_functions():
+        if function.__name__ in LEFT_OUT:
+            continue
+        (name,) = {"case", "selected_case"} & {*inspect.signature(function).parameters} or {""}
+        if not name:
+            yield Claim(function, module, {})
+            continue
+        for index, case in enumerate(selected_cases(config, device=device)):
+            yield Claim(function, module, {name: case}, index)
+
+
+def _other_arm(session: Session, behaviour: Mapping[str, Any]) -> OtherArm:
+    versions = behaviour.get("versions", {})
+    label = (
+        f"the other arm ({', '.join(f'{name} {version}' for name, version in versions.items()) or 'the same versions'})"
+    )
+    session.inputs = dataclasses.replace(session.inputs, other_arm=label, other_versions=versions)
+    return OtherArm(python="python", paths=(), versions=versions, label=label)
+
+
+def _in_turn(
+    items: list[Claim], result: BenchResult, runner: RunnerFixture, collector: OutputCollector
+) -> Iterator[Claim]:
+    """Call each claim and yield it; a case has one worker for all of its claims, which ends before the next case is built."""
+    open_case: tuple[Any, Any, Any] | None = None
+    for item in items:
+        case = item.params.get("case")
+        if open_case is not None and open_case[0] != case:
+            _end(open_case[1])
+            open_case = None
+        if case is not None and open_case is None:
+            context = runner.live(case)
+            open_case = case, context, context.__enter__()
+        _call(item, result, runner, collector, open_case[2] if open_case else None)
+        yield item
+    if open_case is not None:
+        _end(open_case[1])
+
+
+def _end(context: Any) -> None:
+    context.__exit__(None, None, None)
+
+
+def _call(
+    item: Claim,
+    result: BenchResult,
+    runner: RunnerFixture,
+    collector: OutputCollector,
+    live: CaseFixture[Case] | None,
+) -> None:
+    config, gate = result.config, result.gate
+    fixtures: dict[str, Callable[[], Any]] = {
+        "gate": lambda: gate,
+        "runner": lambda: runner,
+        "case": lambda: live,
+        "selected_case": lambda: item.params["selected_case"],
+        "parity": lambda: ParityJudge(runner, collector, gate),
+        "coverage": lambda: coverage_of(config, device=gate.machine.device),
+        "benchmark": lambda: SimpleNamespace(
+            disabled=True, name=item.name, fullname=item.nodeid, group=None, extra_info={}
+        ),
+    }
+    arguments = {name: fixtures[name]() for name in inspect.signature(item.function).parameters}
+    outcome, text = "passed", ""
+    try:
+        reason = next(filter(None, (case.unsupported_on(gate.machine.device) for case in item.params.values())), None)
+        if reason:
+            pytest.skip(reason)
+        _call_with_budget(item, config, lambda: item.function(**arguments))
+    except pytest.skip.Exception as skipped:
+        outcome, text = "skipped", str(skipped)
+    except pytest.fail.Exception as failed:
+        outcome, text = "failed", str(failed)
+    result.claims[item.name], result.texts[item.name] = outcome, text
+
+
+def _call_with_budget(item: Claim, config: pytest.Config, function: Callable[[], None]) -> None:
+    """Call the claim inside the hook of the recording plugin, which skips it when the budget is over."""
+    recording = config.pluginmanager.get_plugin("speedgate-recording")
+    if recording is None:
+        return function()
+    wrapper = recording.pytest_runtest_call(item)
+    next(wrapper)
+    try:
+        function()
+    except OutOfTime as error:
+        wrapper.throw(error)
+    return None
+
+
+def _note_failure(item: Claim, session: Session, result: BenchResult) -> None:
+    """Note a failed case, as the hook on the report of a test does."""
+    for case in item.params.values():
+        if result.claims[item.name] == "failed":
+            session.outcome.failed_tests.setdefault(case.key, item.nodeid)
