@@ -8,6 +8,7 @@ import random
 import stat
 import tracemalloc
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,15 +29,17 @@ def spoiled(**changes: Any) -> bytes:
     return encoded(result() | changes)
 
 
-def test_a_folder_and_an_archive_hold_the_same(tmp_path: Path) -> None:
-    """The results of a folder are read as those of its archive."""
-    (tmp_path / SESSION).mkdir()
-    (tmp_path / NAME).write_bytes(encoded(result()))
+def test_a_folder_and_an_archive_hold_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The results of a folder are read as those of its archive, and nothing of an archive reaches the disk."""
+    (tmp_path / "results" / SESSION).mkdir(parents=True)
+    (tmp_path / "results" / NAME).write_bytes(encoded(result()))
+    monkeypatch.chdir(tmp_path)
 
-    assert read_folder(tmp_path) == read_archive(archive({NAME: encoded(result())}))
+    assert read_folder(tmp_path / "results") == read_archive(archive({NAME: encoded(result())}))
+    assert [path.name for path in tmp_path.iterdir()] == ["results"]
 
 
-def test_a_case_is_what_its_file_says() -> None:
+def test_a_case_is_described_by_its_file() -> None:
     """Nothing is lost: whose it is, what was measured, how it was judged."""
     (case,) = parse_results({NAME: encoded(result(outcome="SLOWER"))})
 
@@ -76,107 +79,95 @@ def test_caches_beside_the_results_are_left_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name",
+    ("name", "mode", "message"),
     [
-        "../x.json",
-        "/etc/x.json",
-        f"{SESSION}/../../x.json",
-        "..\\x.json",
-        "C:/x.json",
-        f"{SESSION}//x.json",
-        "./x.json",
+        *(
+            (name, stat.S_IFREG, "leads out of the archive")
+            for name in ("../x.json", "/etc/x.json", f"{SESSION}/../../x.json", "..\\x.json", "C:/x.json", "a//x.json")
+        ),
+        *((NAME, kind, "a link or a device") for kind in (stat.S_IFLNK, stat.S_IFIFO, stat.S_IFCHR)),
     ],
 )
-def test_a_name_that_leads_out_is_refused(name: str) -> None:
-    """An archive that tries to leave its folder is refused, though nothing of it would have been unpacked."""
-    with pytest.raises(ValueError, match="leads out of the archive"):
-        read_archive(archive({name: encoded(result())}))
+def test_an_entry_that_is_no_plain_file_in_the_archive_is_refused(name: str, mode: int, message: str) -> None:
+    """A name that leads out, a link or a device makes the whole archive refused, though nothing would be unpacked."""
+    with pytest.raises(ValueError, match=message):
+        read_archive(archive({name: encoded(result())}, mode=mode | 0o777))
 
 
-@pytest.mark.parametrize("kind", [stat.S_IFLNK, stat.S_IFIFO, stat.S_IFCHR, stat.S_IFSOCK])
-def test_an_entry_that_is_no_file_is_refused(kind: int) -> None:
-    """A link in an archive is refused, wherever it leads."""
-    with pytest.raises(ValueError, match="a link or a device"):
-        read_archive(archive({NAME: b"/etc/passwd"}, mode=kind | 0o777))
+@pytest.mark.parametrize(
+    ("name", "make", "message"),
+    [
+        (NAME, lambda path: path.symlink_to("/etc/passwd"), "a link; results are plain files"),
+        (SESSION, lambda path: path.symlink_to("/etc"), "a link; results are plain files"),
+        ("case.json", os.mkfifo, "not a plain file"),
+    ],
+)
+def test_a_file_of_a_folder_has_to_be_plain(
+    tmp_path: Path, name: str, make: Callable[[Path], object], message: str
+) -> None:
+    """A link would show another file of the machine, and a pipe would be waited for until the job's time is up."""
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    make(tmp_path / name)
 
-
-@pytest.mark.parametrize("linked", [NAME, SESSION])
-def test_a_link_in_a_folder_is_refused(tmp_path: Path, linked: str) -> None:
-    """Neither a result nor a run's folder may be a link: it would show another file of the machine."""
-    (tmp_path / linked).parent.mkdir(exist_ok=True)
-    (tmp_path / linked).symlink_to("/etc/passwd")
-
-    with pytest.raises(ValueError, match="a link; results are plain files"):
-        read_folder(tmp_path)
-
-
-def test_a_pipe_is_refused_at_once(tmp_path: Path) -> None:
-    """A named pipe would be waited for until the job's time is up."""
-    os.mkfifo(tmp_path / "case.json")
-
-    with pytest.raises(ValueError, match="not a plain file"):
+    with pytest.raises(ValueError, match=message):
         read_folder(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["missing", "linked"])
-def test_what_is_no_folder_is_refused(tmp_path: Path, name: str) -> None:
-    """A mistyped folder is an error, not a run without results."""
+def test_a_mistyped_folder_is_refused(tmp_path: Path, name: str) -> None:
+    """A missing folder, or a link, is an error and not a run without results."""
     (tmp_path / "linked").symlink_to(tmp_path)
 
     with pytest.raises(ValueError, match="not a folder; name the one"):
         read_folder(tmp_path / name)
 
 
-def test_a_hundred_megabytes_are_refused(tmp_path: Path) -> None:
-    """A large file is refused in a folder, and in an archive that packs it small, before it is unpacked as a whole."""
+def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
+    """A large file is refused in a folder, and in an archive that packs it small; it is read only up to the limit."""
     (tmp_path / "case.json").write_bytes(b"")
-    os.truncate(tmp_path / "case.json", 100 * 2**20)
-    bomb = archive({NAME: bytes(100 * 2**20)})
+    os.truncate(tmp_path / "case.json", 40 * 2**20)
+    bomb = archive({NAME: bytes(40 * 2**20)})
+    readers: list[tuple[Callable[[Any], Any], Any]] = [(read_folder, tmp_path), (read_archive, bomb)]
 
-    assert len(bomb) < 2**20
-    for read, given in ((read_folder, tmp_path), (read_archive, bomb)):
-        with pytest.raises(ValueError, match=r"json: more than 4 MiB"):
-            read(given)  # type: ignore[operator]
-
-
-def test_a_bomb_is_not_unpacked_as_a_whole() -> None:
-    """A file that unpacks to 100 MB is read only up to the limit."""
-    bomb = archive({NAME: bytes(100 * 2**20)})
     tracemalloc.start()
-
-    with pytest.raises(ValueError, match="more than 4 MiB"):
-        read_archive(bomb)
+    for read, given in readers:
+        with pytest.raises(ValueError, match=r"json: more than 4 MiB"):
+            read(given)
     _, peak_bytes = tracemalloc.get_traced_memory()
     tracemalloc.stop()
 
+    assert len(bomb) < 2**20
     assert peak_bytes < 20 * 2**20
 
 
-def test_many_files_are_refused_by_their_sum() -> None:
-    """Files that are each small enough must not be too much together."""
-    files = {f"{SESSION}/{index}.json": bytes(4 * 2**20) for index in range(33)}
-
-    with pytest.raises(ValueError, match="the files together: more than 128 MiB"):
-        read_archive(archive(files))
-
-
-def test_too_many_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The number of files is bounded, in both."""
-    monkeypatch.setattr(folder, "MAX_FILES", 2)
-    files = {f"{index}.json": b"{}" for index in range(3)}
+@pytest.mark.parametrize(
+    ("limit", "value", "message"),
+    [
+        ("MAX_FILES", 2, "more than 2 files; results of one run are fewer: name its folder"),
+        ("MAX_TOTAL_BYTES", 2**20, "the files together: more than 1 MiB"),
+    ],
+)
+def test_many_small_files_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, value: int, message: str
+) -> None:
+    """Files that are each small enough are bounded by their number and by their sum, in a folder and in an archive."""
+    monkeypatch.setattr(folder, limit, value)
+    files = {f"{index}.json": bytes(400_000) for index in range(3)}
     for name, data in files.items():
         (tmp_path / name).write_bytes(data)
 
-    with pytest.raises(ValueError, match="more than 2 files; results of one run are fewer: name its folder"):
+    with pytest.raises(ValueError, match=message):
         read_folder(tmp_path)
-    with pytest.raises(ValueError, match="the archive: more than 2 files"):
+    with pytest.raises(ValueError, match=message.partition(";")[0]):
         read_archive(archive(files))
 
 
-def test_a_large_archive_is_refused_unread() -> None:
+def test_a_large_archive_is_refused_unread(monkeypatch: pytest.MonkeyPatch) -> None:
     """More than any run leaves is refused by its length."""
-    with pytest.raises(ValueError, match="the archive: more than 64 MiB"):
-        read_archive(bytes(64 * 2**20 + 1))
+    monkeypatch.setattr(folder, "MAX_ARCHIVE_BYTES", 2**20)
+
+    with pytest.raises(ValueError, match="the archive: more than 1 MiB"):
+        read_archive(bytes(2**20 + 1))
 
 
 def test_a_name_that_stands_twice_is_refused() -> None:
@@ -209,22 +200,13 @@ def test_a_damaged_archive_is_one_clear_error() -> None:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"\xff\xfe", "not JSON"),
         (b"<html>", "not JSON"),
-        (b"[" * 100_000, "not JSON|nested"),
-        (b'{"a":' * 200 + b"1" + b"}" * 200, "nested more than"),
-        (b'{"a": 1, "a": 2}', "stands twice"),
         (b'{"a": NaN}', "expected a finite number"),
-        (b"1" * 5000, "not JSON"),
-        (b"[]", "case.json: expected an object, found a list"),
         (b"{}", "case.json: missing field gpu_key"),
         (spoiled(extra=1), "unknown field extra"),
-        (spoiled(gpu_key="x" * 201), "gpu_key: expected a text of length <= 200"),
-        (spoiled(run={"case_key": "x"}), "run: missing field"),
         (encoded(result("x" * 201)), "run.case_key: expected a text of length <= 200"),
         (spoiled(verdicts=[result()["verdicts"][0]] * 201), "verdicts: expected a list of length <= 200"),
         (encoded(result(outcome="EXCELLENT")), r"verdicts\[0\].outcome: invalid enum value 'EXCELLENT'"),
-        (encoded(result(explanation=["x"] * 21)), "explanation: expected a list of length <= 20"),
         (encoded(result(explanation=["x" * 2001])), r"explanation\[0\]: expected a text of length <= 2000"),
         (encoded(result(verdicts=result("other/case/key")["verdicts"])), "expected the result of one case, found 2"),
         (spoiled(run=None, verdicts=[]), "expected the result of one case, found 0"),
@@ -263,12 +245,3 @@ def test_a_bump_is_read_where_it_lies(tmp_path: Path) -> None:
         path.write_text("{}")
 
     assert [case.session for case in parse_results(read_folder(tmp_path))] == [f"bump/{SESSION}"]
-
-
-def test_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Reading an archive leaves the current folder as it was."""
-    monkeypatch.chdir(tmp_path)
-
-    read_archive(archive({NAME: encoded(result())}))
-
-    assert list(tmp_path.iterdir()) == []

@@ -25,24 +25,17 @@ def kernel(**fields):
     return {"kernels": [{"name": "gemm", "count": 1, "seconds": 0.1} | fields]}
 
 
-def test_a_profile_survives_json():
-    """It is read back equal, and a file from before there was any is read as having none."""
-    run = msgspec.structs.replace(make_run(), attribution=PROFILE)
-    old = json.loads(json.dumps(to_json(make_run())))
-    del old["attribution"]
-
-    assert decode(json.loads(json.dumps(to_json(run))), Run, where=FILE) == run
-    assert decode(old, Run, where=FILE) == make_run()
-
-
-def test_a_stored_baseline_gives_it_back(tmp_path):
-    """A later run is compared with the recorded run, with its kernels."""
+def test_a_stored_baseline_gives_its_profile_back(tmp_path):
+    """A later run is compared with the recorded run and its kernels; a file from before there were any has none."""
     run = msgspec.structs.replace(make_run(), attribution=PROFILE)
     store_file(tmp_path, FILE, run)
+    old = json.loads(json.dumps(to_json(make_run())))
+    del old["attribution"]
 
     (baseline,) = store.newest_baselines(tmp_path, KEY).values()
 
     assert baseline.run == run
+    assert decode(old, Run, where=FILE) == make_run()
 
 
 @pytest.mark.parametrize(
@@ -50,12 +43,9 @@ def test_a_stored_baseline_gives_it_back(tmp_path):
     [
         ({"kernels": [to_json(PROFILE.kernels[0])] * 2}, ": kernels: expected each name once"),
         ({"kernels": [to_json(PROFILE.kernels[0])] * 102}, ".kernels: expected a list of length <= 101"),
-        (kernel(name=""), ".kernels[0].name: expected a text of length >= 1"),
         (kernel(name="x" * 201), ".kernels[0].name: expected a text of length <= 200"),
-        (kernel(count=0), ".kernels[0].count: expected a whole number >= 1"),
         (kernel(seconds=math.inf), ".kernels[0].seconds: expected a number that is finite"),
         ({"attention_kernels": {"flash": 0}}, ".attention_kernels[...]: expected a whole number >= 1"),
-        ({"code_digest": "DEADBEEFDEADBEEF"}, ".code_digest: expected a text matching"),
         ({"code_digest": "0" * 16 + "\n"}, ".code_digest: expected a text matching"),
     ],
 )
@@ -90,8 +80,8 @@ def test_long_names_stay_apart():
     assert all(len(kernel.name) == 200 for kernel in profile.kernels)
 
 
-@pytest.mark.parametrize("reply", [None, [], {}, {"kernels": None}, {"kernels": [["gemm", 1]]}, {"kernels": ["gem"]}])
-def test_what_a_worker_cannot_mean_is_refused(reply):
-    """One sentence, and no traceback of ours."""
+@pytest.mark.parametrize("reply", [None, {"kernels": [["gemm", 1]]}])
+def test_a_reply_of_another_form_is_refused(reply):
+    """A worker that replies in another form gets one sentence, and no traceback of ours."""
     with pytest.raises(ValueError, match=r"^the worker's attribution"):
         parse_profile(reply)

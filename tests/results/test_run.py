@@ -20,30 +20,14 @@ def stored(run=None):
     return json.loads(json.dumps(to_json(run or make_run())))
 
 
-def without(name):
-    """A change that takes a field out."""
-    return lambda data: data.pop(name)
-
-
-def in_process(**fields):
-    """A change of the second process's fields."""
-    return lambda data: data["processes"][1].update(fields)
-
-
-@pytest.mark.parametrize("medians_s", [(2.4, 2.6), ()])
-def test_a_run_survives_json(medians_s):
-    """It is read back equal, nested records included, also where it holds structure and no rounds yet."""
-    run = make_run(medians_s=medians_s)
-
-    assert decode(stored(run), Run, where=FILE) == run
-
-
-def test_names_on_disk_stay():
-    """Files that were recorded under an earlier name of an attribute are read: the stored form has not changed."""
+def test_a_run_is_stored_under_its_old_names():
+    """A run is read back equal, also without rounds, and a file that was recorded under an earlier name is read."""
     process = Process(seconds=(1.0,), peak_bytes=(1,), cold_start=COLD, discarded_reasons=("hot",))
 
     assert to_json(process)["void"] == ("hot",)
-    assert decode(to_json(process), Process, where=FILE) == process
+    for processes in ((process,), ()):
+        run = msgspec.structs.replace(make_run(), processes=processes)
+        assert decode(stored(run), Run, where=FILE) == run
 
 
 @pytest.mark.parametrize("gpu_key", store.gpu_keys(BASELINES))
@@ -56,14 +40,13 @@ def test_every_recorded_baseline_is_read(gpu_key):
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (without("case_key"), ": missing field case_key"),
         (lambda data: data.update(fps=3), ": unknown field fps"),
         (lambda data: data["cold_start"].pop("load_s"), ": cold_start: missing field load_s"),
-        (lambda data: data.update(processes="no"), ": processes: expected a list, found a text"),
-        (in_process(seconds=[]), ": processes[1].seconds: expected a list of length >= 1"),
-        (in_process(seconds=[2.4, 0.0]), ": processes[1].seconds[1]: expected a number above zero"),
-        (in_process(peak_bytes=[-1]), ": processes[1].peak_bytes[0]: expected a whole number >= 1"),
-        (in_process(colour="red"), ": processes[1]: unknown field colour"),
+        (
+            lambda data: data["processes"][1].update(seconds=[]),
+            ": processes[1].seconds: expected a list of length >= 1",
+        ),
+        (lambda data: data["processes"][1].update(peak_bytes=[-1]), ": processes[1].peak_bytes[0]: expected a whole"),
     ],
 )
 def test_a_malformed_run_names_the_file_and_the_field(spoil, message):
@@ -78,18 +61,12 @@ def test_a_malformed_run_names_the_file_and_the_field(spoil, message):
 
 
 def test_the_process_is_the_unit():
-    """A case's latency is the geometric mean of its process medians, and its peak that of all rounds."""
+    """A case's latency is the geometric mean of its process medians, which one slow round does not move."""
     run = make_run(medians_s=(1.0, 4.0, 2.0), peak_bytes=(3, 8, 4))
 
     assert (run.process_medians_s, run.peak_bytes) == ((1.0, 4.0, 2.0), 8)
     assert run.latency_s == pytest.approx(2.0)
-
-
-def test_a_slow_round_does_not_move_a_process():
-    """One outlier among three rounds leaves the process's median alone."""
-    process = Process(seconds=(1.0, 9.0, 1.1), peak_bytes=(1, 1, 1), cold_start=COLD)
-
-    assert process.median_s == 1.1
+    assert Process(seconds=(1.0, 9.0, 1.1), peak_bytes=(1, 1, 1), cold_start=COLD).median_s == 1.1
 
 
 def test_the_cold_start_is_the_sum_of_its_parts():

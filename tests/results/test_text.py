@@ -100,20 +100,15 @@ def test_a_reader_sees_the_text() -> None:
     assert html.unescape(markdown_code(text)) == f"<code>{text}</code>"
 
 
-@pytest.mark.parametrize(
-    "text", ["@octocat", "#1", "GH-2", "https://evil.example", "www.evil.example", "a/b#3", "x@y.z"]
-)
-def test_nobody_is_mentioned_and_nothing_is_linked(text: str) -> None:
-    """GitHub looks for links in the rendered text, where references are resolved, so a joiner breaks each pattern."""
-    rendered = html.unescape(markdown_code(text))
+def test_nobody_is_mentioned_and_nothing_is_linked() -> None:
+    """GitHub looks for links in the rendered text, where references are resolved, so a joiner breaks each pattern.
 
-    assert not re.search(r"@\w|#\d|gh-|://|www\.", rendered, re.IGNORECASE)
-
-
-def test_control_and_direction_characters_are_gone() -> None:
-    """Escape sequences of a terminal and right-to-left overrides are removed."""
+    Escape sequences of a terminal and right-to-left overrides are removed.
+    """
     rendered = html.unescape(markdown_code(HOSTILE))
 
+    assert {"octocat", "evil.example"} <= set(re.findall(r"[\w.]+", rendered))
+    assert not re.search(r"@\w|#\d|gh-|://|www\.", rendered, re.IGNORECASE)
     assert not {"\x1b", "\u202e", "\u200b", "\r", "\n"} & set(rendered)
 
 
