@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from speedgate.measure.other_arm import checkout_paths, find_interpreter, resolve_other_arm
+from speedgate.measure.other_arm import checkout_paths, find_interpreter, isolate_packages, resolve_other_arm
 from tests.support.suite import environment
 
 ROOT = Path(__file__).parents[2]
@@ -102,3 +102,14 @@ def test_an_environment_that_cannot_build_a_case_is_refused(tmp_path, package, e
         f"--against {python}: that side cannot build a case: 'versions' of the worker raised {error}"
     )
     assert line.endswith("; it needs torch, diffusers, torchao and transformers in versions that this suite supports")
+
+
+def test_a_package_folder_is_narrowed_to_our_packages(tmp_path):
+    """The other interpreter gets our packages alone from a folder that also has torch."""
+    for name in ("torch", "speedgate", "fixtures", "numpy"):
+        (tmp_path / "site-packages" / name).mkdir(parents=True)
+
+    first, links = isolate_packages((str(ROOT), str(tmp_path / "site-packages")), scratch=tmp_path)
+
+    assert first == str(ROOT)
+    assert sorted(path.name for path in Path(links).iterdir()) == ["fixtures", "speedgate"]

@@ -307,3 +307,13 @@ def test_nothing_begins_after_the_budget_is_over(tmp_path):
         start(tmp_path, left_s=lambda: left[0])
     assert is_alive(pid)
     worker.close()
+
+
+def test_the_shell_does_not_set_how_threads_wait(tmp_path, monkeypatch):
+    """A worker drops OMP_WAIT_POLICY and lets LLVM's threads sleep soon: an idle arm would take a core from the other one."""
+    monkeypatch.setenv("OMP_WAIT_POLICY", "active")
+    worker = start(tmp_path)
+    settings = [worker.call("setting", name=name) for name in ("OMP_WAIT_POLICY", "KMP_BLOCKTIME")]
+    worker.close()
+
+    assert settings == [None, "1"]

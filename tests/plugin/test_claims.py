@@ -229,7 +229,7 @@ def test_a_machine_as_fast_as_the_published_one_is_green(a100):
     ],
 )
 def test_each_claim_of_a_gpu_owns_its_fault(a100, stages, fault, claims, line):
-    """A lost gain, more memory, a synchronisation and a skipped CUDA graph each turn the claims red that own them, and no other."""
+    """A lost gain, more memory, a synchronisation and a skipped CUDA graph each turn only their own claims red."""
     faults = dict.fromkeys(stages.split(), fault)
 
     result = a100.run("--stage=fp32,bf16,sdpa,compile,int8", **faults)

@@ -115,7 +115,7 @@ def test_out_of_memory_beside_another_process_is_invalid(a100: FakeBench) -> Non
 
 
 def test_an_out_of_memory_of_the_whole_family_passes(a100: FakeBench) -> None:
-    """If both builds of torch ran out of memory on this family, so may this case: PASS, and the other claims are skipped for it."""
+    """If both builds of torch ran out of memory on this family the case passes too, and its other claims are skipped."""
     publish(a100, "oom_after_warmup", "oom")
     sentence = f"PASS {FP32} fit: out of memory on 80.0 GiB, {FAMILY}"
 

@@ -25,7 +25,7 @@ from fixtures.outputs import OutputCollector
 from fixtures.parity_judge import ParityJudge
 from fixtures.selection import coverage_of, selected_cases
 from speedgate.baselines import promote, store
-from speedgate.measure.other_arm import OtherArm
+from speedgate.measure.other_arm import OtherArm, other_arm_label
 from speedgate.measure.worker import OutOfTime, WorkerFailure
 from speedgate.plugin import after, hooks
 from speedgate.plugin.case_fixtures import CaseFixture, RunnerFixture, open_runner
@@ -338,9 +338,7 @@ def _claims(config: pytest.Config) -> Iterator[Claim]:
 
 def _other_arm(session: Session, behaviour: Mapping[str, Any]) -> OtherArm:
     versions = behaviour.get("versions", {})
-    label = (
-        f"the other arm ({', '.join(f'{name} {version}' for name, version in versions.items()) or 'the same versions'})"
-    )
+    label = other_arm_label(dict.fromkeys(versions), versions)
     session.inputs = dataclasses.replace(session.inputs, other_arm=label, other_versions=versions)
     return OtherArm(python="python", paths=(), versions=versions, label=label)
 

@@ -39,14 +39,9 @@ class Target:
             pass
         return time.perf_counter() - started_s
 
-    def multiply(self, *, seconds: float) -> None:
-        """Keep torch's threads busy, as a round does."""
-        import torch
-
-        values = torch.rand(512, 512)
-        ends_s = time.perf_counter() + seconds
-        while time.perf_counter() < ends_s:
-            values @ values
+    def setting(self, *, name: str) -> str | None:
+        """Return an environment variable of the worker."""
+        return os.environ.get(name)
 
     def raises(self, *, message: str) -> None:
         """Raise an error, like a model that fails."""
