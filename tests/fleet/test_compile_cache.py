@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import re
+from types import SimpleNamespace
 
 import pytest
 
@@ -13,9 +14,11 @@ from speedgate.fleet import commands, compile_cache
 from speedgate.fleet.cache_archive import Build, CacheContent, CacheOrigin, file_stem, read_cache_file, write_cache_file
 from speedgate.fleet.compile_cache import CaseCache
 from speedgate.measure.worker import Worker, WorkerFailure
+from speedgate.plugin.builder import Builder
 from tests.measure.test_worker import PATHS
 from tests.support.baseline_samples import KEY
-from tests.support.suite import Suite, red
+from tests.support.fake_target import FakeSpec, FakeTarget
+from tests.support.sessions import make_session
 
 CASE, OTHER = "sdxl/int8/1024px-30steps-b1", "sdxl/compile/1024px-30steps-b1"
 VERSIONS = {
@@ -190,76 +193,97 @@ def test_a_cache_of_another_recipe_or_build_is_not_used(cached, tmp_path, notes,
     assert message in notes[0]
 
 
-def test_a_session_keeps_and_loads_what_compiles(pytester):
-    """Compiled stages save a file, eager ones do not; only the first process loads an import."""
-    suite = Suite(pytester)
-    folder = pytester.path / compile_cache.FOLDER / suite.machine.key
-    suite.run("--stage=sdpa,int8", "-k", "cold_start")
-    (left,) = folder.glob("*.zip")
-    (folder / "imported").mkdir()
-    left.rename(folder / "imported" / left.name)
+class Compiling(FakeTarget):
+    """A worker whose case compiles, unless `structure` says otherwise, and finds in its cache what it loaded."""
 
-    result = suite.run("--stage=int8", "--processes=2", "-k", "cold_start")
-    starts = [process["cold_start"] for process in suite.result("int8")["run"]["processes"]]
+    def __init__(self, structure=None):
+        super().__init__(structure=structure or {"unet.compiled": True}, environment=VERSIONS)
+        self.artifacts = None
 
-    assert red(result) == []
-    assert [start["cache_load_s"] for start in starts] == [0.1, 0.0]
-    result.stdout.re_match_lines([r"  sdxl-tiny-int8: load the imported compile cache \.\.\. .*"])
-    assert left.exists()
+    def first_image(self):
+        hits = int(self.artifacts is not None)
+        return super().first_image() | {"cache_hits": hits, "cache_misses": 1 - hits}
 
+    def load_cache(self, *, artifacts):
+        self.artifacts = artifacts
+        return 0.1
 
-def test_the_other_arm_keeps_nothing(pytester):
-    """The other arm has another build, so only this arm's cache is saved."""
-    suite = Suite(pytester)
-    result = suite.run("--stage=int8", "-k", "same_structure", suite.against(versions={"torch": "2.14.0"}))
-
-    assert sorted(suite.arms("int8")) == ["other", "this"]
-    assert result.stdout.str().count("keep the compile cache") == 1
-
-
-def test_this_process_keeps_nothing(pytester):
-    """Without isolation, torch would save all cases so far as one, so nothing is saved."""
-    Suite(pytester).run("--stage=int8", "-k", "cold_start", "--isolation=none")
-
-    assert not (pytester.path / compile_cache.FOLDER).exists()
+    def save_cache(self):
+        return b"compiled"
 
 
 @pytest.fixture
-def compiling(tmp_path, monkeypatch):
-    """Start a worker that compiles a function, with torch's caches in a separate folder."""
-    workers = []
+def build(tmp_path, notes):
+    """Build a case in a fake worker, and return the calls of the worker and the seconds of loading."""
 
-    def begin(name):
-        monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / name / "inductor"))
-        log = tmp_path / f"{name}.log"
-        workers.append(Worker("tests.support.targets:Compiled", arguments={}, paths=PATHS, log=log, timeout_s=240.0))
-        return workers[-1]
+    def activity(text):
+        notes.append(text)
+        return contextlib.nullcontext()
 
-    yield begin
-    for worker in workers:
-        worker.close()
+    def make(target, *, isolation="process", other=False):
+        session = make_session(tmp_path, isolation=isolation)
+        builder = Builder(
+            session=session,
+            progress=SimpleNamespace(activity=activity, note=notes.append),
+            factory="",
+            arguments=lambda case: {},
+            paths=(),
+            logs=tmp_path,
+            open_target=lambda case, other: target,
+        )
+        built = builder.build(FakeSpec(compiles=True), other=other)
+        return target.calls, built.cold_start.cache_load_s
+
+    return make
 
 
-def test_what_torch_compiled_in_one_folder_is_found_in_another(cached, tmp_path, compiling):
-    """A function compiled in one worker is a cache hit in another worker that imported the first one's cache."""
+def test_a_session_keeps_and_loads_what_compiles(build, tmp_path, notes):
+    """A case that compiles saves a file; of two starts after an import, the first loads it, says so, and saves nothing."""
+    assert build(Compiling()) == (["load", "first_image", "save_cache"], 0.0)
+    (left,) = tmp_path.rglob("*.zip")
+    (left.parent / "imported").mkdir()
+    left.rename(left.parent / "imported" / left.name)
+
+    assert build(Compiling()) == (["load", "load_cache", "first_image"], 0.1)
+    assert "toy-fast: load the imported compile cache" in notes
+    assert left.exists()
+    assert build(Compiling())[1] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("structure", "options"),
+    [
+        ({"unet.compiled": False, "vae.compiled_regions": 0}, {}),
+        (None, {"other": True}),
+        (None, {"isolation": "none"}),
+    ],
+    ids=["eager", "other arm", "no worker process"],
+)
+def test_what_cannot_be_loaded_again_is_not_saved(build, tmp_path, structure, options):
+    """Nothing is saved of an eager case, of the other arm's build, or in this process, where torch would save all cases."""
+    assert build(Compiling(structure), **options) == (["load", "first_image"], 0.0)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_torch_compiled_in_one_folder_is_found_in_another(cached, tmp_path, monkeypatch):
+    """A compiled function is a hit in another folder that imported its cache; unreadable artifacts are an error."""
     there = elsewhere(cached, tmp_path / "there")
-    first, second = compiling("here"), compiling("elsewhere")
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "inductor"))
+    with contextlib.closing(
+        Worker("tests.support.targets:Compiled", arguments={}, paths=PATHS, log=tmp_path / "log", timeout_s=240.0)
+    ) as worker:
+        cold = worker.call("first_image")
+        cached.save_from(worker, loaded=False, missed=True)
+        compile_cache.import_from(exported(cached, tmp_path / "c.zip"), folder=there.folder, here=HERE)
+        worker.call("move", folder=str(tmp_path / "elsewhere"))
+        load_s = there.load_into(worker)
+        imported = worker.call("first_image")
 
-    cold = first.call("first_image")
-    cached.save_from(first, loaded=False, missed=True)
-    compile_cache.import_from(exported(cached, tmp_path / "c.zip"), folder=there.folder, here=HERE)
-    load_s = there.load_into(second)
-    imported = second.call("first_image")
-
-    assert (cold["cache_hits"], cold["cache_misses"]) == (0, 1)
-    assert (imported["cache_hits"], imported["cache_misses"]) == (1, 0)
-    assert 0 < load_s < 10
-
-
-def test_what_torch_cannot_read_is_an_error(compiling):
-    """Unreadable artifacts end the start with an error instead of a silent cold start."""
-    with pytest.raises(WorkerFailure, match="torch cannot read the compile cache that was imported for this case"):
-        compiling("here").call("load_cache", artifacts=b"no artifacts")
+        assert (cold["cache_hits"], cold["cache_misses"]) == (0, 1)
+        assert (imported["cache_hits"], imported["cache_misses"]) == (1, 1)  # the counts of the whole process
+        assert load_s > 0
+        with pytest.raises(WorkerFailure, match="torch cannot read the compile cache that was imported for this case"):
+            worker.call("load_cache", artifacts=b"no artifacts")
 
 
 def leave(folder, case_key, *, origin=HERE, fingerprint="f00d"):

@@ -95,6 +95,13 @@ class Compiled:
         counts = torch_state.compiler_counts()
         return {name: counts[name] for name in ("cache_hits", "cache_misses")}
 
+    def move(self, *, folder: str) -> None:
+        """Forget what was compiled and use another folder for torch's caches, like a worker on another machine."""
+        import torch
+
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = folder
+        torch.compiler.reset()
+
     def load_cache(self, *, artifacts: bytes) -> float:
         """Load the artifacts as a case does."""
         return torch_state.load_compile_cache(artifacts)
