@@ -1,4 +1,4 @@
-"""`speedgate bump` from the command to its files; one test runs pip, a stub wheel and the suite."""
+"""`speedgate bump` from the command to its files; one slow test runs pip, a stub wheel and the suite."""
 
 from __future__ import annotations
 
@@ -22,11 +22,9 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> FakeRuns:
     return FakeRuns().replace(monkeypatch)
 
 
-def test_a_slower_bump_is_red(desk: Desk) -> None:
+def test_a_slower_bump_is_red(desk: Desk, runs: FakeRuns) -> None:
     """A slower version ends with exit status 1, and is red in the JSON file, on the page, and in the job's outputs."""
-    arguments = (*LATENCY, "--report", "page.html", "--history")
-
-    status, _, _ = desk.run("bump", "stubkernel==1.8", "--results=slow", pytest_arguments=arguments)
+    status, _, _ = desk.run("bump", "stubkernel==1.8", "--results=slow", pytest_arguments=LATENCY)
 
     verdict = json.loads((desk.path / "slow" / "verdict.json").read_text())
     (case,) = verdict["cases"].values()
@@ -37,7 +35,18 @@ def test_a_slower_bump_is_red(desk: Desk) -> None:
     assert "sdxl-tiny/fp32/64px-4steps-b1</code> | 0.742 s | 0.7 s | 1.060 | 1.000 |" in page
     assert page in (desk.path / "job.md").read_text()
     assert (desk.path / "outputs").read_text().endswith("red=true\n")
-    # Both options of pytest do what they do without a bump.
+
+
+@pytest.mark.slow
+def test_a_slower_wheel_is_red(desk: Desk) -> None:
+    """With pip, an environment and the suite, a slower wheel is red, and pytest's own options do what they always do."""
+    arguments = (*LATENCY, "--report", "page.html", "--history")
+
+    status, _, _ = desk.run("bump", "stubkernel==1.8", "--results=slow", pytest_arguments=arguments)
+
+    verdict = json.loads((desk.path / "slow" / "verdict.json").read_text())
+    (case,) = verdict["cases"].values()
+    assert (status, verdict["outcome"], case["latency_ratio"]) == (1, "SLOWER", pytest.approx(1.06))
     assert "<html" in (desk.path / "page.html").read_text()
     assert (desk.path / ".speedgate" / "history.sqlite").stat().st_size > 0
 

@@ -136,7 +136,6 @@ def test_a_bisect_says_what_it_could_not_write(desk: Desk, monkeypatch: pytest.M
         (["bump"], "bump: name either PACKAGE==VERSION or --channel nightly"),
         (["bump", "stubkernel"], "bump: 'stubkernel' does not name one version; expected PACKAGE==VERSION"),
         (["bump", "stubkernel==1.*"], "bump: 'stubkernel==1.*' does not name one version"),
-        (["bump", "stubkernel==9.9"], "Could not find a version that satisfies the requirement stubkernel==9.9"),
         (["bump", "stubkernel==1.8", "--results=bench"], "--results "),
         (["bump", "stubkernel==1.8", "stubkernel==1.7"], "bump: stubkernel is named twice, as stubkernel==1.8 and stubk"),
         (["bump", "stubkernel==1.8", "Packaging==HERE"], "bump: packaging HERE is pinned already: nothing to compare; name "),
@@ -148,20 +147,48 @@ def test_a_bisect_says_what_it_could_not_write(desk: Desk, monkeypatch: pytest.M
         (["bump", "--channel=nightly", "--pins=elsewhere"], "elsewhere/stable.txt: does not exist; run this at the root"),
         (["bump", "stubkernel==1.8", "--pins=old"], "this environment is not the one of old/stable.txt: packaging is "),
         (["bisect", "stubkernel", "--good=1.0", "--bad=7"], "stubkernel 7: no such version for this Python; the newest"),
-        (["bisect", "nosuchpackage", "--good=1", "--bad=2"], "No matching distribution found for nosuchpackage"),
     ],
 )  # fmt: skip
-def test_bad_input_is_one_line(desk: Desk, arguments: list[str], message: str) -> None:
+def test_bad_input_is_one_line(desk: Desk, runs: FakeRuns, arguments: list[str], message: str) -> None:
     """Wrong input is one line that names the problem, and nothing is measured."""
     (desk.path / "old").mkdir(exist_ok=True)
     (desk.path / "old" / "stable.txt").write_text("packaging==0.1\n")
-
     here = importlib.metadata.version("packaging")
 
     status, _, err = desk.run(*[argument.replace("HERE", here) for argument in arguments])
 
     assert (status, err.count("\n")) == (2, 1)
     assert err.removeprefix("speedgate: ").startswith(message.replace("HERE", here))
+    assert runs.versions == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["bump", "stubkernel==9.9"], "Could not find a version that satisfies the requirement stubkernel==9.9"),
+        (["bisect", "nosuchpackage", "--good=1", "--bad=2"], "No matching distribution found for nosuchpackage"),
+    ],
+)
+def test_a_version_that_pip_cannot_find_is_one_line(desk: Desk, arguments: list[str], message: str) -> None:
+    """What pip does not find is one line with pip's own message."""
+    status, _, err = desk.run(*arguments)
+
+    assert (status, err.count("\n")) == (2, 1)
+    assert err.startswith(f"speedgate: {message}")
+
+
+@pytest.mark.slow
+def test_a_bisect_of_wheels_finds_the_first_slow_one(desk: Desk) -> None:
+    """With pip, an environment for each candidate and the suite, the first slow wheel is named with its commits."""
+    desk.index.add("stubkernel", "1.4", code="BEHAVIOUR = {'slower': 1.06}", commit=COMMITS[4])
+
+    status, lines, err = desk.run("bisect", "stubkernel", "--good=1.0", "--bad=1.8")
+
+    assert (status, err) == (0, "")
+    assert trials(lines) == [["1.0", "good"], ["1.8", "bad"], ["1.4", "bad"]]
+    assert "the first bad stubkernel is 1.4; the last good one is 1.0" in lines
+    assert lines[-2].endswith(f"/stubkernel/compare/{COMMITS[0]}...{COMMITS[4]}")
 
 
 @pytest.mark.parametrize(

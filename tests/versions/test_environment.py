@@ -6,8 +6,6 @@ import importlib.metadata
 import os
 import subprocess
 import threading
-import time
-import venv
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -31,12 +29,6 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Index:
     return index
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the environments."""
-    return tmp_path_factory.mktemp("cache")
-
-
 @pytest.fixture(autouse=True)
 def no_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ignore the configuration of pip on this machine."""
@@ -50,9 +42,10 @@ def overlay(index: Index) -> OverlayEnvironment:
     return OverlayEnvironment(requirements=("iniconfig==99.0",), constraints=("pluggy>=1",), index_url=index.url)
 
 
-def test_an_overlay_holds_what_differs_and_shares_the_rest(overlay: OverlayEnvironment, cache: Path) -> None:
-    """The overlay imports its packages version of a package, and all others from this environment, without copies."""
-    python = environment.build(overlay, cache=cache)
+@pytest.mark.slow
+def test_an_overlay_holds_what_differs_and_shares_the_rest(overlay: OverlayEnvironment, tmp_path: Path) -> None:
+    """The overlay imports its version of a package, and all others from this environment, without copies."""
+    python = environment.build(overlay, cache=tmp_path)
 
     output = subprocess.run([str(python), "-c", ASK], capture_output=True, text=True, check=True).stdout.split()
     (packages,) = python.parents[1].glob("lib/python*/site-packages")
@@ -65,12 +58,41 @@ def test_an_overlay_holds_what_differs_and_shares_the_rest(overlay: OverlayEnvir
     assert importlib.metadata.version("iniconfig") != "99.0"
 
 
-def test_an_overlay_is_made_once(overlay: OverlayEnvironment, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same request uses the existing environment, and pip does not run again."""
-    python = environment.build(overlay, cache=cache)
-    monkeypatch.setattr(environment, "_run_pip", lambda *arguments: pytest.fail("pip was run"))
+@pytest.fixture
+def pip_calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
+    """Replace pip, and return the list of its calls."""
+    calls: list[tuple[str, ...]] = []
 
-    assert environment.build(overlay, cache=cache) == python
+    def run_pip(*arguments: str) -> str:
+        calls.append(arguments)
+        return "Available versions: 1.2, 1.0"
+
+    monkeypatch.setattr(environment, "_run_pip", run_pip)
+    return calls
+
+
+def test_an_overlay_is_made_once(overlay: OverlayEnvironment, tmp_path: Path, pip_calls: list[tuple[str, ...]]) -> None:
+    """Of two commands that need the same overlay one builds it and the other waits; a later one uses it."""
+    with ThreadPoolExecutor(2) as both:
+        pythons = list(both.map(lambda _: environment.build(overlay, cache=tmp_path), range(2)))
+
+    assert {*pythons, environment.build(overlay, cache=tmp_path)} == {pythons[0]}
+    assert [call[2:] for call in pip_calls] == [
+        (
+            "install", "--no-compile", "--index-url", overlay.index_url,
+            "--constraint", str(pythons[0].parents[1] / "constraints.txt"), "iniconfig==99.0",
+        )
+    ]  # fmt: skip
+    assert (pythons[0].parents[1] / "constraints.txt").read_text() == "pluggy>=1\n"
+
+
+@pytest.mark.parametrize("prereleases", [False, True])
+def test_prereleases_are_listed_on_request(prereleases: bool, pip_calls: list[tuple[str, ...]]) -> None:
+    """The versions of pip's list keep their order, and `--pre` is given only on request."""
+    versions = environment.list_versions("listed", index_url=None, prereleases=prereleases)
+
+    assert versions == ["1.2", "1.0"]
+    assert pip_calls == [("index", "versions", "listed", *["--pre"] * prereleases)]
 
 
 def test_an_overlay_that_was_interrupted_is_made_again(
@@ -91,6 +113,7 @@ def test_an_overlay_that_was_interrupted_is_made_again(
     assert len(calls) == 2
 
 
+@pytest.mark.slow
 def test_pins_that_hold_are_not_moved(index: Index, tmp_path: Path) -> None:
     """A version that conflicts with a pin cannot be installed, and the message is pip's."""
     overlay = OverlayEnvironment(
@@ -101,28 +124,24 @@ def test_pins_that_hold_are_not_moved(index: Index, tmp_path: Path) -> None:
         environment.build(overlay, cache=tmp_path)
 
 
-@pytest.mark.parametrize(
-    "other",
-    [
-        OverlayEnvironment(requirements=("iniconfig==98.0",)),
-        OverlayEnvironment(requirements=("iniconfig==99.0",), constraints=("pluggy==1.0",)),
-        OverlayEnvironment(requirements=("iniconfig==99.0",), index_url="https://example.org/simple"),
-    ],
-)
-def test_other_pins_are_another_environment(other: OverlayEnvironment) -> None:
-    """The requirements, the constraints and the index are all part of the folder's name."""
-    assert other.digest != OverlayEnvironment(requirements=("iniconfig==99.0",)).digest
+def test_other_pins_or_packages_are_another_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The requirements, the constraints, the index and what is installed here are all part of the folder's name."""
+    changes = [
+        {},
+        {"requirements": ("iniconfig==98.0",)},
+        {"constraints": ("pluggy==1.0",)},
+        {"index_url": "https://example.org/simple"},
+    ]
+    overlays = [OverlayEnvironment(**({"requirements": ("iniconfig==99.0",)} | change)) for change in changes]  # type: ignore[arg-type]
+    digests = set()
+    for installed in (["torch==2.13.0"], ["torch==2.14.0"]):
+        monkeypatch.setattr(environment, "_installed", lambda installed=installed: installed)
+        digests |= {overlay.digest for overlay in overlays}
+
+    assert len(digests) == 8
 
 
-def test_another_package_here_is_another_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """After an update of this environment, an older overlay is not used any more."""
-    overlay = OverlayEnvironment(requirements=("iniconfig==99.0",))
-    before = overlay.digest
-    monkeypatch.setattr(environment, "_installed", lambda: ["torch==2.14.0"])
-
-    assert overlay.digest != before
-
-
+@pytest.mark.slow
 def test_versions_are_those_that_pip_lists(index: Index) -> None:
     """Versions are listed newest first, with pre-releases only on request."""
     for version in ("1.0", "1.2", "2.0.dev20260804"):
@@ -155,6 +174,7 @@ def server() -> Iterator[str]:
         server.shutdown()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("address", "failure", "message"),
     [
@@ -179,35 +199,46 @@ def test_an_index_out_of_reach_is_no_missing_version(
         environment.list_versions("nosuch", index_url=address.format(server=server), prereleases=False)
 
 
+@pytest.mark.slow
 def test_an_overlay_whose_index_is_out_of_reach_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An installation with an index out of reach is an index error too."""
     monkeypatch.setenv("PIP_RETRIES", "0")
+    overlay = OverlayEnvironment(requirements=("nosuch==1.0",), index_url="http://127.0.0.1:9")
 
     with pytest.raises(IndexFailure, match=r"^the index cannot be reached: "):
-        environment.build(
-            OverlayEnvironment(requirements=("nosuch==1.0",), index_url="http://127.0.0.1:9"), cache=tmp_path
-        )
+        environment.build(overlay, cache=tmp_path)
+
+
+FETCH = "  Could not fetch URL http://x/y/: {}: http://x/y/ - skipping\n"
 
 
 @pytest.mark.parametrize(
-    ("message", "expected"),
+    ("stderr", "log", "failure"),
     [
-        ("ERROR: HTTP error 503 while getting https://x/y.whl", True),
-        ("ERROR: Could not install packages due to an OSError: HTTPSConnectionPool(host='x', port=443): Read", True),
-        ("ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device", True),
-        ("WARNING: Retrying after HTTPSConnectionPool(host='x')\nERROR: Cannot install x==1 and y==2", False),
-        ("ERROR: HTTP error 404 while getting https://x/y.whl", False),
-        ("ERROR: Could not install packages due to an OSError: [Errno 2] No such file or directory: 'x.whl'", False),
+        ("ERROR: No matching distribution", FETCH.format("connection error"), IndexFailure),
+        ("ERROR: No matching distribution", FETCH.format("503 Server Error"), IndexFailure),
+        ("ERROR: No matching distribution", FETCH.format("404 Client Error"), InstallFailure),
+        ("ERROR: No matching distribution", FETCH.format("403 Client Error"), InstallFailure),
+        ("ERROR: HTTP error 503 while getting https://x/y.whl", "", IndexFailure),
+        ("ERROR: Could not install packages: HTTPSConnectionPool(host='x', port=443): Read", "", IndexFailure),
+        ("ERROR: Could not install packages: [Errno 28] No space left on device", "", IndexFailure),
+        ("WARNING: Retrying after HTTPSConnectionPool(host='x')\nERROR: Cannot install x==1", "", InstallFailure),
+        ("ERROR: HTTP error 404 while getting https://x/y.whl", "", InstallFailure),
+        ("ERROR: Could not install packages: [Errno 2] No such file or directory: 'x.whl'", "", InstallFailure),
     ],
 )
-def test_a_download_that_broke_off_is_no_missing_wheel(
-    message: str, expected: bool, monkeypatch: pytest.MonkeyPatch
+def test_an_index_or_download_that_fails_is_no_missing_version(
+    stderr: str, log: str, failure: type[ValueError], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Errors of the network and the disk are not the version's fault; a wheel that is gone is."""
-    done = subprocess.CompletedProcess([], returncode=1, stdout="", stderr=message)
-    monkeypatch.setattr(subprocess, "run", lambda *arguments, **options: done)
+    """Errors of the network, the index and the disk are not the version's fault; a page or wheel that is gone is."""
 
-    with pytest.raises(IndexFailure if expected else InstallFailure):
+    def run(command: list[str], **options: object) -> subprocess.CompletedProcess[str]:
+        Path(command[command.index("--log") + 1]).write_text(log)
+        return subprocess.CompletedProcess(command, returncode=1, stdout="", stderr=stderr)
+
+    monkeypatch.setattr(subprocess, "run", run)
+
+    with pytest.raises(failure):
         environment.list_versions("x", index_url=None, prereleases=False)
 
 
@@ -231,20 +262,3 @@ def test_this_environment_has_to_be_the_pinned_one(tmp_path: Path) -> None:
         ValueError, match=f"packaging is {here}, pinned packaging==0.1; nosuch is missing, pinned nosuch==1"
     ):
         environment.check_stable_pins({"packaging": "packaging==0.1", "nosuch": "nosuch==1"}, where=tmp_path)
-
-
-def test_two_commands_make_one_overlay(
-    overlay: OverlayEnvironment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """If two commands need the same overlay, one builds it and the other waits."""
-    calls: list[float] = []
-    create = venv.create
-    monkeypatch.setattr(
-        venv, "create", lambda *where, **options: (calls.append(time.monotonic()), create(*where, **options))
-    )
-
-    with ThreadPoolExecutor(2) as both:
-        pythons = list(both.map(lambda _: environment.build(overlay, cache=tmp_path), range(2)))
-
-    assert pythons[0] == pythons[1]
-    assert len(calls) == 1

@@ -181,6 +181,7 @@ def test_the_command_moves_the_pin_and_prints_the_range(
     assert lines[-1].endswith(f"/compare/{before.git_version}...{COMMITS[1]}")
 
 
+@pytest.mark.slow
 def test_pip_holds_the_pin_to_its_checksum(index: Index, tmp_path: Path) -> None:
     """pip installs a file by its pin, and refuses it after the file has changed."""
     update(index, tmp_path / "nightly.txt")
