@@ -46,30 +46,26 @@ def step_indices(values):
 
 @pytest.mark.parametrize(("values", "expected"), PUBLISHED.values(), ids=list(PUBLISHED))
 def test_the_published_examples_of_e_divisive_come_out(values, expected):
-    """The published results of E-divisive are found at the same places."""
+    """The published results of E-divisive are found at the same places, in series that equal the published ones."""
+    assert ECP_SPREAD[101] == pytest.approx(-12.2, abs=0.05)  # the published value
     assert step_indices(values) == expected
 
 
-@pytest.mark.parametrize("half", [8, 9, 15, 40, 99])
+@pytest.mark.parametrize("half", [8, 15, 99])
 def test_an_exact_step_is_found_where_it_is(half):
     """Zeros followed by as many ones are one step (mongodb's `test_default_implementation_sanity`), from eight of each."""
     assert step_indices([0.0] * half + [1.0] * half) == [half]
 
 
-def test_rs_random_numbers_are_rs():
-    """The series whose spread grows is the published one: its value at the change equals the value in the reference."""
-    assert ECP_SPREAD[101] == pytest.approx(-12.2, abs=0.05)
-
-
 def test_several_changes_are_found_one_by_one():
-    """Three steps are found, up, up and down, with an outlier in each level."""
+    """Three steps are found, up, up and down, with an outlier in each level, and rounding to a few values moves none."""
     values = np.repeat([0.0, 0.02, 0.05, 0.01], 60) + np.random.default_rng(3).normal(0, 0.004, 240)
     values[[20, 90, 150, 200]] += 0.2
 
-    assert step_indices(values) == [60, 120, 180]
+    assert step_indices(values) == step_indices(np.round(values, 3)) == [60, 120, 180]
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", range(4))
 def test_noise_alone_is_no_step(seed):
     """A thousand points without a change have no step: normal, heavy-tailed, or with two modes."""
     rng = np.random.default_rng(seed)
@@ -86,13 +82,6 @@ def test_two_equal_outliers_are_no_step():
     values[[98, 99]] += 0.1
 
     assert step_indices(values) == []
-
-
-def test_ties_are_no_trouble():
-    """Rounding values to a few numbers does not move the step."""
-    values = np.repeat([0.0, 0.02], 50) + np.random.default_rng(5).normal(0, 0.004, 100)
-
-    assert step_indices(np.round(values, 2)) == step_indices(values) == [50]
 
 
 def test_a_run_of_many_processes_weighs_more():
@@ -120,7 +109,7 @@ def test_a_range_holds_the_change_as_often_as_it_says():
     assert np.mean(held) >= 0.9
 
 
-def test_neighbours_that_resemble_each_other_are_told():
+def test_the_correlation_of_neighbours_is_estimated():
     """The correlation of neighbours is estimated correctly in spite of a step, and is about 0 for independent points."""
     rng = np.random.default_rng(7)
     values = rng.normal(0, 1, 2000)

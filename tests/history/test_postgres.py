@@ -79,6 +79,7 @@ def check_complete(url: str, counts: list[queries.UploadCounts]) -> None:
     assert sum(count.added + count.present for count in counts) == 2 * RUNS * WRITERS
 
 
+@pytest.mark.slow
 def test_sixteen_writers_at_once_lose_nothing_and_add_nothing_twice(url, pool):
     """Sixteen writers create the history together; no run is lost, and a run that two of them upload is added once."""
     counts = pool.starmap(start_and_write, [(url, writer) for writer in range(WRITERS)], chunksize=1)
@@ -87,6 +88,7 @@ def test_sixteen_writers_at_once_lose_nothing_and_add_nothing_twice(url, pool):
     assert sum(count.added for count in counts) == ALL
 
 
+@pytest.mark.slow
 def test_a_server_that_is_killed_and_comes_back_is_waited_for(postgres, url, pool, tmp_path):
     """When the server is killed twice, no run is lost or added twice, and every writer finishes by itself."""
     halfway = tmp_path / "halfway"
@@ -101,6 +103,7 @@ def test_a_server_that_is_killed_and_comes_back_is_waited_for(postgres, url, poo
     check_complete(url, [upload.get(timeout=300) for upload in uploads])
 
 
+@pytest.mark.slow
 def test_a_reader_sees_one_moment(url, monkeypatch):
     """A run that is added while a reader reads is not in its result, but in the next one."""
     database.prepare_history(url)
@@ -117,6 +120,7 @@ def test_a_reader_sees_one_moment(url, monkeypatch):
     assert queries.read_series(url) != []
 
 
+@pytest.mark.slow
 def test_a_server_that_stays_away_is_one_line_and_nothing_is_lost(postgres, url):
     """A server that does not come back is one line of error; earlier runs are stored, and the same call adds the rest."""
     database.prepare_history(url)
