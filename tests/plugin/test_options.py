@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import tempfile
 from pathlib import Path
 
 import pytest
@@ -11,12 +10,12 @@ import pytest
 from fixtures.cases import Case
 from fixtures.pipelines.registry import pipelines
 from fixtures.selection import coverage_of, nothing_left, select
-from fixtures.stages.ladder import lineage
+from fixtures.stages.ladder import LADDER, lineage
+from speedgate.measure.machine import resolve_machine
+from speedgate.plugin import options
 from speedgate.results import optional
-from speedgate.results.case_key import RESULT_FILES
-from tests.support.suite import Suite, red
+from tests.support.fake_bench import PLUGINS
 
-PLUGINS = ("speedgate.plugin.hooks", "fixtures.plugin")
 ROOT = Path(__file__).parents[2]
 TOLERANCE = "argument --tolerance: {}: expected PERCENT or STAGE=PERCENT, above 0 and below 100, for example int8=5"
 SHARD = "argument --shard: {}: expected I/N with I from 1 to N, as in 1/2 and 2/2"
@@ -65,28 +64,20 @@ BAD_OPTIONS = [
 
 
 @pytest.fixture
-def suite(pytester):
-    return Suite(pytester)
+def configure(bench):
+    """Configure pytest with the plugins and the options, in this process."""
+    (bench.path / "a-file").touch()
+    (bench.path / "a-folder").mkdir()
+    return bench.configure
 
 
 @pytest.fixture
-def configure(pytester):
-    """Return a function that configures pytest with the plugins and the options, in this process."""
-    (pytester.path / "a-file").touch()
-    (pytester.path / "a-folder").mkdir()
-    plugins = [argument for name in PLUGINS for argument in ("-p", name)]
-    return lambda *options: pytester.parseconfigure(*plugins, "--device=cpu", *options)
-
-
-@pytest.fixture
-def run_claim(pytester, monkeypatch):
-    """Return a function that runs one test that must not be reached, with the plugins and the options, in this process."""
-    pytester.makeconftest(f"pytest_plugins = {list(PLUGINS)}")
-    pytester.makepyfile(test_claim="def test_claim(gate, benchmark): raise AssertionError('a test ran')")
-    monkeypatch.setattr(tempfile, "tempdir", str(pytester.path))  # the lock of a recording lies there
+def run_claim(bench, pytester):
+    """Run one test that must not be reached, with the plugins and the options, in this process."""
+    pytester.makepyfile(test_claim="def test_claim(case, gate, benchmark): raise AssertionError('a test ran')")
 
     def run(*options):
-        result = pytester.runpytest_inprocess("--device=cpu", "-p", "no:cacheprovider", *options)
+        result = pytester.runpytest_inprocess(*PLUGINS, "--device=cpu", *options)
         assert "a test ran" not in result.stdout.str()
         return result
 
@@ -120,14 +111,13 @@ def test_a_bad_option_is_refused_in_one_line_that_names_the_valid_values(configu
         ("--against=nowhere", "--against nowhere: does not exist; *"),
     ],
 )
-def test_a_usage_error_ends_the_command_before_anything_is_built(suite, option, message):
+def test_a_usage_error_ends_the_command_before_any_test(run_claim, option, message):
     """Exit status 4 and the line alone on stderr, for an error in an option and for one in what it names."""
-    result = suite.run("--stage=fp32", option)
+    result = run_claim("--stage=fp32", option)
 
     result.stderr.fnmatch_lines([f"ERROR: {message}"])
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     assert "Traceback" not in result.stdout.str() + result.stderr.str()
-    assert not (suite.path / "builds.log").exists()
 
 
 def test_a_password_in_a_bad_url_is_not_repeated(configure):
@@ -172,13 +162,13 @@ def test_a_baseline_of_another_gpu_is_refused_before_any_test(run_claim, pyteste
 
 
 @pytest.mark.parametrize("text", ['{"benchmarks": [', "[]", '{"benchmarks": [{"name": "x"}]}'])
-def test_a_broken_baseline_is_an_error_and_stays_as_it_is(run_claim, suite, text):
+def test_a_broken_baseline_is_an_error_and_stays_as_it_is(run_claim, pytester, text):
     """A truncated or foreign file of this machine is named in the error and not overwritten, and no test runs."""
-    path = suite.path / "baselines" / suite.machine.key / "0001_recorded.json"
+    path = pytester.path / "baselines" / resolve_machine("cpu").key / "0001_recorded.json"
     path.parent.mkdir(parents=True)
     path.write_text(text)
 
-    result = run_claim("--gate=record", "test_claim.py")
+    result = run_claim("--gate=record")
 
     result.stderr.fnmatch_lines(["*0001_recorded.json*"])
     assert result.ret == pytest.ExitCode.USAGE_ERROR
@@ -224,31 +214,6 @@ def test_sdxl_is_selected_unless_pipelines_are_named(configure):
     assert pipelines_of(select(configure("--stage=fp32"), device="cpu")) == ["sdxl"]
 
 
-def test_all_selects_every_pipeline(suite):
-    """`--pipeline all` measures each one, and every test of each is green."""
-    result = suite.run("--pipeline=all", "--stage=fp32")
-
-    files = (suite.path / "results").glob(RESULT_FILES)
-    assert red(result) == []
-    assert {path.name.split("__")[0] for path in files} == {f"{name}-tiny" for name in pipelines()}
-
-
-def test_an_unsupported_stage_is_skipped_with_the_reason(suite):
-    """A stage that does not apply to a pipeline is not built, and the reason is shown."""
-    with (suite.path / "conftest.py").open("a") as conftest:
-        conftest.write(
-            "import dataclasses\nfrom fixtures.pipelines.registry import pipelines\n"
-            'unsupported = {"int8": "it has no linear"}\n'
-            'pipelines()["sd15"] = dataclasses.replace(pipelines()["sd15"], unsupported=unsupported)\n'
-        )
-
-    result = suite.run("--pipeline=sd15", "-k", "recipe and not full")
-
-    assert red(result) == []
-    assert suite.builds() == ["fp32", "bf16", "sdpa", "compile", "fused_qkv"]
-    result.stdout.fnmatch_lines(["SKIPPED*sd15-tiny has no int8 stage: it has no linear*"])
-
-
 def test_stages_above_an_unsupported_one_leave_it_out(monkeypatch):
     """They are built without it, expected without its facts, and compared with the stage below it."""
     unsupported = {"fused_qkv": "it has no Q, K and V"}
@@ -272,14 +237,6 @@ def test_the_throughput_suite_selects_the_published_batches(configure):
     assert sorted((case.stage, case.workload.key) for case in cases) == sorted(
         (stage, batch) for stage in stages for batch in batches
     )
-
-
-def test_the_throughput_suite_judges_no_image(suite):
-    """The reason is shown: the image of a stage is judged at the ladder's workload."""
-    result = suite.run("--suite=throughput", "--pipeline=sd15", "-k", "parity")
-
-    assert red(result) == []
-    result.stdout.fnmatch_lines(["SKIPPED*the image of fp16 is judged at the ladder's workload: --stage fp16*"])
 
 
 def test_a_pipeline_without_published_figures_is_listed_beside_one_that_has_some(configure):
@@ -308,25 +265,37 @@ def test_a_selection_without_cases_lists_the_valid_ones(configure, options, line
     assert "--suite throughput has: " in text
 
 
-def test_a_selection_without_cases_is_no_pass(suite):
-    """The command ends as if no test was collected, says so once, and builds nothing."""
-    result = suite.run("--suite=ladder", "--stage=fp16")
+def test_a_selection_without_cases_is_no_pass(run_claim):
+    """The command ends as if no test was collected, and says so once."""
+    result = run_claim("--suite=ladder", "--stage=fp16")
 
     text = result.stdout.str() + result.stderr.str()
     assert result.ret == pytest.ExitCode.NO_TESTS_COLLECTED
     assert text.count("nothing is left to measure") == 1
     assert "Exit" not in text
-    assert not (suite.path / "builds.log").exists()
 
 
-def test_skip_latency_judges_outputs_and_measures_nothing(suite):
-    """Structure, compilation and parity are judged; no test that measures rounds is run."""
-    result = suite.run("--stage=sdpa", "--skip-latency")
+def test_skip_latency_leaves_out_every_test_that_measures_rounds(bench):
+    """What is left needs a built case and no round; a live comparison keeps the claims about the picture."""
+    functions = {item.function.__name__ for item in bench.collect("--skip-latency")}
 
-    assert red(result) == []
-    assert suite.result("sdpa")["run"]["processes"] == []
-    assert suite.result("sdpa")["run"]["parity"]["ssim"] > 0
-    result.assert_outcomes(passed=3, skipped=3, deselected=9)
+    assert functions == {
+        "test_attention",
+        "test_compile",
+        "test_coverage",
+        "test_fit",
+        "test_full_recipe",
+        "test_parity",
+        "test_recipe",
+    }
+
+
+def test_six_to_twelve_pairs_are_measured_unless_options_name_others(configure):
+    """With `--against` verdicts are tried after 6, 9 and 12 pairs, of rounds that fill three seconds."""
+    config = configure("--against=python")
+
+    assert options.gate_policy(config).looks.counts == (6, 9, 12)
+    assert options.measurement_plan(config).min_total_s == 3.0
 
 
 @pytest.mark.parametrize("option", ["--skip-latency", "--stage=fp32", "--suite=ladder", "--pipeline=sd15", "-kfp32"])
@@ -336,9 +305,10 @@ def test_a_baseline_case_that_the_command_leaves_out_is_not_missing(configure, o
     assert "sdxl-tiny/int8/64px-4steps-b1" in coverage_of(configure(), device="cpu").required_keys
 
 
-def test_every_case_is_collected_and_none_built(suite):
-    """`--collect-only` lists every pipeline of every suite, and starts no worker."""
-    result = suite.run("--suite=all", "--pipeline=all", "--collect-only", "-q")
+def test_every_case_of_every_pipeline_can_be_collected(bench):
+    """`--suite all --pipeline all` has a latency test of every pipeline, and its ladder is in order."""
+    names = [item.name for item in bench.collect("--suite=all", "--pipeline=all")]
 
-    assert all(f"test_latency[{name}" in result.stdout.str() for name in pipelines())
-    assert not (suite.path / "builds.log").exists()
+    assert {name for name in pipelines() if f"test_latency[{name}-tiny-fp32]" in names} == {*pipelines()}
+    ladder = [names.index(f"test_latency[sdxl-tiny-{stage}]") for stage in LADDER]
+    assert ladder == sorted(ladder)

@@ -20,10 +20,11 @@ from typing import Any
 
 import pytest
 
+from fixtures import plugin as suite_plugin
 from fixtures.cases import Case
 from fixtures.outputs import OutputCollector
 from fixtures.parity_judge import ParityJudge
-from fixtures.selection import coverage_of, selected_cases
+from fixtures.selection import coverage_of
 from speedgate.baselines import promote, store
 from speedgate.measure.other_arm import OtherArm, other_arm_label
 from speedgate.measure.worker import OutOfTime, WorkerFailure
@@ -58,17 +59,18 @@ DEATHS = {
 
 @dataclasses.dataclass(frozen=True)
 class Claim:
-    """One function of `bench/` with its case, in the form of a collected test."""
+    """One test of `bench/` with its case, in the form of a collected pytest item."""
 
     function: Callable[..., None]
     module: Any
-    params: Mapping[str, Any]
+    params: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     index: int = 0
+    id: str = ""
+    param_marks: tuple[pytest.Mark, ...] = ()
 
     @property
     def name(self) -> str:
-        ids = [value.id for value in self.params.values()]
-        return f"{self.function.__name__}[{ids[0]}]" if ids else self.function.__name__
+        return f"{self.function.__name__}[{self.id}]" if self.id else self.function.__name__
 
     @property
     def nodeid(self) -> str:
@@ -84,13 +86,17 @@ class Claim:
         return SimpleNamespace(params=self.params, indices=dict.fromkeys(self.params, self.index))
 
     def get_closest_marker(self, name: str) -> pytest.Mark | None:
-        """Return the mark of that name, of the function or its module."""
+        """Return the mark of that name: of the parameter, the function or its module."""
         return next((mark for mark in self._marks() if mark.name == name), None)
 
     def _marks(self) -> list[pytest.Mark]:
         marks = getattr(self.module, "pytestmark", [])
         decorators = marks if isinstance(marks, list) else [marks]
-        return [*getattr(self.function, "pytestmark", []), *(decorator.mark for decorator in decorators)]
+        return [
+            *self.param_marks,
+            *getattr(self.function, "pytestmark", []),
+            *(decorator.mark for decorator in decorators),
+        ]
 
 
 @functools.cache
@@ -261,6 +267,17 @@ class FakeBench:
         (self.path / relative).write_bytes(data)
         return self.path / relative
 
+    def collect(self, *options: str) -> list[Claim]:
+        """Return the tests that pytest would run, in their order."""
+        return self._collect(self.configure(*options), ())
+
+    def _collect(self, config: pytest.Config, names: Collection[str]) -> list[Claim]:
+        if config.pluginmanager.hasplugin("terminalreporter"):
+            config.pluginmanager.unregister(name="terminalreporter")  # it belongs to a session
+        items = [claim for claim in _claims(config) if not names or claim.function.__name__ in names]
+        config.hook.pytest_collection_modifyitems(session=None, config=config, items=items)
+        return items
+
     def run(
         self,
         *options: str,
@@ -275,13 +292,11 @@ class FakeBench:
         comparison. `prepare` may change the configured session before anything is measured.
         """
         config = self.configure(*options, *(["--against=python"] if other is not None else []))
-        config.pluginmanager.unregister(name="terminalreporter")  # it belongs to a session
         session = config.stash[hooks.SESSION]
         result = BenchResult(
             config=config, session=session, gate=config.stash[hooks.GATE], builds=FakeBuilds(), notes=[]
         )
-        items = [claim for claim in _claims(config) if not claims or claim.function.__name__ in claims]
-        config.hook.pytest_collection_modifyitems(session=None, config=config, items=items)
+        items = self._collect(config, claims)
         arm = _other_arm(session, other) if other is not None else None
         prepare(config)
         hooks.pytest_collection_finish(SimpleNamespace(config=config, items=items))
@@ -313,7 +328,8 @@ class FakeBench:
         ) as runner:
             runner.runner.builder.open_target = open_target
             self.patch.setattr(config.stash[hooks.PROGRESS], "note", result.notes.append)
-            for item in _in_turn(items, result, runner, collector):
+            measured = [item for item in items if item.function.__name__ not in LEFT_OUT]
+            for item in _in_turn(measured, result, runner, collector):
                 _note_failure(item, session, result)
             collector.save_images()
         status = pytest.ExitCode.TESTS_FAILED if result.red else pytest.ExitCode.OK
@@ -323,17 +339,21 @@ class FakeBench:
 
 
 def _claims(config: pytest.Config) -> Iterator[Claim]:
-    """Yield each test of `bench/` for each selected case."""
-    device = config.stash[hooks.SESSION].machine.device
+    """Yield each test of `bench/` with each case that the plugin of the suite gives it."""
     for module, function in bench_functions():
-        if function.__name__ in LEFT_OUT:
-            continue
-        (name,) = {"case", "selected_case"} & {*inspect.signature(function).parameters} or {""}
-        if not name:
-            yield Claim(function, module, {})
-            continue
-        for index, case in enumerate(selected_cases(config, device=device)):
-            yield Claim(function, module, {name: case}, index)
+        parameters: list[tuple[str, Any]] = []
+        names = [*inspect.signature(function).parameters]
+        metafunc = SimpleNamespace(
+            config=config,
+            fixturenames=names,
+            parametrize=lambda name, values, **_: parameters.extend((name, value) for value in values),  # noqa: B023
+        )
+        suite_plugin.pytest_generate_tests(metafunc)
+        if not parameters:
+            yield Claim(function, module)
+        for index, (name, parameter) in enumerate(parameters):
+            marks = tuple(decorator.mark for decorator in parameter.marks)
+            yield Claim(function, module, {name: parameter.values[0]}, index, str(parameter.id), marks)
 
 
 def _other_arm(session: Session, behaviour: Mapping[str, Any]) -> OtherArm:
@@ -388,9 +408,8 @@ def _call(
     arguments = {name: fixtures[name]() for name in inspect.signature(item.function).parameters}
     outcome, text = "passed", ""
     try:
-        reason = next(filter(None, (case.unsupported_on(gate.machine.device) for case in item.params.values())), None)
-        if reason:
-            pytest.skip(reason)
+        if (mark := item.get_closest_marker("skip")) is not None:
+            pytest.skip(mark.kwargs["reason"])
         _call_with_budget(item, config, lambda: item.function(**arguments))
     except pytest.skip.Exception as skipped:
         outcome, text = "skipped", str(skipped)
