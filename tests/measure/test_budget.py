@@ -45,13 +45,14 @@ def add_entry(log, case, activity, seconds, *, outcome=DONE, command=None):
     log.command = this_command
 
 
-def test_an_unknown_activity_may_start_while_any_time_is_left(budget, clock):
-    """The first case has no estimate, so it may start until the budget is over."""
+def test_an_unknown_activity_may_start_while_any_time_is_left(budget, log, clock):
+    """The first case has no estimate, so it may start until the budget is over; without a budget there is no end."""
     budget.afford("int8", LOAD, PROCESS)
     clock.now_s = 90.0
 
     with pytest.raises(OutOfTime, match="the budget is over"):
         budget.afford("int8", LOAD, PROCESS)
+    assert Budget(log=log, clock=clock).afford("int8", PROCESS) is None
 
 
 def test_a_process_that_does_not_fit_is_not_started(budget, clock, log):
@@ -68,38 +69,22 @@ def test_a_process_that_does_not_fit_is_not_started(budget, clock, log):
         budget.afford("int8", LOAD, PROCESS)
 
 
-def test_a_new_case_is_expected_to_take_as_long_as_the_longest(log):
-    """For a case without an entry, the longest of any case is the estimate."""
-    add_entry(log, "fp32", LOAD, 20.0)
-    add_entry(log, "bf16", LOAD, 12.0)
+@pytest.mark.parametrize(
+    ("entries", "expected_s"),
+    [
+        ([("fp32", 20.0, {}), ("bf16", 12.0, {})], 20.0),
+        ([("compile", 200.0, {"outcome": ENDED, "command": "earlier"}), ("sdpa", 20.0, {})], 200.0),
+        ([("compile", 200.0, {"command": "earlier"}), ("compile", 15.0, {"command": "earlier"})], 200.0),
+        ([("compile", 200.0, {"command": "earlier"}), ("compile", 14.0, {})], 14.0),
+    ],
+    ids=["the longest of any case", "an ended attempt is a lower bound", "a cold compile cache", "this command"],
+)
+def test_the_best_earlier_seconds_are_the_estimate(log, entries, expected_s):
+    """The last time in this command, else the longest of the case, also if it was cut short, else the longest of any case."""
+    for case, seconds, options in entries:
+        add_entry(log, case, LOAD, seconds, **options)
 
-    assert log.expected_s("sdpa", LOAD) == 20.0
-
-
-def test_an_ended_attempt_is_a_lower_bound(log):
-    """An attempt that was cut short is not tried again with less time, or each budget would be spent on it."""
-    add_entry(log, "compile", LOAD, 200.0, outcome=ENDED, command="earlier")
-    add_entry(log, "sdpa", LOAD, 20.0)
-
-    assert log.expected_s("compile", LOAD) == 200.0
-
-
-def test_this_commands_seconds_are_the_best_estimate(log):
-    """Until an activity was seen in this command, the longest of earlier commands counts: the compile cache may be cold."""
-    add_entry(log, "compile", LOAD, 200.0, command="earlier")
-    add_entry(log, "compile", LOAD, 15.0, command="earlier")
-    assert log.expected_s("compile", LOAD) == 200.0
-    add_entry(log, "compile", LOAD, 14.0)
-
-    assert log.expected_s("compile", LOAD) == 14.0
-
-
-def test_without_a_budget_everything_fits(log, clock):
-    """A recording without a budget never runs out of time."""
-    add_entry(log, "int8", PROCESS, 1e6)
-    clock.now_s = 1e6
-
-    assert Budget(log=log, clock=clock).afford("int8", PROCESS) is None
+    assert log.expected_s("compile", LOAD) == expected_s
 
 
 def test_nested_activities_count_once(log, clock):
@@ -150,6 +135,5 @@ def test_the_age_of_the_process_counts_from_its_start():
     """A budget counts from the start of the interpreter, before any import."""
     earliest_s = process_age_s()
     age_s = time.time() - psutil.Process().create_time()
-    latest_s = process_age_s()
 
-    assert earliest_s - 1.0 <= age_s <= latest_s + 1.0  # the kernel's time of boot is in whole seconds
+    assert earliest_s - 1.0 <= age_s <= process_age_s() + 1.0  # the kernel's time of boot is in whole seconds

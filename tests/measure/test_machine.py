@@ -5,77 +5,36 @@ import re
 import sys
 from types import SimpleNamespace
 
+import pynvml
 import pytest
 
 from speedgate.baselines import store
 from speedgate.measure.machine import gpu_key, resolve_machine, runtime_versions, slug
+from tests.support.fake_nvml import FakeNvml, answers
 
 A100_BYTES = 81920 * 2**20
 H200_BYTES = 143771 * 2**20
-
-
-class NVMLError(Exception):
-    """The base class of NVML's errors."""
-
-
-class NotSupportedError(NVMLError):
-    """The error of a query that the GPU does not support."""
-
-
-NO_ANSWER = ("NotSupported", "NoPermission", "FunctionNotFound", "ArgumentVersionMismatch", "Deprecated")
-
-
-def fake_nvml(*gpus, driver=True):
-    """Fake `pynvml` for GPUs of (name, power limit in milliwatts); None means that the limit is not supported."""
-
-    def init():
-        if not driver:
-            raise NVMLError("Driver Not Loaded")
-        fake.open += 1
-
-    def shutdown():
-        fake.open -= 1
-
-    def power_limit(handle):
-        if handle[1] is None:
-            raise NotSupportedError("Not Supported")
-        return handle[1]
-
-    fake = SimpleNamespace(
-        NVMLError=NVMLError,
-        **{f"NVMLError_{reason}": NotSupportedError for reason in NO_ANSWER},
-        nvmlInit=init,
-        nvmlShutdown=shutdown,
-        nvmlDeviceGetCount=lambda: len(gpus),
-        nvmlDeviceGetHandleByIndex=lambda index: gpus[index],
-        nvmlDeviceGetHandleByUUID=lambda uuid: {f"GPU-{index}": gpu for index, gpu in enumerate(gpus)}[uuid],
-        nvmlDeviceGetName=lambda handle: handle[0],
-        nvmlDeviceGetMemoryInfo=lambda _: SimpleNamespace(total=H200_BYTES),
-        nvmlDeviceGetEnforcedPowerLimit=power_limit,
-        nvmlSystemGetDriverVersion=lambda: "580.65.06",
-        open=0,
-    )
-    return fake
+POWER_LIMIT = "nvmlDeviceGetEnforcedPowerLimit"
 
 
 @pytest.fixture
-def install(monkeypatch):
-    """Install a fake `pynvml`, with every GPU visible."""
+def nvml(monkeypatch):
+    """Install a fake `pynvml` of two H200s, with `changed` answers; every GPU is visible."""
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    h200 = {"nvmlDeviceGetName": ["NVIDIA H200"], "nvmlDeviceGetMemoryInfo": [{"total": H200_BYTES}]}
 
-    def put(*gpus, **options):
-        fake = fake_nvml(*gpus, **options)
+    def install(**changed):
+        fake = FakeNvml(answers("idle_h200") | h200 | changed)
         monkeypatch.setitem(sys.modules, "pynvml", fake)
         return fake
 
-    return put
+    return install
 
 
 @pytest.mark.parametrize(
     ("name", "memory_bytes", "power_limit_w", "key"),
     [
         ("NVIDIA A100-SXM4-80GB", A100_BYTES, 400, "nvidia-a100-sxm4-80gb-400w"),
-        ("NVIDIA A100-SXM4-80GB", A100_BYTES, 275, "nvidia-a100-sxm4-80gb-275w"),
         ("NVIDIA H100 80GB HBM3", A100_BYTES, 700, "nvidia-h100-80gb-hbm3-700w"),
         ("NVIDIA H200", H200_BYTES, 700, "nvidia-h200-140gb-700w"),
         ("NVIDIA H200", H200_BYTES, None, "nvidia-h200-140gb"),
@@ -102,51 +61,64 @@ def test_a_processor_is_named_without_marks_and_clock(text, expected):
 
 
 @pytest.mark.parametrize("choice", ["auto", "cuda"])
-def test_the_first_gpu_is_the_machine(install, choice):
-    """Both choices take the first GPU, with the facts in its key, and shut NVML down."""
-    fake = install(("NVIDIA H200", 700_000), ("NVIDIA T4", 70_000))
+@pytest.mark.parametrize(
+    ("power_limit", "key", "power_limit_w"),
+    [(700_000, "nvidia-h200-140gb-700w", 700), ("NVML_ERROR_NOT_SUPPORTED", "nvidia-h200-140gb", None)],
+)
+def test_the_first_gpu_is_the_machine(nvml, choice, power_limit, key, power_limit_w):
+    """Both choices take the first GPU with the facts in its key, a power limit if it has one, and shut NVML down."""
+    fake = nvml(**{POWER_LIMIT: [power_limit]})
 
     machine = resolve_machine(choice)
 
-    assert (machine.key, machine.device, machine.name) == ("nvidia-h200-140gb-700w", "cuda", "NVIDIA H200")
-    assert (machine.memory_bytes, machine.power_limit_w, machine.driver) == (H200_BYTES, 700, "580.65.06")
+    assert (machine.key, machine.device, machine.name) == (key, "cuda", "NVIDIA H200")
+    assert (machine.memory_bytes, machine.power_limit_w, machine.driver) == (H200_BYTES, power_limit_w, "580.65.06")
     assert fake.open == 0
 
 
-def test_a_gpu_without_a_power_limit_has_a_key(install):
-    """The key of a virtual GPU that does not report a limit lacks the limit."""
-    install(("NVIDIA H200", None))
+def test_any_other_error_about_the_power_limit_is_raised(nvml):
+    """A GPU that was lost has no key, rather than one without a power limit."""
+    nvml(**{POWER_LIMIT: ["NVML_ERROR_GPU_IS_LOST"]})
 
-    machine = resolve_machine("auto")
+    with pytest.raises(pynvml.NVMLError):
+        resolve_machine("auto")
 
-    assert (machine.key, machine.power_limit_w) == ("nvidia-h200-140gb", None)
+
+@pytest.mark.parametrize(("visible", "handle"), [("1,0", "gpu1"), ("GPU-5,GPU-0", "gpu of GPU-5")])
+def test_the_key_is_of_the_gpu_that_torch_would_take(nvml, monkeypatch, visible, handle):
+    """CUDA_VISIBLE_DEVICES selects the GPU by its number or UUID, although NVML ignores it."""
+    fake = nvml()
+    fake.nvmlDeviceGetHandleByUUID = lambda uuid: f"gpu of {uuid}"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+
+    assert resolve_machine("auto").device == "cuda"
+    assert fake.handles == {handle}
+
+
+def no_driver(fake, monkeypatch):
+    """Make NVML fail to start."""
+
+    def fails():
+        raise pynvml.NVMLError(pynvml.NVML_ERROR_DRIVER_NOT_LOADED)
+
+    fake.nvmlInit = fails
 
 
 @pytest.mark.parametrize(
-    ("visible", "key"),
-    [("1", "nvidia-t4-140gb-70w"), ("1,0", "nvidia-t4-140gb-70w"), ("0", "nvidia-h200-140gb-700w")],
+    "hide",
+    [
+        no_driver,
+        lambda fake, monkeypatch: setattr(fake, "nvmlDeviceGetCount", lambda: 0),
+        *(
+            lambda fake, monkeypatch, value=value: monkeypatch.setenv("CUDA_VISIBLE_DEVICES", value)
+            for value in ("", "-1", "7")
+        ),
+    ],
 )
-def test_the_key_is_of_the_gpu_that_torch_would_take(install, monkeypatch, visible, key):
-    """CUDA_VISIBLE_DEVICES selects the GPU, although NVML ignores it."""
-    install(("NVIDIA H200", 700_000), ("NVIDIA T4", 70_000))
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-
-    assert resolve_machine("auto").key == key
-
-
-@pytest.mark.parametrize("visible", ["", "-1", "7"])
-def test_a_hidden_gpu_is_not_the_machine(install, monkeypatch, visible):
-    """If CUDA_VISIBLE_DEVICES hides every GPU, the machine is its CPU."""
-    install(("NVIDIA H200", 700_000))
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-
-    assert resolve_machine("auto").device == "cpu"
-
-
-@pytest.mark.parametrize("options", [{"driver": False}, {}], ids=["no driver", "no GPU"])
-def test_without_a_gpu_auto_is_the_cpu_and_cuda_an_error(install, options):
-    """The message names the options to use, and NVML is not left open."""
-    fake = install(**options)
+def test_without_a_gpu_auto_is_the_cpu_and_cuda_an_error(nvml, monkeypatch, hide):
+    """Without a driver, a GPU or a visible one the message names the options to use, and NVML is not left open."""
+    fake = nvml()
+    hide(fake, monkeypatch)
 
     with pytest.raises(ValueError, match=r"^--device cuda: .* use --device cpu or --device auto$"):
         resolve_machine("cuda")
@@ -155,15 +127,10 @@ def test_without_a_gpu_auto_is_the_cpu_and_cuda_an_error(install, options):
     assert fake.open == 0
 
 
-def test_the_cpu_can_be_chosen_where_there_is_a_gpu(install):
-    """`--device cpu` gives the CPU, even on a machine with a GPU."""
-    install(("NVIDIA H200", 700_000))
+def test_a_cpu_key_is_stable_and_names_a_folder(nvml, tmp_path):
+    """`--device cpu` gives the CPU even beside a GPU; the key is the same each time, and baselines accept it."""
+    nvml()
 
-    assert resolve_machine("cpu").device == "cpu"
-
-
-def test_a_cpu_key_is_stable_and_names_a_folder(tmp_path):
-    """The key is the same each time, and baselines accept it."""
     machine = resolve_machine("cpu")
 
     assert machine == resolve_machine("cpu")
@@ -172,40 +139,26 @@ def test_a_cpu_key_is_stable_and_names_a_folder(tmp_path):
 
 
 def test_runtime_versions_name_every_relevant_package(monkeypatch):
-    """Every package that may change a figure has its version, and torch its build facts."""
+    """Every package that may change a figure has its version, None if it is missing, and torch its build facts."""
     torch = SimpleNamespace(
         version=SimpleNamespace(git_version="abc", cuda="13.0"),
         backends=SimpleNamespace(cudnn=SimpleNamespace(version=lambda: 91300)),
         get_num_threads=lambda: 8,
     )
+    installed = {"torch", "diffusers", "torchao", "transformers", "accelerate", "numpy"}
+
+    def version(package):
+        if package not in installed:
+            raise importlib.metadata.PackageNotFoundError(package)
+        return f"{package} 1.0"
+
     monkeypatch.setitem(sys.modules, "torch", torch)
-    monkeypatch.setattr(importlib.metadata, "version", lambda package: f"{package} 1.0")
-    packages = ("torch", "triton", "diffusers", "torchao", "transformers", "accelerate", "numpy")
+    monkeypatch.setattr(importlib.metadata, "version", version)
 
     versions = runtime_versions()
-
     assert versions.pop("python").startswith(f"{sys.version_info.major}.{sys.version_info.minor}.")
-    assert [versions.pop(package) for package in packages] == [f"{package} 1.0" for package in packages]
-    assert versions == {"torch_git": "abc", "cuda": "13.0", "cudnn": 91300, "threads": 8}
+    facts = {"triton": None, "torch_git": "abc", "cuda": "13.0", "cudnn": 91300, "threads": 8}
+    assert versions == facts | {package: f"{package} 1.0" for package in installed}
 
-
-def test_versions_of_missing_packages_are_none(monkeypatch):
-    """A package that is not installed is None, and without torch its build facts are left out."""
-
-    def absent(package):
-        raise importlib.metadata.PackageNotFoundError(package)
-
-    monkeypatch.setattr(importlib.metadata, "version", absent)
-
-    versions = runtime_versions()
-
-    assert versions["torch"] is None
-    assert "cuda" not in versions
-
-
-def test_a_gpu_named_by_its_uuid_is_that_gpu(install, monkeypatch):
-    """CUDA_VISIBLE_DEVICES may name a UUID; the key is that of this GPU, not of the first one."""
-    install(("NVIDIA L4", 72_000), ("NVIDIA H200", 700_000))
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-1,GPU-0")
-
-    assert resolve_machine("cuda").name == "NVIDIA H200"
+    installed.clear()
+    assert {name for name, value in runtime_versions().items() if value is not None} == {"python"}

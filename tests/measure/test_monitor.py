@@ -11,6 +11,7 @@ from speedgate.measure.monitor import HostMonitor, Reading, summarize
 from tests.support.fake_nvml import NAMES, one_round, open_gpu
 
 TICKS = os.sysconf("SC_CLK_TCK")
+SUMMED = ("energy_mj", "power_cap_ns", "thermal_ns", "sync_boost_ns", "board_limit_ns", "reliability_ns")
 STAT = "cpu  944647 15551 100605 1421738 6956 0 1107 {steal} 7 3\ncpu0 1 1 1 1 1 1 1 999999 0 0\n"
 PRESSURE = "some avg10=0.14 avg60=0.99 avg300=18.53 total=1462403324\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=17\n"
 
@@ -78,36 +79,32 @@ def test_any_other_failure_to_read_is_raised(host, tmp_path):
         host().begin()
 
 
-def test_steal_time_is_recorded_and_discards_nothing(host):
-    """The seconds stolen between begin and end are recorded, and noise is left to the confidence interval."""
+def test_a_round_of_the_host_reads_the_steal_time_and_nothing_else(host, monkeypatch):
+    """The seconds stolen between two reads of /proc/stat are recorded and discard nothing; no other file costs time."""
     monitor = host(proc__stat=STAT.format(steal=5 * TICKS))
-    monitor.begin()
-    host(proc__stat=STAT.format(steal=5 * TICKS + TICKS // 2))
-
-    assert monitor.end() == Reading(facts={"stolen_s": 0.5}, discarded_reason=None)
-
-
-def test_a_round_of_the_host_costs_two_reads_of_one_small_file(host, monkeypatch):
-    """The monitor does next to nothing around a round: it reads /proc/stat before and after."""
-    monitor = host(proc__stat=STAT.format(steal=5))
     read_text, names = Path.read_text, []
     monkeypatch.setattr(
         Path, "read_text", lambda path, **options: names.append(path.name) or read_text(path, **options)
     )
 
     monitor.begin()
-    monitor.end()
+    host(proc__stat=STAT.format(steal=5 * TICKS + TICKS // 2))
 
+    assert monitor.end() == Reading(facts={"stolen_s": 0.5}, discarded_reason=None)
     assert names == ["stat", "stat"]
 
 
 def test_the_readings_of_a_process_are_summarized():
-    """The summary has the lowest and median clock, all reasons, the highest temperature and the sum of the energy."""
-    readings = [
-        Reading(facts={"sm_clock_mhz": 1980, "throttle_reasons": 0x1, "temperature_c": 61, "energy_mj": 1500}),
-        Reading(facts={"sm_clock_mhz": 1410, "throttle_reasons": 0x4, "temperature_c": 66, "energy_mj": 1600}),
-        Reading(facts={"sm_clock_mhz": 1965, "throttle_reasons": 0x5, "temperature_c": 64, "energy_mj": 1400}),
-    ]
+    """The summary has the lowest and median clock, all reasons, the slowest state, and the sums of energy and time at limits."""
+    values = {
+        "sm_clock_mhz": (1980, 1410, 1965),
+        "throttle_reasons": (0x1, 0x4, 0x5),
+        "temperature_c": (61, 66, 64),
+        "pstate": (2, 0, 0),
+        "gpu_processes": (1, 2, 1),
+        **dict.fromkeys(SUMMED, (1500, 1600, 1400)),
+    }
+    readings = [Reading(facts={name: each[index] for name, each in values.items()}) for index in range(3)]
 
     assert summarize(readings) == {
         "sm_clocks_mhz": [1980, 1410, 1965],
@@ -115,21 +112,10 @@ def test_the_readings_of_a_process_are_summarized():
         "sm_clock_median_mhz": 1965,
         "throttle_reasons": 0x5,
         "temperature_max_c": 66,
-        "energy_mj": 4500,
+        "pstate_max": 2,
+        "gpu_processes_max": 2,
+        **dict.fromkeys(SUMMED, 4500),
     }
-
-
-@pytest.mark.parametrize("fact", ["power_cap_ns", "thermal_ns", "sync_boost_ns", "board_limit_ns", "reliability_ns"])
-def test_the_time_at_a_limit_adds_up(fact):
-    """A process's time at a limit is the sum over its rounds."""
-    assert summarize([Reading(facts={fact: 3}), Reading(facts={fact: 4})]) == {fact: 7}
-
-
-def test_the_slowest_state_and_the_most_processes_are_kept():
-    """The summary has the slowest P-state, P2 after P0, and the highest number of processes."""
-    readings = [Reading(facts={"pstate": state, "gpu_processes": count}) for state, count in ((2, 1), (0, 2), (0, 1))]
-
-    assert summarize(readings) == {"pstate_max": 2, "gpu_processes_max": 2}
 
 
 def test_an_unknown_fact_stays_none():

@@ -10,14 +10,12 @@ from speedgate.measure.rounds import (
     InvalidMeasurement,
     Measurement,
     MeasurementPlan,
-    WorkerClock,
     log_ratio,
     measure_pair,
     measure_process,
-    replay_in_benchmark,
 )
 from speedgate.results.timings import Loop
-from tests.support.baseline_samples import COLD, make_run
+from tests.support.baseline_samples import COLD
 
 INNER = """
 import pytest
@@ -71,18 +69,6 @@ def make_measurement(worker, *, monitor=None, **plan):
     return Measurement(worker=worker, cold_start=COLD, plan=plan, monitor=monitor or HostMonitor())
 
 
-def test_the_clock_stands_still_until_it_is_moved():
-    """Reading the clock does not move it; advances add up."""
-    clock = WorkerClock()
-    before_s = (clock(), clock())
-
-    clock.advance(0.25)
-    clock.advance(1.5)
-
-    assert before_s == (0.0, 0.0)
-    assert clock() == 1.75
-
-
 def test_pytest_benchmark_sees_exactly_the_workers_seconds(pytester):
     """After the replay, the data of the real `benchmark` fixture are the measured seconds and nothing else."""
     pytester.makepyfile(INNER)
@@ -132,17 +118,13 @@ def test_the_ratio_of_a_pair_cancels_the_cost_of_a_turn():
 
 
 def test_the_ratio_of_a_pair_cancels_a_drift_of_the_machine():
-    """A machine that becomes slower by half over the rounds affects both arms alike."""
+    """A machine that becomes slower affects both arms alike; arms that do not fit at once are compared by their medians."""
+    assert math.exp(log_ratio([3.0, 2.0, 9.0], [2.0, 4.0], rounds_in_turn=False)) == pytest.approx(1.0)
     drift_s = [1 + 0.5 * turn / 80 for turn in range(80)]
     this_arm_s = [seconds for turn, seconds in enumerate(drift_s) if turn % 4 in (0, 3)]
     other_arm_s = [seconds for turn, seconds in enumerate(drift_s) if turn % 4 in (1, 2)]
 
     assert log_ratio(this_arm_s, other_arm_s, rounds_in_turn=True) == pytest.approx(0.0, abs=1e-4)
-
-
-def test_arms_that_do_not_fit_at_once_are_compared_by_their_medians():
-    """If the arms run one after the other there are no blocks, and their numbers of rounds may differ."""
-    assert math.exp(log_ratio([3.0, 2.0, 9.0], [2.0, 4.0], rounds_in_turn=False)) == pytest.approx(1.0)
 
 
 def test_a_discarded_round_is_measured_again_and_recorded():
@@ -162,42 +144,28 @@ def test_too_many_discarded_rounds_make_the_measurement_invalid():
         measure_process(measurement)
 
 
-@pytest.mark.parametrize("seconds", [0.0, -0.0, -1.0, math.nan, math.inf, -math.inf, "1", None, 1])
-def test_seconds_that_are_no_duration_are_invalid(seconds):
-    """Zero, negative, undefined and infinite seconds, and other types, are refused with the value in the message."""
-    measurement = make_measurement(Scripted(seconds=seconds), min_total_s=0.0)
+@pytest.mark.parametrize(
+    ("reply", "message"),
+    [
+        *(
+            ({"seconds": seconds}, "for a round: not a duration")
+            for seconds in (0.0, -1.0, math.nan, math.inf, "1", None, 1)
+        ),
+        *(({"peak_bytes": peak_bytes}, "not a size") for peak_bytes in (0, -1, math.nan, None)),
+        ({"images": 1}, "a reused round"),
+        ({"images": None}, "too old for a comparison"),
+        ({}, "a round came after 1 images of its process"),
+    ],
+)
+def test_a_round_that_cannot_be_used_is_invalid(reply, message):
+    """No duration, no size, no new or counted image, or a process that is not warm: the message says which."""
+    measurement = make_measurement(Scripted(**reply))
+    measurement.image_count = 1
 
-    with pytest.raises(InvalidMeasurement, match="for a round: not a duration"):
+    with pytest.raises(InvalidMeasurement, match=message):
         measurement.round()
 
     assert measurement.seconds == []
-
-
-@pytest.mark.parametrize("peak_bytes", [0, -1, math.nan, None])
-def test_a_peak_that_is_no_size_is_invalid(peak_bytes):
-    """A peak that was not read would otherwise pass as the smallest ever."""
-    measurement = make_measurement(Scripted(peak_bytes=peak_bytes))
-
-    with pytest.raises(InvalidMeasurement, match="not a size"):
-        measure_process(measurement)
-
-
-def test_a_reused_round_is_invalid():
-    """Seconds without a new image are those of an earlier round."""
-    with pytest.raises(InvalidMeasurement, match="image 7 of a process was followed by image 7: a reused round"):
-        measure_process(make_measurement(Scripted(images=7)))
-
-
-def test_a_round_of_a_cold_process_is_invalid():
-    """The image that compiles and the one that warms up are never a round."""
-    with pytest.raises(InvalidMeasurement, match="a round came after 1 images of its process"):
-        make_measurement(Scripted()).round()
-
-
-def test_a_worker_that_does_not_count_its_images_is_too_old():
-    """A checkout that is older than the count of images is refused with an explanation."""
-    with pytest.raises(InvalidMeasurement, match="too old for a comparison"):
-        measure_process(make_measurement(Scripted(images=None)))
 
 
 def test_rounds_that_take_longer_than_their_seconds_are_invalid(monkeypatch):
@@ -210,7 +178,7 @@ def test_rounds_that_take_longer_than_their_seconds_are_invalid(monkeypatch):
 
 
 def test_the_loops_of_each_round_are_recorded():
-    """A process, alone or in a pair, records its iterations and the loop's seconds in each round without the warm-up."""
+    """A process, alone or in a pair, records its loop in each round without the warm-up; one longer than its round is refused."""
     loops = {"": {"iterations": 4, "seconds": 0.125}}
     alone = measure_process(make_measurement(Scripted(loops=loops), rounds=2))
     pair = measure_pair(make_measurement(Scripted(loops=loops), rounds=2), make_measurement(Scripted(), rounds=2))
@@ -218,23 +186,7 @@ def test_the_loops_of_each_round_are_recorded():
     assert alone.loops == {"": Loop(iterations=4, seconds=(0.125, 0.125))}
     assert [process.loops for process in pair] == [alone.loops, {}]
 
-
-def test_a_loop_that_took_longer_than_its_round_is_invalid():
-    """Figures that contradict each other are refused."""
     with pytest.raises(
         InvalidMeasurement, match=r"round 1 took 0.75 s, and its loops took longer; the worker reports "
     ):
         measure_process(make_measurement(Scripted(loops={"": {"iterations": 4, "seconds": 0.76}})))
-
-
-def test_a_run_is_replayed_in_one_call():
-    """pytest-benchmark gets exactly as many rounds as were measured."""
-    keywords_of_call = {}
-
-    class Fixture:
-        def pedantic(self, function, **keywords):
-            keywords_of_call.update(keywords)
-
-    replay_in_benchmark(Fixture(), make_run(medians_s=(0.5, 3.0)).processes)
-
-    assert keywords_of_call == {"rounds": 6, "iterations": 1}

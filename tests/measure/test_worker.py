@@ -64,23 +64,17 @@ def test_builtin_values_return_unchanged(target, value):
     assert target.call("echo", value=value) == value
 
 
-def test_a_worker_is_one_other_process(worker):
-    """All calls run in the same process, and it is not this one."""
+def test_isolation_decides_which_process_a_target_runs_in(worker):
+    """All calls of a worker run in one other process; without isolation the target runs here and raises its own exceptions."""
+    target = InProcessTarget("tests.support.targets:Target", arguments={})
     pids = {worker.call("pid"), worker.call("pid")}
 
     assert len(pids) == 1
     assert os.getpid() not in pids
-
-
-def test_an_in_process_target_runs_in_this_process():
-    """Without isolation the target runs here, raises its own exceptions and is closed."""
-    target = InProcessTarget("tests.support.targets:Target", arguments={})
-
+    assert target.call("pid") == os.getpid()
     with pytest.raises(RuntimeError, match=r"^no luck$"):
         target.call("raises", message="no luck")
     target.close()
-
-    assert target.call("pid") == os.getpid()
 
 
 def test_output_goes_to_the_log_and_closing_ends_the_process(tmp_path):
@@ -96,21 +90,13 @@ def test_output_goes_to_the_log_and_closing_ends_the_process(tmp_path):
 
 
 def test_an_exception_is_a_failure_with_its_traceback(doomed):
-    """The first line has the operation, the type and the message; the remote traceback follows."""
-    with pytest.raises(WorkerFailure) as caught:
-        doomed.call("raises", message="CUDA out of memory")
-
-    first, *rest = str(caught.value).splitlines()
-    assert first == "'raises' of the worker raised RuntimeError: CUDA out of memory"
-    assert any("targets.py" in line and "in raises" in line for line in rest)
-
-
-def test_the_reason_is_one_line_of_limited_length(doomed):
-    """The lines of a message are joined, because the cause of a failed import is on a later line, and a long one is cut."""
+    """The first line has the operation, the type and the message, whose lines are joined and cut; the traceback follows."""
     with pytest.raises(WorkerFailure) as caught:
         doomed.call("raises", message="look here:\n  " + 400 * "x")
 
-    assert caught.value.reason == f"'raises' of the worker raised RuntimeError: look here: {289 * 'x'}..."
+    first, *rest = str(caught.value).splitlines()
+    assert first == caught.value.reason == f"'raises' of the worker raised RuntimeError: look here: {289 * 'x'}..."
+    assert any("targets.py" in line and "in raises" in line for line in rest)
 
 
 def test_a_target_that_cannot_be_made_fails_the_first_call(tmp_path):
@@ -124,17 +110,11 @@ def test_a_target_that_cannot_be_made_fails_the_first_call(tmp_path):
 @pytest.mark.parametrize(
     ("operation", "keywords", "start_of_message"),
     [
-        ("abort", {}, "the worker died during 'abort' (SIGABRT); its last lines:\n"),
         ("is_killed", {}, "the worker died during 'is_killed' (SIGKILL, often the out-of-memory killer); its last"),
         (
             "leaves",
             {"status": 0},
             "the worker died during 'leaves' (exit status 0); its last lines:\n  (it wrote nothing)",
-        ),
-        (
-            "leaves",
-            {"status": 3},
-            "the worker died during 'leaves' (exit status 3); its last lines:\n  (it wrote nothing)",
         ),
         ("exits", {}, "the worker ended at 'exits': SystemExit: nothing left to do\n"),
         ("returns_an_object", {}, "the worker ended at 'returns_an_object': DumpError: can't serialize <class "),
@@ -155,7 +135,7 @@ def test_each_way_of_dying_is_reported_and_leaves_no_process(doomed, operation, 
 
 
 def test_an_abort_is_reported_with_the_last_lines(doomed):
-    """The message ends with the log's last lines and the Python line of the crash; the reason alone does not mention them."""
+    """The message ends with the log's last lines and the Python line of the crash, which are no part of the reason."""
     with pytest.raises(WorkerFailure) as caught:
         doomed.call("abort")
 
@@ -167,20 +147,10 @@ def test_an_abort_is_reported_with_the_last_lines(doomed):
 @pytest.mark.parametrize(
     ("reason", "of_gpu", "of_host", "guessed"),
     [
-        (
-            "'load' of the worker raised OutOfMemoryError: CUDA out of memory. Tried to allocate 20 GiB",
-            True,
-            True,
-            True,
-        ),
+        ("'load' of the worker raised OutOfMemoryError: CUDA out of memory. Tried to allocate", True, True, True),
         ("'load' of the worker raised MemoryError: Unable to allocate 9.9 GiB for an array", False, True, True),
         ("'load' of the worker raised RuntimeError: CUBLAS_STATUS_ALLOC_FAILED", True, True, True),
-        (
-            "the worker died during 'load' (SIGKILL, often the out-of-memory killer); its last lines:",
-            False,
-            False,
-            True,
-        ),
+        ("the worker died during 'load' (SIGKILL, often the out-of-memory killer);", False, False, True),
         ("the worker died during 'load' (SIGABRT); its last lines:", False, False, False),
     ],
 )
@@ -188,11 +158,8 @@ def test_running_out_of_memory_differs_from_dying(reason, of_gpu, of_host, guess
     """The worker's own report is certain, Python's own error is about the host, and a kill is only a guess."""
     failure = WorkerFailure(f"{reason}\n  out of memory in another line")
 
-    assert (failure.reported_out_of_memory("cuda"), failure.reported_out_of_memory("cpu"), failure.out_of_memory) == (
-        of_gpu,
-        of_host,
-        guessed,
-    )
+    assert [failure.reported_out_of_memory(device) for device in ("cuda", "cpu")] == [of_gpu, of_host]
+    assert failure.out_of_memory is guessed
 
 
 @pytest.mark.usefixtures("short_exit_timeout")
@@ -236,77 +203,43 @@ def test_an_interpreter_may_lie_in_a_folder_with_spaces(tmp_path):
     worker.close()
 
 
-def test_the_protocol_adds_at_most_two_percent(worker):
-    """Sending and receiving add at most 2 % to a call of 0.1 s, and waiting for it takes at most 2 % of a core here.
+def test_waiting_for_a_worker_leaves_the_cores_to_it(worker):
+    """This process uses less than a tenth of a core while it waits: polling would slow the round that it waits for."""
+    cpu_started_s = time.process_time()
+    measured_s = worker.call("spin", seconds=0.2)
 
-    The least disturbed of several calls counts, because other processes may disturb any of them.
-    """
-    overheads, waiting_shares = [], []
-    while len(overheads) < 5 or (max(min(overheads), min(waiting_shares)) > 0.02 and len(overheads) < 60):
-        started_s, cpu_started_s = time.perf_counter(), time.process_time()
-        measured_s = worker.call("spin", seconds=0.1)
-        overheads.append((time.perf_counter() - started_s) / measured_s - 1)
-        waiting_shares.append((time.process_time() - cpu_started_s) / measured_s)
-
-    assert 0.0 <= min(overheads) <= 0.02
-    assert min(waiting_shares) <= 0.02
+    assert time.process_time() - cpu_started_s < 0.1 * measured_s
 
 
-@pytest.mark.parametrize(
-    "noise",
-    [
-        "",
-        "   ",
-        "Failed to load image Python extension",
-        "Unable to import `torchao` Tensor objects",
-        "[transformers] `torch_dtype` is deprecated",
-    ],
-)
-def test_noise_is_left_out_of_the_last_lines(tmp_path, noise):
-    """Lines that libraries print on every import do not push out the useful line."""
+def test_only_the_last_useful_lines_are_returned(tmp_path):
+    """A long log is cut at the front, bytes that are not text are replaced, and lines of every import are left out."""
     log = tmp_path / "worker.log"
-    log.write_text(f"the cause\n{noise}\n" + f"{noise}\n" * 50)
-
-    assert last_lines(log) == ["the cause"]
-
-
-def test_only_the_last_lines_are_returned(tmp_path):
-    """A long log is cut at the front, and bytes that are not text are replaced."""
-    log = tmp_path / "worker.log"
-    log.write_bytes(b"".join(b"line %d \xff\n" % number for number in range(100)))
+    noise = ["", "   ", "Failed to load image Python extension", "Unable to import `torchao` Tensor objects"]
+    noise = "\n".join([*noise, "[transformers] `torch_dtype` is deprecated"] * 50)
+    log.write_bytes(b"".join(b"line %d \xff\n" % number for number in range(100)) + noise.encode())
 
     assert last_lines(log, count=2) == ["line 98 \ufffd", "line 99 \ufffd"]
     assert last_lines(tmp_path / "absent.log") == []
 
 
 @pytest.mark.usefixtures("short_exit_timeout")
-def test_a_worker_that_the_budget_ended_is_out_of_time_for_every_call(tmp_path):
-    """A worker that several cases share is out of time for each of them, which is no failure of any of them."""
-    left = [20.0]
-    worker = start(tmp_path, left_s=lambda: left[0])
-    left[0] = 0.2
-    with pytest.raises(OutOfTime, match="'hang' was ended when the budget was over"):
-        worker.call("hang")
-
-    for left_s in (0.2, 0.0):
-        left[0] = left_s
-        with pytest.raises(OutOfTime, match="the budget was over before 'pid'"):
-            worker.call("pid")
-
-
 def test_nothing_begins_after_the_budget_is_over(tmp_path):
-    """Neither a call nor a worker is started, and a worker that is alive is not ended."""
+    """No call and no worker begins, and a live worker stays; once the budget ended a call, it is over for every case."""
     left = [20.0]
     worker = start(tmp_path, left_s=lambda: left[0])
     pid = worker.call("pid")
     left[0] = -1.0
-
     with pytest.raises(OutOfTime, match="the budget was over before 'hang'"):
         worker.call("hang")
     with pytest.raises(OutOfTime, match="the budget was over before 'start'"):
         start(tmp_path, left_s=lambda: left[0])
     assert is_alive(pid)
-    worker.close()
+
+    left[0] = 0.2
+    with pytest.raises(OutOfTime, match="'hang' was ended when the budget was over"):
+        worker.call("hang")
+    with pytest.raises(OutOfTime, match="the budget was over before 'pid'"):
+        worker.call("pid")
 
 
 def test_the_shell_does_not_set_how_threads_wait(tmp_path, monkeypatch):
