@@ -16,29 +16,22 @@ CSV = Path(__file__).parents[2] / "baselines" / "published" / "ladder_a100.csv"
 
 
 def test_baselines_lists_each_case_of_each_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Earlier figures are listed as well as the one that counts."""
+    """Earlier figures are listed as well as the one that counts, and a case out of memory is a line and no figure."""
     store_file(tmp_path, "0001_old.json", make_run(INT8, medians_s=(2.0, 2.0)))
-    store_file(tmp_path, "0002_new.json", make_run(INT8, medians_s=(3.0, 3.0, 3.0)))
+    obtained = obtain(tmp_path, make_run(INT8, medians_s=(3.0, 3.0, 3.0)), out_of_memory={BF16: "full"})
+    obtained.rename(tmp_path / KEY / "0002_new.json")
 
     assert main(["--root", str(tmp_path), "baselines"]) == 0
-
     header, *rows = capsys.readouterr().out.splitlines()
     assert header.split() == ["GPU", "KEY", "FILE", "CASE", "SOURCE", "MEDIAN", "PROCESSES"]
     assert [row.split() for row in rows] == [
         [KEY, "0001_old.json", INT8, "recorded", "2", "s", "2"],
         [KEY, "0002_new.json", INT8, "recorded", "3", "s", "3"],
+        [KEY, "0002_new.json", BF16, "recorded", "out", "of", "memory"],
     ]
 
-
-def test_a_case_out_of_memory_is_listed_and_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """It is a line and part of a file like a figure, and is not taken for one."""
-    obtain(tmp_path, make_run(INT8), out_of_memory={BF16: "full"}).rename(tmp_path / KEY / "0001_a.json")
-
-    assert [main(["--root", str(tmp_path), command]) for command in ("baselines", "check")] == [0, 0]
-
-    out = capsys.readouterr().out
-    assert f"0001_a.json  {BF16}  recorded  out of memory\n" in out
-    assert "0001_a.json: 1 case, 1 more out of memory\n" in out
+    assert main(["--root", str(tmp_path), "check"]) == 0
+    assert "0002_new.json: 1 case, 1 more out of memory\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("command", ["baselines", "check"])
@@ -59,20 +52,14 @@ def test_the_default_root_is_below_the_current_folder(
 
 
 def test_promote_says_what_to_do_next(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The new file is named, and that it is to be reviewed and committed."""
+    """The new file is named, and that it is to be reviewed and committed; a failing case is one line on stderr."""
+    obtain(tmp_path, make_run(), failed={BF16: "the worker died"})
+    assert f"{BF16} (the worker died)" in fails(capsys, "--root", tmp_path, "promote", KEY)
+
     obtain(tmp_path, make_run())
-
     assert main(["--root", str(tmp_path), "promote", KEY, "--name", "first"]) == 0
-
     assert (tmp_path / KEY / "0001_first.json").is_file()
     assert "0001_first.json: review it, then commit it" in capsys.readouterr().out
-
-
-def test_promote_refuses_on_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A failing case is a line on stderr and status 2, not a traceback."""
-    obtain(tmp_path, make_run(), failed={BF16: "the worker died"})
-
-    assert f"{BF16} (the worker died)" in fails(capsys, "--root", tmp_path, "promote", KEY)
 
 
 def test_promote_refuses_what_drifted_until_it_is_accepted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -99,11 +86,7 @@ def test_check_reports_every_broken_file(tmp_path: Path, capsys: pytest.CaptureF
 
     out, err = capsys.readouterr()
     assert "0001_good.json: 1 case" in out
-    assert [name for name in ("0001_b.json", "0002_a.json", "0003_b.json") if f"{name}: n" in err] == [
-        "0001_b.json",
-        "0002_a.json",
-        "0003_b.json",
-    ]
+    assert all(f"{name}: n" in err for name in ("0001_b.json", "0002_a.json", "0003_b.json"))
     assert err.count("\n") == 3
 
 
@@ -118,7 +101,7 @@ def test_check_of_named_files_takes_the_key_from_the_folder(
 
 
 @pytest.mark.parametrize("name", ["absent.json", "."])
-def test_check_of_what_is_no_file_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
+def test_check_of_an_unreadable_file_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
     """A missing file and a folder are reported like a broken one."""
     assert "cannot be read" in fails(capsys, "check", tmp_path / name)
 
@@ -153,19 +136,14 @@ def test_import_of_a_missing_csv_is_one_line(tmp_path: Path, capsys: pytest.Capt
     assert "No such file" in message
 
 
-def test_a_hostile_case_key_is_printed_safely(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Escape sequences and new lines in a file do not reach stdout."""
+def test_hostile_text_is_printed_safely(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Escape sequences and new lines in a file reach neither stdout nor stderr."""
     store_file(tmp_path, "0001_a.json", make_run("a\x1b[2J\n::error::b/int8/x"))
-
     assert main(["--root", str(tmp_path), "baselines"]) == 0
-
     out = capsys.readouterr().out
     assert "a?[2J?::error::b/int8/x" in out
     assert out.count("\n") == 2
 
-
-def test_a_hostile_reason_is_printed_safely(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Escape sequences and new lines in a message do not reach stderr."""
     path = obtain(tmp_path, make_run(), failed={BF16: "\x1b]0;title\x07\n::error::\u009b"})
 
     assert "(?]0;title??::error::?)" in fails(capsys, "check", path)

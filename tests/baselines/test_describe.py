@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
 from pathlib import Path
@@ -68,26 +67,15 @@ def test_each_step_stands_beside_the_published_one(root: Path) -> None:
     assert column(table, f"{named}, vs parent") == ["-", f"{published[FP32] / published[BF16]:.2f}x"]
 
 
-def test_spread_is_shown_within_and_between_processes(root: Path) -> None:
-    """Standard deviations of logarithms: 0.5 % steps from -2 to 2 have 0.79 %, rounds 10 ms apart 0.2 % of 5 s."""
-    (table, *_) = described(root)
+def test_spread_and_starts_have_their_columns(root: Path) -> None:
+    """Spread is the standard deviation of logarithms, starts are apart by the state of the cache, empty columns left out."""
+    table, starts, *rest = described(root)
 
     assert column(table, "sd of processes") == ["0.79% of 5", "0.79% of 5"]
     assert column(table, "sd of rounds") == ["0.20%", "0.50%"]
-
-
-def test_starts_are_apart_by_the_state_of_the_cache(root: Path) -> None:
-    """Applying a stage and its first image: 3 s and 4 s cold, 3 s and half a second warm."""
-    (_, starts, *_) = described(root)
-
     assert column(starts, "first image, cold cache, s") == ["7", "7"]
     assert column(starts, "first image, warm cache, s") == ["3.5", "3.5"]
-
-
-def test_a_column_without_a_figure_is_left_out(root: Path) -> None:
-    """These runs have no parity, no ceiling and no facts of the machine, so the page has no such columns."""
-    names = {name for table in described(root) for name in table[0]}
-
+    names = {name for each in (table, starts, *rest) for name in each[0]}
     assert {"SSIM", "of the ceilings", "highest temperature, C", "it/s"}.isdisjoint(names)
     assert "rounds measured again" in names
 
@@ -133,16 +121,12 @@ def test_a_name_makes_no_markup(tmp_path: Path) -> None:
     assert all(len(row) == len(table[0]) for table in described(tmp_path) for row in table)
 
 
-def test_the_head_says_when_and_with_what(root: Path) -> None:
-    """The head has a line for the recorded file and none for the published one."""
+def test_cases_out_of_memory_or_accepted_as_slower_stand_above(root: Path) -> None:
+    """A reviewer reads them before the figures, below a line that says when and with what each recorded file was measured."""
     head = describe.baseline_page(root, KEY).splitlines()[0]
-
     assert head.startswith("<code>0002&#95;recorded.json</code>: <code>measured 2026-01-01")
     assert "torch 2.13.0" in head
 
-
-def test_cases_out_of_memory_or_accepted_as_slower_stand_above(root: Path) -> None:
-    """A reviewer reads them before the figures."""
     obtain(root, run(FP32, 9.0, "fp32"), out_of_memory={BF16: "full"})
     promote.promote(root, KEY, accept_slower="a bigger picture")
 
@@ -175,18 +159,3 @@ def test_the_command_prints_the_page(root: Path, capsys: pytest.CaptureFixture[s
     assert main(["--root", str(root), "describe", KEY]) == 0
 
     assert capsys.readouterr().out == describe.baseline_page(root, KEY)
-
-
-@pytest.mark.parametrize("roofline", [3, {}, {"share": 0}, {"share": "all"}])
-def test_a_share_that_is_none_is_refused(tmp_path: Path, roofline: Any) -> None:
-    """The share of a ceiling is a number above zero, or the file is refused."""
-    path = store_file(tmp_path, "0001_a.json", run(BF16, 2.0, "bf16"))
-    document = json.loads(path.read_text())
-    document["benchmarks"][0]["extra_info"]["speedgate"]["roofline"] = roofline
-    path.write_text(json.dumps(document))
-
-    with pytest.raises(
-        ValueError,
-        match=r"speedgate\.roofline(\.share)?: (expected a(n object| number)|missing field share)",
-    ):
-        store.newest_baselines(tmp_path, KEY)
