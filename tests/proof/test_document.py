@@ -1,11 +1,15 @@
-"""The proof's document: real series are judged like simulated ones, and every figure in the text comes from the data."""
+"""The proof's document: real series are judged like simulated ones, trends are found, and every figure comes from the data."""
 
+import json
 import random
 
+import numpy as np
 import pytest
 
+from speedgate.history.trend import ChangeKind
 from speedgate.results.run import Outcome
-from tests.proof import document, real, replay, series
+from tests.proof import __main__ as proof
+from tests.proof import document, real, replay, series, trend_section, trends
 from tests.proof.faults import COMMAND, Result, _held
 
 
@@ -49,7 +53,7 @@ def shares(cells, rule, change):
 
 def test_real_processes_are_judged_by_both_of_our_rules(quiet):
     """On a quiet machine no change is a PASS, 6 % and 10 % are caught, and the order of opening is no change."""
-    cells = real.comparisons(quiet, count=40)
+    cells = real.comparisons(quiet, count=20)
 
     assert [shares(cells, rule, 0.0) for rule in replay.OURS] == [(0.0, 1.0)] * 2
     assert [shares(cells, rule, change) for rule in replay.OURS for change in (0.06, 0.10)] == [(1.0, 0.0)] * 4
@@ -88,11 +92,11 @@ def test_the_document_counts_what_was_caught_and_what_was_not(quiet):
         Result(family="cost", name="slower_step", held=False, **fields),
         Result(family="harmless", name="another_seed", held=True, **fields),
     ]
-    simulated = replay.replay(repetitions=5)
+    simulated = replay.replay(repetitions=2)
 
     text = "\n".join(
         document.lines(
-            quiet, real.comparisons(quiet, count=5), simulated, faults, trend=["## Trend"], repetitions=5, replay_s=1.0
+            quiet, real.comparisons(quiet, count=2), simulated, faults, trend=["## Trend"], repetitions=2, replay_s=1.0
         )
     )
 
@@ -114,12 +118,8 @@ def test_the_document_counts_what_was_caught_and_what_was_not(quiet):
     ],
 )
 def test_a_fault_that_was_not_run_was_not_caught(outcomes, held):
-    """Every test with exactly that name must have passed, and there must be at least one."""
+    """Every test with exactly that name must have passed, at least one, and the command runs the exhaustive ones too."""
     assert _held("wrong_mask", outcomes) is held
-
-
-def test_the_proof_runs_the_exhaustive_tests_too():
-    """Harmless changes of a built case are tested only with `--exhaustive`; without it they would be shown as not held."""
     assert "--exhaustive" in COMMAND
 
 
@@ -134,3 +134,89 @@ def test_a_drift_is_not_hidden(quiet):
     assert real.in_order(quiet["alone"]) == {Outcome.PASS.value: 1.0}
     assert real.in_order(drifting)[Outcome.SLOWER.value] > 0.3
     assert real.drift(drifting) == pytest.approx(0.10, abs=0.01)
+
+
+@pytest.fixture(scope="module")
+def machines():
+    """Return the machines of the document by name."""
+    return {machine.name: machine for machine in trends.machines(json.loads(proof.SERIES.read_text(encoding="utf-8")))}
+
+
+def test_the_measured_machine_has_the_measured_spread(machines):
+    """Its runs are consecutive processes of the series, with their spread and correlation."""
+    logs = machines["measured processes"].draw(np.random.default_rng(1), 4000)
+
+    assert logs.shape == (4000, trends.PROCESSES)
+    assert logs.std() == pytest.approx(0.042, rel=0.15)
+    assert logs.mean(axis=1).std() > 1.3 * logs.std() / trends.PROCESSES**0.5
+
+
+def test_days_correlate_by_the_named_amount(machines):
+    """Neighbouring runs correlate by 0.5, reduced by the independent variation of their processes."""
+    means = machines["0.6%, days correlate by 0.5"].draw(np.random.default_rng(1), 10000).mean(axis=1)
+
+    assert np.corrcoef(means[1:], means[:-1])[0, 1] == pytest.approx(0.5 * 3 / 4, abs=0.04)
+
+
+def test_a_quiet_machine_raises_no_alarm(machines):
+    """There is no alarm in a hundred nights, and none in whole histories."""
+    alarms = trends.false_alarms(machines["processes' sd 0.6%"], runs=100, whole=2)
+
+    assert {*alarms.nightly.values(), *alarms.whole.values()} == {0.0}
+
+
+def test_an_alarm_is_counted_once():
+    """A step of 5 % that is reported in many nights is one alarm."""
+    logs = np.random.default_rng(2).normal(0, 0.005, (100, 3))
+    logs[80:] += 0.05
+
+    (alarm,) = trends._nightly_alarms(trends.make_history(logs))
+
+    assert (alarm.kind, alarm.run) == (ChangeKind.STEP, 80)
+
+
+def test_changes_are_found_as_the_right_kind(machines):
+    """On a quiet machine every injected change is found, a step after three runs and in the right place."""
+    detections = {
+        detection.change: detection for detection in trends.power(machines["processes' sd 0.3%"], repetitions=3)
+    }
+
+    assert {(detection.share, detection.misreported) for detection in detections.values()} == {(1.0, 0.0)}
+    assert (detections["step +3%"].runs, detections["step +3%"].placed) == (3, 1.0)
+    assert detections["drift +1% a month"].runs <= 40
+
+
+def test_the_section_has_every_machine(machines):
+    """Each machine has a row with its figures in both tables."""
+    alarms = [
+        trends.Alarms(machine=name, nightly=dict.fromkeys(ChangeKind, 0.5), whole=dict.fromkeys(ChangeKind, 0.25))
+        for name in machines
+    ]
+    detections = [
+        trends.Detection(machine=name, change="step +1%", share=0.5, runs=7.0, misreported=0.1, placed=0.9)
+        for name in machines
+    ]
+
+    text = "\n".join(trend_section.lines(alarms, detections, runs=9, whole=8, repetitions=7, took_s=6.0))
+
+    assert text.count("| 0.50 | 0.50 | 0.25 | 0.25 |") == len(machines)
+    assert text.count("| 50% / 7 / 10% | 90% |") == len(machines)
+    assert "{" not in text
+
+
+def test_a_section_replaces_the_one_before():
+    """The rest of the document stays the same, with or without an earlier section."""
+    document = "# Proof\n\ntext\n\n## Simulated\n\nplot\n\n## Faults\n\nlist\n"
+
+    once = trend_section.replace_section(document, ["## Trend\n", "one", ""])
+
+    assert once == "# Proof\n\ntext\n\n## Simulated\n\nplot\n\n## Trend\n\none\n\n## Faults\n\nlist\n"
+    assert trend_section.replace_section(once, ["## Trend\n", "two", ""]) == once.replace("one", "two")
+
+
+def test_the_document_has_the_section():
+    """The committed document has one section on trends with both tables."""
+    text = (proof.ROOT / "docs" / "proof.md").read_text(encoding="utf-8")
+
+    assert text.count(f"\n{trend_section.HEADING}\n") == 1
+    assert text.partition(trend_section.HEADING)[2].count("\n| measured processes |") == 2
