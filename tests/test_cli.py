@@ -8,38 +8,43 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 import speedgate
+from speedgate.cli import main
 from tests.support.artifacts import encoded, result
 
 
 def test_the_command_starts_without_heavy_imports() -> None:
-    """`--help` imports neither torch nor pytest, so it is fast on any machine."""
+    """`python -m speedgate --help` prints the commands and imports neither torch nor pytest."""
     code = (
-        "import sys\nfrom speedgate.cli import main\n"
-        "try: main(['--help'])\n"
+        "import runpy, sys\nsys.argv = ['speedgate', '--help']\n"
+        "try: runpy.run_module('speedgate', run_name='__main__')\n"
         "except SystemExit as end: assert end.code == 0\n"
         "print(sorted({'torch', 'scipy', 'numpy', 'pytest', 'pytest_benchmark'} & set(sys.modules)))"
     )
-    environment = {**os.environ, "PYTHONPATH": str(Path(speedgate.__file__).parent.parent)}
 
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    done = python("-c", code, stdout=subprocess.PIPE)
 
     assert "import-published" in done.stdout
     assert done.stdout.splitlines()[-1] == "[]"
 
 
-def command(*arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
-    """Run `python -m speedgate` in a new process."""
+def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
+    """`speedgate --version` prints the version of the installed package."""
+    with pytest.raises(SystemExit, match=r"^0$"):
+        main(["--version"])
+
+    assert capsys.readouterr().out == f"speedgate {speedgate.__version__}\n"
+
+
+def python(*arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run Python in a new process, with this speedgate."""
     environment = {**os.environ, "PYTHONPATH": str(Path(speedgate.__file__).parents[1])}
     return subprocess.run(
-        [sys.executable, "-m", "speedgate", *map(str, arguments)],
+        [sys.executable, *map(str, arguments)],
         env=environment, stderr=subprocess.PIPE, text=True, check=False, **options,
     )  # fmt: skip
-
-
-def test_the_module_is_the_command() -> None:
-    """`python -m speedgate` does the same as the script."""
-    assert command("baselines", cwd=Path(__file__).parents[1], stdout=subprocess.PIPE).returncode == 0
 
 
 def test_output_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
@@ -49,7 +54,7 @@ def test_output_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     os.close(read)
 
     with Path("/dev/full").open("w") as full, os.fdopen(write, "w") as gone:
-        processes = [command("summary", tmp_path, stdout=stream) for stream in (full, gone)]
+        processes = [python("-m", "speedgate", "summary", tmp_path, stdout=stream) for stream in (full, gone)]
 
     assert [process.stderr for process in processes] == [
         "speedgate: the output: No space left on device\n", "speedgate: the output: Broken pipe\n",

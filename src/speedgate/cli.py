@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from speedgate import __version__
 from speedgate.baselines import commands as baselines
 from speedgate.fleet import commands as fleet
 from speedgate.history import commands as history
@@ -51,6 +52,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="speedgate", description="Manage baselines, results and histories, and try other versions.")
+    parser.add_argument("--version", action="version", version=f"speedgate {__version__}")
     parser.add_argument(
         "--root",
         type=Path,

@@ -23,9 +23,13 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> FakeRuns:
 
 
 def test_a_slower_bump_is_red(desk: Desk, runs: FakeRuns) -> None:
-    """A slower version ends with exit status 1, and is red in the JSON file, on the page, and in the job's outputs."""
-    status, _, _ = desk.run("bump", "stubkernel==1.8", "--results=slow", pytest_arguments=LATENCY)
+    """A slower version ends with exit status 1, and is red on the terminal, in the JSON file, on the page, and in the job."""
+    status, lines, _ = desk.run("bump", "stubkernel==1.8", "--results=slow", pytest_arguments=LATENCY)
 
+    assert lines[-2:] == [
+        "candidate: stubkernel 1.8 (this arm); stable: the pins of .github/pins/stable.txt (other arm)",
+        "red (SLOWER)",
+    ]
     verdict = json.loads((desk.path / "slow" / "verdict.json").read_text())
     (case,) = verdict["cases"].values()
     page = (desk.path / "slow" / "summary.md").read_text()
@@ -57,9 +61,9 @@ def test_a_nightly_is_judged_by_its_pin(desk: Desk, runs: FakeRuns) -> None:
     pin = f"stubkernel @ {wheel.as_uri()}#sha256={sha256(wheel)}"
     (desk.pins / "nightly.txt").write_text(f"# date: 20260804\n{pin}\n")
 
-    status, _, _ = desk.run("bump", "--channel=nightly", "--results=nightly", pytest_arguments=LATENCY)
+    status, lines, _ = desk.run("bump", "--channel=nightly", "--results=nightly", pytest_arguments=LATENCY)
 
-    assert status == 0
+    assert (status, lines[-1]) == (0, "green (PASS)")
     assert [overlay.requirements for overlay in runs.overlays] == [(pin,)]
     assert json.loads((desk.path / "nightly" / "verdict.json").read_text())["green"]
     assert (desk.path / "outputs").read_text().endswith("red=false\n")
@@ -93,10 +97,11 @@ def test_a_bump_that_measured_nothing_is_not_judged(desk: Desk, runs: FakeRuns) 
     """A run without any result, as with --fixtures, is neither green nor red: exit status 2."""
     runs.status = 0
 
-    status, _, err = desk.run("bump", "stubkernel==1.8", "--results=none", pytest_arguments=("--fixtures",))
+    status, lines, err = desk.run("bump", "stubkernel==1.8", "--results=none", pytest_arguments=("--fixtures",))
 
     verdict = json.loads((desk.path / "none" / "verdict.json").read_text())
     assert (status, verdict["green"], verdict["judged"], verdict["verdicts"]) == (2, False, False, [])
+    assert lines[-1] == "not judged, pytest ended with exit status 0 and no verdict"
     assert err == f"speedgate: {desk.path / 'none'}: not judged, pytest ended with exit status 0 and no verdict\n"
     assert (desk.path / "outputs").read_text().endswith("red=false\n")
 

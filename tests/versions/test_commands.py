@@ -226,3 +226,12 @@ def test_options_of_pytest_have_their_place(
         main(arguments)
 
     assert capsys.readouterr().err.endswith(f"come after {message}\n")
+
+
+@pytest.mark.parametrize("command", ["bump", "bisect"])
+def test_the_usage_shows_where_pytests_arguments_go(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The first line of `--help` ends with the place of pytest's arguments."""
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+
+    assert capsys.readouterr().out.splitlines()[0].endswith(" [-- pytest arguments]")

@@ -1,4 +1,4 @@
-"""`speedgate summary` and `speedgate report`: the results of a run as Markdown and as one HTML file."""
+"""`speedgate summary`, `report` and `compare`: results as Markdown, as one HTML file, and of two runs side by side."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from speedgate.report import markdown
-from speedgate.results import folder, optional
+from speedgate.report import compare, markdown
+from speedgate.results import console, folder, optional
 from speedgate.results.exit_status import ExitStatus
 from speedgate.results.text import log_line
 
 
 def add_commands(commands: Any) -> None:
-    """Add `summary` and `report` to the sub-commands of `speedgate`."""
+    """Add `summary`, `report` and `compare` to the sub-commands of `speedgate`."""
     command = commands.add_parser("summary", help="write the results of a run as Markdown")
     command.add_argument(
         "folder", type=Path, metavar="DIR", help="the folder given to --results, or .speedgate for all runs"
@@ -27,6 +27,12 @@ def add_commands(commands: Any) -> None:
     )
     command.add_argument("--output", type=Path, required=True, metavar="FILE", help="the HTML file to write")
     command.set_defaults(run=_report)
+    command = commands.add_parser("compare", help="print the results of two runs side by side")
+    for name in ("a", "b"):
+        command.add_argument(
+            name, type=Path, metavar=name.upper(), help="the folder of a run, or the result file of one case"
+        )
+    command.set_defaults(run=_compare)
 
 
 def _summary(options: argparse.Namespace) -> int:
@@ -56,4 +62,11 @@ def _report(options: argparse.Namespace) -> int:
 
     report = view.load_report(options.folder, root=options.root)
     page.write_page(options.output, document.render_report(report))
+    return ExitStatus.OK
+
+
+def _compare(options: argparse.Namespace) -> int:
+    pairs = compare.pair_cases(compare.read_run(options.a), compare.read_run(options.b))
+    for line in compare.render(pairs, a_name=str(options.a), b_name=str(options.b)):
+        console.print_line(line)
     return ExitStatus.OK

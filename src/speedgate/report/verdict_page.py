@@ -73,6 +73,16 @@ def describe_result(document: Mapping[str, Any]) -> str:
     return f"{colour}, and {ended}: the history did not take it"
 
 
+def conclusion(document: Mapping[str, Any]) -> str:
+    """Return the result with the worst outcome in brackets, such as "red (SLOWER)"."""
+    return describe_result(document) + (f" ({document['outcome']})" if document["outcome"] else "")
+
+
+def candidate(document: Mapping[str, Any]) -> str:
+    """Name the packages that were judged, with their new versions."""
+    return ", ".join(f"{change['package']} {change['new']['version']}" for change in document["changes"])
+
+
 def arm_ratio(metric: str, result: Mapping[str, Any]) -> float | None:
     """Divide this arm's latency or peak memory by the other arm's; None if the metric has no figure or was not measured."""
     against = result.get("against") or {}
@@ -133,9 +143,7 @@ def _worst_cases_first(document: Mapping[str, Any]) -> list[str]:
 
 
 def _title(document: Mapping[str, Any]) -> str:
-    packages = ", ".join(f"{change['package']} {change['new']['version']}" for change in document["changes"])
-    worst = f" ({document['outcome']})" if document["outcome"] else ""
-    return f"## {markdown_code(packages)} against the stable pins: {describe_result(document)}{worst}"
+    return f"## {markdown_code(candidate(document))} against the stable pins: {conclusion(document)}"
 
 
 def _change_row(change: Mapping[str, Any]) -> str:

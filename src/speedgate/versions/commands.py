@@ -29,7 +29,12 @@ def add_commands(commands: Any) -> None:
     _add_pins(update)
     update.set_defaults(run=_update)
 
-    bump = commands.add_parser("bump", help="judge other versions live against this environment", epilog=_EPILOG)
+    bump = commands.add_parser(
+        "bump",
+        help="judge other versions live against this environment",
+        usage="%(prog)s [options] [PACKAGE==VERSION ...] [-- pytest arguments]",
+        epilog=_EPILOG,
+    )
     bump.add_argument(
         "requirements", nargs="*", metavar="PACKAGE==VERSION", help="the versions to judge; the other pins stay"
     )
@@ -40,7 +45,12 @@ def add_commands(commands: Any) -> None:
     _add_environments(bump)
     bump.set_defaults(run=_bump, pytest_arguments=[])
 
-    bisect = commands.add_parser("bisect", help="find the first bad version of a package", epilog=_EPILOG)
+    bisect = commands.add_parser(
+        "bisect",
+        help="find the first bad version of a package",
+        usage="%(prog)s PACKAGE --good VERSION --bad VERSION [options] [-- pytest arguments]",
+        epilog=_EPILOG,
+    )
     bisect.add_argument("package", metavar="PACKAGE")
     for end in ("good", "bad"):
         bisect.add_argument(
@@ -123,6 +133,11 @@ def _bump(options: argparse.Namespace) -> int:
         index_url=options.index_url,
     )
     console.print_line(f"{folder}: verdict.json and summary.md")
+    console.print_line(
+        f"candidate: {verdict_page.candidate(verdict)} (this arm); stable: the pins of {options.pins / pins.STABLE}"
+        " (other arm)"
+    )
+    console.print_line(verdict_page.conclusion(verdict))
     if verdict_page.is_red(verdict):
         return ExitStatus.RED
     if not verdict["green"] or verdict["exit_status"] != ExitStatus.OK:
