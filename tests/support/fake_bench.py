@@ -6,6 +6,7 @@ session with one process for each worker takes seconds.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import importlib
@@ -13,7 +14,7 @@ import inspect
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -110,44 +111,65 @@ def bench_functions() -> list[tuple[Any, Callable[..., None]]]:
     ]
 
 
+class FakeClock:
+    """Stands for the age of this process, by which the budget of a recording is counted."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
 class FakeBuilds:
-    """Remembers the workers of this process, for `FakeCase`."""
+    """Remembers the workers of this process, and those that have loaded a case."""
 
     def __init__(self) -> None:
         self.workers: list[FakeWorker] = []
+        self._loads: list[tuple[str, str]] = []
 
     def add(self, stage: str, arm: str) -> None:
-        """Do nothing: the worker was added when it was opened."""
+        """Append a worker that loads a case."""
+        self._loads.append((stage, arm))
 
     def builds(self) -> list[tuple[str, str]]:
-        """Return stage and arm of each worker so far."""
-        return [(worker.case.stage, worker.case.arm) for worker in self.workers]
+        """Return stage and arm of each worker that has loaded a case."""
+        return self._loads
 
     def living(self) -> int:
         """Return how many workers are not closed."""
         return sum(not worker.is_closed for worker in self.workers)
 
 
+@dataclasses.dataclass(kw_only=True)
 class FakeWorker:
-    """Answers as a `Worker` does, from a `FakeCase` in this process."""
+    """Answers as a `Worker` does, from a `FakeCase` in this process. `on_call` gets the name of each operation before it runs."""
 
-    def __init__(self, case: FakeCase, name: str) -> None:
-        self.case, self.name, self.is_closed = case, name, False
-        self.operations: list[str] = []
+    case: FakeCase
+    name: str
+    session: Session
+    clock: FakeClock
+    on_call: Callable[[str], None]
+    is_closed: bool = False
+    operations: list[str] = dataclasses.field(default_factory=list)
 
     def call(self, operation: str, **keywords: Any) -> Any:
-        """Answer one operation. Raises `WorkerFailure` as a worker process would."""
+        """Answer one operation. Raises `WorkerFailure` or `OutOfTime` as a worker process would."""
         assert not self.is_closed, f"{operation!r} was asked of a worker that was closed"
+        self.on_call(operation)
         self.operations.append(operation)
         try:
             answer = getattr(self.case, operation)(**keywords)
-            for way, sentence in DEATHS.items():
-                if self.case.faults.get(way) == operation:
-                    raise WorkerFailure(sentence.format(name=self.name, operation=operation))
-            return answer
         except (MemoryError, RuntimeError) as error:
             message = " ".join(str(error).split())
             raise WorkerFailure(f"{operation!r} of {self.name} raised {type(error).__name__}: {message}") from error
+        for way, sentence in DEATHS.items():
+            if self.case.faults.get(way) == operation:
+                if way == "hang" and self.session.budget.seconds is not None:
+                    self.clock.now_s += self.session.budget.left_s
+                    raise OutOfTime(f"{operation!r} was ended when the budget was over")
+                raise WorkerFailure(sentence.format(name=self.name, operation=operation))
+        return answer
 
     def close(self) -> None:
         """Remember the end."""
@@ -170,6 +192,8 @@ class BenchResult:
     gate: Gate
     builds: FakeBuilds
     notes: list[str]
+    ending: list[str] = dataclasses.field(default_factory=list)
+    exit_status: int = 0
     claims: dict[str, str] = dataclasses.field(default_factory=dict)
     texts: dict[str, str] = dataclasses.field(default_factory=dict)
 
@@ -228,7 +252,8 @@ class FakeBench:
 
     def __init__(self, pytester: pytest.Pytester, patch: pytest.MonkeyPatch) -> None:
         self.pytester, self.patch, self.path = pytester, patch, pytester.path
-        self.device = "cpu"
+        self.device, self.clock, self.runs = "cpu", FakeClock(), 0
+        self.on_call: Callable[[str], None] = lambda _: None
         patch.setattr(tempfile, "tempdir", str(self.path))  # the lock of a recording lies there
         patch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
 
@@ -291,7 +316,9 @@ class FakeBench:
         `faults` maps a stage to what its workers do, see `FakeCase`; `other` does the same for the other arm of a live
         comparison. `prepare` may change the configured session before anything is measured.
         """
-        config = self.configure(*options, *(["--against=python"] if other is not None else []))
+        self.runs += 1
+        live = ["--against=python"] if other is not None else []
+        config = self.configure(f"--results=results-{self.runs}", *live, *options)
         session = config.stash[hooks.SESSION]
         result = BenchResult(
             config=config, session=session, gate=config.stash[hooks.GATE], builds=FakeBuilds(), notes=[]
@@ -303,6 +330,7 @@ class FakeBench:
         recording = config.pluginmanager.get_plugin("speedgate-recording")
         if recording is not None:
             recording.pytest_collection_finish()
+            session.budget.clock = self.clock
 
         def open_target(case: Case, is_other: bool) -> FakeWorker:
             behaviour = (other or {}) if is_other else faults
@@ -313,7 +341,13 @@ class FakeBench:
                 log=result.builds,
                 arm="other" if is_other else "this",
             )
-            worker = FakeWorker(fake, f"the worker of {arm.label}" if is_other and arm else "the worker")
+            worker = FakeWorker(
+                case=fake,
+                name=f"the worker of {arm.label}" if is_other and arm else "the worker",
+                session=session,
+                clock=self.clock,
+                on_call=self.on_call,
+            )
             result.builds.workers.append(worker)
             return worker
 
@@ -332,10 +366,33 @@ class FakeBench:
             for item in _in_turn(measured, result, runner, collector):
                 _note_failure(item, session, result)
             collector.save_images()
-        status = pytest.ExitCode.TESTS_FAILED if result.red else pytest.ExitCode.OK
-        hooks.pytest_sessionfinish(SimpleNamespace(config=config), status)
-        hooks.pytest_unconfigure(config)
+        self._finish(result)
         return result
+
+    def _finish(self, result: BenchResult) -> None:
+        """Call the hooks at the end of a session."""
+        config, status = result.config, pytest.ExitCode.TESTS_FAILED if result.red else pytest.ExitCode.OK
+        ended = SimpleNamespace(config=config, exitstatus=int(status))
+        recording = config.pluginmanager.get_plugin("speedgate-recording")
+        if recording is None:
+            hooks.pytest_sessionfinish(ended, status)
+        else:
+            _inside(recording.pytest_sessionfinish(ended), lambda: hooks.pytest_sessionfinish(ended, status))
+            reporter = SimpleNamespace(section=result.ending.append, write_line=result.ending.append)
+            _inside(recording.pytest_terminal_summary(reporter), lambda: None)
+        result.exit_status = ended.exitstatus
+        hooks.pytest_unconfigure(config)
+
+
+def _inside(wrapper: Generator[None, Any, Any], function: Callable[[], None]) -> None:
+    """Call the function inside a hook wrapper, as pluggy does."""
+    next(wrapper)
+    try:
+        function()
+    except OutOfTime as error:
+        wrapper.throw(error)
+    with contextlib.suppress(StopIteration):
+        wrapper.send(None)
 
 
 def _claims(config: pytest.Config) -> Iterator[Claim]:
@@ -423,13 +480,7 @@ def _call_with_budget(item: Claim, config: pytest.Config, function: Callable[[],
     recording = config.pluginmanager.get_plugin("speedgate-recording")
     if recording is None:
         return function()
-    wrapper = recording.pytest_runtest_call(item)
-    next(wrapper)
-    try:
-        function()
-    except OutOfTime as error:
-        wrapper.throw(error)
-    return None
+    return _inside(recording.pytest_runtest_call(item), function)
 
 
 def _note_failure(item: Claim, session: Session, result: BenchResult) -> None:
