@@ -29,7 +29,7 @@ def write(root: Path, document: Any, *, name: str = "0001_recorded.json") -> Pat
     """Write `document` as it is, NaN and all."""
     path = root / KEY / name
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(document if isinstance(document, str) else json.dumps(document), encoding="utf-8")
+    path.write_text(json.dumps(document), encoding="utf-8")
     return path
 
 
@@ -68,27 +68,26 @@ def test_a_recorded_run_is_read_back(tmp_path: Path) -> None:
 
 
 def test_the_later_file_wins_case_by_case(tmp_path: Path) -> None:
-    """A later file replaces the cases it holds and leaves the others to the earlier one."""
-    store_file(tmp_path, "0010_new.json", make_run(INT8, medians_s=(1.0, 1.0)))
+    """The file with the highest number replaces the cases it holds and leaves the others to the earlier one."""
+    later = store_file(tmp_path, "0010_new.json", make_run(INT8, medians_s=(1.0, 1.0)))
     store_file(tmp_path, "0009_old.json", make_run(INT8), make_run(BF16))
 
     newest = store.newest_baselines(tmp_path, KEY)
 
+    assert store.latest_file(tmp_path, KEY) == later
+
     assert {case_key: baseline.name for case_key, baseline in newest.items()} == {INT8: "0010_new", BF16: "0009_old"}
 
 
-@pytest.mark.parametrize(
-    "name", ["obtained.json", "recorded.json", "1_x.json", "00001_x.json", "0001_x.json.bak", "sub/0001_x.json"]
-)
-def test_other_files_are_not_baselines(tmp_path: Path, name: str) -> None:
-    """Only NNNN_*.json directly in the folder counts, whatever else lies there."""
-    write(tmp_path, "not JSON", name="0001_x.json").unlink()
-    (tmp_path / KEY / "sub").mkdir()
-    write(tmp_path, "not JSON", name=name)
+def test_other_files_are_not_baselines(tmp_path: Path) -> None:
+    """Only NNNN_*.json directly in the folder counts, whatever else lies there; a missing folder holds nothing."""
+    for name in ("obtained.json", "1_x.json", "00001_x.json", "0001_x.json.bak", "sub/0001_x.json"):
+        write(tmp_path, "not JSON", name=name)
 
-    assert store.newest_baselines(tmp_path, KEY) == {}
-    assert store.gpu_keys(tmp_path) == []
-    assert store.latest_file(tmp_path, KEY) is None
+    for root in (tmp_path, tmp_path / "absent"):
+        assert store.newest_baselines(root, KEY) == {}
+        assert store.gpu_keys(root) == []
+        assert store.latest_file(root, KEY) is None
 
 
 def test_the_newest_file_says_whether_a_case_fits(tmp_path: Path) -> None:
@@ -131,29 +130,14 @@ def test_a_misspelt_field_beside_the_benchmarks_is_refused(tmp_path: Path) -> No
     assert "0001_a.json: speedgate: expected no more than accepted_slower, without_figure" in refusal(tmp_path)
 
 
-def test_a_machine_without_a_folder_has_no_baselines(tmp_path: Path) -> None:
-    """A missing folder, and a missing root, hold nothing rather than fail."""
-    assert store.newest_baselines(tmp_path / "absent", KEY) == {}
-    assert store.gpu_keys(tmp_path / "absent") == []
-
-
 def test_gpu_keys_are_the_folders_with_a_baseline(tmp_path: Path) -> None:
-    """Keys come sorted; a file, an empty folder and the published CSVs are none."""
+    """Keys come sorted; a file and a folder without baselines are none."""
     store_file(tmp_path, "0001_a.json", gpu_key="nvidia-h100")
     store_file(tmp_path, "0001_a.json", gpu_key="cpu-x86_64")
     (tmp_path / "README.md").touch()
     (tmp_path / "published").mkdir()
-    (tmp_path / "published" / "ladder.csv").touch()
 
     assert store.gpu_keys(tmp_path) == ["cpu-x86_64", "nvidia-h100"]
-
-
-def test_latest_is_the_highest_number(tmp_path: Path) -> None:
-    """The newest file is found by number, not by time or name."""
-    expected = store_file(tmp_path, "0010_a.json")
-    store_file(tmp_path, "0009_z.json")
-
-    assert store.latest_file(tmp_path, KEY) == expected
 
 
 def test_a_number_given_twice_is_refused(tmp_path: Path) -> None:
@@ -164,7 +148,7 @@ def test_a_number_given_twice_is_refused(tmp_path: Path) -> None:
     assert "0002_b.json: number 0002 is taken by 0002_a.json" in refusal(tmp_path)
 
 
-@pytest.mark.parametrize("gpu_key", ["", "..", "../elsewhere", "a/b", "/root", "a\\b", ".hidden", "a\n"])
+@pytest.mark.parametrize("gpu_key", ["", "..", "a/b", "/root", "a\\b", "a\n"])
 def test_a_gpu_key_cannot_leave_the_root(tmp_path: Path, gpu_key: str) -> None:
     """A key is one folder name."""
     with pytest.raises(ValueError, match="GPU key"):
@@ -172,59 +156,43 @@ def test_a_gpu_key_cannot_leave_the_root(tmp_path: Path, gpu_key: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
+    ("data", "message"),
     [
-        ("", "not JSON (line 1, column 1:"),
-        ('{"benchmarks": [\n  {"name": ', "not JSON (line 2, column 12:"),
-        ("[" * 100_000, "not JSON ("),
-        ("9" * 5_000, "not JSON ("),
-        ("{}", "missing field benchmarks"),
-        ("[]", "expected an object, found a list"),
-        ('{"benchmarks": []}', "benchmarks: expected a list of length >= 1"),
-        ('{"benchmarks": [3]}', "benchmarks[0]: expected an object, found a whole number"),
-        ('{"benchmarks": [{"stats": {"median": 1, "median": 2}}]}', "key 'median' stands twice in one object"),
-        ('{"a": 1, "a": 1}', "key 'a' stands twice in one object"),
-        ('{"a": ' * 101 + "1" + "}" * 101, "nested more than 100 levels deep"),
-        ("[" * 102 + "]" * 102, "nested more than 100 levels deep"),
-        ('{"benchmarks": [{"stats": {"median": NaN}}]}', "benchmarks[0].stats.median: expected a finite number"),
+        (b"", "not JSON (line 1, column 1:"),
+        (b'{"benchmarks": [\n  {"name": ', "not JSON (line 2, column 12:"),
+        (b"\xff\xfe{}", "not JSON ("),
+        (b"[" * 100_000, "not JSON ("),
+        (b"9" * 5_000, "not JSON ("),
+        (b"{}", "missing field benchmarks"),
+        (b'{"benchmarks": []}', "benchmarks: expected a list of length >= 1"),
+        (b'{"benchmarks": [{"stats": {"median": 1, "median": 2}}]}', "key 'median' stands twice in one object"),
+        (b'{"a": ' * 101 + b"1" + b"}" * 101, "nested more than 100 levels deep"),
+        (b"[" * 102 + b"]" * 102, "nested more than 100 levels deep"),
+        (b'{"benchmarks": [{"stats": {"median": NaN}}]}', "benchmarks[0].stats.median: expected a finite number"),
     ],
 )
-def test_a_broken_file_is_named_with_the_place(tmp_path: Path, text: str, message: str) -> None:
+def test_a_broken_file_is_named_with_the_place(tmp_path: Path, data: bytes, message: str) -> None:
     """A truncated or foreign file is an error that says which and where, never an empty set of baselines."""
-    path = write(tmp_path, text)
+    path = write(tmp_path, "")
+    path.write_bytes(data)
 
     assert f"{path}: {message}" in refusal(tmp_path)
-
-
-def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
-    """Bytes that are not UTF-8 are reported as a broken file."""
-    path = write(tmp_path, "")
-    path.write_bytes(b"\xff\xfe{}")
-
-    assert f"{path}: not JSON (" in refusal(tmp_path)
 
 
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
         (in_block(schema=2), f"{IN_BLOCK}.schema: invalid enum value 2"),
-        (in_block(schema=True), f"{IN_BLOCK}.schema: expected a whole number, found true or false"),
         (in_block(gpu_key="nvidia-t4"), f"{IN_BLOCK}.gpu_key: expected '{KEY}', found 'nvidia-t4'"),
         (in_block(source="guessed"), f"{IN_BLOCK}.source: invalid value 'guessed'"),
         (in_block(outcome="failed", reason="slow"), f"a failing case is never a baseline: {INT8} (slow)"),
-        (in_block(outcome=None), f"{IN_BLOCK}.outcome: expected a text, found null"),
         (in_block(roofline={"share": 0}), f"{IN_BLOCK}.roofline.share: expected a number above zero"),
-        (in_block(run=None), f"{IN_BLOCK}.run: expected an object, found null"),
         (lambda document: block(document).pop("run"), f"{IN_BLOCK}: missing field run"),
         (in_run(case_key="sdxl"), f"{IN_BLOCK}.run.case_key: expected a case key"),
         (in_run(processes=[]), f"{IN_BLOCK}.run.processes: expected at least one process"),
-        (lambda document: document["benchmarks"][0].pop("extra_info"), "benchmarks[0]: missing field"),
+        (lambda document: block(document)["run"]["processes"][1].update(seconds=[2.4, 0]), f"{IN_BLOCK}.run"),
         (lambda document: document["benchmarks"][0].update(extra_info={"mine": 1}), f"{IN_BLOCK}: missing; only what"),
-        (lambda document: document["benchmarks"][0].pop("fullname"), "benchmarks[0]: missing field"),
-        (
-            lambda document: document["benchmarks"][0]["stats"].pop("q1"),
-            "benchmarks[0].stats: missing field q1",
-        ),
+        (lambda document: document["benchmarks"][0]["stats"].pop("q1"), "benchmarks[0].stats: missing field q1"),
         (lambda document: document.pop("machine_info"), "machine_info.speedgate.gpu_key: expected"),
     ],
 )
@@ -238,36 +206,9 @@ def test_a_spoilt_field_is_named(tmp_path: Path, spoil: Spoil, message: str) -> 
 
 
 @pytest.mark.parametrize(
-    ("change", "place"),
-    [
-        ({"seconds": [2.4, 0]}, "seconds[1]"),
-        ({"seconds": [-2.4]}, "seconds[0]"),
-        ({"seconds": ["2.4"]}, "seconds[0]"),
-        ({"seconds": []}, "seconds"),
-        ({"seconds": None}, "seconds"),
-        ({"peak_bytes": [0]}, "peak_bytes[0]"),
-        ({"peak_bytes": []}, "peak_bytes"),
-    ],
-)
-def test_a_measured_value_that_is_none_is_named(tmp_path: Path, change: dict[str, Any], place: str) -> None:
-    """Missing, zero or negative seconds and bytes never become a baseline, and the message names the process."""
-    document = make_document()
-    block(document)["run"]["processes"][1].update(change)
-    path = write(tmp_path, document)
-
-    message = refusal(tmp_path)
-    assert message.startswith(f"{path}: {IN_BLOCK}.run")
-    assert "processes[1]" in message
-    assert place.partition("[")[0] in message
-
-
-@pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"process_medians_s": []}, ".process_medians_s: expected a list of length >= 1"),
         ({"process_medians_s": [0]}, ".process_medians_s[0]: expected a number above zero"),
-        ({"peak_bytes": 0}, ".peak_bytes: expected a whole number >= 1"),
-        ({"peak_bytes": 9.5}, ".peak_bytes: expected a whole number"),
         ({"fingerprint": "f00d"}, ".fingerprint: expected null"),
         ({"case_key": "sdxl"}, ".case_key: expected a case key"),
     ],
