@@ -66,9 +66,7 @@ def snapshots(bench):
     return whole, folders
 
 
-@pytest.mark.parametrize(
-    "kills", [KILLS, pytest.param(range(0, 90, 3), marks=pytest.mark.exhaustive)], ids=["3", "30"]
-)
+@pytest.mark.parametrize("kills", [KILLS, pytest.param(range(0, 90, 3), marks=pytest.mark.exhaustive)], ids=["3", "30"])
 def test_a_recording_that_was_killed_continues_and_gives_the_same_record(bench, snapshots, kills):
     """Cases, processes, rounds and verdicts are those of an uninterrupted recording, and at most one process is built again."""
     whole, folders = snapshots

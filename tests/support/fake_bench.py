@@ -25,11 +25,11 @@ from fixtures import plugin as suite_plugin
 from fixtures.cases import Case
 from fixtures.outputs import OutputCollector
 from fixtures.parity_judge import ParityJudge
-from fixtures.selection import coverage_of
 from speedgate.baselines import promote, store
+from speedgate.fleet import shards
 from speedgate.measure.other_arm import OtherArm, other_arm_label
 from speedgate.measure.worker import OutOfTime, WorkerFailure
-from speedgate.plugin import after, hooks
+from speedgate.plugin import after, hooks, sharding
 from speedgate.plugin.case_fixtures import CaseFixture, RunnerFixture, open_runner
 from speedgate.plugin.judgement import Gate
 from speedgate.plugin.session import Session
@@ -323,10 +323,12 @@ class FakeBench:
         result = BenchResult(
             config=config, session=session, gate=config.stash[hooks.GATE], builds=FakeBuilds(), notes=[]
         )
-        items = self._collect(config, claims)
+        names = claims or {function.__name__ for _, function in bench_functions()} - {*LEFT_OUT}
+        items = self._collect(config, names)
         arm = _other_arm(session, other) if other is not None else None
         prepare(config)
         hooks.pytest_collection_finish(SimpleNamespace(config=config, items=items))
+        sharding.pytest_collection_finish(SimpleNamespace(config=config, items=items))
         recording = config.pluginmanager.get_plugin("speedgate-recording")
         if recording is not None:
             recording.pytest_collection_finish()
@@ -362,9 +364,8 @@ class FakeBench:
         ) as runner:
             runner.runner.builder.open_target = open_target
             self.patch.setattr(config.stash[hooks.PROGRESS], "note", result.notes.append)
-            measured = [item for item in items if item.function.__name__ not in LEFT_OUT]
-            for item in _in_turn(measured, result, runner, collector):
-                _note_failure(item, session, result)
+            for item in _in_turn(items, result, runner, collector):
+                _note_outcome(item, session, result)
             collector.save_images()
         self._finish(result)
         return result
@@ -381,6 +382,7 @@ class FakeBench:
             reporter = SimpleNamespace(section=result.ending.append, write_line=result.ending.append)
             _inside(recording.pytest_terminal_summary(reporter), lambda: None)
         result.exit_status = ended.exitstatus
+        sharding.pytest_sessionfinish(ended, status)
         hooks.pytest_unconfigure(config)
 
 
@@ -457,7 +459,7 @@ def _call(
         "case": lambda: live,
         "selected_case": lambda: item.params["selected_case"],
         "parity": lambda: ParityJudge(runner, collector, gate),
-        "coverage": lambda: coverage_of(config, device=gate.machine.device),
+        "coverage": lambda: suite_plugin.coverage_of_shard(config, device=gate.machine.device),
         "benchmark": lambda: SimpleNamespace(
             disabled=True, name=item.name, fullname=item.nodeid, group=None, extra_info={}
         ),
@@ -483,8 +485,9 @@ def _call_with_budget(item: Claim, config: pytest.Config, function: Callable[[],
     return _inside(recording.pytest_runtest_call(item), function)
 
 
-def _note_failure(item: Claim, session: Session, result: BenchResult) -> None:
-    """Note a failed case, as the hook on the report of a test does."""
+def _note_outcome(item: Claim, session: Session, result: BenchResult) -> None:
+    """Note the outcome of a test, as the hooks on its report do."""
+    result.config.stash[sharding.MANIFEST].add_outcome(shards.case_keys_of(item), result.claims[item.name])
     for case in item.params.values():
         if result.claims[item.name] == "failed":
             session.outcome.failed_tests.setdefault(case.key, item.nodeid)
