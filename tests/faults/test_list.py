@@ -12,6 +12,7 @@ from fixtures import parity
 from fixtures.pipelines.registry import pipelines
 from speedgate.results.run import Outcome
 from tests.faults import FAMILIES, FAULTS, HARMLESS, rows
+from tests.faults.rig import FEW_PROBES
 
 ROOT = Path(__file__).parents[2]
 TINY = pipelines()["sdxl"].sizes["tiny"]
@@ -36,7 +37,7 @@ def claims():
 @pytest.fixture
 def references(rig):
     """Return the outputs of fp32, with its precise steps, and of bf16."""
-    return rig.references(TINY.workload)
+    return rig.references(TINY.workload, FEW_PROBES)
 
 
 def test_there_are_faults_of_every_family_and_enough_of_both_kinds():
