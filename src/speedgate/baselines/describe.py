@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
@@ -113,8 +114,7 @@ def _figures(ladder: Sequence[Baseline], published: Mapping[str, Baseline]) -> l
         Column(heading, lambda baseline: format_figure(published_s.get(baseline.case_key), ".4g", " s")),
         Column(f"{heading}, vs parent", published_gain),
         Column(
-            "sd of processes",
-            lambda baseline: f"{_deviation(baseline.process_medians_s)} of {len(baseline.process_medians_s)}",
+            "sd of processes", lambda each: f"{_deviation(each.process_medians_s)} of {len(each.process_medians_s)}"
         ),
         Column("sd of rounds", lambda baseline: _deviation_of_rounds(_run(baseline).processes)),
         case_table.SSIM.on(row),
@@ -131,57 +131,55 @@ def _starts(ladder: Sequence[Baseline]) -> list[BaselineColumn]:
         name for baseline in ladder for name, count in (_run(baseline).counts or {}).items() if _is_number(count)
     )
 
-    def start(state: str) -> Callable[[Baseline], str]:
-        return lambda baseline: _median([start.stage_s for start in baseline.cold_starts if start.cache == state])
+    def start(state: str, baseline: Baseline) -> str:
+        starts_s = [start.stage_s for start in baseline.cold_starts if start.cache == state]
+        return f"{statistics.median(starts_s):.3g}" if starts_s else NO_FIGURE
 
-    def count(name: str) -> Callable[[Baseline], str]:
-        return lambda baseline: format_figure((_run(baseline).counts or {}).get(name), "g")
+    def count(name: str, baseline: Baseline) -> str:
+        return format_figure((_run(baseline).counts or {}).get(name), "g")
 
     return [
-        *(Column(f"first image, {state}, s", start(state)) for state in states),
-        *(Column(markdown_code(name), count(name)) for name in names),
+        *(Column(f"first image, {state}, s", functools.partial(start, state)) for state in states),
+        *(Column(markdown_code(name), functools.partial(count, name)) for name in names),
     ]
 
 
 def _components(ladder: Sequence[Baseline]) -> list[BaselineColumn]:
     """Make a column for each component: its seconds in an image and its share of them."""
 
-    def cell(name: str) -> Callable[[Baseline], str]:
-        def seconds_and_share(baseline: Baseline) -> str:
-            components_s = _run(baseline).components_s
-            if name not in components_s:
-                return NO_FIGURE
-            total_s = math.fsum(components_s.values())
-            return f"{components_s[name]:.3g} ({components_s[name] / total_s if total_s else 0:.0%})"
-
-        return seconds_and_share
+    def cell(name: str, baseline: Baseline) -> str:
+        components_s = _run(baseline).components_s
+        if name not in components_s:
+            return NO_FIGURE
+        total_s = math.fsum(components_s.values())
+        return f"{components_s[name]:.3g} ({components_s[name] / total_s if total_s else 0:.0%})"
 
     names = dict.fromkeys(name for baseline in ladder for name in _run(baseline).components_s)
-    return [Column(f"{markdown_code(name)}, s", cell(name)) for name in names]
+    return [Column(f"{markdown_code(name)}, s", functools.partial(cell, name)) for name in names]
 
 
 def _health() -> list[BaselineColumn]:
     """Make the columns of the machine's health during the rounds."""
 
-    def over_processes(
-        name: str, combine: Callable[[Sequence[float]], float], form: str, scale: float = 1.0
-    ) -> Callable[[Baseline], str]:
+    def column(
+        heading: str, name: str, combine: Callable[[Sequence[float]], float], form: str, scale: float = 1.0
+    ) -> BaselineColumn:
         def combined(baseline: Baseline) -> str:
             values = [process.health.get(name) for process in _run(baseline).processes]
             numbers = [float(value) for value in values if _is_number(value)]
             return f"{combine(numbers) * scale:{form}}" if numbers else NO_FIGURE
 
-        return combined
+        return Column(heading, combined)
 
     def repeated_rounds(baseline: Baseline) -> str:
         return str(sum(len(process.discarded_reasons) for process in _run(baseline).processes))
 
     return [
-        Column("SM clock, lowest median, MHz", over_processes("sm_clock_median_mhz", min, "g")),
-        Column("highest temperature, C", over_processes("temperature_max_c", max, "g")),
-        Column("slowed by the power cap, ms", over_processes("power_cap_ns", sum, ".3g", 1e-6)),
-        Column("slowed by heat, ms", over_processes("thermal_ns", sum, ".3g", 1e-6)),
-        Column("stolen by the host, s", over_processes("stolen_s", sum, ".3g")),
+        column("SM clock, lowest median, MHz", "sm_clock_median_mhz", min, "g"),
+        column("highest temperature, C", "temperature_max_c", max, "g"),
+        column("slowed by the power cap, ms", "power_cap_ns", sum, ".3g", 1e-6),
+        column("slowed by heat, ms", "thermal_ns", sum, ".3g", 1e-6),
+        column("stolen by the host, s", "stolen_s", sum, ".3g"),
         Column("rounds measured again", repeated_rounds),
     ]
 
@@ -218,10 +216,6 @@ def _deviation(values: Sequence[float]) -> str:
 def _deviation_of_rounds(processes: Sequence[Process]) -> str:
     deviations = [statistics.stdev(map(math.log, process.seconds)) for process in processes if len(process.seconds) > 1]
     return f"{statistics.median(deviations):.2%}" if deviations else NO_FIGURE
-
-
-def _median(values: Sequence[float]) -> str:
-    return f"{statistics.median(values):.3g}" if values else NO_FIGURE
 
 
 def _is_number(value: Any) -> TypeGuard[float]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+import math
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -54,14 +54,14 @@ def promote(root: Path, gpu_key: str, *, name: str = "recorded", accept_slower: 
         for path in store.baseline_files(root, gpu_key)
         for baseline in store.read_baselines(path, gpu_key=gpu_key)
     ]
-    drifts = _find_drifts(cases, stored)
+    drifts, sentences = _find_drifts(cases, stored)
     if accept_slower is not None:
         accepted = {ACCEPTED: to_json(_accept(drifts, accept_slower, where=obtained))}
         document[BLOCK] = as_object(document.get(BLOCK)) | accepted
     elif drifts:
         raise ValueError(
             f"{obtained}: slower than the oldest baseline, possibly by small steps that no gate caught:"
-            f' {"; ".join(map(str, drifts))}; find the cause, or give a reason with --accept-slower "why"'
+            f' {"; ".join(sentences)}; find the cause, or give a reason with --accept-slower "why"'
         )
     target = store.next_file_path(obtained.parent, name)
     _write_new(target, document)
@@ -90,60 +90,38 @@ def accepted_notes(document: Any, *, path: Path) -> list[str]:
     return notes
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
-class _Drift:
-    """A case's new figure, None where it ran out of memory, beside an old one."""
+def _find_drifts(cases: StoredCases, stored: Sequence[Baseline]) -> tuple[dict[str, AcceptedCase], list[str]]:
+    """Find the cases that drifted or no longer fit, by key, and a sentence about each.
 
-    case_key: str
-    new: Baseline | None
-    oldest: Baseline
-
-    @property
-    def ratio(self) -> float | None:
-        return self.new.latency_s / self.oldest.latency_s if self.new else None
-
-    @property
-    def floor(self) -> float:
-        return DRIFT_FLOORS[self.oldest.source]
-
-    @property
-    def is_too_much(self) -> bool:
-        return self.ratio is None or self.ratio > 1 + self.floor
-
-    @property
-    def accepted_case(self) -> AcceptedCase:
-        return AcceptedCase(oldest=self.file_name, ratio=self.ratio, outcome="oom" if self.ratio is None else None)
-
-    @property
-    def file_name(self) -> str:
-        return Path(self.oldest.path).name
-
-    def __str__(self) -> str:
-        before = f"{self.oldest.latency_s:.4g} s in {self.file_name}"
-        if self.new is None or self.ratio is None:
-            return f"{self.case_key} is out of memory and took {before}"
-        after = f"{self.case_key} takes {self.new.latency_s:.4g} s against {before}"
-        return f"{after} ({self.ratio - 1:+.1%}, floor {self.floor:.0%})"
-
-
-def _find_drifts(cases: StoredCases, stored: Sequence[Baseline]) -> list[_Drift]:
-    """Find the cases that drifted or no longer fit. `stored` holds all baselines of the numbered files, oldest first.
-
-    The oldest figure of each source counts: a slow published one must not hide a recorded one.
+    `stored` holds all baselines of the numbered files, oldest first. The oldest figure of each source counts: a slow published
+    one must not hide a recorded one.
     """
-    drifts = []
+    drifts: dict[str, AcceptedCase] = {}
+    sentences = []
     for case_key in (*cases.baselines, *cases.out_of_memory):
         oldest_by_source: dict[str, Baseline] = {}
         for baseline in stored:
             if baseline.case_key == case_key:
                 oldest_by_source.setdefault(baseline.source, baseline)
         new = cases.baselines.get(case_key)
-        candidates = [_Drift(case_key=case_key, new=new, oldest=oldest) for oldest in oldest_by_source.values()]
-        drifts += [drift for drift in candidates if drift.is_too_much][:1]  # the oldest is enough
-    return drifts
+        for oldest in oldest_by_source.values():
+            file_name, floor = Path(oldest.path).name, DRIFT_FLOORS[oldest.source]
+            before = f"{oldest.latency_s:.4g} s in {file_name}"
+            ratio = new.latency_s / oldest.latency_s if new else math.inf
+            if ratio <= 1 + floor:
+                continue
+            if new is None:
+                drifts[case_key] = AcceptedCase(oldest=file_name, outcome="oom")
+                sentences.append(f"{case_key} is out of memory and took {before}")
+            else:
+                drifts[case_key] = AcceptedCase(oldest=file_name, ratio=ratio)
+                change = f"({ratio - 1:+.1%}, floor {floor:.0%})"
+                sentences.append(f"{case_key} takes {new.latency_s:.4g} s against {before} {change}")
+            break  # the oldest is enough
+    return drifts, sentences
 
 
-def _accept(drifts: Sequence[_Drift], reason: str, *, where: Path) -> AcceptedSlower:
+def _accept(drifts: dict[str, AcceptedCase], reason: str, *, where: Path) -> AcceptedSlower:
     if not reason.strip() or not reason.isprintable() or len(reason) > _LONGEST_REASON:
         raise ValueError(
             f"--accept-slower {reason[:_LONGEST_REASON]!r}: expected a sentence that says why, in at most"
@@ -151,7 +129,7 @@ def _accept(drifts: Sequence[_Drift], reason: str, *, where: Path) -> AcceptedSl
         )
     if not drifts:
         raise ValueError(f"{where}: no case is slower than its oldest baseline; promote it without --accept-slower")
-    return AcceptedSlower(reason=reason, cases={drift.case_key: drift.accepted_case for drift in drifts})
+    return AcceptedSlower(reason=reason, cases=drifts)
 
 
 def _read_obtained(root: Path, obtained: Path) -> tuple[dict[str, Any], StoredCases]:

@@ -27,7 +27,10 @@ def judge_latency(run: Run, baseline: Baseline | None, policy: Policy) -> Verdic
         return judge_stale(run, baseline, "latency")
     figures = f"{run.latency_s:.4g} s against {baseline.latency_s:.4g} s in {baseline.name}"
     if baseline.source == "published":
-        return _judge_point(run, figures, run.latency_s / baseline.latency_s, policy.point_tolerance)
+        ratio = run.latency_s / baseline.latency_s
+        outcome = classify_interval(ratio, ratio, policy.point_tolerance)
+        limits = f"(a published figure, so no interval); tolerance {_share(policy.point_tolerance)}"
+        return _verdict(run, "latency", outcome, f"{figures}: {_percent(ratio)} {limits}{_advice(outcome)}")
     count = len(run.processes)
     interval = intervals.between_sets(
         run.process_medians_s, baseline.process_medians_s, confidence=policy.looks.confidence_at(count)
@@ -43,7 +46,7 @@ def judge_latency_against(run: Run, comparison: Comparison, policy: Policy) -> V
         comparison.log_ratios, this_first=comparison.this_first, confidence=policy.looks.confidence_at(count)
     )
     figures = f"{run.latency_s:.4g} s against {comparison.other.latency_s:.4g} s of {comparison.label}"
-    sample = f"{_count(count, 'pair')}, {comparison.turns.description}"
+    sample = f"{count} {'pair' if count == 1 else 'pairs'}, {comparison.turns.description}"
     return _judge_interval(run, figures, interval, policy, sample=sample, count=count, stored=False)
 
 
@@ -96,7 +99,7 @@ def judge_ladder(run: Run, parent: Run, expected: float | None, policy: Policy) 
     low, high = (interval.low, interval.high) if interval else (speedup, speedup)
     figures = f"{speedup:.3f}x over {parent.case_key}"
     if interval:
-        figures += f" ({_confidence(interval)} interval {low:.3f}x to {high:.3f}x)"
+        figures += f" ({_share(interval.confidence)} interval {low:.3f}x to {high:.3f}x)"
     if expected is None:
         return _verdict(run, "ladder", Outcome.NO_BASELINE, f"{figures}; no baseline on this GPU holds both stages")
     least = expected * (1 - policy.ladder_tolerance)
@@ -110,23 +113,17 @@ def judge_cold_start(run: Run, baseline: Baseline, policy: Policy) -> Verdict | 
 
     Starts are compared with starts that found the compile cache in the same state; None if the baseline holds none of them.
     """
-    starts_by_cache = {
-        cache: (
-            [start.stage_s for start in run.cold_starts if start.cache == cache],
-            [start.stage_s for start in baseline.cold_starts if start.cache == cache],
-        )
-        for cache in dict.fromkeys(start.cache for start in run.cold_starts)
-    }
-    comparable = {cache: sides for cache, sides in starts_by_cache.items() if sides[1]}
-    if not comparable:
+    figures, slower = [], False
+    for cache in dict.fromkeys(start.cache for start in run.cold_starts):
+        new, old = ([start.stage_s for start in side.cold_starts if start.cache == cache] for side in (run, baseline))
+        if old:
+            new_s, old_s = statistics.median(new), statistics.median(old)
+            slower |= new_s > max(old_s * (1 + policy.cold_start_tolerance), old_s + policy.cold_start_floor_s)
+            figures.append(f"{cache}: {new_s:.3g} s against {old_s:.3g} s ({len(new)} and {len(old)} starts)")
+    if not figures:
         return None
     if is_stale(run, baseline):
         return judge_stale(run, baseline, "cold start")
-    figures, slower = [], False
-    for cache, sides in comparable.items():
-        new_s, old_s = (statistics.median(side) for side in sides)
-        slower |= new_s > max(old_s * (1 + policy.cold_start_tolerance), old_s + policy.cold_start_floor_s)
-        figures.append(f"{cache}: {new_s:.3g} s against {old_s:.3g} s ({len(sides[0])} and {len(sides[1])} starts)")
     limits = f"tolerance {policy.cold_start_tolerance:.0%} and {policy.cold_start_floor_s:g} s"
     outcome = Outcome.SLOWER if slower else Outcome.PASS
     return _verdict(run, "cold start", outcome, f"stage applied and first image, {', '.join(figures)}; {limits}")
@@ -162,9 +159,8 @@ def judge_facts(
         for name, value in expected.items()
         if name not in observed or observed[name] != value
     ]
-    if wrong:
-        return Verdict(case_key=case_key, claim=claim, outcome=outcome, sentence="; ".join(wrong))
-    return Verdict(case_key=case_key, claim=claim, outcome=Outcome.PASS, sentence=f"all {len(expected)} facts hold")
+    sentence = "; ".join(wrong) or f"all {len(expected)} facts hold"
+    return Verdict(case_key=case_key, claim=claim, outcome=outcome if wrong else Outcome.PASS, sentence=sentence)
 
 
 def is_stale(run: Run, baseline: Baseline) -> bool:
@@ -216,17 +212,11 @@ def _judge_interval(
     outcome = classify_interval(interval.low, interval.high, tolerance)
     advice = _advice(outcome, more=policy.looks.following(count) is not None, stored=stored)
     sentence = (
-        f"{figures}: {_percent(interval.ratio)} ({_confidence(interval)} interval {_percent(interval.low)} to"
+        f"{figures}: {_percent(interval.ratio)} ({_share(interval.confidence)} interval {_percent(interval.low)} to"
         f" {_percent(interval.high)} from {sample}); tolerance {_share(tolerance)}, a slowdown of"
         f" {_percent(interval.detectable(tolerance))} would have been seen{advice}"
     )
     return _verdict(run, "latency", outcome, sentence)
-
-
-def _judge_point(run: Run, figures: str, ratio: float, tolerance: float) -> Verdict:
-    outcome = classify_interval(ratio, ratio, tolerance)
-    limits = f"(a published figure, so no interval); tolerance {_share(tolerance)}"
-    return _verdict(run, "latency", outcome, f"{figures}: {_percent(ratio)} {limits}{_advice(outcome)}")
 
 
 def _classify_memory(ratio: float, tolerance: float) -> Outcome:
@@ -253,11 +243,3 @@ def _percent(ratio: float) -> str:
 
 def _share(fraction: float) -> str:
     return f"{fraction * 100:.4g}%"
-
-
-def _confidence(interval: intervals.Interval) -> str:
-    return _share(interval.confidence)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

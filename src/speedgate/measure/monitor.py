@@ -18,11 +18,7 @@ from typing import Any, Protocol
 
 Fact = float | int | None
 
-_MISSING_FILE = (
-    errno.ENOENT,
-    errno.EACCES,
-    errno.EOPNOTSUPP,
-)  # the last: a kernel started without pressure information
+_MISSING_FILE = (errno.ENOENT, errno.EACCES, errno.EOPNOTSUPP)  # the last: a kernel without pressure information
 _STEAL = 8  # the field of a `cpu` line in /proc/stat; the name is field 0
 
 
@@ -134,15 +130,7 @@ def _read_kernel_file(path: Path) -> str | None:
         raise
 
 
-_SUMMED = (
-    "power_cap_ns",
-    "thermal_ns",
-    "sync_boost_ns",
-    "board_limit_ns",
-    "reliability_ns",
-    "energy_mj",
-    "stolen_s",
-)
+_TIMES_AT_LIMITS = ("power_cap_ns", "thermal_ns", "sync_boost_ns", "board_limit_ns", "reliability_ns")
 _RULES: Mapping[str, Mapping[str, Callable[[Sequence[Any]], Any]]] = {
     # Keep each round's clock beside the median: seconds times clock are cycles, a second opinion on a slow round.
     "sm_clock_mhz": {"sm_clocks_mhz": list, "sm_clock_min_mhz": min, "sm_clock_median_mhz": statistics.median},
@@ -150,5 +138,5 @@ _RULES: Mapping[str, Mapping[str, Callable[[Sequence[Any]], Any]]] = {
     "pstate": {"pstate_max": max},  # P0 is the fastest
     "gpu_processes": {"gpu_processes_max": max},
     "throttle_reasons": {"throttle_reasons": functools.partial(functools.reduce, operator.or_)},
-    **{name: {name: sum} for name in _SUMMED},
+    **{name: {name: sum} for name in (*_TIMES_AT_LIMITS, "energy_mj", "stolen_s")},
 }

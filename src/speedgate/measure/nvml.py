@@ -12,7 +12,7 @@ import functools
 import hashlib
 import operator
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from speedgate.measure.monitor import Fact, Reading, counter_increase
@@ -45,9 +45,8 @@ _COUNTERS = {
     "board_limit_ns": ("NVML_PERF_POLICY_BOARD_LIMIT", "the board limit"),
     "reliability_ns": ("NVML_PERF_POLICY_RELIABILITY", "the reliability limit"),
 }
-_UNLISTED_BYTES = (
-    2**30
-)  # more memory in use than this, without a listed process, belongs to somebody; a driver holds less
+# More memory in use than this, without a listed process, belongs to somebody; a driver holds less.
+_UNLISTED_BYTES = 2**30
 
 _FACT_QUERIES = {
     "persistence_mode": ("nvmlDeviceGetPersistenceMode",),
@@ -99,15 +98,21 @@ class _Snapshot:
 
 
 class Gpu:
-    """Query NVML about one GPU. Falls back to the older form of a query, because older drivers know only that."""
+    """Query NVML about one GPU."""
 
     def __init__(self, nvml: Any, handle: Any) -> None:
         self._nvml = nvml
         self._handle = handle
 
-    def query(self, function: str, *constants: str) -> Any:
-        """Return NVML's answer about this GPU, None if it has none. `constants` are names of NVML's constants."""
-        return _answer(self._nvml, function, self._handle, *(getattr(self._nvml, name) for name in constants))
+    def query(self, function: str, *constants: str, field: str | None = None) -> Any:
+        """Return NVML's answer about this GPU, or one field of it; None if it has none. `constants` are NVML's, by name."""
+        answer = _answer(self._nvml, function, self._handle, *(getattr(self._nvml, name) for name in constants))
+        return answer if answer is None or field is None else getattr(answer, field)
+
+    def query_first(self, *queries: Sequence[str], field: str | None = None) -> Any:
+        """Return the first answer to one of these queries, the newest first: older drivers know only the older ones."""
+        answers = (self.query(*query, field=field) for query in queries)
+        return next((answer for answer in answers if answer is not None), None)
 
     @property
     def name(self) -> str:
@@ -130,13 +135,13 @@ class Gpu:
 
     def snapshot(self) -> _Snapshot:
         counters = {
-            name: self._query_field("violationTime", "nvmlDeviceGetViolationStatus", policy)
+            name: self.query("nvmlDeviceGetViolationStatus", policy, field="violationTime")
             for name, (policy, _) in _COUNTERS.items()
         }
         counters["energy_mj"] = self.query("nvmlDeviceGetTotalEnergyConsumption")
-        reasons = self.query("nvmlDeviceGetCurrentClocksEventReasons")
-        if reasons is None:
-            reasons = self.query("nvmlDeviceGetCurrentClocksThrottleReasons")
+        reasons = self.query_first(
+            ("nvmlDeviceGetCurrentClocksEventReasons",), ("nvmlDeviceGetCurrentClocksThrottleReasons",)
+        )
         return _Snapshot(reasons=reasons, processes=self.processes(), counters=counters)
 
     def processes(self) -> int | None:
@@ -145,19 +150,16 @@ class Gpu:
 
     def used_bytes(self) -> int | None:
         """Return the memory in use, without the driver's reserve if this driver reports the reserve separately."""
-        used_bytes: int | None = self._query_field("used", "nvmlDeviceGetMemoryInfo", "nvmlMemory_v2")
-        if used_bytes is None:
-            used_bytes = self._query_field("used", "nvmlDeviceGetMemoryInfo")
+        function = "nvmlDeviceGetMemoryInfo"
+        used_bytes: int | None = self.query_first((function, "nvmlMemory_v2"), (function,), field="used")
         return used_bytes
 
     def temperature_c(self) -> int | None:
-        temperature_c: int | None = self.query("nvmlDeviceGetTemperatureV", "NVML_TEMPERATURE_GPU")
-        if temperature_c is None:
-            temperature_c = self.query("nvmlDeviceGetTemperature", "NVML_TEMPERATURE_GPU")
+        sensor = "NVML_TEMPERATURE_GPU"
+        temperature_c: int | None = self.query_first(
+            ("nvmlDeviceGetTemperatureV", sensor), ("nvmlDeviceGetTemperature", sensor)
+        )
         return temperature_c
-
-    def utilisation_percent(self) -> Any:
-        return self._query_field("gpu", "nvmlDeviceGetUtilizationRates")
 
     def watts(self, function: str) -> int | None:
         milliwatts = self.query(function)
@@ -167,10 +169,6 @@ class Gpu:
         """Return a mode's current state; NVML also returns the state after the next restart."""
         states = self.query(function)
         return None if states is None else states[0]
-
-    def _query_field(self, name: str, function: str, *constants: str) -> Any:
-        answer = self.query(function, *constants)
-        return None if answer is None else getattr(answer, name)
 
 
 class NvmlMonitor:
@@ -206,7 +204,7 @@ class NvmlMonitor:
             "temperature_c": gpu.temperature_c(),
             "memory_used_bytes": used_bytes,
             "gpu_processes": processes,
-            "utilisation_percent": gpu.utilisation_percent(),
+            "utilisation_percent": gpu.query("nvmlDeviceGetUtilizationRates", field="gpu"),
             **{name: gpu.query(*function) for name, function in _FACT_QUERIES.items()},
         }
 
@@ -224,7 +222,8 @@ class NvmlMonitor:
         }
         before, after = self._before, self._gpu.snapshot()
         self._before = None
-        reasons, processes = _present(before.reasons, after.reasons), _present(before.processes, after.processes)
+        reasons = [value for value in (before.reasons, after.reasons) if value is not None]
+        processes = [value for value in (before.processes, after.processes) if value is not None]
         facts["throttle_reasons"] = functools.reduce(operator.or_, reasons) if reasons else None
         facts["gpu_processes"] = max(processes, default=None)
         facts |= {name: counter_increase(before.counters[name], count) for name, count in after.counters.items()}
@@ -278,14 +277,10 @@ def _answer(nvml: Any, function: str, *arguments: Any) -> Any:
         return None
 
 
-def _present(*values: int | None) -> list[int]:
-    return [value for value in values if value is not None]
-
-
 def _unlisted_memory(used_bytes: int | None, processes: int | None) -> Iterator[str]:
     """Yield a reason if memory is in use without a listed process: in a container the list may be empty."""
-    if not processes and (used_bytes or 0) > _UNLISTED_BYTES:
+    if not processes and used_bytes is not None and used_bytes > _UNLISTED_BYTES:
         yield (
-            f"{(used_bytes or 0) / 2**30:.1f} GiB of GPU memory were in use before the first worker, "
+            f"{used_bytes / 2**30:.1f} GiB of GPU memory were in use before the first worker, "
             "by processes that NVML does not list here"
         )
