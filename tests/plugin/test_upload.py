@@ -1,10 +1,10 @@
-"""`pytest bench --history URL`: results are uploaded after the last measurement, and a failed upload hides no verdict."""
+"""`--history URL`: results are uploaded after the last measurement, and a failed upload hides no verdict."""
 
 from __future__ import annotations
 
-import re
+import importlib
 import shlex
-from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,146 +14,112 @@ pytest.importorskip("sqlalchemy", reason="needs the history extra: pip install '
 from speedgate.cli import main
 from speedgate.history import database, queries
 from speedgate.results.case_key import CaseKey
-from tests.support.suite import Folder, Suite, red
+from speedgate.results.exit_status import ExitStatus
+from tests.support.fake_bench import FakeBench
 
-SHORT = (
-    "--stage=fp32",
-    "--rounds=4",
-    "-k",
-    "(latency or recipe) and not full_recipe",
-    "--history=sqlite:///history.sqlite",
-)
-COMMIT = """
+URL = "sqlite:///history.sqlite"
+SHORT = ("--stage=fp32", "--rounds=4", f"--history={URL}")
+CLAIMS = ("test_latency", "test_recipe")
 
-def pytest_benchmark_generate_commit_info():
-    return {"id": "abc123", "dirty": True, "time": None, "project": "p", "branch": "b"}
-"""
-# Breaks the history between the check before the first case and the upload after the last.
-LOST = """
 
-def pytest_runtest_logfinish(nodeid, location):
-    import pathlib
-
-    pathlib.Path("history.sqlite").write_bytes(b"gone" * 2000)
-"""
+@pytest.fixture(scope="session", autouse=True)
+def database_libraries():
+    """Import what a history uses: `pytester` would forget each library that a test imports, and it would be imported again."""
+    for name in ("alembic.command", "psycopg", "sqlalchemy.dialects.postgresql.psycopg"):
+        importlib.import_module(name)
 
 
 @pytest.fixture
-def suite(tmp_path: Path) -> Suite:
-    return Suite(Folder(tmp_path))
+def points(bench: FakeBench) -> Any:
+    """Return the points of each stage's series."""
+
+    def read() -> dict[str, list[Any]]:
+        series = queries.read_series(URL)
+        return {CaseKey.parse(one_series.case_key).stage: list(one_series.points) for one_series in series}
+
+    return read
 
 
-def append(suite: Suite, hook: str) -> None:
-    """Add a hook to the conftest of the suite."""
-    with (suite.path / "conftest.py").open("a") as conftest:
-        conftest.write(hook)
+def imported(source: object, capsys: pytest.CaptureFixture[str]) -> str:
+    """Import a file or folder into the history, and return what was printed."""
+    capsys.readouterr()
+    assert main(["history", "import", str(source), "--history", URL]) == 0
+    return capsys.readouterr().out
 
 
-def history(suite: Suite) -> str:
-    """Return the URL of the history in `SHORT`, as an absolute path."""
-    return database.sqlite_url(suite.path / "history.sqlite")
-
-
-def points(suite: Suite) -> list[Any]:
-    """Return the points of the only series."""
-    (series,) = queries.read_series(history(suite))
-    assert series.gpu_key == suite.machine.key
-    return list(series.points)
-
-
-def test_each_session_adds_its_cases_once(suite):
-    """Each session is one point; importing its results folder later adds no other."""
-    append(suite, COMMIT)
-
+def test_each_session_adds_its_cases_once(bench, points, capsys):
+    """Each session is one point with its commit; importing its results folder later adds no other."""
     for _ in range(2):
-        result = suite.run(*SHORT)
-        result.stdout.fnmatch_lines(["history: 1 runs added to sqlite:///history.sqlite"])
-        assert result.ret == 0
+        result = bench.run(*SHORT, claims=CLAIMS, prepare=commit)
+        assert (result.ending, result.exit_status) == ([f"history: 1 runs added to {URL}"], 0)
 
-    assert [(point.commit, point.dirty, len(point.process_medians_s)) for point in points(suite)] == [
+    assert [(point.commit, point.dirty, len(point.process_medians_s)) for point in points()["fp32"]] == [
         ("abc123", True, 1)
     ] * 2
-    assert main(["history", "import", str(suite.path / "results"), "--history", history(suite)]) == 0
-    assert len(points(suite)) == 2
+    imported(result.session.options.results, capsys)
+    assert len(points()["fp32"]) == 2
 
 
-def test_a_recording_and_its_file_are_the_same_run(suite, capsys):
-    """Importing obtained.json after the session adds nothing."""
-    result = suite.run(
-        "--gate=record", "--processes=5", "--rounds=4", "--stage=fp32", "--history=sqlite:///history.sqlite"
+def commit(config):
+    """Let the session be one of this commit."""
+    plugin = SimpleNamespace(
+        pytest_benchmark_generate_commit_info=lambda: {"id": "abc123", "dirty": True, "project": "p", "branch": "b"}
     )
-    obtained = suite.path / "baselines" / suite.machine.key / "obtained.json"
-
-    assert red(result) == []
-    assert main(["history", "import", str(obtained), "--history", history(suite)]) == 0
-    assert "0 added, 1 already stored" in capsys.readouterr().out
+    config.pluginmanager.register(plugin)
 
 
-def test_a_resumed_recording_adds_each_run_once(suite, capsys):
-    """A case is added once, when it is finished, whichever command finishes it; its file adds nothing."""
-    command = (
-        "--gate=record",
-        "--processes=5",
-        "--rounds=4",
-        "--stage=fp32,bf16",
-        "--history=sqlite:///history.sqlite",
-    )
-    suite.misbehave(bf16={"kill": "generate", "from": 4})
-    results = [suite.run(*command)]
-    first = str(suite.path / "results")
-    assert main(["history", "import", first, "--history", history(suite)]) == 0
-    results.append(suite.run(*command))
-    suite.misbehave()
-    results.append(suite.run(*command))
-    obtained = suite.path / "baselines" / suite.machine.key / "obtained.json"
-    capsys.readouterr()
+def test_a_recording_is_added_when_it_is_finished_whichever_command_finishes_it(bench, points, capsys):
+    """A case is added once, and importing the results or obtained.json afterwards adds nothing."""
+    command = ("--stage=fp32,bf16", f"--history={URL}")
+    first = bench.record(*command, bf16={"kill": "generate", "from": 4})
+    imported(first.session.options.results, capsys)
 
-    lines = [line for result in results for line in result.outlines if line.startswith("history: ")]
-    assert [line.replace(" to sqlite:///history.sqlite", "") for line in lines] == [
+    results = [bench.record(*command, bf16={"kill": "generate"}), bench.record(*command)]
+
+    lines = [line for result in (first, *results) for line in result.ending if line.startswith("history: ")]
+    assert [line.replace(f" to {URL}", "") for line in lines] == [
         "history: 1 runs added",
         "history: 0 runs added, 1 already stored",
         "history: 1 runs added, 1 already stored",
     ]
-    assert red(results[-1]) == []
-    assert main(["history", "import", str(obtained), "--history", history(suite)]) == 0
-    assert "0 added, 2 already stored" in capsys.readouterr().out
-    processes_by_stage = {
-        CaseKey.parse(series.case_key).stage: [len(point.process_medians_s) for point in series.points]
-        for series in queries.read_series(history(suite))
+    assert results[-1].red == []
+    obtained = bench.path / "baselines" / first.session.machine.key / "obtained.json"
+    assert "0 added, 2 already stored" in imported(obtained, capsys)
+    assert {stage: [len(point.process_medians_s) for point in series] for stage, series in points().items()} == {
+        "fp32": [5],
+        "bf16": [5],
     }
-    assert processes_by_stage == {"fp32": [5], "bf16": [5]}
 
 
-@pytest.mark.parametrize("live", [False, True])
-def test_a_reference_is_not_uploaded(suite, live):
+@pytest.mark.parametrize("other", [None, {}])
+def test_a_reference_is_not_uploaded(bench, points, other):
     """A case that was only built as a reference is not added, in a live comparison neither."""
-    against = [suite.against()] if live else []
+    result = bench.run("--stage=fp32", "--rounds=4", f"--history={URL}", other=other)
 
-    result = suite.run("--stage=fp32", "--rounds=4", "--history=sqlite:///history.sqlite", *against)
-
-    assert red(result) == []
-    assert "bf16" in suite.results()
-    assert [CaseKey.parse(series.case_key).stage for series in queries.read_series(history(suite))] == ["fp32"]
+    assert result.red == []
+    assert "bf16" in result.stages
+    assert list(points()) == ["fp32"]
 
 
 @pytest.mark.parametrize(
-    ("faults", "status", "red_tests"),
-    [({}, 10, []), ({"structure": {"unet.linears": 0}}, 11, ["test_recipe[sdxl-tiny-fp32]"])],
+    ("fault", "status", "red"),
+    [
+        ({}, ExitStatus.UPLOAD, []),
+        ({"structure": {"unet.linears": 0}}, ExitStatus.UPLOAD_AND_TESTS, ["test_recipe[sdxl-tiny-fp32]"]),
+    ],
 )
-def test_a_failed_upload_is_reported_and_hides_no_verdict(suite, monkeypatch, faults, status, red_tests):
+def test_a_failed_upload_is_reported_and_hides_no_verdict(bench, points, fault, status, red):
     """The exit status tells a failed upload from red tests, and the printed command uploads the results on disk."""
-    append(suite, LOST)
-    suite.misbehave(fp32=faults)
+    history = bench.path / "history.sqlite"
+    bench.on_call = lambda _: history.write_bytes(b"gone" * 2000)
 
-    result = suite.run(*SHORT)
+    result = bench.run(*SHORT, claims=CLAIMS, fp32=fault)
 
-    assert (result.ret, red(result)) == (status, red_tests)
-    assert "history: NOT UPLOADED: history sqlite:///history.sqlite: file is not a database" in result.outlines
-    (command,) = [line for line in result.outlines if line.startswith("upload it later: speedgate ")]
-    (suite.path / "history.sqlite").unlink()
-    monkeypatch.chdir(suite.path)
-    assert main(shlex.split(command.partition("speedgate ")[2])) == 0
-    assert len(points(suite)) == 1
+    assert (result.exit_status, result.red) == (status, red)
+    assert result.ending[0] == f"history: NOT UPLOADED: history {URL}: file is not a database"
+    history.unlink()
+    assert main(shlex.split(result.ending[1].removeprefix("upload it later: speedgate "))) == 0
+    assert len(points()["fp32"]) == 1
 
 
 @pytest.mark.parametrize(
@@ -167,36 +133,38 @@ def test_a_failed_upload_is_reported_and_hides_no_verdict(suite, monkeypatch, fa
         ("sqlite:////proc/x/y", r"--history: history sqlite:////proc/x/y: /proc/x cannot be created: No such file"),
     ],
 )
-def test_a_history_that_cannot_be_reached_stops_before_anything_is_measured(suite, url, message):
-    """The command ends with exit status 4 and one line, without the password, before a worker is started."""
-    result = suite.run(*SHORT, f"--history={url}")
+def test_a_history_that_cannot_be_reached_stops_before_anything_is_measured(bench, url, message):
+    """The usage error is one line without the password, and no worker is started."""
+    bench.on_call = lambda operation: pytest.fail(f"a worker was asked for {operation}")
 
-    assert result.ret == 4
-    assert re.search(message, result.stderr.str() + result.stdout.str())
-    assert "secret" not in result.stderr.str() + result.stdout.str()
-    assert not (suite.path / "builds.log").exists()
+    with pytest.raises(pytest.UsageError, match=message) as raised:
+        bench.run(*SHORT, f"--history={url}")
+
+    assert "secret" not in str(raised.value)
 
 
-def test_a_history_of_a_later_version_stops_before_anything_is_measured(suite):
+def test_a_history_of_a_later_version_stops_before_anything_is_measured(bench):
     """The error has the command that upgrades speedgate."""
     import sqlalchemy as sa
 
-    database.prepare_history(history(suite))
-    with database.open_engine(history(suite), write=True) as engine, engine.begin() as connection:
+    database.prepare_history(URL)
+    with database.open_engine(URL, write=True) as engine, engine.begin() as connection:
         connection.execute(sa.text("UPDATE speedgate_schema SET version_num = '9999'"))
 
-    result = suite.run(*SHORT)
-
-    assert result.ret == 4
-    assert "pip install --upgrade speedgate" in result.stderr.str()
-    assert not (suite.path / "builds.log").exists()
+    with pytest.raises(pytest.UsageError, match="pip install --upgrade speedgate"):
+        bench.run(*SHORT)
 
 
-def test_the_option_without_a_url_names_a_file_of_the_checkout(suite):
+def test_the_option_without_a_url_names_a_file_of_the_checkout(bench):
     """The file is created in `.speedgate`, and only if something is measured."""
-    path = suite.path / database.DEFAULT_FILE
-
-    assert suite.run("--stage=fp32", "--collect-only", "--history").ret == 0
+    path = bench.path / database.DEFAULT_FILE
+    config = bench.configure("--collect-only", "--history")
+    gate = SimpleNamespace(fixturenames=("gate",))
+    config.pluginmanager.get_plugin("speedgate-history").pytest_collection_finish(
+        SimpleNamespace(config=config, items=[gate])
+    )
     assert not path.exists()
-    assert suite.run(*SHORT[:-1], "--history").ret == 0
+
+    bench.run("--stage=fp32", "--rounds=4", "--history", claims=CLAIMS)
+
     assert len(queries.read_series(database.sqlite_url(path))) == 1

@@ -327,8 +327,11 @@ class FakeBench:
         items = self._collect(config, names)
         arm = _other_arm(session, other) if other is not None else None
         prepare(config)
-        hooks.pytest_collection_finish(SimpleNamespace(config=config, items=items))
-        sharding.pytest_collection_finish(SimpleNamespace(config=config, items=items))
+        collected = SimpleNamespace(config=config, items=items)
+        hooks.pytest_collection_finish(collected)
+        sharding.pytest_collection_finish(collected)
+        if (history := config.pluginmanager.get_plugin("speedgate-history")) is not None:
+            history.pytest_collection_finish(collected)
         recording = config.pluginmanager.get_plugin("speedgate-recording")
         if recording is not None:
             recording.pytest_collection_finish()
@@ -381,8 +384,11 @@ class FakeBench:
             _inside(recording.pytest_sessionfinish(ended), lambda: hooks.pytest_sessionfinish(ended, status))
             reporter = SimpleNamespace(section=result.ending.append, write_line=result.ending.append)
             _inside(recording.pytest_terminal_summary(reporter), lambda: None)
-        result.exit_status = ended.exitstatus
         sharding.pytest_sessionfinish(ended, status)
+        if (history := config.pluginmanager.get_plugin("speedgate-history")) is not None:
+            history.pytest_sessionfinish(ended)
+            result.ending += history.lines
+        result.exit_status = ended.exitstatus
         hooks.pytest_unconfigure(config)
 
 
