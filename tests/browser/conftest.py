@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 HERE = Path(__file__).parent
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -100,17 +101,17 @@ def axe_source():
     """The script of axe-core in the pinned version."""
     pinned = json.loads((HERE / "package.json").read_text())["dependencies"]["axe-core"]
     package = HERE / "node_modules" / "axe-core"
-    if (
-        not (package / "package.json").exists()
-        or json.loads((package / "package.json").read_text())["version"] != pinned
-    ):
-        if shutil.which("npm") is None:
-            missing("no axe-core: npm is not installed")
-        # No lock file: it would name the registry of the machine that wrote it.
-        command = ["npm", "install", "--no-package-lock", "--ignore-scripts", "--no-audit", "--no-fund"]
-        done = subprocess.run(command, cwd=HERE, capture_output=True, text=True, timeout=NPM_S, check=False)
-        if done.returncode:
-            missing(f"no axe-core {pinned}: {' '.join(done.stderr.split())[:300]}")
+    package.parent.mkdir(exist_ok=True)
+    with FileLock(package.parent / ".lock"):  # several workers of pytest-xdist may want it at the same time
+        installed = package / "package.json"
+        if not installed.exists() or json.loads(installed.read_text())["version"] != pinned:
+            if shutil.which("npm") is None:
+                missing("no axe-core: npm is not installed")
+            # No lock file of npm: it would name the registry of the machine that wrote it.
+            command = ["npm", "install", "--no-package-lock", "--ignore-scripts", "--no-audit", "--no-fund"]
+            done = subprocess.run(command, cwd=HERE, capture_output=True, text=True, timeout=NPM_S, check=False)
+            if done.returncode:
+                missing(f"no axe-core {pinned}: {' '.join(done.stderr.split())[:300]}")
     return (package / "axe.min.js").read_text(encoding="utf-8")
 
 

@@ -8,6 +8,8 @@ from speedgate.report.html import document, page
 from tests.browser.conftest import VIEWS
 from tests.support.web_samples import HOSTILE, as_visible, case_key, hostile_report, make_report
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def file(tmp_path_factory):
