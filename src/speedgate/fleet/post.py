@@ -15,7 +15,7 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,15 +28,14 @@ BOT = "github-actions[bot]"  # the author of what a workflow's token writes
 BRANCH = "automated/nightly-pin"
 PIN_PATH = ".github/pins/nightly.txt"
 NIGHTLY = "nightly"  # the marker of the issue about the nightly
+_GREEN = "No case was slower, bigger or different with the new nightly: "
 # In characters, and a number of files. The results, four files and the other lines stay below GitHub's limit of 65,536.
 _RESULTS_LIMIT, _FILE_LIMIT, _NIGHTLY_FILES = 30_000, 7_000, 4
 _PAGE, _MAX_PAGES = 100, 20
 _MAX_ANSWER_BYTES = 20 * 2**20
 _MAX_MESSAGE_BYTES = 500  # of what gh writes to stderr
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-Files = (
-    Mapping[str, bytes] | str | None
-)  # the files of an artifact; the reason why it was refused; None if there is none
+Files = Mapping[str, bytes] | str | None  # of an artifact; the reason why it was refused; None if there is none
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -107,11 +106,9 @@ def open_issue(job: Job) -> str:
     head = f"The comparison of the new nightly with the pinned one is red: {job.run_url}\n"
     body = f"{head}\n{render_nightly(_download_files(job, job.run_id))}"
     markdown.append(job.summary_path, body)
-    fields = {"title": "PyTorch nightly: the comparison is red", "body": mark(body, NIGHTLY)}
+    fields = {"title": "PyTorch nightly: the comparison is red", "body": f"{_marker(NIGHTLY)}\n{body}"}
     number = _nightly_issue(job)
-    if number is None:
-        return str(_field(_send(job, "POST", "issues", fields), "html_url"))
-    return str(_field(_send(job, "PATCH", f"issues/{number}", fields), "html_url"))
+    return _write(job, "POST", "issues", fields) if number is None else _write(job, "PATCH", f"issues/{number}", fields)
 
 
 def close_issue(job: Job) -> str:
@@ -120,8 +117,8 @@ def close_issue(job: Job) -> str:
     number = _nightly_issue(job)
     if number is None:
         return "no issue about the nightly is open"
-    _send(job, "POST", f"issues/{number}/comments", {"body": f"{_green_line(job)}\n"})
-    return str(_field(_send(job, "PATCH", f"issues/{number}", {"state": "closed"}), "html_url"))
+    _write(job, "POST", f"issues/{number}/comments", {"body": f"{_GREEN}{job.run_url}\n"})
+    return _write(job, "PATCH", f"issues/{number}", {"state": "closed"})
 
 
 def open_pull(job: Job) -> str:
@@ -132,21 +129,18 @@ def open_pull(job: Job) -> str:
     pin = base64.b64decode(job.environment.get("PIN", ""), validate=True).decode("utf-8")
     if not pin:
         raise ValueError("PIN is empty: the job `pin` has no output with a pin")
-    body = f"{_green_line(job)}\n\n{render_nightly(_green_files(job))}"
+    body = f"{_GREEN}{job.run_url}\n\n{render_nightly(_green_files(job))}"
     markdown.append(job.summary_path, body)
     title = "Move the pin of the PyTorch nightly"
     commit = _commit_on_main(job, path=PIN_PATH, text=pin, message=title)
     if commit is None:
         return "main has this pin already"
     _point_branch(job, commit)
-    owner = job.repository.split("/")[0]
-    pulls = _items(_get(job, "pulls", state="open", head=f"{owner}:{BRANCH}", base="main"))
+    pulls = _items(_get(job, "pulls", state="open", head=f"{job.repository.split('/')[0]}:{BRANCH}", base="main"))
+    fields = {"title": title, "body": body}
     if pulls:
-        number = int(_field(pulls[0], "number"))
-        answer = _send(job, "PATCH", f"pulls/{number}", {"title": title, "body": body})
-    else:
-        answer = _send(job, "POST", "pulls", {"title": title, "body": body, "head": BRANCH, "base": "main"})
-    return str(_field(answer, "html_url"))
+        return _write(job, "PATCH", f"pulls/{int(_field(pulls[0], 'number'))}", fields)
+    return _write(job, "POST", "pulls", {**fields, "head": BRANCH, "base": "main"})
 
 
 VERBS: dict[str, Callable[[Job], str]] = {
@@ -171,26 +165,10 @@ def run_kind(run: Mapping[str, Any]) -> str:
     raise ValueError(f"workflow_run.event: {event!r} of {owner!r}: nothing is posted")
 
 
-def open_pulls_at(sha: str, pulls: Iterable[Mapping[str, Any]]) -> list[int]:
-    """Return the numbers of the pull requests whose head is still this commit; others must not get its results."""
-    return [int(_field(pull, "number")) for pull in pulls if _field(pull, "head", "sha") == sha]
-
-
-def pulls_merged_to_main(pulls: Iterable[Mapping[str, Any]]) -> list[int]:
-    """Return the numbers of the pull requests that were merged into main."""
-    merged = (pull for pull in pulls if pull.get("merged_at") and _field(pull, "base", "ref") == "main")
-    return [int(_field(pull, "number")) for pull in merged]
-
-
-def mark(body: str, marker: str) -> str:
-    """Put a hidden marker before the body, so that a later run finds it."""
-    return f"{_marker_comment(marker)}\n{body}"
-
-
 def is_ours(item: Mapping[str, Any], marker: str) -> bool:
     """True for our own comment or issue, by author and marker, because a stranger can write the marker too."""
     author = item.get("user") or {}
-    return author.get("login") == BOT and str(item.get("body") or "").startswith(_marker_comment(marker))
+    return author.get("login") == BOT and str(item.get("body") or "").startswith(_marker(marker))
 
 
 def render_comment(run: Mapping[str, Any], files: Files) -> str:
@@ -207,9 +185,9 @@ def render_results(files: Files) -> str:
     """Render the results as Markdown, or the reason why there are none."""
     if files is None:
         return "The run left no results.\n"
-    if isinstance(files, str):
-        return f"The results are not shown: {markdown_code(files)}\n"
     try:
+        if isinstance(files, str):
+            raise ValueError(files)
         return markdown.render(files, limit=_RESULTS_LIMIT)
     except ValueError as error:
         return f"The results are not shown: {markdown_code(str(error))}\n"
@@ -227,12 +205,9 @@ def render_nightly(files: Files) -> str:
     return "".join(texts) + render_results(files)
 
 
-def _marker_comment(marker: str) -> str:
-    return f"<!-- speedgate: {marker} -->"
-
-
-def _green_line(job: Job) -> str:
-    return f"No case was slower, bigger or different with the new nightly: {job.run_url}"
+def _marker(name: str) -> str:
+    """Return the hidden line before a text of ours, by which a later run finds it."""
+    return f"<!-- speedgate: {name} -->"
 
 
 # Calls of GitHub: https://docs.github.com/rest
@@ -277,19 +252,22 @@ def _pull_numbers(job: Job, run: Mapping[str, Any]) -> list[int]:
     """
     sha = _field(run, "head_sha")
     if run_kind(run) == "main":
-        return pulls_merged_to_main(_items(_get(job, f"commits/{sha}/pulls")))
-    head = f"{_field(run, 'head_repository', 'owner', 'login')}:{_field(run, 'head_branch')}"
-    return open_pulls_at(sha, _items(_get(job, "pulls", state="open", head=head)))
+        pulls = _items(_get(job, f"commits/{sha}/pulls"))
+        pulls = [pull for pull in pulls if pull.get("merged_at") and _field(pull, "base", "ref") == "main"]
+    else:
+        head = f"{_field(run, 'head_repository', 'owner', 'login')}:{_field(run, 'head_branch')}"
+        pulls = _items(_get(job, "pulls", state="open", head=head))
+        pulls = [pull for pull in pulls if _field(pull, "head", "sha") == sha]  # a later head has other results
+    return [int(_field(pull, "number")) for pull in pulls]
 
 
 def _put_comment(job: Job, number: int, *, marker: str, body: str) -> str:
     """Replace our comment of a pull request, or add it; return its address."""
-    fields = {"body": mark(body, marker)}
+    fields = {"body": f"{_marker(marker)}\n{body}"}
     for item in _pages(job, f"issues/{number}/comments"):
         if is_ours(item, marker):
-            answer = _send(job, "PATCH", f"issues/comments/{int(_field(item, 'id'))}", fields)
-            return str(_field(answer, "html_url"))
-    return str(_field(_send(job, "POST", f"issues/{number}/comments", fields), "html_url"))
+            return _write(job, "PATCH", f"issues/comments/{int(_field(item, 'id'))}", fields)
+    return _write(job, "POST", f"issues/{number}/comments", fields)
 
 
 def _nightly_issue(job: Job) -> int | None:
@@ -319,6 +297,11 @@ def _point_branch(job: Job, commit: str) -> None:
         _send(job, "PATCH", f"git/refs/heads/{BRANCH}", {"sha": commit, "force": True})
     else:
         _send(job, "POST", "git/refs", {"ref": f"refs/heads/{BRANCH}", "sha": commit})
+
+
+def _write(job: Job, method: str, path: str, fields: Mapping[str, Any]) -> str:
+    """Write a comment, an issue or a pull request; return its address."""
+    return str(_field(_send(job, method, path, fields), "html_url"))
 
 
 # gh: https://cli.github.com/manual/gh_api
