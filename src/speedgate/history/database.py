@@ -6,7 +6,6 @@ Errors of a database driver become a `ValueError` of one line that names the his
 from __future__ import annotations
 
 import contextlib
-import enum
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,15 +24,6 @@ VERSIONS = (MIGRATIONS / "versions",)
 _CONNECT = {"connect_timeout": 10, "tcp_user_timeout": 60_000, "application_name": "speedgate"}
 _BUSY_TIMEOUT_S = 60  # how long a writer of an SQLite file waits for another writer
 _LOCK = 0x5BEED6A7E  # the number of the PostgreSQL advisory lock that we hold while we change a schema
-
-
-class SchemaState(enum.Enum):
-    """How the schema of a database compares with the schema that this version of speedgate writes."""
-
-    NEW = "no history yet"
-    OLDER = "older"
-    CURRENT = "current"
-    NEWER = "newer"
 
 
 def sqlite_url(path: Path) -> str:
@@ -89,24 +79,23 @@ def url_without_password(text: str) -> str:
 
 def message_without_password(message: str, text: str) -> str:
     """Put a driver's message on one line and replace the URL's password in it by `***`."""
-    url = parse_url(text)
-    secrets = [url.password, *(value for name, value in url.query.items() if _is_secret(name))]
     line = " ".join(message.split())
-    for secret in secrets:
-        line = line.replace(str(secret), "***") if secret else line
+    for secret in _secrets(text):
+        line = line.replace(secret, "***")
     return line
 
 
 def history_command(*words: str, url: str) -> str:
     """Write the shell line `speedgate history WORDS --history URL`, with `PGPASSWORD=...` in place of a password."""
     line = shlex.join(["speedgate", "history", *words, "--history", url_without_password(url)])
-    return f"PGPASSWORD=... {line}" if has_password(url) else line
+    return f"PGPASSWORD=... {line}" if _secrets(url) else line
 
 
-def has_password(text: str) -> bool:
-    """True if `url_without_password` removes something."""
+def _secrets(text: str) -> list[str]:
+    """List what `url_without_password` removes."""
     url = parse_url(text)
-    return url.password is not None or any(_is_secret(name) for name in url.query)
+    values = [url.password, *(value for name, value in url.query.items() if _is_secret(name))]
+    return [str(value) for value in values if value]
 
 
 def _is_secret(name: str) -> bool:
@@ -121,7 +110,12 @@ def open_engine(url: str, *, write: bool) -> Iterator[Any]:
 
     sqlite = parsed.get_backend_name() == "sqlite"
     if sqlite and write:
-        _make_folder(Path(parsed.database).parent, url)
+        folder = Path(parsed.database).parent
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            message = f"history {url_without_password(url)}: {folder} cannot be created: {error.strerror}"
+            raise ValueError(message) from error
     else:
         _require_file(url)
     connect = {"timeout": _BUSY_TIMEOUT_S} if sqlite else _CONNECT | dict(parsed.query)
@@ -135,14 +129,6 @@ def open_engine(url: str, *, write: bool) -> Iterator[Any]:
             yield engine
     finally:
         engine.dispose()
-
-
-def _make_folder(folder: Path, url: str) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        message = f"history {url_without_password(url)}: {folder} cannot be created: {error.strerror}"
-        raise ValueError(message) from error
 
 
 def _require_file(url: str) -> None:
@@ -168,22 +154,24 @@ def prepare_history(url: str) -> None:
     """Create the history if it is missing, and check that we can write to it. A `ValueError` says what to do otherwise."""
     with open_engine(url, write=True) as engine:
         with engine.connect() as connection:
-            state = schema_state(connection)
-        if state is SchemaState.NEW:
+            revision = _revision(connection)
+        if revision is None:
             _upgrade(engine)
         else:
-            _refuse_other(state, url)
-        _try_writing(engine)
+            _require_current(revision, url)
+        with engine.connect() as connection:
+            connection.execute(schema.tables().environments.insert().values(environment_id="probe", versions={}))
+            connection.rollback()
 
 
 def require_current_schema(connection: Any, url: str) -> None:
     """Raise `ValueError` unless the database holds a history with the schema of this version."""
-    state = schema_state(connection)
-    if state is SchemaState.NEW:
+    revision = _revision(connection)
+    if revision is None:
         raise ValueError(
             f"history {url_without_password(url)}: the database holds no history; pytest bench --history=URL creates one"
         )
-    _refuse_other(state, url)
+    _require_current(revision, url)
 
 
 def upgrade_history(url: str) -> tuple[str | None, str]:
@@ -194,34 +182,27 @@ def upgrade_history(url: str) -> tuple[str | None, str]:
     _require_file(url)
     with open_engine(url, write=True) as engine:
         with engine.connect() as connection:
-            before, state = _revision(connection), schema_state(connection)
-        if state is SchemaState.NEWER:
-            _refuse_other(state, url)
+            before = _revision(connection)
+        if before is not None:
+            _require_no_newer(before, url)
         _upgrade(engine)
         return before, _script().get_current_head()
 
 
-def schema_state(connection: Any) -> SchemaState:
-    """Compare the schema of a database with the schema of this version."""
-    revision, script = _revision(connection), _script()
-    if revision is None:
-        return SchemaState.NEW
-    if revision == script.get_current_head():
-        return SchemaState.CURRENT
-    older = {migration.revision for migration in script.walk_revisions()}
-    return SchemaState.OLDER if revision in older else SchemaState.NEWER
-
-
-def _refuse_other(state: SchemaState, url: str) -> None:
-    if state is SchemaState.NEWER:
-        raise ValueError(
-            f"history {url_without_password(url)}: its schema is newer than this version of speedgate; upgrade speedgate:"
-            " pip install --upgrade speedgate"
-        )
-    if state is SchemaState.OLDER:
+def _require_current(revision: str, url: str) -> None:
+    _require_no_newer(revision, url)
+    if revision != _script().get_current_head():
         raise ValueError(
             f"history {url_without_password(url)}: its schema is older than this version of speedgate; upgrade the history:"
             f" {history_command('upgrade', url=url)}"
+        )
+
+
+def _require_no_newer(revision: str, url: str) -> None:
+    if revision not in {migration.revision for migration in _script().walk_revisions()}:
+        raise ValueError(
+            f"history {url_without_password(url)}: its schema is newer than this version of speedgate; upgrade speedgate:"
+            " pip install --upgrade speedgate"
         )
 
 
@@ -253,12 +234,6 @@ def _upgrade(engine: Any) -> None:
         config = _config()
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
-
-
-def _try_writing(engine: Any) -> None:
-    with engine.connect() as connection:
-        connection.execute(schema.tables().environments.insert().values(environment_id="probe", versions={}))
-        connection.rollback()
 
 
 def _revision(connection: Any) -> str | None:

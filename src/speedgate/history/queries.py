@@ -25,6 +25,10 @@ _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 2.0
 # Classes of PostgreSQL's SQLSTATE that pass by themselves: a broken connection, a shutdown or restart, a deadlock.
 _TRANSIENT = ("08", "57P", "40")
 _ROWS_PER_FETCH = 5000
+# The fields of a point that are columns of the table `runs` as they are.
+_POINT_FIELDS = (
+    "run_id", "measured_at", "commit", "peak_bytes", "ssim", "first_image_s", "cache", "fingerprint", "outcome", "dirty",
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -60,11 +64,17 @@ def read_series(
     `published`, or None for both. Raises `ValueError` if there is no history or its schema is of another version.
     """
     with database.open_engine(url, write=False) as engine, engine.connect() as connection:
+        import sqlalchemy as sa
+
         database.require_current_schema(connection, url)
         columns = schema.tables().runs.c
         versions = _versions_by_environment(connection)
         filters = {columns.gpu_key: gpu_key, columns.case_key: case_key, columns.source: source}
-        rows = _rows(connection, _series_query(), filters)
+        # The medians as text: `_points` parses the short lists of a thousand runs at once, which is faster.
+        medians_s = sa.cast(columns.process_medians_s, sa.Text)
+        selected = [columns.gpu_key, columns.case_key, columns.environment_id, medians_s]
+        selected += [columns["commit_id" if name == "commit" else name] for name in _POINT_FIELDS]
+        rows = _rows(connection, sa.select(*selected), filters)
         all_series = [
             Series(gpu_key=gpu, case_key=case, points=_points(list(group), versions))
             for (gpu, case), group in itertools.groupby(rows, key=lambda row: row[:2])
@@ -78,10 +88,13 @@ def read_entries(url: str, *, gpu_key: str | None = None, case_key: str | None =
     Raises `ValueError` if there is no history, its schema is of another version, or an entry was edited in the database.
     """
     with database.open_engine(url, write=False) as engine, engine.connect() as connection:
+        import sqlalchemy as sa
+
         database.require_current_schema(connection, url)
-        columns = schema.tables().runs.c
+        columns, documents = schema.tables().runs.c, schema.tables().documents
         filters = {columns.gpu_key: gpu_key, columns.case_key: case_key}
-        for run_id, document in _rows(connection, _document_query(), filters):
+        query = sa.select(columns.run_id, documents.c.document).join(documents)
+        for run_id, document in _rows(connection, query, filters):
             entry = entry_from_json(document, where=f"run {run_id}")
             if entry.run_id != run_id:
                 raise ValueError(f"run {run_id}: its contents do not match its key; it was edited in the database")
@@ -141,24 +154,6 @@ def _is_transient(error: Any) -> bool:
     return code is None or code.startswith(_TRANSIENT)
 
 
-def _series_query() -> Any:
-    import sqlalchemy as sa
-
-    c = schema.tables().runs.c
-    # The medians as text: `_points` parses the short lists of a thousand runs at once, which is faster.
-    return sa.select(
-        c.gpu_key, c.case_key, c.run_id, c.measured_at, c.commit_id, sa.cast(c.process_medians_s, sa.Text), c.peak_bytes,
-        c.ssim, c.first_image_s, c.cache, c.fingerprint, c.outcome, c.environment_id, c.dirty,
-    )  # fmt: skip
-
-
-def _document_query() -> Any:
-    import sqlalchemy as sa
-
-    tables = schema.tables()
-    return sa.select(tables.runs.c.run_id, tables.documents.c.document).join(tables.documents)
-
-
 def _rows(connection: Any, query: Any, filters: dict[Any, str | None]) -> Iterator[Any]:
     """Yield rows in the order of the index, series by series. Runs of the same time are in the order of their digests."""
     runs = schema.tables().runs
@@ -176,21 +171,12 @@ def _versions_by_environment(connection: Any) -> dict[str, dict[str, str]]:
 
 
 def _points(rows: list[Any], versions: dict[str, dict[str, str]]) -> tuple[SeriesPoint, ...]:
-    medians_s = json.loads(f"[{','.join(row[5] for row in rows)}]")
+    medians_s = json.loads(f"[{','.join(row[3] for row in rows)}]")
     return tuple(
         SeriesPoint(
-            run_id=row[2],
-            measured_at=row[3],
-            commit=row[4],
             process_medians_s=tuple(medians),
-            peak_bytes=row[6],
-            ssim=row[7],
-            first_image_s=row[8],
-            cache=row[9],
-            fingerprint=row[10],
-            outcome=row[11],
-            versions=versions[row[12]],
-            dirty=row[13],
+            versions=versions[row[2]],
+            **dict(zip(_POINT_FIELDS, row[4:], strict=True)),
         )
         for row, medians in zip(rows, medians_s, strict=True)
     )
