@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+import tomllib
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
@@ -33,12 +34,7 @@ ROOT = Path(__file__).parents[2] / "baselines"
 LADDER = ROOT / "published" / "ladder_a100.csv"
 THROUGHPUT = ROOT / "published" / "torch2_throughput.csv"
 COMMITTED = ROOT / KEY / published.NAME
-WORKLOADS = {
-    "sdxl": "1024px-30steps-b1",
-    "ssd-1b": "1024px-30steps-b1",
-    "sd15": "512px-30steps-b1",
-    "pixart-alpha": "1024px-30steps-b1",
-}
+WORKLOADS = dict.fromkeys(("sdxl", "ssd-1b", "pixart-alpha"), "1024px-30steps-b1") | {"sd15": "512px-30steps-b1"}
 FP32 = "sdxl/fp32/1024px-30steps-b1"
 # The names of the throughput table: of a GPU in the column `gpu`, and as its driver writes it.
 GPUS = {
@@ -49,19 +45,7 @@ GPUS = {
     "RTX 4090": "NVIDIA GeForce RTX 4090",
 }
 FAMILIES = {"A100": "a100", "V100": "v100", "T4": "t4", "RTX 3090": "3090", "RTX 4090": "4090"}
-BUILDS = {"torch2.0": "2.0", "nightly": "nightly"}
-STAGES = {"eager": "fp16", "compile": "compile_reduce_overhead"}
-CASES = {
-    "sd15-txt2img": ("sd15", "512px-50steps"),
-    "sd15-img2img": ("sd15-img2img", "512px-50steps"),
-    "sd15-inpaint": ("sd15-inpaint", "512px-50steps"),
-    "sd15-controlnet": ("sd15-controlnet", "512px-50steps"),
-    "sdxl-txt2img": ("sdxl", "1024px-50steps"),
-    "deepfloyd-if": ("deepfloyd-if", "64px-100steps"),
-    "deepfloyd-if-stage1": ("deepfloyd-if-stage1", "64px-100steps"),
-    "deepfloyd-if-stage2": ("deepfloyd-if-stage2", "256px-50steps"),
-    "deepfloyd-if-stage3": ("deepfloyd-if-stage3", "256px-75steps"),
-}
+NAMES = tomllib.loads(THROUGHPUT.with_suffix(".toml").read_text(encoding="utf-8"))
 
 
 def test_the_committed_file_is_what_its_csv_says() -> None:
@@ -183,12 +167,12 @@ def rows() -> list[dict[str, str]]:
 
 def expected(row: dict[str, str]) -> FamilyFigure:
     """Derive the figure of a row without any of the code under test."""
-    pipeline, workload = CASES[row["pipeline"]]
+    pipeline, workload = (NAMES[table][row["pipeline"]] for table in ("pipelines", "workloads"))
     rate = {"it/s": float, "s/it": lambda text: 1 / float(text), "": lambda text: None}[row["unit"]](row["value"])
     return FamilyFigure(
         family=FAMILIES[row["gpu"]],
-        case_key=f"{pipeline}/{STAGES[row['mode']]}/{workload}-b{row['batch']}",
-        build=BUILDS[row["torch_build"]],
+        case_key=f"{pipeline}/{NAMES['stages'][row['mode']]}/{workload}-b{row['batch']}",
+        build=NAMES["builds"][row["torch_build"]],
         mode=row["mode"],
         outcome=row["outcome"],
         iterations_per_s=rate,

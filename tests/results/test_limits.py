@@ -6,7 +6,6 @@ import random
 import zlib
 
 import msgspec
-import pytest
 
 from fixtures.cases import every_case
 from fixtures.pipelines.definition import SIZES
@@ -44,37 +43,26 @@ def live_run(loops, components, calls):
     return to_json(msgspec.structs.replace(base, processes=tuple(processes)))
 
 
-@pytest.fixture
-def live_result(tmp_path):
-    """The bytes of a live comparison's result, by how many loops and components its pipeline has."""
-
-    def written(**shape):
-        run = live_run(**shape)
-        against = {
-            "case_key": INT8,
-            "label": "other",
-            "other": run,
-            "turns": "rounds",
-            "log_ratios": [0.01] * MAX_PAIRS,
-        }
-        write_json(tmp_path / "case.json", result(run=run, against=against))
-        return (tmp_path / "case.json").read_bytes()
-
-    return written
+def live_result(path, **shape):
+    """Write the result of a live comparison, of a pipeline with so many loops and components, and return its bytes."""
+    run = live_run(**shape)
+    ratios = [0.01] * MAX_PAIRS
+    against = {"case_key": INT8, "label": "other", "other": run, "turns": "rounds", "log_ratios": ratios}
+    write_json(path, result(run=run, against=against))
+    return path.read_bytes()
 
 
-def test_a_live_comparison_of_every_case_is_read(live_result):
-    """All suites of all pipelines of one size, each with all its pairs, fit as files, together and as an archive."""
-    data = live_result(loops=1, components=4, calls=10)
+def test_a_live_comparison_of_every_case_is_read(tmp_path):
+    """All suites of all pipelines of one size, each with all its pairs, fit as files, together and as an archive.
+
+    The largest case is a cascade of three parts, each with its loop and four components, one of them called in 100 steps.
+    """
+    largest = live_result(tmp_path / "largest.json", loops=3, components=12, calls=34)
+    assert folder.MAX_FILE_BYTES / 8 < len(largest) < folder.MAX_FILE_BYTES
+
+    data = live_result(tmp_path / "case.json", loops=1, components=4, calls=10)
     count = max(len({case.key for case in every_case((size,)) if case.unsupported is None}) for size in SIZES)
 
     assert count < folder.MAX_FILES
     assert count * len(data) < folder.MAX_TOTAL_BYTES
     assert count * len(zlib.compress(data)) < folder.MAX_ARCHIVE_BYTES
-
-
-def test_the_largest_case_is_read(live_result):
-    """A cascade of three parts, each with its loop and four components of which one is called in each of 100 steps."""
-    data = live_result(loops=3, components=12, calls=34)
-
-    assert folder.MAX_FILE_BYTES / 8 < len(data) < folder.MAX_FILE_BYTES
