@@ -6,7 +6,7 @@ from speedgate.history.site import model, write
 from tests.support import site_history as histories
 
 GPU = model.short_digest(histories.GPUS[0])
-INT8 = model.case_id(histories.GPUS[0], "sdxl/int8/1024px-30steps-b1")
+INT8 = model.short_digest(histories.GPUS[0], "sdxl/int8/1024px-30steps-b1")
 TEMPLATES = ("index.html", "gpu.html?id={gpu}", "case.html?id={case}", "compare.html?a={case}", "sessions.html")
 SETTLED = "html:is([data-ready=yes], [data-ready=failed])"
 COMMIT_URL = "https://host.example/owner/repository/commit/{commit}"

@@ -18,7 +18,7 @@ from tests.browser.site_pages import COMMIT_URL, GPU, INT8, TEMPLATES, make_site
 from tests.support import site_history as histories
 
 pytestmark = pytest.mark.slow
-FP32 = model.case_id(histories.GPUS[1], "sdxl/fp32/1024px-30steps-b1")
+FP32 = model.short_digest(histories.GPUS[1], "sdxl/fp32/1024px-30steps-b1")
 
 PAGES = tuple(template.format(gpu=GPU, case=INT8) for template in TEMPLATES)
 RUNS = 120

@@ -43,7 +43,7 @@ def hostile(tmp_path_factory, browser):
 def test_hostile_texts_are_only_text(at, hostile, page):
     """Markup in the name of a GPU, case, run, commit, verdict or version is texts as text and never runs."""
     gpu = model.short_digest(histories.HOSTILE)
-    case = model.case_id(histories.HOSTILE, f"{histories.HOSTILE}/int8/w".replace("</", "<\\"))
+    case = model.short_digest(histories.HOSTILE, f"{histories.HOSTILE}/int8/w".replace("</", "<\\"))
     visit = at(hostile, page.format(gpu=gpu, case=case))
     for switch in visit.page.locator("input[type=checkbox]").all():
         switch.check()
@@ -77,7 +77,7 @@ def large(tmp_path_factory, browser):
 @pytest.mark.parametrize("page", TEMPLATES)
 def test_a_page_of_a_large_history_reads_few_files(at, large, page):
     """With 500 cases and 1,000 runs each page is complete, and has read at most five files of data with at most 500 kB."""
-    case = model.case_id(histories.GPUS[0], "model00/int8/1024px-30steps-b1")
+    case = model.short_digest(histories.GPUS[0], "model00/int8/1024px-30steps-b1")
 
     visit = at(large, page.format(gpu=GPU, case=case))
 

@@ -54,7 +54,7 @@ def test_the_index_holds_every_case(site):
 def test_a_case_holds_every_run(site):
     """The file of a case contains every run: figures with six digits, texts unchanged."""
     series = histories.series("sdxl/int8/1024px-30steps-b1", base_s=2.429)
-    case = data(site, f"case-{model.case_id(series.gpu_key, series.case_key)}")
+    case = data(site, f"case-{model.short_digest(series.gpu_key, series.case_key)}")
     point = series.points[7]
 
     def text(column):
@@ -106,7 +106,7 @@ def test_a_session_holds_all_cases_of_its_time(site):
 
     assert (len(listed["sessions"]), listed["left_out"], len(session["rows"])) == (40, 0, 6)
     assert (session["commit"], session["versions"]) == (point.commit, point.versions)
-    assert row[0] == model.case_id(histories.GPUS[0], "sdxl/int8/1024px-30steps-b1")
+    assert row[0] == model.short_digest(histories.GPUS[0], "sdxl/int8/1024px-30steps-b1")
 
 
 def test_the_latest_sessions_are_kept(tmp_path):

@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 import datetime
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ EXPORT_SUFFIX = ".json"
 KINDS = ("step", "drift")  # those of `trend.Kind`, without importing numpy
 RECENT_RUNS = 14
 _COMMIT_CHARACTERS = 12
+_POINT_FACTS = ("run_id", "commit", "measured_at")
 _VERSIONS_PER_LINE = 6  # the JSON has all of them
 
 
@@ -31,86 +32,60 @@ def add_commands(commands: Any) -> None:
     """Add `history`, `trend` and `site` to the subcommands of `speedgate`."""
     history = commands.add_parser("history", help="import, export or upgrade a history: a database of runs over time")
     verbs = history.add_subparsers(required=True, metavar="COMMAND")
-    _add_import(verbs)
-    _add_export(verbs)
-    upgrade = verbs.add_parser("upgrade", help="convert an older history to the schema of this version")
-    _add_history(upgrade)
-    upgrade.set_defaults(run=_upgrade)
-    _add_trend(commands)
-    _add_site(commands)
-
-
-def _add_import(verbs: Any) -> None:
     command = verbs.add_parser("import", help="add runs to a history; runs that it already holds are skipped")
     command.add_argument(
         "paths", nargs="+", type=Path, metavar="PATH",
         help="a results folder, an export, a baseline file, or a file of pytest bench --benchmark-json",
     )  # fmt: skip
-    _add_history(command)
-    command.set_defaults(run=_import)
+    _finish(command, _import)
 
-
-def _add_export(verbs: Any) -> None:
     command = verbs.add_parser("export", help="write runs of a history to one JSON file; by default all runs")
     command.add_argument(
         "file", type=Path, metavar="FILE", help="a name that ends in .json; pytest-benchmark compare can read the file"
     )
-    command.add_argument("--gpu-key", metavar="KEY", help="only runs on this GPU key")
-    command.add_argument("--case", metavar="KEY", help="only runs of this case")
-    _add_history(command)
-    command.set_defaults(run=_export)
+    _finish(command, _export, filters=True)
 
+    _finish(verbs.add_parser("upgrade", help="convert an older history to the schema of this version"), _upgrade)
 
-def _add_trend(commands: Any) -> None:
     command = commands.add_parser("trend", help="find steps and slow drifts in a history")
-    _add_history(command)
-    command.add_argument("--case", metavar="KEY", help="only this case (default: all cases)")
-    command.add_argument("--gpu-key", metavar="KEY", help="only this GPU key (default: all GPU keys)")
     command.add_argument(
         "--last", type=_positive_count, metavar="N", help="use only the last N runs of each case (default: all runs)"
     )
     command.add_argument(
-        "--fail-on",
-        type=_kinds,
-        default=KINDS,
-        metavar="KINDS",
+        "--fail-on", type=_kinds, default=KINDS, metavar="KINDS",
         help=f"exit with status 1 for these kinds of change: {','.join(KINDS)}, or none (default: {','.join(KINDS)})",
-    )
+    )  # fmt: skip
     command.add_argument(
-        "--recent",
-        type=_positive_count,
-        default=RECENT_RUNS,
-        metavar="N",
+        "--recent", type=_positive_count, default=RECENT_RUNS, metavar="N",
         help="fail only if the change lies in the last N runs (default: %(default)s)",
-    )
+    )  # fmt: skip
     command.add_argument("--json", action="store_true", help="print all results as JSON")
-    command.set_defaults(run=_trend)
+    _finish(command, _trend, filters=True)
 
-
-def _add_site(commands: Any) -> None:
     command = commands.add_parser("site", help="write a history as a static website")
     command.add_argument(
         "folder", type=Path, metavar="DIR", help="a new or empty folder, or an earlier site, which is replaced"
     )
-    _add_history(command)
     command.add_argument(
         "--commit-url", metavar="URL", help="the address of a commit, with {commit} in place of its hash"
     )
     command.add_argument(
-        "--stages",
-        metavar="STAGE,...",
+        "--stages", metavar="STAGE,...",
         help="the order of the stages of a ladder (default: their order in the baseline files in --root)",
-    )
-    command.set_defaults(run=_site)
+    )  # fmt: skip
+    _finish(command, _site)
 
 
-def _add_history(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--history",
-        default=database.sqlite_url(database.DEFAULT_FILE),
-        metavar="URL",
+def _finish(command: argparse.ArgumentParser, run: Callable[..., int], *, filters: bool = False) -> None:
+    """Add the options that several commands have, and the function that runs the command."""
+    command.add_argument(
+        "--history", default=database.sqlite_url(database.DEFAULT_FILE), metavar="URL",
         help=f"the URL of the history, {database.URL_FORMS} (default: %(default)s)",
-    )
+    )  # fmt: skip
+    if filters:
+        command.add_argument("--case", metavar="KEY", help="only runs of this case (default: all cases)")
+        command.add_argument("--gpu-key", metavar="KEY", help="only runs on this GPU key (default: all GPU keys)")
+    command.set_defaults(run=run)
 
 
 def _positive_count(text: str) -> int:
@@ -187,7 +162,8 @@ def report_trends(all_series: Sequence[Series], options: argparse.Namespace) -> 
     if not all_series:
         filters = [f"{name} {key}" for name, key in (("case", options.case), ("GPU key", options.gpu_key)) if key]
         raise ValueError(f"{history}: holds no runs{' of ' + ' on '.join(filters) if filters else ''}")
-    shortened = [_last_runs(series, options.last) for series in all_series]
+    last = slice(-options.last if options.last else None, None)
+    shortened = [dataclasses.replace(series, points=series.points[last]) for series in all_series]
     too_short = [series for series in shortened if count_measured(series.points) < MIN_RUNS]
     trends = [analyse(series) for series in shortened if count_measured(series.points) >= MIN_RUNS]
     if not trends:
@@ -195,14 +171,13 @@ def report_trends(all_series: Sequence[Series], options: argparse.Namespace) -> 
         raise ValueError(
             f"{history}: the longest series has {longest} runs with a latency; a trend needs at least {MIN_RUNS}"
         )
-    failed = any(_fails(trend, change, options) for trend in trends for change in trend.changes)
     for line in _trends_json(trends, too_short, options) if options.json else _trend_lines(trends, too_short, options):
         print_line(line)
-    return ExitStatus.RED if failed else ExitStatus.OK
+    return ExitStatus.RED if any(_has_failed(trend, options) for trend in trends) else ExitStatus.OK
 
 
-def _last_runs(series: Series, count: int | None) -> Series:
-    return series if count is None else dataclasses.replace(series, points=series.points[-count:])
+def _has_failed(trend: Trend, options: argparse.Namespace) -> bool:
+    return any(_fails(trend, change, options) for change in trend.changes)
 
 
 def _fails(trend: Trend, change: TrendChange, options: argparse.Namespace) -> bool:
@@ -212,7 +187,7 @@ def _fails(trend: Trend, change: TrendChange, options: argparse.Namespace) -> bo
 def _trend_lines(trends: Sequence[Trend], too_short: Sequence[Series], options: argparse.Namespace) -> Iterator[str]:
     """Yield a paragraph for each series that changed, failing ones first, then a count of changed and of short series."""
     changed = [trend for trend in trends if trend.changes]
-    for trend in sorted(changed, key=lambda trend: not any(_fails(trend, change, options) for change in trend.changes)):
+    for trend in sorted(changed, key=lambda trend: not _has_failed(trend, options)):
         outliers = f", {len(trend.outliers)} of them outliers" if trend.outliers else ""
         yield (
             f"{trend.series.case_key} on {trend.series.gpu_key}: {trend.measured_count} runs{outliers};"
@@ -245,35 +220,34 @@ def _point_text(point: SeriesPoint) -> str:
     return f"{commit} ({point.measured_at[:16]})"
 
 
-def _trends_json(trends: Sequence[Trend], too_short: Sequence[Series], options: argparse.Namespace) -> Iterator[str]:
+def _trends_json(trends: Sequence[Trend], too_short: Sequence[Series], options: argparse.Namespace) -> list[str]:
     document = {
-        "trends": [_trend_json(trend, options) for trend in trends],
+        "trends": [
+            {
+                "gpu_key": trend.series.gpu_key,
+                "case_key": trend.series.case_key,
+                "runs": trend.measured_count,
+                "run_spread": trend.run_spread,
+                "outliers": [trend.series.points[place].run_id for place in trend.outliers],
+                "changes": [_change_json(trend, change, options) for change in trend.changes],
+            }
+            for trend in trends
+        ],
         "too_short": [{"gpu_key": series.gpu_key, "case_key": series.case_key} for series in too_short],
     }
-    yield from json.dumps(document, indent=1).splitlines()
-
-
-def _trend_json(trend: Trend, options: argparse.Namespace) -> dict[str, Any]:
-    return {
-        "gpu_key": trend.series.gpu_key,
-        "case_key": trend.series.case_key,
-        "runs": trend.measured_count,
-        "run_spread": trend.run_spread,
-        "outliers": [trend.series.points[place].run_id for place in trend.outliers],
-        "changes": [_change_json(trend, change, options) for change in trend.changes],
-    }
+    return json.dumps(document, indent=1).splitlines()
 
 
 def _change_json(trend: Trend, change: TrendChange, options: argparse.Namespace) -> dict[str, Any]:
     places = {"before": change.before, "run": change.run, "after": change.after}
-    points = {name: _point_json(trend.series.points[place]) for name, place in places.items()}
+    points = {name: trend.series.points[place] for name, place in places.items()}
     versions = {name: {"before": old, "after": new} for name, (old, new) in trend.versions(change).items()}
-    figures = {name: value for name, value in dataclasses.asdict(change).items() if name not in places}
-    return {**figures, **points, "versions": versions, "fails": _fails(trend, change, options)}
-
-
-def _point_json(point: SeriesPoint) -> dict[str, str | None]:
-    return {"run_id": point.run_id, "commit": point.commit, "measured_at": point.measured_at}
+    return {
+        **dataclasses.asdict(change),
+        **{name: {fact: getattr(point, fact) for fact in _POINT_FACTS} for name, point in points.items()},
+        "versions": versions,
+        "fails": _fails(trend, change, options),
+    }
 
 
 def _site(options: argparse.Namespace) -> int:
@@ -309,10 +283,6 @@ def stages_of_baselines(root: Path) -> Sequence[str]:
 
     if not root.is_dir():
         return ()
-    stages: dict[str, None] = {}
-    for gpu_key in store.gpu_keys(root):
-        for path in store.baseline_files(root, gpu_key):
-            stages |= {
-                CaseKey.parse(baseline.case_key).stage: None for baseline in store.read_baselines(path, gpu_key=gpu_key)
-            }
-    return tuple(stages)
+    files = ((key, path) for key in store.gpu_keys(root) for path in store.baseline_files(root, key))
+    baselines = (baseline for key, path in files for baseline in store.read_baselines(path, gpu_key=key))
+    return tuple(dict.fromkeys(CaseKey.parse(baseline.case_key).stage for baseline in baselines))

@@ -24,24 +24,18 @@ _DIGITS = 6  # significant digits; process medians repeat to three at best
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Rung:
-    """A stage of a ladder: its latest point, and a line over time of milliseconds since 1970 and seconds of latency."""
+    """A stage of a ladder: its latest latency, and a line over time of milliseconds since 1970 and seconds of latency."""
 
     gpu_key: str
-    pipeline: str
-    stage: str
-    workload: str
+    key: CaseKey
     case_id: str
-    latest: SeriesPoint
+    at_ms: int
+    latency_s: float
     line: tuple[tuple[int, float], ...]
 
 
-def case_id(gpu_key: str, case_key: str) -> str:
-    """Return the name of a case in addresses and file names: 16 hexadecimal digits, the same in every site."""
-    return short_digest(gpu_key, case_key)
-
-
 def short_digest(*texts: str) -> str:
-    """Return 16 hexadecimal digits for any texts, so that no text of a history becomes part of a file name."""
+    """Return 16 hexadecimal digits for any texts, the same in every site: an address or file name holds no text of a history."""
     return hashlib.sha256("\0".join(texts).encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
@@ -65,9 +59,7 @@ def epoch_ms(measured_at: str, *, where: str) -> int:
         moment = datetime.datetime.fromisoformat(measured_at)
     except ValueError as error:
         raise ValueError(f"{where}: measured at {measured_at!r}: expected ISO 8601") from error
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=datetime.UTC)
-    return round(moment.timestamp() * 1000)
+    return round(moment.replace(tzinfo=moment.tzinfo or datetime.UTC).timestamp() * 1000)
 
 
 def case_document(series: Series, changes: Sequence[TrendChange]) -> dict[str, Any]:
@@ -75,12 +67,12 @@ def case_document(series: Series, changes: Sequence[TrendChange]) -> dict[str, A
     points = series.points
     names = sorted({name for point in points for name in point.versions})
     return {
-        "id": case_id(series.gpu_key, series.case_key),
+        "id": short_digest(series.gpu_key, series.case_key),
         "gpu": series.gpu_key,
         "gpu_id": short_digest(series.gpu_key),
         "key": series.case_key,
         "run": [point.run_id for point in points],
-        "at_ms": [epoch_ms(point.measured_at, where=point.run_id) for point in points],
+        "at_ms": [_at_ms(point) for point in points],
         "commit": _texts([point.commit for point in points]),
         "dirty": [index for index, point in enumerate(points) if point.dirty],
         "latency_s": [rounded(point.latency_s) for point in points],
@@ -102,17 +94,19 @@ def case_summary(series: Series, changes: Sequence[TrendChange]) -> dict[str, An
     measured = next((point for point in reversed(series.points) if point.latency_s is not None), last)
     change = max(changes, key=lambda change: change.run, default=None)
     return {
-        "id": case_id(series.gpu_key, series.case_key),
+        "id": short_digest(series.gpu_key, series.case_key),
         "gpu": short_digest(series.gpu_key),
         "key": series.case_key,
         "runs": len(series.points),
-        "at_ms": epoch_ms(last.measured_at, where=last.run_id),
+        "at_ms": _at_ms(last),
         "latency_s": rounded(measured.latency_s),
         "peak_bytes": measured.peak_bytes,
         "ssim": rounded(measured.ssim),
         "outcome": last.outcome,
         "changes": len(changes),
-        "change": None if change is None else {**dataclasses.asdict(change), "at_ms": _at(series, change)},
+        "change": None
+        if change is None
+        else {**dataclasses.asdict(change), "at_ms": _at_ms(series.points[change.run])},
     }
 
 
@@ -121,14 +115,12 @@ def ladder_rung(series: Series) -> Rung | None:
     measured = [point for point in series.points if point.latency_s is not None]
     if not CaseKey.is_key(series.case_key) or not measured:
         return None
-    key = CaseKey.parse(series.case_key)
     return Rung(
         gpu_key=series.gpu_key,
-        pipeline=key.pipeline,
-        stage=key.stage,
-        workload=key.workload,
-        case_id=case_id(series.gpu_key, series.case_key),
-        latest=measured[-1],
+        key=CaseKey.parse(series.case_key),
+        case_id=short_digest(series.gpu_key, series.case_key),
+        at_ms=_at_ms(measured[-1]),
+        latency_s=_latency_s(measured[-1]),
         line=tuple(_line(measured)),
     )
 
@@ -136,20 +128,20 @@ def ladder_rung(series: Series) -> Rung | None:
 def ladder_document(rungs: Sequence[Rung], *, stages: Sequence[str]) -> dict[str, Any]:
     """Make the file of one pipeline and workload on one GPU key: first `stages`, in their order, then others, slowest first."""
     order = {stage: place for place, stage in enumerate(stages)}
-    ordered = sorted(rungs, key=lambda rung: (order.get(rung.stage, len(order)), -_latency_s(rung)))
+    ordered = sorted(rungs, key=lambda rung: (order.get(rung.key.stage, len(order)), -rung.latency_s))
     first = ordered[0]
     return {
-        "id": short_digest(first.gpu_key, first.pipeline, first.workload),
+        "id": short_digest(first.gpu_key, first.key.pipeline, first.key.workload),
         "gpu": first.gpu_key,
-        "pipeline": first.pipeline,
-        "workload": first.workload,
+        "pipeline": first.key.pipeline,
+        "workload": first.key.workload,
         "stages": [
             {
-                "stage": rung.stage,
-                "in_ladder": rung.stage in order,
+                "stage": rung.key.stage,
+                "in_ladder": rung.key.stage in order,
                 "case": rung.case_id,
-                "latency_s": rounded(_latency_s(rung)),
-                "at_ms": epoch_ms(rung.latest.measured_at, where=rung.latest.run_id),
+                "latency_s": rounded(rung.latency_s),
+                "at_ms": rung.at_ms,
                 "line": [[at_ms, rounded(latency_s)] for at_ms, latency_s in rung.line],
             }
             for rung in ordered
@@ -162,13 +154,12 @@ def rounded(value: float | None) -> float | None:
     return None if value is None else float(f"{value:.{_DIGITS}g}")
 
 
-def _latency_s(rung: Rung) -> float:
-    assert rung.latest.latency_s is not None, "a rung has only measured points"
-    return rung.latest.latency_s
+def _latency_s(point: SeriesPoint) -> float:
+    assert point.latency_s is not None, "only measured points are asked"
+    return point.latency_s
 
 
-def _at(series: Series, change: TrendChange) -> int:
-    point = series.points[change.run]
+def _at_ms(point: SeriesPoint) -> int:
     return epoch_ms(point.measured_at, where=point.run_id)
 
 
@@ -177,8 +168,7 @@ def _line(points: Sequence[SeriesPoint]) -> Iterator[tuple[int, float]]:
     size = -(-len(points) // MAX_LINE_POINTS)
     for start in range(0, len(points), size):
         neighbours = points[start : start + size]
-        latencies_s = [latency_s for point in neighbours if (latency_s := point.latency_s) is not None]
-        yield epoch_ms(neighbours[-1].measured_at, where=neighbours[-1].run_id), statistics.median(latencies_s)
+        yield _at_ms(neighbours[-1]), statistics.median(map(_latency_s, neighbours))
 
 
 def _texts(values: Sequence[str | None]) -> dict[str, list[Any]]:
@@ -204,7 +194,7 @@ class SessionCollector:
 
     def add(self, series: Series) -> None:
         """Add each run of a case to its session."""
-        identifier = case_id(series.gpu_key, series.case_key)
+        identifier = short_digest(series.gpu_key, series.case_key)
         sessions = self._sessions_by_gpu_key.setdefault(series.gpu_key, {})
         for point in series.points:
             session = sessions.setdefault((point.measured_at, point.commit), SiteSession(point=point, rows=[]))
@@ -229,7 +219,7 @@ def _session_document(gpu_key: str, session: SiteSession) -> dict[str, Any]:
     point = session.point
     return {
         "id": short_digest(gpu_key, point.measured_at, point.commit or ""),
-        "at_ms": epoch_ms(point.measured_at, where=point.run_id),
+        "at_ms": _at_ms(point),
         "commit": point.commit,
         "dirty": point.dirty,
         "versions": dict(point.versions),

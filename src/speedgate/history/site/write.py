@@ -149,8 +149,8 @@ def _group_rungs(rungs: Sequence[Rung]) -> list[list[Rung]]:
     """Group rungs by pipeline and workload, groups with most stages first."""
     groups: dict[tuple[str, str], list[Rung]] = {}
     for rung in rungs:
-        groups.setdefault((rung.pipeline, rung.workload), []).append(rung)
-    return sorted(groups.values(), key=lambda group: (-len(group), group[0].pipeline, group[0].workload))
+        groups.setdefault((rung.key.pipeline, rung.key.workload), []).append(rung)
+    return sorted(groups.values(), key=lambda group: (-len(group), group[0].key.pipeline, group[0].key.workload))
 
 
 def _write_data(folder: Path, name: str, document: Mapping[str, Any]) -> None:
