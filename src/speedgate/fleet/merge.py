@@ -36,11 +36,10 @@ _MAX_LISTED = 5
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ShardResults:
-    """The folder of one shard: its manifest, and each result by case key, as JSON and checked."""
+    """The folder of one shard: its manifest, and each result by case key."""
 
     folder: Path
     manifest: Manifest
-    documents: Mapping[str, dict[str, Any]]
     cases: Mapping[str, ResultFile]
 
     def __str__(self) -> str:
@@ -52,7 +51,6 @@ class MergedResults:
     """The results of the whole selection, and the manifest that a session of all its cases would have written."""
 
     manifest: Manifest
-    documents: Mapping[str, dict[str, Any]]
     cases: Mapping[str, ResultFile]
 
 
@@ -63,7 +61,7 @@ def read_shard(folder: Path) -> ShardResults:
     if path.name not in files:
         raise ValueError(f"{folder}: no {path.name}; name folders that `pytest bench --results DIR` wrote")
     manifest = shards.decode_manifest(parse_json(files.pop(path.name), path=path), where=str(path))
-    documents, cases = {}, {}
+    cases = {}
     for name in filter(results_folder.is_result_name, sorted(files)):
         try:
             (case,) = results_folder.parse_results({name: files[name]})
@@ -71,9 +69,8 @@ def read_shard(folder: Path) -> ShardResults:
             raise ValueError(f"{folder}: {error}") from error
         if not CaseKey.is_key(case.case_key) or name != CaseKey.parse(case.case_key).file_name:
             raise ValueError(f"{folder / name}: holds the result of another case, {case.case_key}")
-        documents[case.case_key] = parse_json(files[name], path=folder / name)
         cases[case.case_key] = case
-    return ShardResults(folder=folder, manifest=manifest, documents=documents, cases=cases)
+    return ShardResults(folder=folder, manifest=manifest, cases=cases)
 
 
 def merge(shard_results: Sequence[ShardResults]) -> MergedResults:
@@ -84,8 +81,7 @@ def merge(shard_results: Sequence[ShardResults]) -> MergedResults:
     for results in in_order:
         _check_complete(results)
         _check_results(results)
-    documents = _join_documents(in_order)
-    cases = {key: results_folder.parse_result(key, document) for key, document in documents.items()}
+    cases = {key: results_folder.parse_result(key, document) for key, document in _join_documents(in_order).items()}
     first = in_order[0].manifest
     is_red = any(not first.policy.accepts(verdict) for case in cases.values() for verdict in case.verdicts)
     # A test can also fail without a verdict, so the exit statuses of the shards count too.
@@ -97,7 +93,7 @@ def merge(shard_results: Sequence[ShardResults]) -> MergedResults:
         skipped=tuple(key for results in in_order for key in results.manifest.skipped),
         exit_status=ExitStatus.RED if is_red else ExitStatus.OK,
     )
-    return MergedResults(manifest=manifest, documents=documents, cases=cases)
+    return MergedResults(manifest=manifest, cases=cases)
 
 
 def describe(merged: MergedResults, *, baselines_root: Path) -> list[str]:
@@ -207,24 +203,18 @@ def _check_results(results: ShardResults) -> None:
             raise ValueError(f"overlap: {results} judged the {listed} of {key}, which belongs to another shard")
 
 
-def _join_documents(in_order: Sequence[ShardResults]) -> dict[str, dict[str, Any]]:
+def _join_documents(in_order: Sequence[ShardResults]) -> dict[str, Mapping[str, Any]]:
     """Take each case from the shard that it belongs to, and a case that belongs to none, a reference, from the first.
 
     Verdicts that another shard has about its copy of the case, such as a lost worker, are added.
     """
-    owned = {
-        key: results.documents[key]
-        for results in in_order
-        for key in results.manifest.case_keys
-        if key in results.documents
-    }
-    documents = {key: owned[key] for key in in_order[0].manifest.selection if key in owned}
+    owners = {key: results for results in in_order for key in results.manifest.case_keys if key in results.cases}
+    selection = in_order[0].manifest.selection
+    documents = {key: owners[key].cases[key].document for key in selection if key in owners}
     for results in in_order:
-        for key, document in results.documents.items():
-            if key in results.manifest.case_keys:
-                continue
-            present = documents.setdefault(key, document)
-            more = [verdict for verdict in document["verdicts"] if verdict not in present["verdicts"]]
+        for key, case in results.cases.items():
+            present = documents.setdefault(key, case.document)
+            more = [verdict for verdict in case.document["verdicts"] if verdict not in present["verdicts"]]
             if more:
                 documents[key] = {**present, "verdicts": [*present["verdicts"], *more]}
     return documents
@@ -238,13 +228,14 @@ def _for_table(run: Run) -> Run:
 
 def _write_files(merged: MergedResults, folder: Path) -> None:
     folder.mkdir(parents=True)
-    for key, document in merged.documents.items():
+    documents = {key: case.document for key, case in merged.cases.items()}
+    for key, document in documents.items():
         write_json(folder / CaseKey.parse(key).file_name, document)
     merged.manifest.write(folder)
     status = merged.manifest.exit_status
     assert status is not None, "a merged session has ended"
     try:
-        verdict = verdict_page.verdict_document([], list(merged.documents.values()), status=status)
+        verdict = verdict_page.verdict_document([], list(documents.values()), status=status)
     except (ArithmeticError, AttributeError, KeyError, TypeError) as error:  # nothing checks the other arm's figures
         raise ValueError(f"the results of the other arm are not what a session writes ({error!r})") from error
     write_json(folder / verdict_page.VERDICT_FILE, verdict)

@@ -28,9 +28,8 @@ _GIVE_UP = 2  # stop if more of the first permutations reach the statistic
 _SEED = 20
 _TRIMMED = 0.05  # share of the differences, and three more, that are left out: they contain steps and outliers
 _MOST_CORRELATED = 0.8
-_HANSEN = (
-    7.35  # Hansen, Econometrica 68, 2000, table I: 95 % quantile of the likelihood ratio for the place of a change
-)
+# Hansen, Econometrica 68, 2000, table I: the 95 % quantile of the likelihood ratio for the place of a change.
+_HANSEN = 7.35
 _OUTLIER, _MOST_OUTLIERS = 5.0, 0.05
 
 

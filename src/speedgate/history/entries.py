@@ -161,10 +161,9 @@ def entry_from_result(document: Any, *, where: str) -> HistoryEntry:
 def entry_from_json(data: Any, *, where: str) -> HistoryEntry:
     """Make an entry from `HistoryEntry.document`. A `ValueError` names `where` and the wrong field."""
     fields = decode(data, _Fields, where=where)
-    for name in ("case_key", "gpu_key"):
-        _check_storable(getattr(fields, name), where=f"{where}: {name}")
-    if fields.commit.id is not None:
-        _check_storable(fields.commit.id, where=f"{where}: commit.id")
+    for name, text in (("case_key", fields.case_key), ("gpu_key", fields.gpu_key), ("commit.id", fields.commit.id)):
+        if text is not None:
+            _check_storable(text, where=f"{where}: {name}")
     measured_at = utc_text(fields.measured_at, where=f"{where}: measured_at")
     if (fields.source == PUBLISHED) != (fields.published is not None):
         raise ValueError(f"{where}: published: expected figures if the source is {PUBLISHED!r}, and only then")

@@ -92,9 +92,8 @@ def _baseline_entries(document: Any, blocks: list[tuple[str, dict[str, Any]]], *
         raise ValueError(f"{path}: machine_info.{BLOCK}.gpu_key: missing; every run in a history has a GPU key")
     baselines = benchmark_json.parse_baselines(document, path=path, gpu_key=gpu_key)
     for (where, block), baseline in zip(blocks, baselines, strict=True):
-        session = as_object(
-            block.get("session")
-        )  # of the session that measured the case, if another one wrote the file
+        # Of the session that measured the case, if another one wrote the file.
+        session = as_object(block.get("session"))
         result = {
             "gpu_key": gpu_key,
             "case_key": baseline.case_key,

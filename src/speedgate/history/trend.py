@@ -180,9 +180,7 @@ class _Runs:
         squares = (self.logs - np.repeat(self.means(), self.counts)) ** 2
         process_variance = float(squares.sum()) / freedom
         run_variance = noise.scale**2 - process_variance * float((1 / self.counts).mean())
-        if (
-            run_variance <= 0
-        ):  # by chance, runs differ less than their processes explain: attribute all variance to the processes
+        if run_variance <= 0:  # by chance, runs differ less than their processes explain: the processes get all of it
             run_variance, process_variance = 0.0, noise.scale**2 / float((1 / self.counts).mean())
         return np.asarray(run_variance + process_variance / self.counts, dtype=np.float64)
 
@@ -222,16 +220,16 @@ class _Metric:
     indices: NDArray[np.int64]
 
     def describe(self, change: StepChange | Drift) -> TrendChange:
-        if isinstance(change, StepChange):
-            return self._change(ChangeKind.STEP, change, (change.earliest - 1, change.index, change.latest))
-        return self._change(ChangeKind.DRIFT, change, (change.first, change.first, change.last))
-
-    def _change(self, kind: ChangeKind, change: StepChange | Drift, around: tuple[int, int, int]) -> TrendChange:
         from scipy import special
 
+        if isinstance(change, StepChange):
+            kind, around = ChangeKind.STEP, (change.earliest - 1, change.index, change.latest)
+        else:
+            kind, around = ChangeKind.DRIFT, (change.first, change.first, change.last)
         half = float(special.stdtrit(change.freedom, (1 + CONFIDENCE) / 2)) * change.error
         before, run, after = (int(self.indices[index]) for index in around)
-        days = _days(self.points[before], self.points[after]) if kind is ChangeKind.DRIFT else 0.0
+        first, last = (datetime.datetime.fromisoformat(self.points[index].measured_at) for index in (before, after))
+        days = (last - first).total_seconds() / 86400 if kind is ChangeKind.DRIFT else 0.0
         return TrendChange(
             metric=self.name,
             kind=kind,
@@ -244,8 +242,3 @@ class _Metric:
             after=after,
             per_month=math.exp(change.shift / days * _MONTH_DAYS) if days >= 1 else None,
         )
-
-
-def _days(before: SeriesPoint, after: SeriesPoint) -> float:
-    first, last = (datetime.datetime.fromisoformat(point.measured_at) for point in (before, after))
-    return (last - first).total_seconds() / 86400

@@ -110,9 +110,9 @@ def update_nightly(
     chosen = _choose_date(wheels, date=date, where=f"{index_url} ({variant})")
     pinned = {package: max(wheels[package][chosen], key=lambda wheel: wheel.version) for package in PACKAGES}
     remarks = tuple(
-        _remark(package, wheels[package][chosen], pinned[package])
-        for package in PACKAGES
-        if len(wheels[package][chosen]) > 1
+        f"{package}: {chosen} exists as {' and '.join(str(wheel.version) for wheel in choices)}; took {taken.version}"
+        for package, taken in pinned.items()
+        if len(choices := wheels[package][chosen]) > 1
     )
     before = _pinned_origin(path, installed)
     with tempfile.TemporaryDirectory(prefix="speedgate-pin-") as scratch:
@@ -174,8 +174,3 @@ def _pinned_origin(path: Path, installed: WheelOrigin) -> WheelOrigin:
     """Return the origin of the torch that `path` pins, or `installed` if there is no pin."""
     commit = _COMMIT.search(path.read_text(encoding="utf-8")) if path.exists() else None
     return dataclasses.replace(installed, git_version=commit[1]) if commit else installed
-
-
-def _remark(package: str, wheels: Sequence[Wheel], pinned: Wheel) -> str:
-    versions = " and ".join(str(wheel.version) for wheel in wheels)
-    return f"{package}: {pinned.nightly_date} exists as {versions}; took {pinned.version}"
