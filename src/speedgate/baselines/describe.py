@@ -30,9 +30,13 @@ def baseline_page(root: Path, gpu_key: str) -> str:
     stored = store.newest_cases(root, gpu_key)
     recorded = [baseline for baseline in stored.baselines.values() if baseline.run is not None]
     if not recorded:
-        keys = ", ".join(key for key in store.require_gpu_keys(root) if _has_runs(root, key)) or "none"
+        keys = ", ".join(
+            key
+            for key in store.require_gpu_keys(root)
+            if any(baseline.run is not None for baseline in store.newest_baselines(root, key).values())
+        )
         raise ValueError(
-            f"{gpu_key}: nothing is recorded; GPU keys with recordings: {keys}; see speedgate promote --help"
+            f"{gpu_key}: nothing is recorded; GPU keys with recordings: {keys or 'none'}; see speedgate promote --help"
         )
     documents = {path: read_json(path) for path in store.baseline_files(root, gpu_key)}
     newest_files = {baseline.path for baseline in recorded}
@@ -56,10 +60,6 @@ def baseline_page(root: Path, gpu_key: str) -> str:
             stage: BaselineColumn = case_table.STAGE.on(lambda baseline: row_of_run(_run(baseline)))
             lines += ["", *case_table.markdown_table([stage, *case_table.with_figures(columns, ladder)], ladder)]
     return "\n".join([*lines, ""])
-
-
-def _has_runs(root: Path, gpu_key: str) -> bool:
-    return any(baseline.run is not None for baseline in store.newest_baselines(root, gpu_key).values())
 
 
 def _origins(path: Path, document: Any) -> list[str]:

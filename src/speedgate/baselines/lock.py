@@ -40,26 +40,23 @@ def recording_lock(gpu_key: str, *, folder: Path | None = None) -> Iterator[None
             stack.enter_context(FileLock(lock_path, timeout=0, mode=0o600))
             # Both files are removed before the lock is released: they would keep out the machine's other users.
             stack.callback(lock_path.unlink, missing_ok=True)
-            write_json(holder_path, to_json(_this_process()))
+            holder = _Holder(
+                pid=os.getpid(),
+                started=datetime.datetime.now(datetime.UTC).replace(microsecond=0),
+                directory=str(Path.cwd()),
+                command=command_line(sys.orig_argv)[:1000],
+            )
+            write_json(holder_path, to_json(holder))
             stack.callback(holder_path.unlink, missing_ok=True)
         except Timeout:
-            holder = _describe_holder(holder_path) or f"lslocks names the process that holds {lock_path}"
-            raise ValueError(f"another recording on {gpu_key} is running: {holder}; wait for it or end it") from None
+            running = _describe_holder(holder_path) or f"lslocks names the process that holds {lock_path}"
+            raise ValueError(f"another recording on {gpu_key} is running: {running}; wait for it or end it") from None
         except OSError as error:
             raise ValueError(
                 f"{lock_path} or {holder_path.name} cannot be used ({error.strerror or error}): they keep two recordings"
                 " apart. When no other recording is running here, have them removed by their owner"
             ) from error
         yield
-
-
-def _this_process() -> _Holder:
-    return _Holder(
-        pid=os.getpid(),
-        started=datetime.datetime.now(datetime.UTC).replace(microsecond=0),
-        directory=str(Path.cwd()),
-        command=command_line(sys.orig_argv)[:1000],
-    )
 
 
 def _describe_holder(path: Path) -> str | None:

@@ -42,7 +42,8 @@ def require_gpu_keys(root: Path) -> list[str]:
 
 def gpu_keys_where(root: Path, condition: Callable[[Path], object]) -> list[str]:
     """List the GPU keys under `root` whose folder meets the condition."""
-    return [folder.name for folder in _folders(root) if condition(folder)]
+    folders = sorted(root.iterdir()) if root.is_dir() else []
+    return [folder.name for folder in folders if folder.is_dir() and condition(folder)]
 
 
 def baseline_files(root: Path, gpu_key: str) -> list[Path]:
@@ -62,8 +63,8 @@ def latest_file(root: Path, gpu_key: str) -> Path | None:
 
 def next_file_path(folder: Path, name: str) -> Path:
     """Return the path of the next numbered file; a `ValueError` if no number is left."""
-    numbers = [int(path.name[:4]) for path in folder.iterdir() if _NUMBERED.fullmatch(path.name)]
-    target = folder / f"{max(numbers, default=0) + 1:04d}_{name}.json"
+    last = max((int(path.name[:4]) for path in folder.iterdir() if _NUMBERED.fullmatch(path.name)), default=0)
+    target = folder / f"{last + 1:04d}_{name}.json"
     if not _NUMBERED.fullmatch(target.name):
         raise ValueError(f"{folder}: number 9999 is taken; renumber the files")
     return target
@@ -192,10 +193,6 @@ def set_aside_obtained(root: Path, gpu_key: str) -> None:
     obtained = key_folder(root, gpu_key) / OBTAINED
     if obtained.is_file():
         obtained.replace(obtained.with_name(f"previous-{OBTAINED}"))
-
-
-def _folders(root: Path) -> list[Path]:
-    return sorted(folder for folder in root.iterdir() if folder.is_dir()) if root.is_dir() else []
 
 
 def _numbered(folder: Path) -> list[Path]:

@@ -62,7 +62,10 @@ def explains_verdict(lines: Sequence[str], *, claim: str, outcome: str) -> bool:
 
 def explain_undecided(run: Run, reference: Baseline | Comparison, *, tolerance: float) -> list[str]:
     """`explain_change` below a line that nothing is decided; empty if the ratio itself lies within the tolerance."""
-    ratio = _ratio(run, reference)
+    if isinstance(reference, Comparison):
+        ratio = math.exp(statistics.fmean(reference.log_ratios))
+    else:
+        ratio = run.latency_s / reference.latency_s
     if judge.classify_interval(ratio, ratio, tolerance) is Outcome.PASS:
         return []
     return [UNDECIDED_HEAD, *explain_change(run, reference)]
@@ -79,20 +82,17 @@ def compare_runs(run: Run, other: Run | None, *, name: str) -> list[str]:
     """List the differences of `run` from `other`, called `name`, in a dozen lines at most; say what was not recorded."""
     if other is None:
         return [f"nothing to compare with: {name} holds a figure and no run"]
-    components = _compare_components(run, other)
-    attributions = _compare_attributions(run.attribution, other.attribution)
+    components, attributions = _compare_components(run, other), []
+    after, before = run.attribution, other.attribution
+    if after is not None and before is not None:
+        compare = (_compare_kernels, _compare_attention, _compare_code)
+        attributions = [line for function in compare for line in function(after, before)]
     if components or attributions:
         missing = f"nothing to compare with in {name}, or in this run"
         lines = [*(components or [f"components: {missing}"]), *(attributions or [f"kernels: {missing}"])]
     else:
         lines = [f"nothing to compare with: components and kernels are not in this run or not in {name}"]
     return [line[:_LONGEST_LINE] for line in (*lines, _compare_versions(run.environment, other.environment))]
-
-
-def _ratio(run: Run, reference: Baseline | Comparison) -> float:
-    if isinstance(reference, Comparison):
-        return math.exp(statistics.fmean(reference.log_ratios))
-    return run.latency_s / reference.latency_s
 
 
 def _compare_components(run: Run, other: Run) -> list[str]:
@@ -133,12 +133,6 @@ def _compare_calls(run: Run, other: Run, name: str) -> list[str]:
 
 def _mean_s(processes: Sequence[Component], call: int) -> float:
     return statistics.fmean(component.call_medians_s[call] for component in processes)
-
-
-def _compare_attributions(after: Attribution | None, before: Attribution | None) -> list[str]:
-    if after is None or before is None:
-        return []
-    return [*_compare_kernels(after, before), *_compare_attention(after, before), *_compare_code(after, before)]
 
 
 def _compare_kernels(after: Attribution, before: Attribution) -> list[str]:

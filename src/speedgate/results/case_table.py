@@ -122,10 +122,6 @@ def _spread_and_count(row: CaseRow) -> str:
     return f"{format_spread(row.process_medians_s)} of {count}"
 
 
-def _start(row: CaseRow) -> str:
-    return NO_FIGURE if row.cold_start is None else f"{row.cold_start.total_s:.1f} s ({row.cold_start.cache})"
-
-
 CASE = Column[CaseRow]("case", lambda row: row.case_key, is_name=True)
 STAGE = Column[CaseRow]("stage", lambda row: CaseKey.parse(row.case_key).stage, is_name=True)
 VERDICT = Column[CaseRow]("verdict", lambda row: NOT_JUDGED if row.outcome is None else row.outcome.value)
@@ -140,7 +136,10 @@ VS_PARENT = Column[CaseRow]("vs parent", lambda row: format_figure(row.speedup_o
 VS_FIRST = Column[CaseRow]("vs first", lambda row: format_figure(row.speedup_over_first, ".2f", "x"), is_number=True)
 SSIM = Column[CaseRow]("SSIM", lambda row: format_ssim(row.ssim), is_number=True)
 PEAK = Column[CaseRow]("peak", lambda row: format_peak(row.peak_bytes), is_number=True)
-COLD_START = Column[CaseRow]("cold start", _start)
+COLD_START = Column[CaseRow](
+    "cold start",
+    lambda row: f"{row.cold_start.total_s:.1f} s ({row.cold_start.cache})" if row.cold_start else NO_FIGURE,
+)
 BASELINE = Column[CaseRow]("baseline", lambda row: row.compared_with, is_name=True)
 SESSION = Column[CaseRow]("results", lambda row: row.session, is_name=True)
 OTHER_LATENCY = Column[CaseRow]("stable", lambda row: format_figure(row.other_latency_s, ".4g", " s"), is_number=True)

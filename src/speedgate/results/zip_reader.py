@@ -51,7 +51,8 @@ class ZipReader:
         with self._clear_errors(), self._archive.open(self._entries[name]) as stream:
             data = stream.read(max_bytes + 1)
         if len(data) > max_bytes:
-            raise ValueError(f"{self._archive_name}: {name}: more than {_size(max_bytes)}")
+            size = f"{max_bytes / 2**20:.0f} MiB" if max_bytes % 2**20 == 0 else f"{max_bytes} bytes"
+            raise ValueError(f"{self._archive_name}: {name}: more than {size}")
         return data
 
     def _checked_entries(self, max_files: int) -> dict[str, zipfile.ZipInfo]:
@@ -88,7 +89,3 @@ def _problem(info: zipfile.ZipInfo) -> str | None:
     if info.flag_bits & 1 or info.compress_type not in _METHODS:
         return "encrypted, or packed by another method than deflate"
     return None
-
-
-def _size(count: int) -> str:
-    return f"{count / 2**20:.0f} MiB" if count % 2**20 == 0 else f"{count} bytes"
