@@ -6,7 +6,7 @@ import statistics
 
 import pytest
 
-from speedgate.gate.intervals import Looks, between_pairs, between_sets
+from speedgate.gate.intervals import Looks, between_pairs, between_sets, unseen_slowdown
 
 QUIET_S = (2.49, 2.50, 2.51, 2.50, 2.495)
 
@@ -26,6 +26,19 @@ def test_the_interval_is_students_with_a_pooled_variance(new_s, old_s, confidenc
     interval = between_sets(new_s, old_s, confidence=confidence)
 
     assert (interval.low, interval.high) == pytest.approx((math.exp(expected.low), math.exp(expected.high)), rel=1e-9)
+
+
+@pytest.mark.parametrize("medians_s", [QUIET_S, (1.0, 1.1, 1.16, 1.05, 1.08)])
+def test_a_recording_knows_what_later_verdicts_cannot_see(medians_s):
+    """The unseen slowdown is that of a verdict on a run of the same spread; more processes leave less, one says nothing."""
+    options = {"confidence": 0.99, "tolerance": 0.03}
+    verdict = between_sets(medians_s, medians_s, confidence=0.99).detectable(0.03)
+
+    unseen = [unseen_slowdown(medians_s, later=5, processes=count, **options) for count in (None, 12, 24)]
+
+    assert unseen[0] == pytest.approx(verdict)
+    assert unseen[0] > unseen[1] > unseen[2] > 1.03
+    assert unseen_slowdown(medians_s[:1], later=5, **options) is None
 
 
 def test_one_process_against_a_set_has_the_prediction_interval():

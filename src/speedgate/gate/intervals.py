@@ -92,6 +92,21 @@ def between_sets(new_s: Sequence[float], old_s: Sequence[float], *, confidence: 
     return _interval(new_mean - old_mean, error, freedom, confidence)
 
 
+def unseen_slowdown(
+    medians_s: Sequence[float], *, later: int, confidence: float, tolerance: float, processes: int | None = None
+) -> float | None:
+    """The ratio up to which a slowdown may stay unseen if these process medians become the baseline of `later` processes.
+
+    The spread between processes is taken to stay the same. With `processes`, the baseline has so many of them instead. None
+    if there is one median only.
+    """
+    count = processes or len(medians_s)
+    if len(medians_s) < 2:
+        return None
+    error = statistics.stdev(map(math.log, medians_s)) * math.sqrt(1 / count + 1 / later)
+    return _interval(0.0, error, count + later - 2, confidence).detectable(tolerance)
+
+
 def between_pairs(log_ratios: Sequence[float], *, this_first: Sequence[bool], confidence: float) -> Interval | None:
     """The ratio this arm / other arm, from the log-ratio of each pair of processes and whether this arm was opened first.
 
