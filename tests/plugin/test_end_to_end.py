@@ -78,19 +78,25 @@ def test_the_terminal_section_lists_each_case_and_those_without_a_baseline(suite
     assert result.ret == pytest.ExitCode.OK
     result.stdout.re_match_lines(
         [
-            r"case +latency +it/s +spread +vs parent +vs first +SSIM +peak +cold start +baseline +verdict",
-            r"sdxl-tiny/bf16/\S+ +0.5 s +10 +1 proc\. +1\.40x +1\.40x +1\.0000 .* NO_BASELINE",
-            r"NO_BASELINE for 2 of 2 cases on cpu-.*--gate record",
+            r"case +latency +it/s +spread +vs parent +vs first +SSIM +peak +cold start",
+            r"sdxl-tiny/bf16/\S+ +0.5 s +10 +1 proc\. +1\.40x +1\.40x +1\.0000 .*",
+            r"No baseline of this machine\. Next: pytest bench --gate record, then speedgate promote cpu-.*",
+            r"PASS compile, recipe, parity of 2 cases",
+            r"not judged here: .*memory, ladder \(CPU\).*",
         ]
     )
 
 
 def test_progress_is_shown_while_output_is_captured(suite):
-    """Each activity has a line with its seconds although pytest captures output; `-q` writes none."""
-    normal, quiet = (suite.run("--stage=fp32", *option) for option in ((), ("-q",)))
+    """Each activity has a line with its seconds although pytest captures output, after an estimate; `-q` writes none."""
+    quiet, normal = (suite.run("--stage=fp32", *option) for option in (("-q",), ()))
 
     normal.stdout.re_match_lines(
-        [r"  sdxl-tiny-fp32: load and apply \.\.\. \d+\.\d s.*", r"  sdxl-tiny-fp32: first image \.\.\. \d+\.\d s.*"]
+        [
+            r"  speedgate: about 0:\d\d for 1 case, by the last time that each was measured",
+            r"  \[0:\d\d of about 0:\d\d\] sdxl-tiny-fp32: load and apply \.\.\. \d+\.\d s",
+            r"  \[0:\d\d of about 0:\d\d\] sdxl-tiny-fp32: first image \.\.\. \d+\.\d s",
+        ]
     )
     assert "load and apply" not in quiet.stdout.str()
 
@@ -157,10 +163,10 @@ def _wait_for_builds(log: Path, *, count: int) -> list[str]:
 
 
 def test_only_complete_result_files_are_left(suite):
-    """The folder of the results holds the manifest and valid JSON for each case, and no temporary file."""
+    """The folder of the results holds the manifest, valid JSON for each case and the log of seconds, and no temporary file."""
     suite.run("--stage=fp32", "-k", "latency")
 
     files = sorted((suite.path / "results").iterdir())
 
-    assert [path.name for path in files] == ["manifest.json", "sdxl-tiny__fp32__64px-4steps-b1.json"]
-    assert {json.loads(path.read_text())["gpu_key"] for path in files} == {suite.machine.key}
+    assert [path.name for path in files] == ["manifest.json", "sdxl-tiny__fp32__64px-4steps-b1.json", "times.jsonl"]
+    assert {json.loads(path.read_text())["gpu_key"] for path in files[:2]} == {suite.machine.key}

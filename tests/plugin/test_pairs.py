@@ -51,7 +51,7 @@ def test_a_result_and_the_terminal_have_both_arms(bench: FakeBench) -> None:
     assert [side["environment"]["diffusers"] for side in (run, other)] == ["0.42.1", "0.41.0"]
     assert document["against"]["own_first"] == [True, False, True]
     assert result.arms("sdpa") == ["this", "other", "other", "this", "this", "other"]
-    result.terminal.re_match_lines([r"sdxl-tiny/sdpa/.* other arm +PASS"])
+    result.terminal.re_match_lines([r"sdxl-tiny/sdpa/.* s \(eager\) +PASS"])
     result.terminal.re_match_lines([r" +this arm +other arm", r"diffusers +0\.42\.1 +0\.41\.0"])
 
 

@@ -283,7 +283,7 @@ def test_a_case_of_the_baseline_that_the_suite_lacks_is_missing(renamed, mode, r
     result.terminal.re_match_lines(
         [r"MISSING sdxl-tiny/bf17/\S+ baseline: 0001_recorded has this case, but the suite does not: .*"]
     )
-    result.terminal.re_match_lines([r"NO_BASELINE for 1 of 2 cases on cpu-.*"])
+    result.terminal.re_match_lines([r"No baseline of 1 of 2 cases on this machine\. Next: .*"])
 
 
 def test_a_selected_case_that_was_not_measured_is_missing(tmp_path, renamed):

@@ -37,6 +37,8 @@ class SilentProgress:
     def note(self, text):
         self.lines.append(text)
 
+    heading = note
+
 
 class FakeCollector:
     """Counts how often the outputs of each arm were collected."""

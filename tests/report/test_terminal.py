@@ -18,8 +18,8 @@ GIB = 2**30
 
 TABLE = [
     "case | latency | it/s | spread | vs parent | vs first | SSIM | peak | cold start | baseline | verdict",
-    f"{FP32} | 8 s | 30 | 1 proc. | - | 1.00x | - | 9.000 GiB | 10.0 s (cold cache) | none here | NO_BASELINE",
-    f"{BF16} | 4.481 s | - | 25.0% of 3 | 1.79x | 1.79x | 1.0000 | 5.250 GiB | 10.0 s (warm cache) | none here | PASS",
+    f"{FP32} | 8 s | 30 | 1 proc. | - | - | - | 9.000 GiB | 10.0 s (cold cache) | - | NO_BASELINE",
+    f"{BF16} | 4.481 s | - | 25.0% of 3 | 1.79x | 1.79x | 1.0000 | 5.250 GiB | 10.0 s (warm cache) | - | PASS",
     f"{INT8} | - | - | - | - | - | - | - | 10.0 s (eager) | 0002_recorded | NOT_APPLIED",
 ]
 
@@ -128,11 +128,6 @@ def test_a_case_that_nobody_judged_has_no_verdict():
     assert columns(view(measured(FP32, "fp32")))["verdict"] == "not judged"
 
 
-def test_a_live_comparison_has_no_baseline():
-    """The column of the baseline says "other arm"."""
-    assert columns(view(measured(FP32, "fp32"), is_live=True))["baseline"] == "other arm"
-
-
 def test_sentences_come_worst_first_and_leave_out_what_passed():
     """Every verdict that is neither PASS nor NO_BASELINE has a line with its case and claim."""
     verdicts = [
@@ -163,18 +158,138 @@ def test_what_changed_stands_below_the_verdict_that_moved():
     assert lines[2] == "  unet 1 s -> 2 s"
 
 
+RECORD = f"pytest bench/ --gate record, then speedgate promote {KEY}"
+
+
+@pytest.mark.parametrize(
+    ("outcome", "step"),
+    [
+        (Outcome.PASS, "Every verdict is PASS."),
+        (Outcome.NO_BASELINE, f"No baseline of this machine. Next: {RECORD}"),
+        (Outcome.FASTER, f"Next: record a new baseline: {RECORD}"),
+        (Outcome.STALE, f"Next: record a new baseline: {RECORD}"),
+        (
+            Outcome.SLOWER,
+            f"Next: read below what changed. If the change is intended: {RECORD} --accept-slower REASON",
+        ),
+        (Outcome.DIFFERENT, "Next: compare the images: the same command with --report report.html"),
+        (Outcome.INVALID, "Next: read below what broke, and measure again."),
+    ],
+)
+def test_the_next_step_follows_the_table(outcome, step):
+    """The first line after the table says what to do about the worst verdict, with the command."""
+    shown = view(measured(INT8), verdicts=[make_verdict(Outcome.PASS, claim="recipe"), make_verdict(outcome)])
+
+    assert terminal.section(shown)[2:4] == ["", step]
+
+
+@pytest.mark.parametrize("outcome", [Outcome.SLOWER, Outcome.FASTER])
+def test_a_live_comparison_advises_no_baseline(outcome):
+    """Its figures are never stored, so no step names `--gate record`."""
+    assert "record" not in "".join(
+        terminal.next_steps(view(measured(INT8), verdicts=[make_verdict(outcome)], is_live=True))
+    )
+
+
 def test_cases_without_a_baseline_are_counted_once():
-    """Two claims of one case count as one case; the line names the machine and the next step, unless it is a recording."""
+    """Two claims of one case count as one case, also below the step for another verdict; they have no sentence."""
     verdicts = [
+        make_verdict(Outcome.FASTER),
         make_verdict(Outcome.NO_BASELINE, case_key=BF16),
         make_verdict(Outcome.NO_BASELINE, case_key=BF16, claim="memory"),
     ]
-    runs = [measured(FP32, "fp32"), measured(BF16, "fp32", "bf16")]
+    shown = view(measured(INT8), measured(BF16), verdicts=verdicts)
 
-    assert terminal.sentences(view(*runs, verdicts=verdicts)) == [
-        f"NO_BASELINE for 1 of 2 cases on {KEY}: not judged; record them with --gate record"
+    assert terminal.next_steps(shown)[1] == f"No baseline of 1 of 2 cases on this machine. Next: {RECORD}"
+    assert [line.split()[0] for line in terminal.sentences(shown)] == ["FASTER"]
+
+
+def test_if_no_case_has_a_baseline_the_verdicts_are_left_out_of_the_table():
+    """The line below the table says it once."""
+    shown = view(measured(INT8), verdicts=[make_verdict(Outcome.NO_BASELINE)])
+
+    assert "verdict" not in terminal.table(shown)[0]
+
+
+def test_a_recording_ends_with_its_file_and_what_its_spread_cannot_show():
+    """The file, the command that promotes it, and the slowdown that the noisiest case may hide, now and with 12 processes."""
+    quiet, noisy = (
+        measured(key, medians_s=medians_s) for key, medians_s in ((BF16, [1, 1, 1]), (INT8, [1, 1.1, 1.16]))
+    )
+    recording = terminal.Recording(path="baselines/a100/obtained.json")
+
+    written, unseen = terminal.next_steps(view(quiet, noisy, is_recording=True, recording=recording))
+
+    assert written == f"recorded baselines/a100/obtained.json. Next: speedgate promote {KEY}, then commit the new file"
+    assert re.fullmatch(
+        rf"16.0% spread of 3 processes \({INT8}\): a slowdown of less than \+(\S+)% may stay unseen; "
+        r"with --processes 12, less than \+(\S+)%",
+        unseen,
+    )
+
+
+def test_more_processes_are_advised_only_if_they_would_see_more():
+    """A quiet machine has the line without advice."""
+    shown = view(
+        measured(INT8, medians_s=[1.0, 1.0, 1.001]),
+        is_recording=True,
+        recording=terminal.Recording(path="obtained.json"),
+    )
+
+    assert terminal.next_steps(shown)[1].endswith("may stay unseen")
+
+
+def test_a_recording_that_cannot_be_promoted_says_why():
+    """It names the number of cases and the first reason, and no command; an unfinished one has no step."""
+    refused = terminal.Recording(path="obtained.json", refused={INT8: "not judged: parity", BF16: "test_fit"})
+
+    lines = terminal.next_steps(view(is_recording=True, recording=refused))
+
+    assert lines == ["recorded obtained.json: 2 of its cases cannot become a baseline: not judged: parity"]
+    assert terminal.next_steps(view(verdicts=[make_verdict(Outcome.NO_BASELINE)], is_recording=True)) == []
+
+
+def test_other_verdicts_that_passed_are_counted_by_claim():
+    """Claims with the same number of cases share it; latency has sentences of its own."""
+    claims = [
+        ("recipe", INT8),
+        ("compile", INT8),
+        ("recipe", BF16),
+        ("compile", BF16),
+        ("parity", INT8),
+        ("latency", BF16),
     ]
-    assert terminal.sentences(view(*runs, verdicts=verdicts, is_recording=True)) == []
+    verdicts = [make_verdict(Outcome.PASS, claim=claim, case_key=key) for claim, key in claims]
+
+    assert terminal.section(view(verdicts=verdicts))[-1] == "PASS recipe, compile of 2 cases; parity of 1 case"
+
+
+def test_claims_that_cannot_be_judged_here_share_one_line():
+    """A claim is named once for each reason, with its number of cases if other cases of it were judged."""
+    shown = view(
+        verdicts=[make_verdict(Outcome.PASS, claim="attention")],
+        not_judged={"CPU": {"memory": 6, "ladder": 6}, "the stage promises none": {"attention": 1}},
+        not_built=["fp8: needs a CUDA GPU", "fp8: needs a CUDA GPU"],
+    )
+
+    assert terminal.remarks(shown) == [
+        "not judged here: memory, ladder (CPU); attention of 1 case (the stage promises none)",
+        "not built here: fp8: needs a CUDA GPU",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "parts"),
+    [
+        (f"SLOWER {INT8} latency: 1 s", ("", Outcome.SLOWER, f" {INT8} latency: 1 s")),
+        (f"{INT8}  1 s  NO_BASELINE", (f"{INT8}  1 s  ", Outcome.NO_BASELINE, "")),
+        ("a line about PASS and SLOWER", ("a line about PASS and SLOWER", None, "")),
+        ("Every verdict is PASS.", ("Every verdict is PASS.", None, "")),
+    ],
+)
+def test_the_outcome_of_a_line_is_coloured(line, parts):
+    """The word at the start of a sentence or at the end of a row is split off, and no other."""
+    assert terminal.split_outcome(line) == parts
 
 
 def test_a_latency_that_passed_has_its_sentence():
@@ -290,5 +405,5 @@ def test_a_column_that_says_nothing_is_left_out():
     described = msgspec.structs.replace(measured(INT8, "int8", parity={"ssim": 1.0}), processes=())
 
     assert [cells(line) for line in terminal.table(view(described))] == [
-        ["case", "SSIM", "cold start", "baseline", "verdict"], [INT8, "1.0000", "10.0 s (eager)", "none here", "not judged"],
+        ["case", "SSIM", "cold start", "verdict"], [INT8, "1.0000", "10.0 s (eager)", "not judged"],
     ]  # fmt: skip

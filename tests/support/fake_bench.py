@@ -244,7 +244,7 @@ class BenchResult:
     def terminal(self) -> pytest.LineMatcher:
         """Return the lines of the terminal section."""
         view = after.terminal_view(self.session)
-        return pytest.LineMatcher([*terminal.table(view), *terminal.sentences(view), *terminal.remarks(view)])
+        return pytest.LineMatcher([*terminal.section(view), *terminal.remarks(view)])
 
 
 class FakeBench:

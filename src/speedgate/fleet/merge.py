@@ -103,6 +103,7 @@ def describe(merged: MergedResults, *, baselines_root: Path) -> list[str]:
     view = terminal.TerminalView(
         gpu_key=manifest.gpu_key,
         is_live=is_live,
+        policy=manifest.policy,
         baselines={} if is_live else store.newest_baselines(baselines_root, manifest.gpu_key),
         runs={key: _for_table(case.run) for key, case in merged.cases.items() if case.run is not None},
         verdicts={key: case.verdicts for key, case in merged.cases.items()},
@@ -110,7 +111,7 @@ def describe(merged: MergedResults, *, baselines_root: Path) -> list[str]:
     )
     count = len(manifest.selection)
     lines = [f"speedgate on {manifest.gpu_key}, --gate {manifest.policy.mode.value}, {count} cases"]
-    lines += [*terminal.table(view), "", *terminal.sentences(view)]
+    lines += terminal.section(view)
     if manifest.commit.get("dirty"):
         lines.append("the checkouts had uncommitted changes: nobody checked that they were the same")
     return lines

@@ -30,7 +30,7 @@ TESTS, START, CLOSING = "rest of the tests", "start of this command", "end of th
 # Reserved for the end: a worker is killed after two seconds, then the recording is written and reported.
 _CLOSING_S, _CLOSING_SHARE = 10.0, 0.1
 _LONGEST_S = 1e9  # a longer activity in a log is a corrupt line
-_COUNT_SUFFIX = re.compile(r" \d+ of \d+$")
+_COUNT_SUFFIX = re.compile(r" \d+ of (at most )?\d+$")
 
 
 def utc_now() -> str:
@@ -61,16 +61,20 @@ class TimingEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 @dataclasses.dataclass(kw_only=True, repr=False)
 class TimingLog:
-    """Log the activities of this command after those of earlier commands in `path`. Activities may be nested."""
+    """Log the activities of this command after those of earlier commands in `path`. Activities may be nested.
+
+    `earlier` are entries of other logs, by which the seconds of an activity are expected too.
+    """
 
     path: Path
     command: str
     clock: Callable[[], float] = time.monotonic
+    earlier: Sequence[TimingEntry] = ()
     entries: list[TimingEntry] = dataclasses.field(init=False)
     _nested_s: list[float] = dataclasses.field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
-        self.entries = read_timings(self.path)
+        self.entries = [*self.earlier, *read_timings(self.path)]
 
     @contextlib.contextmanager
     def time(self, case: str, activity: str, *, ended_by: type[BaseException] | tuple[()] = ()) -> Iterator[None]:

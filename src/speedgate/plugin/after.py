@@ -32,6 +32,9 @@ def terminal_view(session: Session) -> terminal.TerminalView:
     inputs, outcome = session.inputs, session.outcome
     return terminal.TerminalView(
         gpu_key=session.machine.key,
+        policy=session.options.policy,
+        tests=session.options.tests,
+        recording=outcome.recording,
         is_recording=session.options.is_recording,
         is_live=inputs.other_arm is not None,
         runs=outcome.runs,
@@ -44,6 +47,8 @@ def terminal_view(session: Session) -> terminal.TerminalView:
         rooflines=outcome.rooflines,
         health=inputs.machine_facts,
         other_versions=inputs.other_versions,
+        not_judged=outcome.not_judged,
+        not_built=list(outcome.not_built.values()),
     )
 
 

@@ -21,6 +21,7 @@ from speedgate.results.run import ColdStart, Run
 
 # Names of the activities of a worker, as progress shows them and the budget of a recording looks them up.
 LOAD, FIRST_IMAGE, FIRST_IMAGE_COMPILING = "load and apply", "first image", "first image, compiling"
+OTHER_ARM = " of the other arm"  # follows the name of a case
 
 
 class CaseSpec(Protocol):
@@ -142,7 +143,7 @@ class Builder:
 
 def arm_name(case: CaseSpec, *, other: bool) -> str:
     """Return the name of the case in progress lines, with its arm if that is the other one."""
-    return f"{case.id} of the other arm" if other else case.id
+    return f"{case.id}{OTHER_ARM}" if other else case.id
 
 
 def import_paths(root: Path, *packages: ModuleType) -> list[str]:

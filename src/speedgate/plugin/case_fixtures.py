@@ -17,7 +17,7 @@ from speedgate.measure.worker import OutOfTime
 from speedgate.plugin.builder import Builder, CaseSpec, import_paths
 from speedgate.plugin.hooks import GATE, PROGRESS, SESSION
 from speedgate.plugin.runner import CaseFailure, Collector, FailureKind, LiveCase, Runner
-from speedgate.results.run import Run, Verdict
+from speedgate.results.run import Outcome, Run, Verdict
 
 T = TypeVar("T")
 Spec = TypeVar("Spec", bound=CaseSpec)
@@ -106,7 +106,7 @@ class RunnerFixture:
         if failure.kind is FailureKind.FAILED_BEFORE:
             pytest.skip(f"{failure.case_key} failed before: {failure.sentence}")
         if failure.verdict is None:
-            pytest.fail(f"{failure.case_key}: {failure.details}", pytrace=False)
+            pytest.fail(f"{Outcome.INVALID} {failure.case_key} worker: {failure.details}", pytrace=False)
         if self.runner.gate.accepts(failure.verdict):
             pytest.skip(str(failure.verdict))
         pytest.fail("\n".join(filter(None, [str(failure.verdict), failure.details])), pytrace=False)

@@ -15,18 +15,21 @@ import pytest
 
 from speedgate.baselines import checkpoint, published, store
 from speedgate.baselines.lock import recording_lock
-from speedgate.measure import code_digest
+from speedgate.measure import budget, code_digest
 from speedgate.measure.machine import resolve_machine
 from speedgate.measure.monitor import HostMonitor, Monitor
 from speedgate.measure.nvml import NvmlMonitor
 from speedgate.plugin import after, options
-from speedgate.plugin.items import fixtures_of, has_gate, parameters_of
+from speedgate.plugin.estimate import earlier_timings, expected_session_s
+from speedgate.plugin.github import error_annotations, is_on_github, safe_line
+from speedgate.plugin.items import case_attribute, fixtures_of, has_gate, parameters_of
 from speedgate.plugin.judgement import Gate
-from speedgate.plugin.progress import Progress
+from speedgate.plugin.progress import Progress, PytestScreen, format_seconds
 from speedgate.plugin.recording import RecordingPlugin
 from speedgate.plugin.session import Session, SessionInputs, SessionOptions
 from speedgate.report import terminal
-from speedgate.results.text import printable
+from speedgate.report.verdict_order import worst_first
+from speedgate.results.text import command_line, printable
 
 pytest_plugins = ["speedgate.plugin.sharding"]  # its hooks follow ours
 
@@ -57,12 +60,13 @@ def pytest_configure(config: pytest.Config) -> None:
         isolation=config.getoption("isolation"),
         worker_timeout_s=config.getoption("worker_timeout"),
         root=config.rootpath,
+        tests=command_line(config.args),
         results=config.getoption("results") or config.rootpath / ".speedgate" / _session_name(),
     )
     code = code_digest.digest(code_digest.measuring_files()) if session_options.is_recording else ""
     session = Session(options=session_options, machine=machine, inputs=SessionInputs(code_digest=code))
     config.stash[SESSION], config.stash[GATE] = session, Gate(session)
-    config.stash[PROGRESS] = progress = Progress(config)
+    config.stash[PROGRESS] = progress = Progress(PytestScreen(config))
     if session_options.is_recording:
         recording = RecordingPlugin(config, session=session, progress=progress, seconds=config.getoption("budget"))
         config.pluginmanager.register(recording, "speedgate-recording")
@@ -196,6 +200,28 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     state.inputs = dataclasses.replace(state.inputs, machine_facts=state.monitor.facts())
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> None:
+    """Open the log of activities, and say how long the session is expected to take."""
+    config, state = session.config, session.config.stash[SESSION]
+    if config.option.collectonly or not has_gate(session.items):
+        return
+    progress, gate, earlier = config.stash[PROGRESS], config.stash[GATE], earlier_timings(state.options.results)
+    if progress.log is None:  # the recording plugin has opened the log of a recording
+        path, command = state.options.results / budget.TIMINGS_FILE, f"{budget.utc_now()} {state.options.results.name}"
+        progress.log = budget.TimingLog(path=path, command=command, earlier=earlier)
+    processes = {
+        str(case_attribute(item, "id")): gate.processes_at_first(str(case_attribute(item, "key")))
+        for item in session.items
+        if _measures_rounds(item) and case_attribute(item, "key") and not item.get_closest_marker("skip")
+    }
+    progress.expected_s = expected_session_s(earlier, processes, is_live=gate.is_live)
+    if progress.expected_s is not None:
+        seconds = format_seconds(progress.expected_s)
+        cases = "1 case" if len(processes) == 1 else f"{len(processes)} cases"
+        progress.note(f"speedgate: about {seconds} for {cases}, by the last time that each was measured")
+
+
 def _read_inputs(config: pytest.Config, session: Session) -> SessionInputs:
     """Read the commit and the baselines. A recording first takes the lock and sets an older obtained.json aside."""
     root, machine, inputs = session.options.baselines_root, session.machine, session.inputs
@@ -227,9 +253,12 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
-    """Note which cases have a failed test: they never become a baseline."""
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[Any]) -> Generator[None, Any, Any]:
+    """Note which cases have a failed test: they never become a baseline. Let the summary of a failure begin with its text."""
     result = yield
+    crash = getattr(result.longrepr, "reprcrash", None)
+    if crash is not None and call.excinfo is not None and isinstance(call.excinfo.value, pytest.fail.Exception):
+        crash.message = str(call.excinfo.value).partition("\n")[0]  # without "Failed: ", and one line in any log
     for key in (getattr(value, "key", None) for value in parameters_of(item).values()):
         if key is not None and result.failed:
             item.config.stash[SESSION].outcome.failed_tests.setdefault(key, item.nodeid)
@@ -252,12 +281,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     # An interrupted or unfinished recording is reported by the recording plugin.
     is_over = exitstatus != pytest.ExitCode.INTERRUPTED and not outcome.unfinished
     if is_over and any(run.processes for run in outcome.runs.values()):
-        advice = (
-            f"{len(failed)} of its cases cannot become a baseline: {next(iter(failed.values()))}"
-            if failed
-            else "see speedgate promote --help"
-        )
-        session.config.stash[PROGRESS].note(f"recorded {path.relative_to(state.options.root)}: {advice}")
+        outcome.recording = terminal.Recording(path=str(path.relative_to(state.options.root)), refused=failed)
 
 
 def _write_obtained(config: pytest.Config, state: Session, failed: Mapping[str, str]) -> Path:
@@ -287,15 +311,24 @@ def _write_obtained(config: pytest.Config, state: Session, failed: Mapping[str, 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Write our section, below pytest-benchmark's tables."""
     state = config.stash.get(SESSION, None)
-    if state is None or not (state.outcome.runs or state.outcome.verdicts):
+    if state is None or not (state.outcome.runs or state.outcome.verdicts or state.outcome.not_judged):
         return
     mode, root, results = state.options.policy.mode, state.options.root, state.options.results
     terminalreporter.section(f"speedgate on {state.machine.key}, --gate {mode.value}")
     view = after.terminal_view(state)
-    for line in [*terminal.table(view), "", *terminal.sentences(view), *terminal.remarks(view)]:
-        terminalreporter.write_line(line)
+    for line in [*terminal.section(view), *terminal.remarks(view)]:
+        before, outcome, after_outcome = terminal.split_outcome(safe_line(line))
+        terminalreporter.write(before)
+        if outcome is not None:
+            terminalreporter.write(outcome, **{terminal.COLOURS.get(outcome, "red"): True})
+        terminalreporter.line(after_outcome)
     if state.outcome.runs:
         folder = results.relative_to(root) if results.is_relative_to(root) else results
         terminalreporter.write_line(f"result files: {folder}")
     if report_line := after.write_report(config, state):
         terminalreporter.write_line(report_line)
+    if is_on_github():
+        cases = [(verdicts, view.explanations.get(key, ())) for key, verdicts in view.verdicts.items()]
+        red = [(verdict, lines) for verdict, lines in worst_first(cases) if not view.policy.accepts(verdict)]
+        for command in error_annotations(red):
+            terminalreporter.write_line(command)

@@ -20,6 +20,12 @@ def fixtures_of(item: pytest.Item) -> Collection[str]:
     return names
 
 
+def case_attribute(item: pytest.Item, attribute: str) -> str | None:
+    """Return an attribute of the case of a test, or None if it has no case."""
+    values = (getattr(value, attribute, None) for value in parameters_of(item).values())
+    return next((str(value) for value in values if value), None)
+
+
 def has_gate(items: Iterable[pytest.Item]) -> bool:
     """Return True if any test judges a claim."""
     return any("gate" in fixtures_of(item) for item in items)

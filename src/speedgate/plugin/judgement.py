@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 import msgspec
 import pytest
@@ -14,6 +14,7 @@ from speedgate.gate import explain, judge, roofline
 from speedgate.gate.fit import Expectation, Fit, expect_fit, judge_fit
 from speedgate.gate.roofline import Operations, Roofline
 from speedgate.measure.machine import Machine
+from speedgate.plugin.github import safe_line
 from speedgate.plugin.session import Session
 from speedgate.results.json_io import to_json
 from speedgate.results.run import Baseline, Outcome, Run, Verdict
@@ -51,11 +52,18 @@ class Gate:
         if not self.accepts(verdict):
             pytest.fail(self.failure_text(verdict), pytrace=False)
 
+    def cannot_judge(self, claim: str, reason: str, details: str) -> NoReturn:
+        """Skip the test of a claim that cannot be judged here. The terminal counts such claims by `reason`, in one line."""
+        __tracebackhide__ = True
+        counts = self.session.outcome.not_judged.setdefault(reason, {})
+        counts[claim] = counts.get(claim, 0) + 1
+        pytest.skip(f"{claim} is not judged here ({reason}): {details}")
+
     def failure_text(self, verdict: Verdict) -> str:
         """Return the text of a test that fails by this verdict: the verdict, then what changed."""
         changes = self.session.outcome.explanations.get(verdict.case_key, [])
         has_changes = explain.explains_verdict(changes, claim=verdict.claim, outcome=verdict.outcome)
-        return "\n  ".join([str(verdict), *(changes if has_changes else [])])
+        return "\n  ".join(map(safe_line, [str(verdict), *(changes if has_changes else [])]))
 
     def add(self, verdict: Verdict) -> Verdict:
         """Store a verdict that was reached elsewhere."""
@@ -146,14 +154,28 @@ class Gate:
         """Return how many processes are wanted for a verdict on this run: more, look by look, while it is undecided."""
         options, count = self.session.options, len(run.processes)
         looks = options.policy.looks
-        baseline = self._baseline(run)
-        has_interval = self.is_live or (baseline is not None and baseline.source == "recorded")
-        if options.is_recording or not has_interval:
+        if not self._adds_processes(run.case_key):
             return max(count, options.plan.processes)
         following = looks.following(count)
         # A verdict between two looks would not be one that the error rate counts, so none is tried there.
         is_decided = count in looks.counts and self._judge_latency(run).outcome is not Outcome.UNDECIDED
         return count if following is None or is_decided else following
+
+    def processes_at_first(self, case_key: str) -> int:
+        """Return how many processes a case has before its first verdict."""
+        options = self.session.options
+        return options.policy.looks.first if self._adds_processes(case_key) else options.plan.processes
+
+    def processes_at_most(self, case_key: str) -> int:
+        """Return how many processes a case has if its verdict stays undecided."""
+        options = self.session.options
+        return options.policy.looks.last if self._adds_processes(case_key) else options.plan.processes
+
+    def _adds_processes(self, case_key: str) -> bool:
+        """Return True if processes are added while the verdict is undecided: it is one by an interval."""
+        baseline = self.baselines.get(case_key)
+        has_interval = self.is_live or (baseline is not None and baseline.source == "recorded")
+        return has_interval and not self.session.options.is_recording
 
     def discard(self, case_key: str, reason: str) -> Verdict:
         """Discard what was measured of the case: INVALID, and its other claims are not judged."""

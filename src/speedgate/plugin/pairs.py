@@ -14,6 +14,8 @@ from speedgate.plugin.progress import Progress
 from speedgate.plugin.session import Session
 from speedgate.results.run import Comparison, Process, Run, Turns
 
+ROUNDS_IN_TURN = "rounds in turn"  # the activity of a pair, as progress shows it
+
 
 class PairedCase(Protocol):
     """The two arms of one case. The live case of the runner satisfies this."""
@@ -48,6 +50,9 @@ class PairedCase(Protocol):
     def wanted(self, run: Run) -> int:
         """Return how many pairs are wanted, given those measured so far."""
 
+    def at_most(self) -> int:
+        """Return how many pairs are measured if the verdict stays undecided."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Pair:
@@ -64,13 +69,12 @@ def measure_pairs(paired: PairedCase, run: Run) -> Run:
     Both workers are alive and take turns round by round. If both do not fit into memory, they run one after the other.
     """
     session, key, turns = paired.session, paired.case.key, Turns.ROUNDS
-    while len(run.processes) < (wanted := paired.wanted(run)):
+    while len(run.processes) < paired.wanted(run):
         session.monitor.expected_workers = 2 if turns is Turns.ROUNDS else 1
         number = len(run.processes)
         this_first = number % 2 == 0
-        paired.progress.note(
-            f"{paired.case.id}: pair {number + 1} of {wanted}, {'this' if this_first else 'the other'} arm first"
-        )
+        order = f"{'this' if this_first else 'the other'} arm first"
+        paired.progress.heading(f"{paired.case.id}: pair {number + 1} of at most {paired.at_most()}, {order}")
         try:
             pair = (_in_turns if turns is Turns.ROUNDS else _one_after_the_other)(paired, this_first)
         except WorkerFailure as failure:
@@ -115,7 +119,7 @@ def _in_turns(paired: PairedCase, this_first: bool) -> _Pair:
     other = paired.build_fresh(other=True)
     try:
         this = paired.build_fresh(other=False)
-        with paired.progress.activity(f"{paired.case.id}: rounds in turn"):
+        with paired.progress.activity(f"{paired.case.id}: {ROUNDS_IN_TURN}"):
             processes = measure_pair(paired.measurement(this, other=False), paired.measurement(other, other=True))
         paired.collect(this, other=False)
         other_run = paired.collect(other, other=True)

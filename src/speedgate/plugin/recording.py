@@ -15,7 +15,7 @@ from speedgate.baselines.checkpoint import FOLDER
 from speedgate.measure import budget
 from speedgate.measure.budget import Budget, TimingLog
 from speedgate.measure.worker import OutOfTime
-from speedgate.plugin.items import parameters_of
+from speedgate.plugin.items import case_attribute
 from speedgate.plugin.progress import Progress
 from speedgate.plugin.session import Session
 from speedgate.results.exit_status import ExitStatus
@@ -43,7 +43,7 @@ class RecordingPlugin:
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, Any, Any]:
         """Log the time of a test that no activity of its case covers."""
-        with self.budget.time(_case_attribute(item, "id") or item.name, budget.TESTS):
+        with self.budget.time(case_attribute(item, "id") or item.name, budget.TESTS):
             return (yield)
 
     @pytest.hookimpl(wrapper=True)
@@ -65,7 +65,7 @@ class RecordingPlugin:
         try:
             return (yield)
         except OutOfTime as error:
-            self._session.outcome.unfinished.setdefault(_case_attribute(item, "key") or item.nodeid, str(error))
+            self._session.outcome.unfinished.setdefault(case_attribute(item, "key") or item.nodeid, str(error))
             pytest.skip(str(error))
 
     def pytest_keyboard_interrupt(self) -> None:
@@ -89,14 +89,14 @@ class RecordingPlugin:
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> Generator[None, None, None]:
-        """Write how long each activity took, and then what is left to do."""
-        yield
+        """Write how long each activity took; and below all other sections, what is left to do."""
         log = self._progress.log
-        if log is None:
-            return
-        terminalreporter.section("seconds by activity")
-        table = budget.timing_table(log.entries, command=log.command, wall_s=budget.process_age_s())
-        for line in [*table, *self._unfinished_lines()]:
+        if log is not None:
+            terminalreporter.section("seconds by activity")
+            for line in budget.timing_table(log.entries, command=log.command, wall_s=budget.process_age_s()):
+                terminalreporter.write_line(line)
+        yield
+        for line in self._unfinished_lines() if log is not None else []:
             terminalreporter.write_line(line)
 
     def _unfinished_lines(self) -> list[str]:
@@ -114,9 +114,3 @@ class RecordingPlugin:
             lines.append(printable(f"  {key}: {count}; {reason}"))
         arguments = command_line(self._config.invocation_params.args)
         return [*lines, printable(f"the same command continues the recording: pytest {arguments}")]
-
-
-def _case_attribute(item: pytest.Item, attribute: str) -> str | None:
-    """Return an attribute of the case of a test, or None if it has no case."""
-    values = (getattr(value, attribute, None) for value in parameters_of(item).values())
-    return next((str(value) for value in values if value), None)

@@ -264,6 +264,10 @@ class LiveCase:
         """Return how many processes are wanted, given those measured so far."""
         return self.runner.gate.processes_wanted(run)
 
+    def at_most(self) -> int:
+        """Return how many processes are measured if the verdict stays undecided."""
+        return self.runner.gate.processes_at_most(self.case.key)
+
     # The operations themselves: they raise, and `_attempt` turns what they raise into a value.
 
     def _start(self) -> Run:
@@ -282,10 +286,12 @@ class LiveCase:
         if run.processes:
             self.progress.note(f"{self.case.id}: {len(run.processes)} processes of an interrupted recording count")
         while (count := len(run.processes)) < (wanted := self.wanted(run)):
+            most = max(wanted, self.at_most())
+            of = f"of {wanted}" if wanted == most else f"of at most {most}"
             needs_start = self.built is None or self.is_measured
             self._afford(*(self._start_activities() if needs_start else ()), PROCESS)
             measurement = self.measurement(self.build_fresh(other=False), other=False)
-            with self.progress.activity(f"{self.case.id}: {PROCESS} {count + 1} of {wanted}"):
+            with self.progress.activity(f"{self.case.id}: {PROCESS} {count + 1} {of}"):
                 process = measure_process(measurement)
             self.session.store_run(msgspec.structs.replace(run, processes=(*run.processes, process)))
             self._collect_all()

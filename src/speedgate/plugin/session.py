@@ -18,6 +18,7 @@ from speedgate.measure.machine import Machine
 from speedgate.measure.monitor import HostMonitor, Monitor
 from speedgate.measure.rounds import MeasurementPlan
 from speedgate.report.html.pictures import CaseImage
+from speedgate.report.terminal import Recording
 from speedgate.results import timings
 from speedgate.results.case_key import CaseKey
 from speedgate.results.family_figure import FamilyFigure
@@ -27,7 +28,11 @@ from speedgate.results.run import Baseline, Comparison, Run, Verdict
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SessionOptions:
-    """The options of a session. `root` is pytest's root directory, `results` the folder of this session's result files."""
+    """The options of a session.
+
+    `root` is pytest's root directory, `results` the folder of this session's result files, and `tests` the arguments of pytest
+    that name the tests.
+    """
 
     policy: Policy
     plan: MeasurementPlan
@@ -35,6 +40,7 @@ class SessionOptions:
     results: Path
     isolation: str = "process"
     worker_timeout_s: float = 1800.0
+    tests: str = "bench/"
 
     @property
     def baselines_root(self) -> Path:
@@ -72,6 +78,8 @@ class SessionOutcome:
     `broken` has the reason why nothing more is asked of a case, `failed_tests` the test that failed, `out_of_memory` the
     sentence of a case that a recording found to be out of memory, `unfinished` the reason why the budget of a recording
     did not last, `judged_elsewhere` the claims that are judged at another workload, and `images` the images for a report.
+    `not_judged` counts the cases of each claim that cannot be judged here, by the reason; `not_built` has the reason of each
+    case that this machine cannot have.
     """
 
     runs: dict[str, Run] = dataclasses.field(default_factory=dict)
@@ -85,6 +93,9 @@ class SessionOutcome:
     unfinished: dict[str, str] = dataclasses.field(default_factory=dict)
     judged_elsewhere: dict[str, set[str]] = dataclasses.field(default_factory=dict)
     images: dict[str, CaseImage] = dataclasses.field(default_factory=dict)
+    not_judged: dict[str, dict[str, int]] = dataclasses.field(default_factory=dict)
+    not_built: dict[str, str] = dataclasses.field(default_factory=dict)
+    recording: Recording | None = None
 
 
 class Session:

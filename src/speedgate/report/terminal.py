@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Iterator, Mapping, Sequence
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from speedgate.gate.intervals import unseen_slowdown
+from speedgate.gate.policy import Policy
 from speedgate.report.verdict_order import worst_first
 from speedgate.results import case_table
 from speedgate.results.case_key import CaseKey
-from speedgate.results.case_table import CaseRow, format_rates, row_of_run
+from speedgate.results.case_table import NO_FIGURE, CaseRow, format_rates, format_spread, row_of_run
 from speedgate.results.family_figure import FamilyFigure
 from speedgate.results.run import Baseline, Comparison, Outcome, Run, Verdict, worst_outcome
 from speedgate.results.text import printable
@@ -27,19 +31,46 @@ _COLUMNS = (
     case_table.BASELINE,
     case_table.VERDICT,
 )
+_ADVICE = {
+    Outcome.NOT_APPLIED: "read below which fact does not hold.",
+    Outcome.DIFFERENT: "compare the images: the same command with --report report.html",
+    Outcome.INVALID: "read below what broke, and measure again.",
+    Outcome.MISSING: "restore the case, or record a baseline without it.",
+    Outcome.UNDECIDED: "measure on a quieter machine, or more processes (--max-processes).",
+}
+_OUTCOME = re.compile(rf"^({'|'.join(Outcome)})(?= )|(?<=  )({'|'.join(Outcome)})$")
+_MORE_PROCESSES = 12  # the least number that a recording with a large spread is advised to take
+# pytest's markup of each outcome; red for the others.
+COLOURS = {
+    **dict.fromkeys((Outcome.PASS, Outcome.FASTER, Outcome.SMALLER), "green"),
+    **dict.fromkeys((Outcome.STALE, Outcome.UNDECIDED, Outcome.NO_BASELINE), "yellow"),
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Recording:
+    """The file that a recording wrote, and the reason of each case in it that cannot become a baseline."""
+
+    path: str
+    refused: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TerminalView:
     """The results that the terminal section shows; every mapping goes by case key.
 
-    `lost_cases` have no usable measurement. `is_live` is true if verdicts compare with the other arm and not with baselines;
-    `other_versions` are then its package versions. `is_recording` is true for `--gate record`. `health` holds the machine's
-    load before the first case.
+    `tests` are the arguments of pytest that name the tests. `lost_cases` have no usable measurement. `is_live` is true if
+    verdicts compare with the other arm and not with baselines; `other_versions` are then its package versions.
+    `is_recording` is true for `--gate record`, and `recording` is what it wrote. `health` holds the machine's load before the
+    first case. `not_judged` counts the cases of each claim that could not be judged, by the reason, and `not_built` has the
+    reasons of cases that this machine cannot have.
     """
 
     gpu_key: str
+    tests: str = "bench/"
+    policy: Policy = dataclasses.field(default_factory=Policy)
     is_recording: bool = False
+    recording: Recording | None = None
     is_live: bool = False
     runs: Mapping[str, Run] = dataclasses.field(default_factory=dict)
     verdicts: Mapping[str, Sequence[Verdict]] = dataclasses.field(default_factory=dict)
@@ -51,12 +82,17 @@ class TerminalView:
     rooflines: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     health: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     other_versions: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    not_judged: Mapping[str, Mapping[str, int]] = dataclasses.field(default_factory=dict)
+    not_built: Sequence[str] = ()
 
 
 def table(view: TerminalView) -> list[str]:
-    """Format one line per case below the headings, without columns that have no figure; empty if there is no case."""
+    """Format one line per case below the headings, without columns that say nothing; empty if there is no case."""
     rows = _rows(view)
-    return case_table.text_table(case_table.with_figures(_COLUMNS, rows), rows) if rows else []
+    columns = case_table.with_figures(_COLUMNS, rows)
+    if rows and all(row.outcome is Outcome.NO_BASELINE for row in rows):
+        columns.remove(case_table.VERDICT)  # the line below the table says it
+    return case_table.text_table(columns, rows) if rows else []
 
 
 def _rows(view: TerminalView) -> list[CaseRow]:
@@ -65,14 +101,81 @@ def _rows(view: TerminalView) -> list[CaseRow]:
     rows = []
     for key, run in view.runs.items():
         baseline = view.baselines.get(key)
-        compared_with = baseline.name if baseline else "other arm" if view.is_live else "none here"
+        compared_with = baseline.name if baseline else NO_FIGURE
         rows.append(row_of_run(run, latencies_s=latencies_s, outcome=outcomes.get(key), compared_with=compared_with))
     lost = [key for key in view.lost_cases if key not in view.runs]
     return [*rows, *(CaseRow(case_key=key, outcome=outcomes.get(key)) for key in lost)]
 
 
+def section(view: TerminalView) -> list[str]:
+    """Format the table, what to do next, the verdicts that a reader needs, and how many others passed."""
+    lines = [*table(view), "", *next_steps(view), *sentences(view), *_passes(view)]
+    return lines if lines[0] else lines[1:]
+
+
+def next_steps(view: TerminalView) -> list[str]:
+    """Say what to do after this session: by the worst verdict, or with what a recording wrote."""
+    if view.is_recording:
+        return [printable(line) for line in _after_recording(view)]
+    outcomes = [verdict.outcome for verdicts in view.verdicts.values() for verdict in verdicts if verdict.gates]
+    worst = min(outcomes, key=lambda outcome: outcome.severity, default=None)
+    record = f"pytest {view.tests} --gate record, then speedgate promote {view.gpu_key}"
+    lines = []
+    match worst:
+        case Outcome.PASS:
+            lines = ["Every verdict is PASS."]
+        case Outcome.SLOWER | Outcome.BIGGER:
+            intended = "" if view.is_live else f" If the change is intended: {record} --accept-slower REASON"
+            lines = [f"Next: read below what changed.{intended}"]
+        case Outcome.STALE | Outcome.FASTER | Outcome.SMALLER if not view.is_live:
+            lines = [f"Next: record a new baseline: {record}"]
+        case outcome if outcome in _ADVICE:
+            lines = [f"Next: {_ADVICE[outcome]}"]
+    unknown = [key for key, verdicts in view.verdicts.items() if _has_no_baseline(verdicts)]
+    if unknown:
+        cases = "" if len(unknown) == len(view.runs) else f"{len(unknown)} of {len(view.runs)} cases on "
+        lines.append(f"No baseline of {cases}this machine. Next: {record}")
+    return [printable(line) for line in lines]
+
+
+def _has_no_baseline(verdicts: Iterable[Verdict]) -> bool:
+    return any(verdict.outcome is Outcome.NO_BASELINE for verdict in verdicts)
+
+
+def _after_recording(view: TerminalView) -> Iterator[str]:
+    if view.recording is None:  # unfinished: the same command continues it
+        return
+    path, refused = view.recording.path, view.recording.refused
+    if refused:
+        yield f"recorded {path}: {len(refused)} of its cases cannot become a baseline: {next(iter(refused.values()))}"
+    else:
+        yield f"recorded {path}. Next: speedgate promote {view.gpu_key}, then commit the new file"
+    limits = {run.case_key: limit for run in view.runs.values() if (limit := _unseen(view.policy, run)) is not None}
+    if limits:
+        key, limit = max(limits.items(), key=lambda item: item[1])
+        run = view.runs[key]
+        more = max(_MORE_PROCESSES, 2 * len(run.processes))
+        lower = _unseen(view.policy, run, processes=more) or limit
+        yield (
+            f"{format_spread(run.process_medians_s)} spread of {len(run.processes)} processes ({key}): a slowdown of less than"
+            f" {limit - 1:+.1%} may stay unseen"
+            + (f"; with --processes {more}, less than {lower - 1:+.1%}" if limit - lower >= 0.01 else "")
+        )
+
+
+def _unseen(policy: Policy, run: Run, *, processes: int | None = None) -> float | None:
+    """Return the ratio up to which a slowdown may stay unseen at the last look, if the run becomes the baseline."""
+    return unseen_slowdown(
+        run.process_medians_s,
+        later=policy.looks.last,
+        confidence=policy.looks.confidence_at(policy.looks.last),
+        tolerance=policy.tolerance(run.stage),
+        processes=processes,
+    )
+
+
 def sentences(view: TerminalView) -> list[str]:
-    """Format the verdicts that a reader needs, worst first, each with what changed, then the cases without a baseline.
+    """Format the verdicts that a reader needs, worst first, each with what changed.
 
     A latency that passed has its sentence too: its interval says which slowdown would have been seen.
     """
@@ -84,12 +187,6 @@ def sentences(view: TerminalView) -> list[str]:
     for verdict, explanation in worst_first(cases):
         lines.append(printable(str(verdict)))
         lines += [f"  {printable(line)}" for line in explanation]
-    missing = [
-        key for key, verdicts in view.verdicts.items() if any(v.outcome is Outcome.NO_BASELINE for v in verdicts)
-    ]
-    if missing and not view.is_recording:
-        where = f"on {view.gpu_key}: not judged; record them with --gate record"
-        lines.append(printable(f"{Outcome.NO_BASELINE} for {len(missing)} of {len(view.runs)} cases {where}"))
     return lines
 
 
@@ -101,9 +198,40 @@ def _has_sentence(view: TerminalView, verdict: Verdict) -> bool:
     return verdict.outcome is not Outcome.NO_BASELINE
 
 
+def _passes(view: TerminalView) -> list[str]:
+    """Count the verdicts that passed and have no sentence, by claim."""
+    counts = Counter(
+        verdict.claim
+        for verdicts in view.verdicts.values()
+        for verdict in verdicts
+        if verdict.outcome is Outcome.PASS and not _has_sentence(view, verdict)
+    )
+    claims = "; ".join(
+        f"{', '.join(claim for claim in counts if counts[claim] == count)} of {_cases(count)}"
+        for count in dict.fromkeys(counts.values())
+    )
+    return [printable(f"{Outcome.PASS} {claims}")] if claims else []
+
+
+def _cases(count: int) -> str:
+    return "1 case" if count == 1 else f"{count} cases"
+
+
+def split_outcome(line: str) -> tuple[str, Outcome | None, str]:
+    """Split a line into the text before its outcome, the outcome, and the text after; None without one.
+
+    A sentence begins with its outcome, and a row of the table ends with it.
+    """
+    match = _OUTCOME.search(line)
+    if match is None:
+        return line, None, ""
+    return line[: match.start()], Outcome(match[0]), line[match.end() :]
+
+
 def remarks(view: TerminalView) -> list[str]:
-    """Format what else a reader has to know: published figures, a busy machine, rooflines, discarded rounds and versions."""
+    """Format what else a reader has to know, such as claims that were not judged, and a busy machine."""
     lines = [
+        *_left_out(view),
         *_published_figures(view),
         *_busy_machine(view),
         *_rooflines(view),
@@ -111,6 +239,17 @@ def remarks(view: TerminalView) -> list[str]:
         *_versions(view),
     ]
     return [printable(line) for line in lines]
+
+
+def _left_out(view: TerminalView) -> Iterator[str]:
+    judged = {verdict.claim for verdicts in view.verdicts.values() for verdict in verdicts}
+    groups = []
+    for reason, counts in view.not_judged.items():
+        claims = [f"{claim} of {_cases(count)}" if claim in judged else claim for claim, count in counts.items()]
+        groups.append(f"{', '.join(claims)} ({reason})")
+    if groups:
+        yield f"not judged here: {'; '.join(groups)}"
+    yield from (f"not built here: {reason}" for reason in dict.fromkeys(view.not_built))
 
 
 def _busy_machine(view: TerminalView) -> Iterator[str]:

@@ -72,7 +72,8 @@ def row_of_run(run: Run, *, latencies_s: Mapping[str, float] | None = None, **fi
         measured |= {"rates": run.iterations_per_s, "peak_bytes": run.peak_bytes}
         if latencies_s is not None:
             measured["speedup_over_parent"] = speedup(run.latency_s, run.parent_key, latencies_s)
-            measured["speedup_over_first"] = speedup(run.latency_s, run.first_key, latencies_s)
+            first_key = run.first_key if run.first_key != run.case_key else None
+            measured["speedup_over_first"] = speedup(run.latency_s, first_key, latencies_s)
     ssim = None
     if run.parity is not None and "ssim" in run.parity:
         stored = run.parity["ssim"]

@@ -1,0 +1,242 @@
+"""Progress: a status that replaces itself on a terminal, a line for each activity in a log, and the estimate before it."""
+
+import json
+
+import pytest
+
+from speedgate.measure.budget import DONE, TimingEntry, TimingLog
+from speedgate.plugin.estimate import earlier_timings, expected_session_s
+from speedgate.plugin.progress import Progress, format_seconds, status_sequence
+
+
+class FakeScreen:
+    """Keeps the text of a log, and each status that was shown."""
+
+    def __init__(self, *, is_terminal=False):
+        self.is_terminal = is_terminal
+        self.text = ""
+        self.statuses = []
+
+    def write(self, text, *, own_line=False):
+        self.text += f"\n{text}" if own_line and not self.text.endswith("\n") else text
+
+    def show_status(self, text):
+        self.statuses.append(text)
+
+
+class Clock:
+    """Moves on by hand."""
+
+    def __init__(self):
+        self.now_s = 100.0
+
+    def __call__(self):
+        return self.now_s
+
+
+def make_progress(*, is_terminal=False):
+    """A progress with its screen and its clock."""
+    screen, clock = FakeScreen(is_terminal=is_terminal), Clock()
+    return Progress(screen, clock=clock), screen, clock
+
+
+def spend(progress, clock, text, seconds):
+    """Let an activity take so many seconds."""
+    with progress.activity(text):
+        clock.now_s += seconds
+
+
+def entry(case, activity, seconds, *, command="first"):
+    """One entry of a log."""
+    return TimingEntry(command=command, case=case, activity=activity, started_at="", seconds=seconds, outcome=DONE)
+
+
+def test_a_log_has_a_line_for_each_activity():
+    """Each line has the seconds of the session so far, the activity and its own seconds."""
+    progress, screen, clock = make_progress()
+    screen.text = "bench/test_latency.py "
+
+    spend(progress, clock, "sdxl: load and apply", 62.0)
+    spend(progress, clock, "sdxl: first image", 0.25)
+
+    assert screen.text.splitlines() == [
+        "bench/test_latency.py ",
+        "  [0:00] sdxl: load and apply ... 62.0 s",
+        "  [1:02] sdxl: first image ... 0.2 s",
+    ]
+
+
+def test_an_activity_that_raises_has_failed():
+    """Its line says so, and the exception goes on."""
+    progress, screen, _ = make_progress()
+
+    with pytest.raises(RuntimeError), progress.activity("sdxl: first image"):
+        raise RuntimeError
+
+    assert screen.text.endswith("first image ... failed\n")
+
+
+def test_the_line_of_an_activity_with_others_inside_is_repeated():
+    """Its seconds do not stand behind the line of another activity."""
+    progress, screen, clock = make_progress()
+
+    with progress.activity("sdxl: outer"):
+        spend(progress, clock, "sdxl: inner", 1.0)
+
+    assert screen.text.splitlines()[1:] == [
+        "  [0:00] sdxl: outer ... ",
+        "  [0:00] sdxl: inner ... 1.0 s",
+        "  [0:01] sdxl: outer ... 1.0 s",
+    ]
+
+
+def test_expected_seconds_are_shown(tmp_path):
+    """The session's estimate and that of a long activity stand in its line; a short activity has none."""
+    progress, screen, clock = make_progress()
+    progress.expected_s = 150.0
+    earlier = [entry("sdxl", "first image, compiling", 90.0), entry("sdxl", "kernels", 1.0)]
+    progress.log = TimingLog(path=tmp_path / "times.jsonl", command="now", earlier=earlier, clock=clock)
+
+    spend(progress, clock, "sdxl: first image, compiling", 3.0)
+    spend(progress, clock, "sdxl: kernels", 3.0)
+
+    assert screen.text.splitlines()[1:] == [
+        "  [0:00 of about 2:30] sdxl: first image, compiling (about 1:30) ... 3.0 s",
+        "  [0:03 of about 2:30] sdxl: kernels ... 3.0 s",
+    ]
+    assert [json.loads(line)["seconds"] for line in (tmp_path / "times.jsonl").read_text().splitlines()] == [3.0, 3.0]
+
+
+def test_a_terminal_has_one_status_that_goes_when_its_activity_ends():
+    """Nothing stays on the screen, so that pytest's letters stand where they would without us."""
+    progress, screen, clock = make_progress(is_terminal=True)
+
+    spend(progress, clock, "sdxl: load and apply", 1.0)
+
+    assert screen.statuses == ["[0:00] sdxl: load and apply", ""]
+    assert screen.text == ""
+
+
+def test_a_status_names_the_pair_that_it_belongs_to():
+    """Activities of both arms of that case have the pair in their status, and those of another case have not."""
+    progress, screen, clock = make_progress(is_terminal=True)
+
+    progress.heading("sdxl: pair 7 of at most 12, this arm first")
+    for case in ("sdxl", "sdxl of the other arm", "sd15"):
+        spend(progress, clock, f"{case}: first image", 0.0)
+
+    pair = "pair 7 of at most 12, this arm first"
+    assert screen.statuses[::2] == [
+        f"[0:00] sdxl: {pair}: first image",
+        f"[0:00] sdxl of the other arm: {pair}: first image",
+        "[0:00] sd15: first image",
+    ]
+
+
+def test_a_log_has_a_line_for_each_pair():
+    """In a log the heading is a line of its own."""
+    progress, screen, _ = make_progress()
+
+    progress.heading("sdxl: pair 7 of at most 12, this arm first")
+
+    assert screen.text == "\n  sdxl: pair 7 of at most 12, this arm first\n"
+
+
+def test_a_note_stays_on_a_terminal_too():
+    """It says what is over, and is no status."""
+    progress, screen, _ = make_progress(is_terminal=True)
+
+    progress.note("both arms do not fit")
+
+    assert (screen.text, screen.statuses) == ("\n  both arms do not fit\n", [])
+
+
+def draw(sequence, *, column, line):
+    """Return the two lines of a terminal, and the column of its cursor on the first, after the sequence was sent to it."""
+    below, row, text = "old", 0, sequence
+    while text:
+        if text.startswith("\n"):
+            row, text = row + 1, text[1:]
+        elif text.startswith("\r"):
+            column, text = 0, text[1:]
+        elif text.startswith("\x1b["):
+            end = next(number for number, character in enumerate(text) if character in "KAC")
+            count = int(text[2:end] or 1)
+            if text[end] == "K":
+                below = below[:column]
+            row -= count * (text[end] == "A")
+            column += count * (text[end] == "C")
+            text = text[end + 1 :]
+        else:
+            assert row == 1, "only the line below is written to"
+            below, column, text = below + text[0], column + 1, text[1:]
+    assert row == 0, "the cursor is back in the line of pytest"
+    return line, below, column
+
+
+@pytest.mark.parametrize("column", [0, 1, 22])
+def test_a_status_stands_below_the_line_of_pytest(column):
+    """It replaces the one before, is cut to the width, and leaves the cursor where pytest writes its next letter."""
+    line = "x" * column
+
+    assert draw(status_sequence("[0:01] sdxl", column=column, width=80), column=column, line=line) == (
+        line, "[0:01] sdxl", column
+    )  # fmt: skip
+    assert draw(status_sequence("a" * 90, column=column, width=80), column=column, line=line)[1] == "a" * 79
+    assert draw(status_sequence("", column=column, width=80), column=column, line=line)[1] == ""
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (59.6, "1:00"), (754, "12:34"), (3725, "1:02:05")])
+def test_seconds_are_minutes_and_seconds(seconds, text):
+    """Hours are there only if there are any."""
+    assert format_seconds(seconds) == text
+
+
+def session(command, *, processes=1, live=False):
+    """The entries of a session that measured one case: 10 s for each worker, 3 s for its rounds and 5 s of outputs."""
+    arms = ["sdxl", "sdxl of the other arm"] if live else ["sdxl"]
+    entries = [entry(arm, "collect outputs", 5.0, command=command) for arm in arms]
+    for _ in range(processes):
+        entries += [entry(arm, "load and apply", 10.0, command=command) for arm in arms]
+        entries.append(entry("sdxl", "rounds in turn" if live else "process", 3.0 * len(arms), command=command))
+    return entries
+
+
+@pytest.mark.parametrize(
+    ("entries", "processes", "is_live", "expected_s"),
+    [
+        (session("first"), 1, False, 18.0),
+        (session("first"), 3, False, 5 + 3 * 13),
+        (session("first", processes=5), 3, False, 5 + 3 * 13),
+        (session("first"), 6, True, 2 * (5 + 6 * 13)),
+        (session("first", processes=6, live=True), 6, True, 2 * (5 + 6 * 13)),
+        (session("first", processes=6, live=True), 3, False, 5 + 3 * 13),
+        ([*session("first", processes=5), *session("second")], 1, False, 18.0),
+        ([*session("first"), entry("sdxl", "load and apply", 99.0, command="no rounds")], 1, False, 18.0),
+        ([entry("sdxl", "load and apply", 99.0)], 1, False, None),
+        ([], 1, False, None),
+    ],
+)
+def test_an_estimate_is_scaled_to_the_processes_of_this_session(entries, processes, is_live, expected_s):
+    """What each process repeats counts once for each; the last session with rounds counts, and without one nothing is known."""
+    assert expected_session_s(entries, {"sdxl": processes}, is_live=is_live) == expected_s
+
+
+def test_an_estimate_needs_every_case():
+    """The seconds of several cases are added up; one that was never measured leaves nothing to say."""
+    entries = [entry(case, "process", 2.0) for case in ("sdxl", "sd15")]
+
+    assert expected_session_s(entries, {"sdxl": 1, "sd15": 1}, is_live=False) == 4.0
+    assert expected_session_s(entries, {"sdxl": 1, "if": 1}, is_live=False) is None
+    assert expected_session_s(entries, {}, is_live=False) is None
+
+
+def test_the_logs_of_earlier_sessions_are_read(tmp_path):
+    """They lie in the folders beside the results of this session."""
+    for name in ("a", "b"):
+        log = TimingLog(path=tmp_path / name / "times.jsonl", command=name)
+        log.add("sdxl", "process 1 of at most 8", seconds=1.0, started_at="")
+
+    entries = earlier_timings(tmp_path / "now")
+
+    assert sorted((entry.command, entry.activity) for entry in entries) == [("a", "process"), ("b", "process")]
