@@ -64,6 +64,15 @@ def pytest_report_collectionfinish(config):
     ]
 
 
+def pytest_report_header(config):
+    """Say the same with pytest-xdist, whose workers count the tests and print nothing."""
+    return (
+        "slow and exhaustive tests are left out unless their option is given"
+        if config.getoption("dist", "no") != "no"
+        else []
+    )
+
+
 @pytest.fixture(autouse=True)
 def restore_compiler_settings():
     """Undo the compiler settings of a stage that a test built, so that the next test does not see them as facts."""

@@ -239,46 +239,22 @@ def test_a_failure_leaves_the_earlier_site(tmp_path):
     assert list(tmp_path.iterdir()) == [tmp_path / "site"]
 
 
-def foreign(target):
-    """Make a folder with foreign files."""
-    target.mkdir()
-    (target / "thesis.txt").write_text("mine")
-
-
-def added(target):
-    """Make a site with a foreign file in it."""
-    write(target, [histories.series("sdxl/old/w")])
-    (target / "CNAME").write_text("mine")
-
-
-def repository(target):
-    """Make a site that became a git repository."""
-    write(target, [histories.series("sdxl/old/w")])
-    (target / ".git" / "refs").mkdir(parents=True)
-
-
-def broken(target):
-    """Make a folder with an invalid marker."""
-    target.mkdir()
-    (target / MARKER).write_text("[]")
-
-
-def file(target):
-    """Make a file instead of a folder."""
-    target.write_text("mine")
-
-
-@pytest.mark.parametrize("make", [foreign, added, repository, broken, file])
-def test_what_is_not_ours_is_not_overwritten(tmp_path, make):
-    """A folder with files that speedgate did not write is refused and stays unchanged."""
+@pytest.mark.parametrize(
+    ("is_site", "name"), [(False, "thesis.txt"), (True, "CNAME"), (True, ".git/HEAD"), (False, MARKER), (False, "")]
+)
+def test_a_folder_with_foreign_files_is_not_overwritten(tmp_path, is_site, name):
+    """A file, and a folder with files that speedgate did not write or with a broken marker, are refused and stay as they are."""
     target = tmp_path / "site"
-    make(target)
-    before = sorted(path.relative_to(target) for path in target.rglob("*"))
+    if is_site:
+        write(target, [histories.series("sdxl/old/w")])
+    (target / name).parent.mkdir(parents=True, exist_ok=True)
+    (target / name).write_text("[]")
+    before = sorted(tmp_path.rglob("*"))
+
     with pytest.raises(ValueError, match=re.escape(str(target))):
         write(target, [histories.series("sdxl/new/w")])
 
-    assert sorted(path.relative_to(target) for path in target.rglob("*")) == before
-    assert list(tmp_path.iterdir()) == [target]
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_a_file_that_comes_meanwhile_is_not_overwritten(tmp_path):
@@ -305,8 +281,8 @@ def test_an_empty_folder_and_a_link_will_do(tmp_path):
     assert (tmp_path / "real" / "index.html").is_file()
 
 
-@pytest.fixture
-def url(tmp_path):
+@pytest.fixture(scope="module")
+def url(tmp_path_factory):
     """Create a history of two stages: one with a step of 10 %, the other with only three runs."""
     pytest.importorskip("sqlalchemy", reason="needs the history extra: pip install 'speedgate[history]'")
     from speedgate.history import database, queries
@@ -319,10 +295,13 @@ def url(tmp_path):
             process["seconds"] = [value * factor for value in process["seconds"]]
         return entry(case_key, number=number, run=result["run"])
 
-    url = f"sqlite:///{tmp_path / 'history.sqlite'}"
+    url = f"sqlite:///{tmp_path_factory.mktemp('history') / 'history.sqlite'}"
     database.prepare_history(url)
-    queries.add_entries(url, [slower(number, "sdxl/int8/1024px-30steps-b1") for number in range(RUNS)])
-    queries.add_entries(url, [slower(number, "sdxl/fp32/1024px-30steps-b1") for number in range(3)])
+    runs_by_stage = {"int8": RUNS, "fp32": 3}
+    queries.add_entries(
+        url,
+        [slower(n, f"sdxl/{stage}/1024px-30steps-b1") for stage, runs in runs_by_stage.items() for n in range(runs)],
+    )
     return url
 
 
@@ -339,30 +318,24 @@ def test_a_history_becomes_a_site(tmp_path, url, capsys):
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("arguments", "message"),
     [
-        ("--history sqlite:///{path}/none.sqlite", "none.sqlite"),
-        ("", "history sqlite:///.speedgate/history.sqlite: there is no such file"),
-        ("--history {url} --commit-url javascript:{{commit}}", "--commit-url"),
+        ("new --history sqlite:///{path}/none.sqlite", "none.sqlite"),
+        ("new", "history sqlite:///.speedgate/history.sqlite: there is no such file"),
+        ("new --history {url} --commit-url javascript:{{commit}}", "--commit-url"),
+        ("foreign --history sqlite:///none", "did not write"),  # before the history is opened
     ],
 )
-def test_bad_input_is_one_line(tmp_path, url, capsys, monkeypatch, options, message):
-    """A missing history or a wrong commit URL is one line on stderr, exit status 2, and no folder."""
+def test_bad_input_is_one_line(tmp_path, url, capsys, monkeypatch, arguments, message):
+    """A missing history, a wrong commit URL and a foreign folder are one line on stderr, exit status 2, and no site."""
     monkeypatch.chdir(tmp_path)
-    arguments = options.format(path=tmp_path, url=url)
+    (tmp_path / "foreign").mkdir()
+    (tmp_path / "foreign" / "thesis.txt").touch()
 
-    assert cli.main(["site", str(tmp_path / "site"), *shlex.split(arguments)]) == 2
+    assert cli.main(["site", *shlex.split(arguments.format(path=tmp_path, url=url))]) == 2
     [line] = capsys.readouterr().err.splitlines()
     assert message in line
-    assert not (tmp_path / "site").exists()
-
-
-def test_a_foreign_folder_is_refused_before_the_work(tmp_path, capsys):
-    """A foreign folder is refused before the history is opened."""
-    (tmp_path / "thesis.txt").write_text("mine")
-
-    assert cli.main(["site", str(tmp_path), "--history", "sqlite:///none"]) == 2
-    assert "did not write" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.rglob("*")] == ["foreign", "thesis.txt"]
 
 
 def test_the_order_of_the_ladder_is_that_of_the_baselines(pytestconfig):
