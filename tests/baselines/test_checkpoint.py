@@ -65,14 +65,16 @@ def test_a_stored_run_is_read_back(tmp_path: Path) -> None:
     assert list(folder(tmp_path / "second").iterdir()) == [checkpoint_file(tmp_path / "second")]
 
 
-def test_storing_replaces_the_checkpoint_of_that_case_alone(tmp_path: Path) -> None:
-    """After each process the checkpoint has all processes of the case, once; other cases keep theirs."""
+def test_other_cases_keep_their_checkpoints(tmp_path: Path) -> None:
+    """Storing replaces, and discarding deletes, the checkpoint of one case and no hours that were measured of another."""
     other = dataclasses.replace(CHECKPOINT_KEY, case_key=BF16)
     store_run(tmp_path, KEY, key=other, run=of(BF16, processes=1))
     store_run(tmp_path, KEY, key=CHECKPOINT_KEY, run=of(INT8, processes=1))
     store_run(tmp_path, KEY, key=CHECKPOINT_KEY, run=RUN)
-
     assert load_run(tmp_path, KEY, key=CHECKPOINT_KEY) == RUN
+
+    discard(tmp_path, KEY, case_keys=[INT8])
+    assert load_run(tmp_path, KEY, key=CHECKPOINT_KEY) is None
     assert load_run(tmp_path, KEY, key=other) == of(BF16, processes=1)
 
 
@@ -145,7 +147,9 @@ def test_a_link_is_set_aside_and_what_it_leads_to_is_left_alone(tmp_path: Path) 
 
 
 def test_a_finished_recording_leaves_nothing(tmp_path: Path) -> None:
-    """The folder is gone, and everything else of the key stays."""
+    """The folder is gone, everything else of the key stays, and nothing outside of it is deleted."""
+    with pytest.raises(ValueError, match="GPU key"):
+        discard(tmp_path, "../elsewhere", case_keys=[INT8])
     obtained = obtain(tmp_path)
     store_run(tmp_path, KEY, key=CHECKPOINT_KEY, run=RUN)
     for suffix in (".safetensors", ".precise.safetensors"):
@@ -178,17 +182,3 @@ def test_a_checkpoint_is_no_baseline(tmp_path: Path) -> None:
 
     assert (store.gpu_keys(tmp_path), store.newest_baselines(tmp_path, KEY)) == ([], {})
     assert f"{checkpoint.FOLDER}/" in (ROOT / "baselines" / ".gitignore").read_text().splitlines()
-
-
-def test_discarding_leaves_the_checkpoints_of_other_cases(tmp_path: Path) -> None:
-    """A finished recording of one stage deletes no hours that were measured of another, and nothing outside of its GPU key."""
-    with pytest.raises(ValueError, match="GPU key"):
-        discard(tmp_path, "../elsewhere", case_keys=[INT8])
-    other = dataclasses.replace(CHECKPOINT_KEY, case_key=BF16)
-    for key in (CHECKPOINT_KEY, other):
-        store_run(tmp_path, KEY, key=key, run=of(key.case_key))
-
-    discard(tmp_path, KEY, case_keys=[INT8])
-
-    assert load_run(tmp_path, KEY, key=CHECKPOINT_KEY) is None
-    assert load_run(tmp_path, KEY, key=other) == of(BF16)
