@@ -317,7 +317,8 @@ class FakeBench:
         comparison. `prepare` may change the configured session before anything is measured.
         """
         self.runs += 1
-        live = ["--against=python"] if other is not None else []
+        is_drill = any(option.startswith("--inject") for option in options)
+        live = ["--against=python"] if other is not None and not is_drill else []
         config = self.configure(f"--results=results-{self.runs}", *live, *options)
         session = config.stash[hooks.SESSION]
         result = BenchResult(

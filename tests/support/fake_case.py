@@ -89,6 +89,7 @@ class FakeCase:
         behaviour: Mapping[str, Any] | None = None,
         log: BuildLog | None = None,
         arm: str = ARM,
+        fault: dict[str, Any] | None = None,
     ) -> None:
         self.stage, self.pipeline_spec = stage, pipelines()[pipeline]
         self.size, self.workload = self.pipeline_spec.sizes[size], Workload(**workload)
@@ -96,6 +97,8 @@ class FakeCase:
         self.behaviour = _behaviour() if behaviour is None else behaviour
         self.log, self.arm = log or BuildLog(), arm
         self.faults: dict[str, Any] = self.behaviour.get(stage, {})
+        if fault is not None:  # of `--inject slower_step`
+            self.faults = self.faults | {"slower": 1 + fault["amount"] / 100}
         self.rounds = 0
         self.images = 0
 

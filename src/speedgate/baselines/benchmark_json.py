@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Meta
 
 from speedgate.results.case_key import CaseKey
+from speedgate.results.injection import refuse_injected
 from speedgate.results.json_io import Count, Positive, as_object, decode, expect, expect_equal, to_json
 from speedgate.results.run import SCHEMA, Baseline, Run
 
@@ -219,6 +220,7 @@ def speedgate_blocks(document: Any, *, where: str) -> Iterator[tuple[str, dict[s
         block = benchmark.extra_info.get(BLOCK)
         if not isinstance(block, dict):
             raise ValueError(f"{here}: missing; only what --gate record writes is a baseline")
+        refuse_injected(block, where=here)
         yield here, block
 
 

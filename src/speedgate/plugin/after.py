@@ -49,6 +49,7 @@ def terminal_view(session: Session) -> terminal.TerminalView:
         other_versions=inputs.other_versions,
         not_judged=outcome.not_judged,
         not_built=list(outcome.not_built.values()),
+        injection=session.injection,
     )
 
 

@@ -56,7 +56,8 @@ class Builder:
 
     `factory` names the worker's target as `module:name`. `arguments` returns the keyword arguments of the factory for a
     case, and `weights` the weights that it loads; a checkpoint of an interrupted recording counts for the same weights only.
-    `paths` go to the front of the worker's `sys.path`. `open_target` replaces the worker process, for tests.
+    `injected_arguments` are further arguments for this arm of a case that a fault is injected into. `paths` go to the front
+    of the worker's `sys.path`. `open_target` replaces the worker process, for tests.
     """
 
     session: Session
@@ -66,6 +67,7 @@ class Builder:
     paths: Sequence[str]
     logs: Path
     weights: Callable[[Any], Mapping[str, Any]] = lambda _: {}
+    injected_arguments: Callable[[Any], Mapping[str, Any]] = lambda _: {}
     other: OtherArm | None = None
     open_target: Callable[[CaseSpec, bool], Target] | None = None
 
@@ -99,7 +101,7 @@ class Builder:
         """Start a worker that has loaded nothing yet."""
         if self.open_target is not None:
             return self.open_target(case, other)
-        arguments = self.arguments(case)
+        arguments = {**self.arguments(case), **({} if other else self.injected_arguments(case))}
         if self.session.options.isolation == "none":
             return InProcessTarget(self.factory, arguments=arguments)
         arm = self.other if other else None
@@ -121,7 +123,9 @@ class Builder:
         compiles = any(value for fact, value in reply["structure"].items() if fact.endswith(compiled_facts))
         # torch saves everything that its process has compiled: in this process that would be every case so far.
         has_own_process = compiles and not other and self.session.options.isolation != "none"
-        cache = self._compile_cache(case, reply) if has_own_process else None
+        # A case with an injected fault must not leave its graphs for the case without it.
+        uses_cache = has_own_process and self.session.injection is None
+        cache = self._compile_cache(case, reply) if uses_cache else None
         load_s = cache.load_into(worker) if cache else 0.0
         activity = FIRST_IMAGE_COMPILING if compiles else FIRST_IMAGE
         with self.progress.activity(f"{arm_name(case, other=other)}: {activity}"):

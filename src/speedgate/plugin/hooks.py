@@ -31,7 +31,7 @@ from speedgate.report import terminal
 from speedgate.report.verdict_order import worst_first
 from speedgate.results.text import command_line, printable
 
-pytest_plugins = ["speedgate.plugin.sharding"]  # its hooks follow ours
+pytest_plugins = ["speedgate.plugin.sharding", "speedgate.plugin.drill"]  # their hooks follow ours
 
 SESSION = pytest.StashKey[Session]()
 GATE = pytest.StashKey[Gate]()
@@ -231,7 +231,7 @@ def _read_inputs(config: pytest.Config, session: Session) -> SessionInputs:
     if config.pluginmanager.hasplugin("benchmark"):
         commit = config.hook.pytest_benchmark_generate_commit_info(config=config)
         inputs = dataclasses.replace(inputs, commit=commit)
-    if not options.is_live_comparison(config):
+    if options.uses_baselines(config):
         cases = store.newest_cases(root, machine.key)
         inputs = dataclasses.replace(inputs, baselines=cases.baselines, out_of_memory=cases.out_of_memory)
     if machine.device == "cuda":

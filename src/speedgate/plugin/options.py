@@ -16,6 +16,7 @@ from speedgate.gate.policy import Mode, Policy
 from speedgate.history import database
 from speedgate.measure.machine import DEVICES
 from speedgate.measure.rounds import MeasurementPlan
+from speedgate.plugin import injection
 
 ROUNDS = 10  # in each process, if their total time is long enough
 # Processes of a recording. Eight cost time once, and save processes in every later run that is judged by the baseline.
@@ -27,6 +28,8 @@ MAX_PROCESSES, MAX_PAIRS = 8, 12
 # The least total time of the rounds of one process, in seconds; more rounds are measured until it is reached. On one test
 # machine, pairs of processes of the tiny pipeline spread by 1.5 % after 20 rounds of 50 ms and by 0.7 % after 100 rounds.
 MIN_TOTAL_S, AGAINST_MIN_TOTAL_S = 1.0, 3.0
+# Pairs of processes of a fire drill: few, because its fault is large. A gate of memory needs no spread of processes.
+DRILL_FIRST_LOOK_PAIRS, DRILL_MAX_PAIRS, DRILL_MEMORY_PAIRS = 4, 8, 1
 
 Number = TypeVar("Number", int, float)
 
@@ -37,6 +40,7 @@ def add_options(parser: pytest.Parser) -> None:
     _add_gate_options(group)
     _add_measurement_options(group)
     _add_result_options(group)
+    injection.add_option(group)
     group.addoption("--device", choices=DEVICES, default="auto", help="where cases run (default: %(default)s)")
     group.addoption(
         "--gpu-key",
@@ -161,8 +165,20 @@ def _add_measurement_options(group: pytest.OptionGroup) -> None:
 
 
 def is_live_comparison(config: pytest.Config) -> bool:
-    """Return True if `--against` or `--against-rootdir` asks for a live comparison."""
-    return config.getoption("against") is not None or config.getoption("against_rootdir") is not None
+    """Return True if `--against`, `--against-rootdir` or the fault of `--inject` asks for a live comparison."""
+    options = config.option
+    return options.against is not None or options.against_rootdir is not None or is_compared_drill(config)
+
+
+def is_compared_drill(config: pytest.Config) -> bool:
+    """Return True if the fault of `--inject` is found by a comparison with the same code without the fault."""
+    chosen = injection.chosen_fault(config)
+    return chosen is not None and chosen.fault.is_compared
+
+
+def uses_baselines(config: pytest.Config) -> bool:
+    """Return True if verdicts compare with the baselines of this machine."""
+    return not is_live_comparison(config) and injection.chosen_fault(config) is None
 
 
 def measurement_plan(config: pytest.Config) -> MeasurementPlan:
@@ -197,14 +213,18 @@ def measurement_plan(config: pytest.Config) -> MeasurementPlan:
     return MeasurementPlan(
         processes=processes or (RECORD_PROCESSES if is_recording else 1),
         rounds=rounds or ROUNDS,
-        min_total_s=0.0 if rounds else AGAINST_MIN_TOTAL_S if is_live_comparison(config) else MIN_TOTAL_S,
+        min_total_s=0.0 if rounds else _min_total_s(config),
     )
+
+
+def _min_total_s(config: pytest.Config) -> float:
+    is_precise = is_live_comparison(config) and not is_compared_drill(config)
+    return AGAINST_MIN_TOTAL_S if is_precise else MIN_TOTAL_S
 
 
 def gate_policy(config: pytest.Config) -> Policy:
     """Return the tolerances, and the numbers of processes at which a verdict is tried."""
-    is_live = is_live_comparison(config)
-    default_first, default_last = (FIRST_LOOK_PAIRS, MAX_PAIRS) if is_live else (FIRST_LOOK_PROCESSES, MAX_PROCESSES)
+    default_first, default_last = _default_looks(config)
     processes, max_processes = config.getoption("processes"), config.getoption("max_processes")
     first = processes or min(default_first, max_processes or default_first)
     if max_processes is not None and max_processes < first:
@@ -220,6 +240,16 @@ def gate_policy(config: pytest.Config) -> Policy:
         stage_tolerances=tolerance_by_stage,
         strict_improvement=config.getoption("strict_improvement"),
     )
+
+
+def _default_looks(config: pytest.Config) -> tuple[int, int]:
+    """Return the first and the largest number of processes, or of pairs, at which a verdict is tried."""
+    chosen = injection.chosen_fault(config)
+    if chosen is not None and chosen.fault.gate == "memory":
+        return DRILL_MEMORY_PAIRS, DRILL_MEMORY_PAIRS
+    if is_compared_drill(config):
+        return DRILL_FIRST_LOOK_PAIRS, DRILL_MAX_PAIRS
+    return (FIRST_LOOK_PAIRS, MAX_PAIRS) if is_live_comparison(config) else (FIRST_LOOK_PROCESSES, MAX_PROCESSES)
 
 
 def _history_url(text: str) -> str:

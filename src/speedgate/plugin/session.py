@@ -22,6 +22,8 @@ from speedgate.report.terminal import Recording
 from speedgate.results import timings
 from speedgate.results.case_key import CaseKey
 from speedgate.results.family_figure import FamilyFigure
+from speedgate.results.injection import FIELD as INJECTED
+from speedgate.results.injection import Injection
 from speedgate.results.json_io import to_json, write_json
 from speedgate.results.run import Baseline, Comparison, Run, Verdict
 
@@ -101,7 +103,8 @@ class SessionOutcome:
 class Session:
     """One pytest session. Stores each run and verdict in `outcome` and in the case's result file.
 
-    `required_claims` must be judged for each case before its figures may become a baseline; a suite sets them.
+    `required_claims` must be judged for each case before its figures may become a baseline, and `injection` says which cases
+    have a fault; a suite sets both.
     """
 
     def __init__(self, *, options: SessionOptions, machine: Machine, inputs: SessionInputs | None = None) -> None:
@@ -109,6 +112,7 @@ class Session:
         self.inputs = inputs or SessionInputs()
         self.outcome = SessionOutcome()
         self.required_claims: frozenset[str] = frozenset()
+        self.injection: Injection | None = None
         self.monitor: Monitor = HostMonitor()
         self.budget = Budget()
         self.benchmarks: dict[str, Any] = {}  # pytest-benchmark's fixtures by case key
@@ -248,6 +252,8 @@ class Session:
         }
         if self.options.is_recording and run is not None and self._is_unfinished(run):
             document["unfinished"] = True
+        if self.injection is not None:
+            document[INJECTED] = to_json(self.injection)
         if case_key in outcome.comparisons:
             document["against"] = to_json(outcome.comparisons[case_key])
         if case_key in outcome.rooflines:

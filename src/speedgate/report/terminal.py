@@ -15,6 +15,7 @@ from speedgate.results import case_table
 from speedgate.results.case_key import CaseKey
 from speedgate.results.case_table import NO_FIGURE, CaseRow, format_rates, format_spread, row_of_run
 from speedgate.results.family_figure import FamilyFigure
+from speedgate.results.injection import Injection
 from speedgate.results.run import Baseline, Comparison, Outcome, Run, Verdict, worst_outcome
 from speedgate.results.text import printable
 
@@ -29,6 +30,7 @@ _COLUMNS = (
     case_table.PEAK,
     case_table.COLD_START,
     case_table.BASELINE,
+    case_table.INJECTED,
     case_table.VERDICT,
 )
 _ADVICE = {
@@ -63,7 +65,7 @@ class TerminalView:
     verdicts compare with the other arm and not with baselines; `other_versions` are then its package versions.
     `is_recording` is true for `--gate record`, and `recording` is what it wrote. `health` holds the machine's load before the
     first case. `not_judged` counts the cases of each claim that could not be judged, by the reason, and `not_built` has the
-    reasons of cases that this machine cannot have.
+    reasons of cases that this machine cannot have. `injection` is the fault of a fire drill.
     """
 
     gpu_key: str
@@ -84,6 +86,7 @@ class TerminalView:
     other_versions: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     not_judged: Mapping[str, Mapping[str, int]] = dataclasses.field(default_factory=dict)
     not_built: Sequence[str] = ()
+    injection: Injection | None = None
 
 
 def table(view: TerminalView) -> list[str]:
@@ -103,8 +106,14 @@ def _rows(view: TerminalView) -> list[CaseRow]:
         baseline = view.baselines.get(key)
         compared_with = baseline.name if baseline else NO_FIGURE
         rows.append(row_of_run(run, latencies_s=latencies_s, outcome=outcomes.get(key), compared_with=compared_with))
-    lost = [key for key in view.lost_cases if key not in view.runs]
-    return [*rows, *(CaseRow(case_key=key, outcome=outcomes.get(key)) for key in lost)]
+    rows += [CaseRow(case_key=key, outcome=outcomes.get(key)) for key in view.lost_cases if key not in view.runs]
+    injection = view.injection
+    if injection is None:
+        return rows
+    return [
+        dataclasses.replace(row, injected_fault=injection.fault) if row.case_key in injection.case_keys else row
+        for row in rows
+    ]
 
 
 def section(view: TerminalView) -> list[str]:
@@ -117,6 +126,8 @@ def next_steps(view: TerminalView) -> list[str]:
     """Say what to do after this session: by the worst verdict, or with what a recording wrote."""
     if view.is_recording:
         return [printable(line) for line in _after_recording(view)]
+    if view.injection is not None:
+        return [printable(f"Fire drill: {view.injection.sentence}")]
     outcomes = [verdict.outcome for verdicts in view.verdicts.values() for verdict in verdicts if verdict.gates]
     worst = min(outcomes, key=lambda outcome: outcome.severity, default=None)
     record = f"pytest {view.tests} --gate record, then speedgate promote {view.gpu_key}"
@@ -291,7 +302,7 @@ def _discarded_rounds(view: TerminalView) -> Iterator[str]:
 
 def _versions(view: TerminalView) -> Iterator[str]:
     """Format the package versions of both arms of a live comparison, side by side."""
-    if view.is_live:
+    if view.is_live and view.injection is None:
         versions = next((run.environment for run in view.runs.values()), {})
         yield f"{'':<14}{'this arm':<42}other arm"
         for name, other_version in view.other_versions.items():

@@ -44,7 +44,8 @@ class CaseRow:
     """The figures of one case; None, or empty, where there is none.
 
     `rates` are iterations per second by the name of the loop. `other_latency_s` is the other arm's, and the two ratios are this
-    arm over the other. `compared_with` names the baseline or the other arm; `session` is the folder of the results.
+    arm over the other. `compared_with` names the baseline or the other arm; `session` is the folder of the results, and
+    `injected_fault` the fault of a fire drill.
     """
 
     case_key: str
@@ -59,6 +60,7 @@ class CaseRow:
     cold_start: ColdStart | None = None
     compared_with: str = NO_FIGURE
     session: str = ""
+    injected_fault: str = NO_FIGURE
     other_latency_s: float | None = None
     latency_ratio: float | None = None
     memory_ratio: float | None = None
@@ -143,6 +145,7 @@ COLD_START = Column[CaseRow](
 )
 BASELINE = Column[CaseRow]("baseline", lambda row: row.compared_with, is_name=True)
 SESSION = Column[CaseRow]("results", lambda row: row.session, is_name=True)
+INJECTED = Column[CaseRow]("injected", lambda row: row.injected_fault, is_name=True)
 OTHER_LATENCY = Column[CaseRow]("stable", lambda row: format_figure(row.other_latency_s, ".4g", " s"), is_number=True)
 LATENCY_RATIO = Column[CaseRow]("ratio", lambda row: format_figure(row.latency_ratio, ".3f"), is_number=True)
 MEMORY_RATIO = Column[CaseRow]("peak memory ratio", lambda row: format_figure(row.memory_ratio, ".3f"), is_number=True)

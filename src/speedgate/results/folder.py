@@ -19,6 +19,7 @@ import msgspec
 from msgspec import Meta
 
 from speedgate.results.case_key import RESULT_FILES
+from speedgate.results.injection import Injection
 from speedgate.results.json_io import decode, parse_json
 from speedgate.results.run import Outcome, Run, ShortText, Verdict, worst_outcome
 from speedgate.results.zip_reader import ZipReader
@@ -51,6 +52,7 @@ class ResultFile:
     verdicts: tuple[Verdict, ...]
     document: Mapping[str, Any]
     explanation: tuple[str, ...] = ()
+    injection: Injection | None = None
 
     @property
     def is_structure_only(self) -> bool:
@@ -73,6 +75,7 @@ class _ResultDocument(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     explanation: Annotated[tuple[Annotated[str, Meta(max_length=2000)], ...], Meta(max_length=20)] = ()
     against: Any = None
     commit: Any = None
+    injected: Injection | None = None
     iterations_per_s: Any = None
     measured_at: Any = None
     roofline: Any = None
@@ -207,4 +210,5 @@ def parse_result(name: str, document: Any) -> ResultFile:
         verdicts=checked.verdicts,
         document=document,
         explanation=checked.explanation,
+        injection=checked.injected,
     )

@@ -67,6 +67,18 @@ def test_a_sentence_is_shown_word_by_word():
     assert text_of(document).count(lines[0]) == 1
 
 
+def test_a_fire_drill_is_marked_in_the_head(tmp_path):
+    """A report of a run with an injected fault warns of its figures below the title; any other has no warning."""
+    injected = {"fault": "slower_step=10", "gate": "latency", "outcome": "SLOWER", "case_keys": [INT8]}
+    marks = {"drill": {"injected": injected}, "plain": {}}
+    folders = [write_results(tmp_path / name, result(INT8, **mark)) for name, mark in marks.items()]
+
+    drill, plain = (render_report(load_report(folder, root=tmp_path)) for folder in folders)
+
+    assert f'<p class="warning" role="note">Fire drill: injected fault slower_step=10 in {INT8}: the figures' in drill
+    assert 'class="warning"' not in plain
+
+
 def test_cold_starts_are_separated_by_the_cache():
     """Eager starts and starts with a warm cache have a chart each, with their medians."""
     starts = section(render_report(make_report(make_case("fp32"), make_case("compile"))), "cold-start")

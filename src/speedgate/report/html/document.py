@@ -54,6 +54,7 @@ def render_report(report: Report) -> str:
         f"speedgate on {report.gpu_key}",
         render_template("report.html", parts=parts),
         subtitle="; ".join(filter(None, [_summary(report), report.measured])),
+        warning=f"Fire drill: {report.injection.sentence}" if report.injection else "",
         nav={title: f"#{section_id}" for section_id, (title, _) in parts.items()},
     )
 

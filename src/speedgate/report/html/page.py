@@ -62,12 +62,14 @@ def render_page(
     script: str = "",
     allow: Mapping[str, str] | None = None,
     subtitle: str = "",
+    warning: str = "",
     nav: Mapping[str, str] | None = None,
 ) -> str:
     """Write a whole document with `body` in its `<main>`; `style` and `script` are texts of our own files.
 
     `nav` maps the text of each link in the head to its address, such as `#cases` or `other.html`. `allow` adds directives to the
-    policy, as in `{"connect-src": "'self'"}`; without it only inlined images, style and script are allowed.
+    policy, as in `{"connect-src": "'self'"}`; without it only inlined images, style and script are allowed. `warning`
+    stands below the title.
     """
     style = f"{read_asset('style.css')}\n{style}"
     return str(
@@ -75,6 +77,7 @@ def render_page(
             "page.html",
             title=title,
             subtitle=subtitle,
+            warning=warning,
             nav=dict(nav or {}),
             body=body,
             style=_raw_text(style),

@@ -18,6 +18,7 @@ from speedgate.results import folder as results_folder
 from speedgate.results import json_io, provenance
 from speedgate.results.case_key import CaseKey
 from speedgate.results.folder import ResultFile
+from speedgate.results.injection import Injection
 from speedgate.results.json_io import decode
 from speedgate.results.run import Baseline, Outcome, Run, Verdict, worst_outcome
 
@@ -74,7 +75,10 @@ class ReportCase:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Report:
-    """Everything that the file shows. `made_by` names the command and its versions, `measured` the times and commits."""
+    """Everything that the file shows. `made_by` names the command and its versions, `measured` the times and commits.
+
+    `injection` is the fault of a fire drill.
+    """
 
     gpu_key: str
     machine: Mapping[str, Any]
@@ -83,6 +87,7 @@ class Report:
     made_by: Mapping[str, str]
     remarks: tuple[str, ...] = ()
     measured: str = ""
+    injection: Injection | None = None
 
     @property
     def groups(self) -> dict[str, list[ReportCase]]:
@@ -132,6 +137,7 @@ def load_report(folder: Path, *, root: Path) -> Report:
         made_by={**(assets.made_by if assets else {}), "results": str(folder), **_writer_facts()},
         remarks=assets.remarks if assets else (),
         measured=_measured(results),
+        injection=next((result.injection for result in results if result.injection is not None), None),
     )
 
 

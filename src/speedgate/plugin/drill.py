@@ -1,0 +1,78 @@
+"""The fire drill (`--inject`): list the faults, mark the session, and let the exit status say whether the right gate fired."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any
+
+import pytest
+
+from speedgate.gate.drill import Drill, judge_drill, listing
+from speedgate.plugin import hookspecs, injection
+from speedgate.plugin.hooks import GATE, SESSION
+from speedgate.results.exit_status import ExitStatus
+from speedgate.results.text import printable
+
+ERRORS = pytest.StashKey[list[str]]()  # ids of the tests that ended with an exception
+DRILL = pytest.StashKey[Drill]()
+
+
+def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
+    """Add the hook by which a suite names its faults."""
+    pluginmanager.add_hookspecs(hookspecs)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> int | None:
+    """With `--inject list`, list the faults instead of running a session."""
+    if config.getoption("inject") != [injection.LIST]:
+        return None
+    for line in listing(injection.catalogue(config)):
+        print(line)
+    return ExitStatus.OK
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    """Mark the session before anything runs."""
+    injected = config.stash[SESSION].injection
+    if injected is None:
+        return []
+    expectation = f"{injected.gate} must go red ({injected.outcome}), and nothing else may"
+    return [printable(f"speedgate: {injected.sentence}"), printable(f"speedgate: {expectation}")]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
+    """Note a test that ends with an exception instead of a verdict."""
+    report = yield
+    is_verdict = call.excinfo is None or call.excinfo.errisinstance(pytest.fail.Exception)
+    if report.failed and not is_verdict:
+        item.config.stash.setdefault(ERRORS, []).append(item.nodeid)
+    return report
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Set the exit status by the result of the drill, if every test had its turn."""
+    config = session.config
+    state = config.stash.get(SESSION, None)
+    if state is None or state.injection is None or session.exitstatus not in (ExitStatus.OK, ExitStatus.RED):
+        return
+    errors: list[str] = config.stash.get(ERRORS, [])
+    drill = judge_drill(
+        state.injection,
+        state.outcome.verdicts,
+        accepts=config.stash[GATE].accepts,
+        errors=errors,
+    )
+    config.stash[DRILL] = drill
+    # pytest documents no other way to set the exit status; `tests/plugin/test_drill.py` fails without it.
+    session.exitstatus = ExitStatus.OK if drill.has_passed else ExitStatus.RED
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Write the result of the drill below our section."""
+    drill = config.stash.get(DRILL, None)
+    if drill is not None:
+        terminalreporter.write_line(printable(drill.sentence), green=drill.has_passed, red=not drill.has_passed)

@@ -1,0 +1,191 @@
+"""`--inject`: what it refuses, what it measures, and the mark on everything that an injected run writes."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+
+import pytest
+
+from fixtures.selection import select
+from speedgate.baselines import benchmark_json
+from speedgate.gate.intervals import Looks
+from speedgate.history import entries
+from speedgate.plugin import drill, hooks, options
+from speedgate.report import markdown
+from tests.support.fake_bench import FakeBench
+from tests.support.suite import Suite, red
+
+SENTENCE = (
+    "injected fault slower_step=10 in sdxl-tiny/bf16/64px-4steps-b1: the figures of this run are not those of the code"
+)
+REFUSED = [
+    ("--inject=slow_step", "--inject: 'slow_step' is unknown, perhaps slower_step; choose from slower_step, *"),
+    ("--inject=slower_step=1000", "--inject: slower_step=1000: expected percent from 5 to 400"),
+    ("--inject=gpu_shared", "--inject: gpu_shared cannot be injected: *"),
+    (
+        "--inject=slower_step --inject=leaked_memory",
+        "--inject: one fault at a time, found 2: slower_step, leaked_memory",
+    ),
+    ("--inject=slower_step --gate=record", "*--gate record: an injected run is never recorded: *; drop one of them"),
+    ("--inject=slower_step --gate=report", "*--gate report: no verdict is red with it, so no gate could fire; *"),
+    ("--inject=slower_step --history", "*--history: an injected run is never added to a history: *"),
+    ("--inject=slower_step --against=python", "*--against: an injected run is compared with the same code *"),
+    (
+        "--inject=slower_step --against-rootdir=.",
+        "*--against-rootdir: an injected run is compared with the same code *",
+    ),
+    ("--inject=slower_step --benchmark-save=run", "*--benchmark-save: an injected run is never saved: *"),
+    ("--inject=slower_step --benchmark-autosave", "*--benchmark-autosave: an injected run is never saved: *"),
+    (
+        "--inject=slower_step --benchmark-compare",
+        "*--benchmark-compare: an injected run is compared with the same code *",
+    ),
+    ("--inject=slower_step --shard=1/2", "*--shard 1/2: a fire drill is judged as a whole; *"),
+    ("--inject=slower_step -x", "*--maxfail: the claims after the first red one would not be judged*"),
+    ("--inject=slower_step --skip-latency", "*--skip-latency: it leaves out latency, the gate that must fire; *"),
+    ("--inject=slower_step --isolation=none", "*--isolation none: the stage with the fault and the one without it *"),
+    (
+        "--inject=attention_scale --stage=bf16",
+        "--inject: attention_scale applies to sdpa of sdxl, *none of that is selected *",
+    ),
+    (
+        "--inject=hidden_synchronisation",
+        "--inject: hidden_synchronisation needs the device cuda, and this run is on cpu",
+    ),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), REFUSED)
+def test_a_drill_that_proves_nothing_or_would_be_stored_is_refused(
+    bench: FakeBench, arguments: str, message: str
+) -> None:
+    """One line names the option and the reason, while pytest is configured: nothing is collected or built."""
+    with pytest.raises(pytest.UsageError) as raised:
+        bench.configure(*arguments.split())
+
+    pytest.LineMatcher([str(raised.value)]).fnmatch_lines([message])
+
+
+@pytest.mark.parametrize(("fault", "stage"), [("slower_step", "bf16"), ("attention_scale", "sdpa")])
+def test_without_a_stage_one_stage_of_the_fault_is_selected(bench: FakeBench, fault: str, stage: str) -> None:
+    """A newcomer who names the fault alone waits for one stage and not for the ladder."""
+    config = bench.configure(f"--inject={fault}")
+
+    assert [case.stage for case in select(config, device="cpu")] == [stage]
+
+
+@pytest.mark.parametrize(
+    ("fault", "is_live", "is_measured", "looks"),
+    [
+        ("slower_step", True, True, Looks(first=4, last=8)),
+        ("leaked_memory", True, True, Looks(first=1, last=1)),
+        ("round_reused", False, True, Looks(first=3, last=8)),
+        ("attention_scale", False, False, Looks(first=3, last=8)),
+    ],
+)
+def test_a_drill_measures_what_its_gate_needs(
+    bench: FakeBench, fault: str, is_live: bool, is_measured: bool, looks: Looks
+) -> None:
+    """A gate that compares gets pairs with the code without the fault; the others use no rounds, or one process."""
+    config = bench.configure(f"--inject={fault}")
+
+    assert options.is_live_comparison(config) == is_live
+    assert not options.uses_baselines(config)
+    assert config.getoption("skip_latency") == (not is_measured)
+    assert options.gate_policy(config).looks == looks
+
+
+def test_the_gate_fires_for_the_injected_stage_alone(bench: FakeBench) -> None:
+    """One arm of one stage is slower: its latency is the only red claim, after the first look."""
+    result = bench.run("--inject=slower_step=10", "--stage=bf16", "--rounds=4", other={}, bf16={"slower": 1.1})
+
+    assert result.red == ["test_latency[sdxl-tiny-bf16]"]
+    assert len(result.run("bf16").processes) == options.DRILL_FIRST_LOOK_PAIRS
+
+
+def test_every_output_of_an_injected_run_is_marked(bench: FakeBench) -> None:
+    """Nobody can take a figure of it for one of the code: header, table, result file and Markdown say so."""
+    result = bench.run("--inject=slower_step=10", "--stage=bf16", "--rounds=4", other={}, bf16={"slower": 1.1})
+
+    assert drill.pytest_report_header(result.config)[0] == f"speedgate: {SENTENCE}"
+    result.terminal.re_match_lines([r"case .* injected .*", r"sdxl-tiny/bf16/.* slower_step=10 .*SLOWER"])
+    assert SENTENCE in result.terminal.str()
+    assert result.document("bf16")["injected"] == {
+        "fault": "slower_step=10",
+        "gate": "latency",
+        "outcome": "SLOWER",
+        "case_keys": ["sdxl-tiny/bf16/64px-4steps-b1"],
+    }
+    assert "**Fire drill**: <code>injected fault slower&#95;step=10 in" in markdown.render(result.folder)
+
+
+def test_no_history_and_no_baseline_takes_an_injected_run(bench: FakeBench) -> None:
+    """Its result files are refused by a history, and its benchmark file by `promote` and `check`."""
+    result = bench.run("--inject=slower_step=10", "--stage=bf16", "--rounds=4", other={}, bf16={"slower": 1.1})
+    benchmark = benchmark_json.make_benchmark(
+        result.document("bf16"), name="test", fullname="test", group=None, seconds=[1.0], options={}
+    )
+
+    with pytest.raises(ValueError, match=r"sdxl-tiny__bf16.*has the injected fault 'slower_step=10'"):
+        entries.entries_from_files(result.folder)
+    with pytest.raises(ValueError, match="has the injected fault 'slower_step=10'"):
+        list(benchmark_json.speedgate_blocks({"benchmarks": [benchmark]}, where="a file"))
+
+
+@pytest.mark.parametrize(
+    ("slower", "status", "sentence"),
+    [
+        (1.1, 0, "fire drill passed: latency went red, and nothing else did"),
+        (1.0, 1, "fire drill FAILED: latency should have fired for sdxl-tiny/bf16/64px-4steps-b1 and did not: PASS, *"),
+    ],
+)
+def test_the_exit_status_says_if_the_gate_fired(bench: FakeBench, slower: float, status: int, sentence: str) -> None:
+    """A red gate ends with 0 because it must be red, and a green one with 1."""
+    result = bench.run("--inject=slower_step=10", "--stage=bf16", "--rounds=4", other={}, bf16={"slower": slower})
+    session = SimpleNamespace(config=result.config, exitstatus=int(bool(result.red)))
+    lines: list[str] = []
+    reporter = SimpleNamespace(write_line=lambda line, **_: lines.append(line))
+
+    drill.pytest_sessionfinish(session)
+    drill.pytest_terminal_summary(reporter, result.config)
+
+    assert session.exitstatus == status
+    pytest.LineMatcher(lines).fnmatch_lines([sentence])
+
+
+def test_an_interrupted_drill_keeps_its_exit_status(bench: FakeBench) -> None:
+    """A drill in which not every test had its turn has neither passed nor failed."""
+    config = bench.configure("--inject=slower_step")
+    session = SimpleNamespace(config=config, exitstatus=pytest.ExitCode.INTERRUPTED)
+
+    drill.pytest_sessionfinish(session)
+
+    assert session.exitstatus == pytest.ExitCode.INTERRUPTED
+    assert drill.DRILL not in config.stash
+
+
+def test_a_session_puts_the_fault_into_this_arm_and_ends_with_status_0(pytester: pytest.Pytester) -> None:
+    """The name travels in the build request of this arm's workers only; the red verdict ends with the sentence and 0."""
+    suite = Suite(pytester)
+
+    result = suite.run("--inject=slower_step=10", "--stage=bf16", "--rounds=4", "--benchmark-json=out.json")
+
+    assert result.ret == 0
+    assert red(result) == ["test_latency[sdxl-tiny-bf16]"]
+    result.stdout.fnmatch_lines([f"speedgate: {SENTENCE}", "fire drill passed: latency went red, and nothing else did"])
+    benchmark = json.loads((suite.path / "out.json").read_text())["benchmarks"][0]
+    assert benchmark["extra_info"]["speedgate"]["injected"]["fault"] == "slower_step=10"
+    other = suite.result("bf16")["against"]
+    assert other["label"] == "the same code without the fault"
+    assert other["other"]["processes"][0]["seconds"][0] == pytest.approx(0.501)
+
+
+def test_the_list_ends_with_status_0_and_builds_nothing(pytester: pytest.Pytester, capsys) -> None:
+    """`--inject list` prints each fault with its gate, and starts no session."""
+    config = pytester.parseconfig("-p", "speedgate.plugin.hooks", "-p", "fixtures.plugin", "--inject=list")
+
+    assert config.hook.pytest_cmdline_main(config=config) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].split()[:2] == ["slower_step=25", "latency"]
+    assert hooks.SESSION not in config.stash
