@@ -124,16 +124,24 @@ def test_a_second_recording_does_not_replace_the_first_baseline(suite):
     assert first.read_bytes() == before
 
 
-def test_saving_a_slower_run_does_not_make_it_the_baseline(suite):
-    """A bare compare takes the promoted baseline, not the slower run that was autosaved after it."""
+def test_saving_a_slower_run_does_not_make_it_the_baseline(suite, monkeypatch):
+    """A bare compare takes the promoted baseline, not the slower run that was autosaved after it.
+
+    In a job of GitHub Actions, pytest's own line on the red test begins with the verdict, and the verdict is an annotation.
+    """
     suite.record("--stage=sdpa")
     promote(suite.path / "baselines", suite.machine.key)
     suite.misbehave(sdpa={"slower": 1.5})
     suite.run("--benchmark-autosave", "--stage=sdpa")
 
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setenv("CI", "true")
+
     result = suite.run("--benchmark-compare", "--stage=sdpa", "--processes=2")
 
     assert red(result) == ["test_latency[sdxl-tiny-sdpa]"]
+    verdict = r"SLOWER sdxl-tiny/sdpa/64px-4steps-b1 latency"
+    result.stdout.re_match_lines([rf"::error title={verdict}::.*", rf"FAILED \S+ - {verdict}: .*"])
     result.stdout.fnmatch_lines(["*test_latency?sdxl-tiny-sdpa? (baselines/*/0001_recorde*"])
 
 

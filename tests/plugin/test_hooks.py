@@ -1,10 +1,11 @@
-"""The hooks of the plugin: the choice of a monitor."""
+"""The hooks of the plugin: the choice of a monitor, and colours."""
 
 import sys
+from types import SimpleNamespace
 
 import pytest
 
-from speedgate.plugin.hooks import open_monitor
+from speedgate.plugin.hooks import open_monitor, write_coloured
 from tests.support.fake_nvml import FakeNvml, answers
 
 
@@ -18,3 +19,26 @@ def test_each_device_has_its_monitor(monkeypatch, device, kind):
     monitor.close()
 
     assert (type(monitor).__name__, monitor.expected_workers) == (kind, 2)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "colour"),
+    [
+        ("PASS", "green"),
+        ("FASTER", "green"),
+        ("UNDECIDED", "yellow"),
+        ("STALE", "yellow"),
+        ("SLOWER", "red"),
+        ("DIFFERENT", "red"),
+    ],
+)
+def test_only_the_outcome_is_coloured_by_pytests_own_markup(outcome, colour):
+    """pytest's reporter gets the word with its colour, so that `--color` and `NO_COLOR` decide, and the rest without."""
+    calls = []
+    reporter = SimpleNamespace(
+        write=lambda text, **markup: calls.append((text, markup)), line=lambda text: calls.append((text, {}))
+    )
+
+    write_coloured(reporter, f"{outcome} sdxl latency: SLOWER is a word here")
+
+    assert calls == [("", {}), (outcome, {colour: True}), (" sdxl latency: SLOWER is a word here", {})]

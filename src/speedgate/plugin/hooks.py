@@ -317,11 +317,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     terminalreporter.section(f"speedgate on {state.machine.key}, --gate {mode.value}")
     view = after.terminal_view(state)
     for line in [*terminal.section(view), *terminal.remarks(view)]:
-        before, outcome, after_outcome = terminal.split_outcome(safe_line(line))
-        terminalreporter.write(before)
-        if outcome is not None:
-            terminalreporter.write(outcome, **{terminal.COLOURS.get(outcome, "red"): True})
-        terminalreporter.line(after_outcome)
+        write_coloured(terminalreporter, safe_line(line))
     if state.outcome.runs:
         folder = results.relative_to(root) if results.is_relative_to(root) else results
         terminalreporter.write_line(f"result files: {folder}")
@@ -332,3 +328,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         red = [(verdict, lines) for verdict, lines in worst_first(cases) if not view.policy.accepts(verdict)]
         for command in error_annotations(red):
             terminalreporter.write_line(command)
+
+
+def write_coloured(reporter: pytest.TerminalReporter, line: str) -> None:
+    """Write a line with its outcome in colour, if pytest uses colours here."""
+    before, outcome, rest = terminal.split_outcome(line)
+    reporter.write(before)
+    if outcome is not None:
+        reporter.write(outcome, **{terminal.COLOURS.get(outcome, "red"): True})
+    reporter.line(rest)
