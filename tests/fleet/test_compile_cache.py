@@ -17,6 +17,7 @@ from speedgate.measure.worker import Worker, WorkerFailure
 from speedgate.plugin.builder import Builder
 from tests.measure.test_worker import PATHS
 from tests.support.baseline_samples import KEY
+from tests.support.command import fails
 from tests.support.fake_target import FakeSpec, FakeTarget
 from tests.support.sessions import make_session
 
@@ -82,9 +83,17 @@ def exported(cached, target):
     return target
 
 
-def elsewhere(cached, folder, **changes):
-    """Return the same case on a machine without any cache."""
-    return dataclasses.replace(cached, folder=folder, **changes)
+@pytest.fixture
+def carry(cached, tmp_path):
+    """Compile the case here; return the same case, with these fields changed, on a machine that imported its cache."""
+
+    def make(**changes):
+        start(cached, Holder(), missed=True)
+        there = dataclasses.replace(cached, folder=tmp_path / "there", **changes)
+        compile_cache.import_from(exported(cached, tmp_path / "c.zip"), folder=there.folder, here=HERE)
+        return there
+
+    return make
 
 
 def test_what_was_compiled_is_kept_once(cached):
@@ -130,22 +139,18 @@ def test_nothing_is_kept_where_torch_keeps_nothing(cached, notes):
     assert "its caches are off" in notes[-1]
 
 
-def test_an_imported_cache_is_loaded_by_one_start(cached, tmp_path):
+def test_an_imported_cache_is_loaded_by_one_start(carry):
     """The worker gets the exported bytes once; after that torch's own cache has them, and the next start loads nothing."""
-    start(cached, Holder(), missed=True)
-    there = elsewhere(cached, tmp_path / "there")
-    compile_cache.import_from(exported(cached, tmp_path / "c.zip"), folder=there.folder, here=HERE)
+    there = carry()
     first, second = Holder(), Holder()
 
     assert (start(there, first), start(there, second)) == (0.25, 0.0)
     assert (first.calls, second.calls) == ([("load_cache", BYTES)], [])
 
 
-def test_an_imported_cache_is_exported_again(cached, tmp_path):
+def test_an_imported_cache_is_exported_again(carry, tmp_path):
     """An export also holds imported cases, whether the job ran them or not."""
-    start(cached, Holder())
-    there = elsewhere(cached, tmp_path / "there")
-    compile_cache.import_from(exported(cached, tmp_path / "c.zip"), folder=there.folder, here=HERE)
+    there = carry()
     exported(there, tmp_path / "unloaded.zip")
     start(there, Holder())
     exported(there, tmp_path / "loaded.zip")
@@ -154,20 +159,16 @@ def test_an_imported_cache_is_exported_again(cached, tmp_path):
         assert [entry.case_key for entry in read_cache_file(tmp_path / f"{name}.zip").entries] == [CASE]
 
 
-def test_an_interrupted_start_loads_again(cached, tmp_path):
+def test_an_interrupted_start_loads_again(carry):
     """Before the first image, an import counts as not loaded."""
-    start(cached, Holder())
-    there = elsewhere(cached, tmp_path / "there")
-    compile_cache.import_from(exported(cached, tmp_path / "c.zip"), folder=there.folder, here=HERE)
+    there = carry()
 
     assert [there.load_into(Holder()) for _ in range(2)] == [0.25, 0.25]
 
 
-def test_what_an_imported_cache_lacked_is_kept(cached, tmp_path):
+def test_what_an_imported_cache_lacked_is_kept(carry):
     """A start that loaded an import and still compiled saves the result, and the import is not loaded again."""
-    start(cached, Holder())
-    there = elsewhere(cached, tmp_path / "there")
-    compile_cache.import_from(exported(cached, tmp_path / "c.zip"), folder=there.folder, here=HERE)
+    there = carry()
     start(there, Holder(b"newer"), missed=True)
 
     (path,) = there.folder.rglob("*.zip")
@@ -181,12 +182,9 @@ def test_what_an_imported_cache_lacked_is_kept(cached, tmp_path):
         ({"origin": origin(torch="2.14.0")}, "its torch is 2.13.0+cu130, here it is 2.14.0"),
     ],
 )
-def test_a_cache_of_another_recipe_or_build_is_not_used(cached, tmp_path, notes, changes, message):
+def test_a_cache_of_another_recipe_or_build_is_not_used(carry, notes, changes, message):
     """The import stays where it is, and a note names both values."""
-    start(cached, Holder())
-    there = elsewhere(cached, tmp_path / "there", **changes)
-    compile_cache.import_from(exported(cached, tmp_path / "c.zip"), folder=there.folder, here=HERE)
-    worker = Holder()
+    there, worker = carry(**changes), Holder()
 
     assert there.load_into(worker) == 0.0
     assert worker.calls == []
@@ -267,7 +265,7 @@ def test_what_cannot_be_loaded_again_is_not_saved(build, tmp_path, structure, op
 
 def test_what_torch_compiled_in_one_folder_is_found_in_another(cached, tmp_path, monkeypatch):
     """A compiled function is a hit in another folder that imported its cache; unreadable artifacts are an error."""
-    there = elsewhere(cached, tmp_path / "there")
+    there = dataclasses.replace(cached, folder=tmp_path / "there")
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "inductor"))
     with contextlib.closing(
         Worker("tests.support.targets:Compiled", arguments={}, paths=PATHS, log=tmp_path / "log", timeout_s=240.0)
@@ -385,40 +383,33 @@ def test_the_help_says_whom_to_trust(verb, capsys):
     assert "torch unpickles it" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("arguments", [["export", "c.zip"], ["import", "absent.zip"]])
-def test_nothing_to_carry_is_one_line(capsys, options, arguments):
-    """An empty folder and a missing file end with status 2."""
-    assert main(["cache", *arguments, *options]) == 2
-    assert capsys.readouterr().err.count("\n") == 1
-
-
-def test_a_file_of_somebody_else_is_not_replaced(tmp_path, capsys, options):
-    """An export replaces an earlier export and no other file."""
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["export", "{folder}/notes.txt"], "not replaced; name another file"),
+        (["export", "{folder}/ouput/c.zip"], "ouput is no folder; make it first"),
+        (["export", "/proc/c.zip"], "/proc/.*: No such file or directory\n"),
+        (["export", "{folder}/c.zip", "--folder=nothing"], "holds nothing compiled by this build"),
+        (["import", "{folder}/absent.zip"], "cannot be read"),
+    ],
+)
+def test_what_cannot_be_carried_is_one_line(tmp_path, capsys, options, arguments, message):
+    """An error names its file, without the number of a system error; nothing is replaced and no folder is made."""
     leave(tmp_path / "caches" / KEY, CASE)
-    notes = tmp_path / "notes.txt"
-    notes.write_text("mine")
+    (tmp_path / "notes.txt").write_text("mine")
 
-    assert main(["cache", "export", str(notes), *options]) == 2
-    assert "not replaced; name another file" in capsys.readouterr().err
-    assert notes.read_text() == "mine"
+    error = fails(capsys, "cache", arguments[0], *options, *(text.format(folder=tmp_path) for text in arguments[1:]))
+
+    assert re.search(message, error)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["caches", "notes.txt"]
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_an_export_replaces_an_earlier_one(tmp_path, options):
+    """The same export, given again, writes the same file again."""
+    leave(tmp_path / "caches" / KEY, CASE)
+
     assert [main(["cache", "export", str(tmp_path / "d.zip"), *options]) for _ in range(2)] == [0, 0]
-
-
-def test_an_export_makes_no_folders(tmp_path, capsys, options):
-    """A folder that does not exist is an error, and is not created."""
-    leave(tmp_path / "caches" / KEY, CASE)
-
-    assert main(["cache", "export", str(tmp_path / "ouput" / "c.zip"), *options]) == 2
-    assert "ouput is no folder; make it first" in capsys.readouterr().err
-    assert not (tmp_path / "ouput").exists()
-
-
-def test_a_system_error_names_its_file(tmp_path, capsys, options):
-    """If a file cannot be written, the message has its name and the reason, without the error number."""
-    leave(tmp_path / "caches" / KEY, CASE)
-
-    assert main(["cache", "export", "/proc/c.zip", *options]) == 2
-    assert re.fullmatch(r"speedgate: /proc/\S+: No such file or directory\n", capsys.readouterr().err)
 
 
 def test_a_folder_is_imported_by_its_exports(tmp_path, capsys, options):
