@@ -182,9 +182,7 @@ def test_a_bisect_of_wheels_finds_the_first_slow_one(desk: Desk) -> None:
     assert lines[-2].endswith(f"/stubkernel/compare/{COMMITS[0]}...{COMMITS[4]}")
 
 
-@pytest.mark.parametrize(
-    "option", ["--results=mine", "--against=python", "--collect-only", "--gate=report", "--shard=1/2"]
-)
+@pytest.mark.parametrize("option", ["--results=mine", "--gate=report"])
 @pytest.mark.parametrize("command", [["bump", "stubkernel==1.8"], ["bisect", "stubkernel", "--good=1.0", "--bad=1.8"]])
 def test_a_verdict_is_of_the_arms_that_it_names(desk: Desk, command: list[str], option: str) -> None:
     """An argument of pytest that would replace an arm or the results, or prevent a verdict, is refused before anything runs."""

@@ -72,14 +72,6 @@ class BisectBoundary:
         return range(self.last_good + 1, self.first_bad + 1)
 
 
-class WrongEndError(ValueError):
-    """The candidate `index` is an end of the bisect, and its outcome is not the claimed one."""
-
-    def __init__(self, index: int, *, claimed: BisectOutcome, outcome: BisectOutcome) -> None:
-        super().__init__(f"candidate {index} was claimed to be {claimed} and is {outcome}")
-        self.index, self.claimed, self.outcome = index, claimed, outcome
-
-
 class _StoredState(msgspec.Struct, frozen=True, kw_only=True):
     request: dict[str, Any] = field(name="question")
     candidates: Annotated[list[str], Meta(min_length=2)]
@@ -102,15 +94,15 @@ class BisectState:
             self._write()
 
     def search(self, run_trial: Callable[[str], Trial], *, print_line: Callable[[str], None]) -> BisectBoundary:
-        """Try candidates until the first bad one is known; a `ValueError` if an end is not as claimed."""
+        """Try both ends, then candidates until the first bad one is known; a `ValueError` if an end is not as claimed."""
+        first, last = self.candidates[0], self.candidates[-1]
         print_line(
-            f"{self.request.package}: {len(self.candidates)} candidates from {self.candidates[0]} (good) to"
-            f" {self.candidates[-1]} (bad), by {self.request.metric}: both ends, then at most"
-            f" {max_trials(len(self.candidates) - 2)} trials and one more for each skip"
+            f"{self.request.package}: {len(self.candidates)} candidates from {first} (good) to {last} (bad), by"
+            f" {self.request.metric}: both ends, then at most {max_trials(len(self.candidates) - 2)} trials and one more for"
+            " each skip"
         )
 
-        def judge(index: int) -> BisectOutcome:
-            version = self.candidates[index]
+        def judge(version: str) -> BisectOutcome:
             is_new = version not in self.trials
             if is_new:
                 self.trials[version] = run_trial(version)
@@ -119,17 +111,16 @@ class BisectState:
             print_line(f"{version}: {trial.outcome}{'' if is_new else ' (known from an earlier run)'}: {trial.reason}")
             return trial.outcome
 
-        try:
-            return find_boundary(len(self.candidates), judge)
-        except WrongEndError as error:
-            version = self.candidates[error.index]
-            again = f"delete {self.path} to try again"
-            if error.outcome is BisectOutcome.SKIP:
-                again = "the same command tries it again"
-            raise ValueError(
-                f"the ends are not as claimed: {self.request.package} {version}, named --{error.claimed}, is"
-                f" {error.outcome}: {self.trials[version].reason}; {again}"
-            ) from error
+        for version, claimed in ((first, BisectOutcome.GOOD), (last, BisectOutcome.BAD)):
+            outcome = judge(version)
+            if outcome is not claimed:
+                is_skip = outcome is BisectOutcome.SKIP
+                again = "the same command tries it again" if is_skip else f"delete {self.path} to try again"
+                raise ValueError(
+                    f"the ends are not as claimed: {self.request.package} {version}, named --{claimed}, is"
+                    f" {outcome}: {self.trials[version].reason}; {again}"
+                )
+        return find_boundary(len(self.candidates), lambda index: judge(self.candidates[index]))
 
     def describe(self, boundary: BisectBoundary) -> Iterator[str]:
         """Yield the lines of the conclusion: the first bad version or its suspects, the ratio, and the commits between."""
@@ -178,16 +169,11 @@ class BisectState:
 
 
 def find_boundary(count: int, judge: Callable[[int], BisectOutcome]) -> BisectBoundary:
-    """Find the boundary between candidate 0, claimed to be good, and `count - 1`, claimed to be bad.
+    """Find the boundary between candidate 0, which is good, and `count - 1`, which is bad.
 
-    Judges both ends first, then always the middle of what is left, each candidate at most once. Between the ends these are at
-    most `max_trials(count - 2)`, which no method can improve, and one more for each skip. Raises `WrongEndError`.
+    Judges always the middle of what is left, each candidate at most once: at most `max_trials(count - 2)`, which no method can
+    improve, and one more for each skip.
     """
-    if count < 2:
-        raise ValueError(f"{count} candidates: a good and a bad one are needed")
-    for end, claimed in ((0, BisectOutcome.GOOD), (count - 1, BisectOutcome.BAD)):
-        if (outcome := judge(end)) is not claimed:
-            raise WrongEndError(end, claimed=claimed, outcome=outcome)
     good, bad, left = 0, count - 1, list(range(1, count - 1))
     while left:
         middle = left[len(left) // 2]

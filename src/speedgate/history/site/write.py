@@ -23,7 +23,7 @@ from speedgate.history.trend import Series, TrendChange
 SOURCES = {"torch_git": "https://github.com/pytorch/pytorch/commit/{commit}"}
 MARKER = ".speedgate-site"
 _MARKER_SCHEMA = 1
-_COMMIT_URL = re.compile(r"https?://[^\s{}\"'<>\\]+\{commit\}[^\s{}\"'<>\\]*")
+_COMMIT_URL = re.compile(r"https?://[^\s{}\"'<>\\/]+/[^\s{}\"'<>\\]*\{commit\}[^\s{}\"'<>\\]*")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -78,9 +78,7 @@ def write_site(
 
 def check_commit_url(template: str | None) -> str | None:
     """Return the template. A `ValueError` unless it is an http(s) address with `{commit}` once, after the host."""
-    if template is None:
-        return None
-    if not _COMMIT_URL.fullmatch(template) or not re.match(r"https?://[^/{}]+/", template):
+    if template is not None and not _COMMIT_URL.fullmatch(template):
         raise ValueError(
             f"--commit-url {template!r}: expected an http or https address that contains {{commit}} once, such as"
             " https://github.com/owner/repository/commit/{commit}"
