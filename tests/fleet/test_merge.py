@@ -233,6 +233,10 @@ def test_a_broken_manifest_is_one_error(tmp_path, merge, data):
         ({"against": {"log_ratios": ["x"]}}, "the results of the other arm are not what a session writes"),
         ({"against": [1]}, "the results of the other arm are not what a session writes"),
         ({"verdicts": 1}, "verdicts: expected a list"),
+        (
+            {"injected": {"fault": "x", "gate": "latency", "outcome": "SLOWER", "case_keys": [KEYS[2]]}},
+            "the run has the injected fault 'x'",
+        ),
     ],
 )
 def test_a_hostile_result_is_one_error(tmp_path, merge, changes, message):

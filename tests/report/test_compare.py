@@ -82,6 +82,15 @@ def test_a_case_without_a_measurement_has_dashes(tmp_path: Path) -> None:
     assert cells(lines[2]) == [INT8, "1 s", "-", "-", "-", "1.000 GiB", "-", "PASS", "INVALID"]
 
 
+def test_an_injected_run_is_marked(tmp_path: Path) -> None:
+    """A run into which a fault was injected has a line that says so."""
+    injected = {"fault": "slower-step=6%", "gate": "latency", "outcome": "SLOWER", "case_keys": [INT8]}
+    lines = rendered(tmp_path, [document()], [document(injected=injected)])
+
+    (line,) = [line for line in lines if "fire drill" in line]
+    assert line.startswith(f"B: fire drill: injected fault slower-step=6% in {INT8}: ")
+
+
 def test_text_from_a_file_controls_no_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A hostile case key or GPU key is printed without control characters."""
     hostile = HOSTILE[:200]

@@ -80,8 +80,10 @@ def pair_cases(a: Mapping[str, ResultFile], b: Mapping[str, ResultFile]) -> list
 def render(pairs: list[CasePair], *, a_name: str, b_name: str) -> list[str]:
     """Format the table, then lines that say how each run was measured and which cases cannot be compared."""
     lines = [*text_table(with_figures(_COLUMNS, pairs), pairs), ""]
-    lines += dict.fromkeys(f"A: {a_name}: {_origin(pair.a)}" for pair in pairs if pair.a)
-    lines += dict.fromkeys(f"B: {b_name}: {_origin(pair.b)}" for pair in pairs if pair.b)
+    for side, name, results in (("A", a_name, [pair.a for pair in pairs]), ("B", b_name, [pair.b for pair in pairs])):
+        present = [result for result in results if result is not None]
+        lines += dict.fromkeys(f"{side}: {name}: {_origin(result)}" for result in present)
+        lines += dict.fromkeys(f"{side}: fire drill: {it.injection.sentence}" for it in present if it.injection)
     lines += dict.fromkeys(remark for pair in pairs for remark in _remarks(pair))
     if any(pair.interval for pair in pairs):
         lines.append("the interval covers the spread of processes, and nothing else that changed between the two runs")
