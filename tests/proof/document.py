@@ -28,6 +28,8 @@ from tests.proof.series import LEVELS
 INTRODUCTION = """\
 # Proof
 
+After this page you know how often a verdict is wrong, and which faults the gates catch.
+
 On real processes, live comparisons raised a false alarm in {pairs_false_alarms:.1%} of the cases without a change and caught
 {pairs_caught:.1%} of the slowdowns of {slowdown:.0%}. On the same machine, whose processes vary by {between:.1%}, a stored
 baseline caught {stored_caught:.1%} of them, was UNDECIDED in {stored_undecided:.1%} of the cases without a change, and raised a
