@@ -69,11 +69,12 @@ def make_measurement(worker, *, monitor=None, **plan):
     return Measurement(worker=worker, cold_start=COLD, plan=plan, monitor=monitor or HostMonitor())
 
 
-def test_pytest_benchmark_sees_exactly_the_workers_seconds(pytester):
+def test_pytest_benchmark_sees_exactly_the_workers_seconds(pytester, monkeypatch):
     """After the replay, the data of the real `benchmark` fixture are the measured seconds and nothing else."""
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     pytester.makepyfile(INNER)
 
-    result = pytester.runpytest_inprocess("--benchmark-warmup=off", "-p", "no:cacheprovider")
+    result = pytester.runpytest_inprocess("--benchmark-warmup=off", "-p", "pytest_benchmark.plugin")
 
     result.assert_outcomes(passed=1)
 

@@ -19,15 +19,6 @@ class Fit(enum.StrEnum):
 
 
 _WORDS = {Fit.OK: "fitted", Fit.OOM: "out of memory", Fit.UNSUPPORTED: "unsupported"}
-# By the outcome of a published figure. A cell that was not published leads to no expectation.
-_FIT_BY_OUTCOME = {
-    "ok": Fit.OK,
-    "oom": Fit.OOM,
-    "oom_after_warmup": Fit.OOM,
-    "oom_after_2nd_iteration": Fit.OOM,
-    "unsupported": Fit.UNSUPPORTED,
-    "not_published": None,
-}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -51,14 +42,14 @@ def expect_fit(
         return Expectation(fit=Fit.OK, source=baseline.name)
     if out_of_memory is not None:
         return Expectation(fit=Fit.OOM, source=out_of_memory)
-    ends = {_FIT_BY_OUTCOME[figure.outcome] for figure in figures}
-    if len(figures) < 2 or len(ends) > 1:
-        return None
-    (end,) = ends
-    if end is None or end is Fit.OK:
+    # "oom_after_warmup" is out of memory too.
+    ends = {figure.outcome.partition("_")[0] for figure in figures}
+    if len(figures) < 2 or ends not in ({Fit.OOM}, {Fit.UNSUPPORTED}):
         return None
     builds = ", ".join(f"torch {figure.build}" for figure in figures)
-    return Expectation(fit=end, source=f"what was published for {figures[0].family} ({builds})", gates=False)
+    return Expectation(
+        fit=Fit(ends.pop()), source=f"what was published for {figures[0].family} ({builds})", gates=False
+    )
 
 
 def judge_fit(
