@@ -12,6 +12,7 @@ import pytest
 
 from fixtures import parity
 from fixtures.cases import Case
+from fixtures.faults import injectable
 from fixtures.faults.modules import block
 from fixtures.faults.registry import REFUSED, Change, Refusal
 from fixtures.pipelines.definition import Workload
@@ -92,6 +93,23 @@ class Rig:
                 _judge_compile(case, counts, structure=compiled),
                 self._judge_parity(case, case.workload, probes=PROBES),
             ]
+
+    def drill(self, name: str, stage: str) -> list[Verdict]:
+        """Judge structure, counts and image of a case into which a fault was injected with its default amount."""
+        case = self.copy(stage)
+        intact_workload = case.workload
+        expected = Case(pipeline="sdxl", size="tiny", stage=stage).expected_structure()
+        eager = {fact: False for fact in expected if fact.endswith(".compiled")}
+        fault = injectable.catalogue().faults[name]
+        injectable.inject(case, name=name, amount=fault.amount.default if fault.amount else None)
+        with _fresh_counts() as since_start:
+            counts = since_start(case.count())
+        probes = PROBES if name in FAULTS_OF_ROUNDING else FEW_PROBES
+        return [
+            _judge_recipe(case, expected | eager),
+            _judge_compile(case, counts, structure=eager),
+            self._judge_parity(case, intact_workload, probes=probes),
+        ]
 
     def measurement(self, change: Change, stage: str) -> list[Verdict]:
         """Judge four rounds of a worker with a simulated device; no verdict if they can be used."""

@@ -154,6 +154,25 @@ def test_the_exit_status_says_if_the_gate_fired(bench: FakeBench, slower: float,
     pytest.LineMatcher(lines).fnmatch_lines([sentence])
 
 
+def test_on_github_the_drill_is_one_annotation(bench: FakeBench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The red verdict of a drill that passed is a notice and no error, and its title names the fault."""
+    result = bench.run("--inject=slower_step=10", "--stage=bf16", "--rounds=4", other={}, bf16={"slower": 1.1})
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    lines: list[str] = []
+    ignored = dict.fromkeys(("section", "write", "line"), lambda *_, **__: None)
+    reporter = SimpleNamespace(write_line=lambda line, **_: lines.append(line), **ignored)
+
+    drill.pytest_sessionfinish(SimpleNamespace(config=result.config, exitstatus=1))
+    for plugin in (hooks, drill):
+        plugin.pytest_terminal_summary(reporter, result.config)
+
+    annotations = [line for line in lines if line.startswith("::")]
+    assert annotations == [
+        "::notice title=fire drill%3A injected fault slower_step=10::"
+        "fire drill passed: latency went red, and nothing else did"
+    ]
+
+
 def test_an_interrupted_drill_keeps_its_exit_status(bench: FakeBench) -> None:
     """A drill in which not every test had its turn has neither passed nor failed."""
     config = bench.configure("--inject=slower_step")

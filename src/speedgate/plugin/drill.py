@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from speedgate.gate.drill import Drill, judge_drill, listing
-from speedgate.plugin import hookspecs, injection
+from speedgate.plugin import github, hookspecs, injection
+from speedgate.plugin.github import is_on_github, safe_line
 from speedgate.plugin.hooks import GATE, SESSION
 from speedgate.results.exit_status import ExitStatus
 from speedgate.results.text import printable
@@ -73,6 +74,10 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 @pytest.hookimpl(trylast=True)
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Write the result of the drill below our section."""
-    drill = config.stash.get(DRILL, None)
-    if drill is not None:
-        terminalreporter.write_line(printable(drill.sentence), green=drill.has_passed, red=not drill.has_passed)
+    drill, state = config.stash.get(DRILL, None), config.stash.get(SESSION, None)
+    if drill is None or state is None or state.injection is None:
+        return
+    terminalreporter.write_line(safe_line(drill.sentence), green=drill.has_passed, red=not drill.has_passed)
+    if is_on_github():
+        annotate = github.notice if drill.has_passed else github.error
+        terminalreporter.write_line(annotate(f"fire drill: injected fault {state.injection.fault}", drill.sentence))

@@ -27,19 +27,29 @@ def error_annotations(verdicts: Iterable[tuple[Verdict, Sequence[str]]]) -> list
     If there are more than GitHub shows, the last one counts the rest.
     """
     commands = [
-        _error(f"{verdict.outcome} {verdict.case_key} {verdict.claim}", [verdict.sentence, *lines])
+        error(f"{verdict.outcome} {verdict.case_key} {verdict.claim}", verdict.sentence, *lines)
         for verdict, lines in verdicts
     ]
     if len(commands) <= _MOST:
         return commands
-    return [*commands[: _MOST - 1], _error(f"{len(commands) - _MOST + 1} more red verdicts", ["they are in the log"])]
+    return [*commands[: _MOST - 1], error(f"{len(commands) - _MOST + 1} more red verdicts", "they are in the log")]
 
 
-def _error(title: str, lines: Iterable[str]) -> str:
+def notice(title: str, *lines: str) -> str:
+    """Return a workflow command that annotates a job with something that is no error."""
+    return _command("notice", title, lines)
+
+
+def error(title: str, *lines: str) -> str:
+    """Return a workflow command that annotates a job with an error."""
+    return _command("error", title, lines)
+
+
+def _command(level: str, title: str, lines: Iterable[str]) -> str:
     """Format the command. Escapes are those of GitHub's own toolkit (actions/toolkit, packages/core/src/command.ts).
 
     "##[" is the older form of a command, which the runner finds anywhere in a line.
     """
     message = "%0A".join(ascii_line(line).replace("%", "%25") for line in lines)
     title = ascii_line(title).replace("%", "%25").replace(":", "%3A").replace(",", "%2C")
-    return f"::error title={title}::{message}".replace("##[", "# #[")
+    return f"::{level} title={title}::{message}".replace("##[", "# #[")

@@ -323,7 +323,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         terminalreporter.write_line(f"result files: {folder}")
     if report_line := after.write_report(config, state):
         terminalreporter.write_line(report_line)
-    if is_on_github():
+    if is_on_github() and state.injection is None:  # the fire drill has an annotation of its own
         cases = [(verdicts, view.explanations.get(key, ())) for key, verdicts in view.verdicts.items()]
         red = [(verdict, lines) for verdict, lines in worst_first(cases) if not view.policy.accepts(verdict)]
         for command in error_annotations(red):
