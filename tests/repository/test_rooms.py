@@ -28,6 +28,7 @@ FLOORS = {
     "cli": 7,
     "__main__": 8,
 }
+CLOCKS = {"time.monotonic", "time.perf_counter", "time.process_time", "time.thread_time", "time.time"}
 UNSAFE = re.compile(r"pickle\.loads?\b|torch\.load\b|trust_remote_code\W+True|weights_only\s*=\s*False")
 
 
@@ -201,6 +202,22 @@ def test_nothing_is_unpickled_and_no_remote_code_is_trusted():
     hits = {path: UNSAFE.findall(path.read_text(encoding="utf-8")) for path in files}
 
     assert {path: texts for path, texts in hits.items() if texts} == {}
+
+
+def test_no_test_compares_a_clock_with_a_number():
+    """A function that reads a clock compares with a deadline or with other seconds of the run, never with a number."""
+    comparisons = [
+        f"{path.relative_to(ROOT)}: {ast.unparse(node)}"
+        for path in sources("tests")
+        for function in ast.walk(parse(path))
+        if isinstance(function, ast.FunctionDef)
+        and {ast.unparse(node.func) for node in ast.walk(function) if isinstance(node, ast.Call)} & CLOCKS
+        for node in ast.walk(function)
+        if isinstance(node, ast.Compare) and isinstance(node.ops[0], ast.Lt | ast.LtE | ast.Gt | ast.GtE)
+        if any(isinstance(side, ast.Constant) for side in (node.left, *node.comparators))
+    ]
+
+    assert comparisons == []
 
 
 def test_every_test_has_a_docstring():
