@@ -87,22 +87,34 @@ def test_the_whole_interval_decides(low, high, outcome):
     assert (verdict.outcome, verdict.claim, verdict.case_key) == (outcome, "latency", INT8)
 
 
+TOO_NOISY = "raise --max-processes or quieten the machine"
+
+
 @pytest.mark.parametrize(
-    ("medians_s", "old_s", "advice"),
+    ("medians_s", "old_s", "policy", "outcome", "ending"),
     [
+        # Processes that are 10 % apart neither clear nor blame a change of a few percent, nor does one on each side.
         *(
-            ([factor * value for value in NOISY_S], NOISY_S, "raise --max-processes or quieten the machine")
-            for factor in (1.0, 1.05, 0.9)
+            ([factor * each for each in NOISY_S], NOISY_S, {}, Outcome.UNDECIDED, TOO_NOISY)
+            for factor in (1, 1.05, 0.9)
         ),
-        ([1.0], [1.0], "nothing is known of the spread of 1 and 1 processes: add --processes"),
+        ([1.0], [1.0], {}, Outcome.UNDECIDED, "the spread of 1 and 1 processes: add --processes"),
+        # On a quiet machine even a single new process shows a slowdown of 10 %.
+        *(([1.1 * each for each in QUIET_S[:count]], QUIET_S, {}, Outcome.SLOWER, " seen") for count in (1, 3)),
+        # A stage may have a tolerance of its own.
+        ((1.04, 1.041), (1.0, 1.001), {}, Outcome.SLOWER, " seen"),
+        ((1.04, 1.041), (1.0, 1.001), {"stage_tolerances": {"int8": 0.06}}, Outcome.PASS, " seen"),
+        # One look of several asks for more than the only one.
+        (spanning(1.031, 1.2), (1.0, 1.0), {}, Outcome.SLOWER, " seen"),
+        (spanning(1.031, 1.2), (1.0, 1.0), {"looks": Looks(first=2, last=8)}, Outcome.UNDECIDED, ": not decided yet"),
     ],
 )
-def test_noise_and_single_values_decide_nothing(medians_s, old_s, advice):
-    """Processes that are 10 % apart, or one on each side, neither clear nor blame a change, and the sentence says what to do."""
-    verdict = judge_latency(make_run(medians_s=medians_s), make_baseline(*old_s), POLICY)
+def test_spread_and_policy_decide(medians_s, old_s, policy, outcome, ending):
+    """The verdict follows from the spread of both sides, the stage's tolerance and the look; the sentence says what to do."""
+    verdict = judge_latency(make_run(medians_s=medians_s), make_baseline(*old_s), Policy(**policy))
 
-    assert verdict.outcome is Outcome.UNDECIDED
-    assert verdict.sentence.endswith(advice)
+    assert verdict.outcome is outcome
+    assert verdict.sentence.endswith(ending)
 
 
 @pytest.mark.parametrize("spread", [0.002, 0.01, 0.05])
@@ -123,14 +135,6 @@ def test_a_wrong_verdict_is_rare_on_any_machine(spread, slowdown, wrong):
     assert outcomes.count(wrong) <= 5
 
 
-@pytest.mark.parametrize("processes", [1, 3])
-def test_ten_percent_on_a_quiet_machine_is_slower(processes):
-    """Several quiet processes show a 10 % slowdown even to a single new one."""
-    run = make_run(medians_s=[1.1 * value for value in QUIET_S[:processes]])
-
-    assert judge_latency(run, make_baseline(*QUIET_S), POLICY).outcome is Outcome.SLOWER
-
-
 @pytest.mark.parametrize("medians_s", [[1.0], [1.0] * 3])
 @pytest.mark.parametrize(
     ("old_s", "outcome"),
@@ -143,27 +147,6 @@ def test_a_published_figure_is_held_to_the_bare_ratio(medians_s, old_s, outcome)
     verdict = judge_latency(make_run(medians_s=medians_s), make_baseline(old_s, source="published"), policy)
 
     assert verdict.outcome is outcome
-
-
-def test_a_stage_may_have_a_tolerance_of_its_own():
-    """A latency that is SLOWER by the default tolerance passes by a wider one that the policy gives to its stage."""
-    run, baseline = make_run(medians_s=(1.04, 1.041)), make_baseline(1.0, 1.001)
-    policy = Policy(stage_tolerances={"int8": 0.06})
-
-    assert judge_latency(run, baseline, POLICY).outcome is Outcome.SLOWER
-    assert judge_latency(run, baseline, policy).outcome is Outcome.PASS
-
-
-def test_a_later_look_asks_for_more():
-    """The same processes that decide where they were all that was planned do not where they are one look of several."""
-    run, baseline = make_run(medians_s=spanning(1.031, 1.2)), make_baseline(1.0, 1.0)
-    policy = Policy(looks=Looks(first=2, last=8))
-
-    verdict = judge_latency(run, baseline, policy)
-
-    assert verdict.outcome is Outcome.UNDECIDED
-    assert verdict.sentence.endswith(": not decided yet")
-    assert judge_latency(run, baseline, POLICY).outcome is Outcome.SLOWER
 
 
 @pytest.mark.parametrize(
@@ -288,10 +271,13 @@ def baseline_of(run):
     ],
 )
 def test_a_start_is_slower_by_half_and_by_two_seconds(new_s, old_s, outcome):
-    """A first call that takes half as long again is SLOWER, unless that is less than two seconds more."""
-    verdict = judge_cold_start(start(seconds=new_s), baseline_of(start(seconds=old_s)), POLICY)
+    """A first call that takes half as long again is SLOWER, unless that is less than two seconds more or of another recipe."""
+    run, baseline = start(seconds=new_s), baseline_of(start(seconds=old_s))
+    verdict = judge_cold_start(run, baseline, POLICY)
 
     assert (verdict.outcome, verdict.claim) == (outcome, "cold start")
+    other_recipe = msgspec.structs.replace(run, fingerprint="beef")
+    assert judge_cold_start(other_recipe, baseline, POLICY).outcome is Outcome.STALE
 
 
 def test_a_start_is_compared_with_its_like():
@@ -311,13 +297,6 @@ def test_a_start_is_compared_with_its_like():
             others = [each for name, group in starts.items() if name != cache for each in group]
             assert f"{cache}: {seconds} against {seconds}" in same.sentence
             assert {judge_cold_start(run, baseline_of(other), POLICY) for other in others} == {None}
-
-
-def test_a_start_of_another_recipe_is_stale():
-    """Compile seconds of another recipe are no baseline."""
-    run = msgspec.structs.replace(start(seconds=1.0), fingerprint="beef")
-
-    assert judge_cold_start(run, baseline_of(start(seconds=1.0)), POLICY).outcome is Outcome.STALE
 
 
 @pytest.mark.parametrize(
