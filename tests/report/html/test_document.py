@@ -23,10 +23,7 @@ from tests.support.web_samples import STAGES, case_key, make_case, make_report
 @pytest.fixture(autouse=True)
 def placeholders(monkeypatch):
     """Draw no chart: vl-convert takes half a second for the charts of a report."""
-    for module in ("sections", "details"):
-        monkeypatch.setattr(
-            f"speedgate.report.html.{module}.render_figure", lambda draw, **texts: Markup("<svg></svg>")
-        )
+    monkeypatch.setattr("speedgate.report.html.charts.render_figure", lambda draw, **texts: Markup("<svg></svg>"))
 
 
 def text_of(document):

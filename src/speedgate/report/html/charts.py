@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from speedgate.report.html import page
+from speedgate.report.html.page import Panel, Table
 from speedgate.results.text import printable_lines
 
 if TYPE_CHECKING:
@@ -164,6 +165,31 @@ def stacked_bar_chart(rows: Sequence[BarSegment], *, title: str) -> Draw:
         return chart.properties(width=width_px, height={"step": 34})
 
     return draw
+
+
+def stacked_panel(
+    title: str,
+    seconds_by_stage: Mapping[str, Mapping[str, float]],
+    *,
+    summary: str,
+    table: Table,
+    axis: str,
+    label: str = "",
+) -> Panel:
+    """Make a panel of one stacked bar for each stage; a screen reader says `label`, or the title of the axis."""
+    segments = [
+        BarSegment(label=stage, segment=name, value=value)
+        for stage, seconds in seconds_by_stage.items()
+        for name, value in seconds.items()
+    ]
+    draw = stacked_bar_chart(segments, title=axis)
+    return make_panel(title, summary=summary, table=table, draw=draw, label=f"Stacked bars: {title}, {label or axis}")
+
+
+def make_panel(title: str, *, summary: str, table: Table, draw: Draw | None, label: str, caption: str = "") -> Panel:
+    """Make a panel of a chart, if there is one, and its table."""
+    figure = render_figure(draw, label=label, caption=caption) if draw else None
+    return Panel(title=title, figure=figure, summary=summary, table=page.render_table(table))
 
 
 def render_figure(draw: Draw, *, label: str, caption: str = "") -> Markup:

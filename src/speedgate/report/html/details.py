@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from speedgate.report.html.charts import BarSegment, render_figure, stacked_bar_chart
+from speedgate.report.html.charts import stacked_panel
 from speedgate.report.html.page import (
     Panel,
     Table,
@@ -53,22 +53,17 @@ def _component_panel(title: str, seconds_by_stage: Mapping[str, Mapping[str, flo
         (stage, *(format_figure(seconds.get(name), ".4g", " s") for name in names))
         for stage, seconds in seconds_by_stage.items()
     ]
-    segments = [
-        BarSegment(label=stage, segment=name, value=seconds[name])
-        for stage, seconds in seconds_by_stage.items()
-        for name in names
-        if name in seconds
-    ]
-    table = Table(
-        caption=f"Seconds by component, {title}", columns=("stage", *names), rows=rows, numbers=frozenset(names)
-    )
-    return Panel(
-        title=title,
-        figure=render_figure(
-            stacked_bar_chart(segments, title="seconds"), label=f"Stacked bars: {title}, seconds by component"
-        ),
+    caption = f"Seconds by component, {title}"
+    return stacked_panel(
+        title,
+        {
+            stage: {name: seconds[name] for name in names if name in seconds}
+            for stage, seconds in seconds_by_stage.items()
+        },
         summary=f"components, {title}",
-        table=render_table(table),
+        table=Table(caption=caption, columns=("stage", *names), rows=rows, numbers=frozenset(names)),
+        axis="seconds",
+        label="seconds by component",
     )
 
 

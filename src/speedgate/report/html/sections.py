@@ -7,20 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from speedgate.baselines.benchmark_json import PUBLISHED, RECORDED
-from speedgate.report.html.charts import (
-    Bar,
-    BarSegment,
-    Draw,
-    ProcessPoint,
-    bar_chart,
-    point_chart,
-    render_figure,
-    stacked_bar_chart,
-)
-from speedgate.report.html.page import Panel, Table, render_panels, render_table
+from speedgate.report.html.charts import Bar, Draw, ProcessPoint, bar_chart, make_panel, point_chart, stacked_panel
+from speedgate.report.html.page import Panel, Table, render_panels
 from speedgate.report.html.view import Report, ReportCase
 from speedgate.results.case_table import NO_FIGURE, format_peak
-from speedgate.results.run import ColdStart, Run
+from speedgate.results.run import Baseline, ColdStart, Run
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -40,89 +31,88 @@ MeasuredCases = Sequence[tuple[ReportCase, Run]]
 
 def latency_section(report: Report) -> Markup | None:
     """Chart the seconds per image of each stage, with the published and the recorded figure of this GPU key."""
-
-    def draw(measured: MeasuredCases) -> Draw:
-        rows = [
-            Bar(
-                label=f"{case.stage}\n{run.latency_s:.4g} s",
-                value=run.latency_s,
-                marks={source: baseline.latency_s for source, baseline in case.baselines.items()},
-            )
-            for case, run in measured
-        ]
-        return bar_chart(rows, title="seconds per image")
-
-    return _panel_per_group(
-        report,
-        title="latency",
-        draw=draw,
-        label="Bar chart of seconds per image by stage",
-        caption="Bars are measured here: the geometric mean of process medians. Marks are stored figures of this GPU key.",
-        table_of=_latency_table,
-    )
+    return _section(report, _latency_panel)
 
 
-def _latency_table(measured: MeasuredCases) -> Table:
+def process_section(report: Report) -> Markup | None:
+    """Chart each fresh process in percent of the centre of its case."""
+    return _section(report, _process_panel)
+
+
+def memory_section(report: Report) -> Markup | None:
+    """Chart the peak memory of each stage, with the stored peaks."""
+    return _section(report, _memory_panel)
+
+
+def _section(report: Report, panel: Callable[[str, MeasuredCases], Panel]) -> Markup | None:
+    """Make the panel of each pipeline and workload with a measured case; None if there is none."""
+    measured_by_group = {
+        group: [(case, run) for case in cases if (run := case.measured_run) is not None]
+        for group, cases in report.groups.items()
+    }
+    return render_panels([panel(group, measured) for group, measured in measured_by_group.items() if measured])
+
+
+def _latency_panel(group: str, measured: MeasuredCases) -> Panel:
     _, first = measured[0]
+
+    def stored(case: ReportCase, run: Run, source: str) -> str:
+        if source not in case.baselines:
+            return NO_FIGURE
+        stored_s = case.baselines[source].latency_s
+        return f"{stored_s:.4g} s ({run.latency_s / stored_s - 1:+.1%} here)"
+
     rows = [
         (
             case.stage,
             f"{run.latency_s:.4g} s",
             f"{first.latency_s / run.latency_s:.2f}x",
-            *(_stored_latency(case, source, run.latency_s) for source in (PUBLISHED, RECORDED)),
+            *(stored(case, run, source) for source in (PUBLISHED, RECORDED)),
         )
         for case, run in measured
     ]
     columns = ("stage", "latency", f"against {first.stage}", PUBLISHED, RECORDED)
-    return Table(caption="Latency by stage", columns=columns, rows=rows, numbers=frozenset(columns[1:]))
-
-
-def _stored_latency(case: ReportCase, source: str, measured_s: float) -> str:
-    baseline = case.baselines.get(source)
-    if baseline is None:
-        return NO_FIGURE
-    return f"{baseline.latency_s:.4g} s ({measured_s / baseline.latency_s - 1:+.1%} here)"
-
-
-def process_section(report: Report) -> Markup | None:
-    """Chart each fresh process in percent of the centre of its case."""
-    return _panel_per_group(
-        report,
-        title="processes",
-        draw=lambda measured: point_chart(
-            _process_points(measured), title="process median, % from the centre", least=_LEAST_PERCENT
-        ),
-        label="Chart of each process median in percent of the case's centre",
-        caption="A point is the median of one fresh process. Zero is the geometric mean of this run's processes.",
-        table_of=_process_table,
-        has_chart=_has_several_processes,
+    return make_panel(
+        group,
+        summary=f"latency, {group}",
+        table=Table(caption="Latency by stage", columns=columns, rows=rows, numbers=frozenset(columns[1:])),
+        draw=_bars(measured, lambda figures: figures.latency_s, unit="s", title="seconds per image"),
+        label=f"Bar chart of seconds per image by stage, {group}",
+        caption="Bars are measured here: the geometric mean of process medians. Marks are stored figures of this GPU key.",
     )
 
 
-def _has_several_processes(measured: MeasuredCases) -> bool:
-    """True if any case has two processes, here or stored: with one each, a chart shows only the rounding of its centre."""
-    counts = [len(run.processes) for _, run in measured]
-    for case, _ in measured:
-        counts += [len(other.process_medians_s) for other in (case.other_run, *case.baselines.values()) if other]
-    return max(counts) > 1
-
-
-def _process_points(measured: MeasuredCases) -> list[ProcessPoint]:
-    points = []
+def _memory_panel(group: str, measured: MeasuredCases) -> Panel:
+    rows = []
     for case, run in measured:
-        medians_by_source = {"this run": run.process_medians_s}
-        if case.other_run is not None:
-            medians_by_source["other arm"] = case.other_run.process_medians_s
-        medians_by_source |= {source: baseline.process_medians_s for source, baseline in case.baselines.items()}
-        points += [
-            ProcessPoint(label=case.stage, value=100 * (median_s / run.latency_s - 1), source=source)
-            for source, medians_s in medians_by_source.items()
-            for median_s in medians_s
-        ]
-    return points
+        stored = (case.baselines.get(source) for source in (PUBLISHED, RECORDED))
+        peaks = (format_peak(baseline.peak_bytes if baseline else None) for baseline in stored)
+        rows.append((case.stage, format_peak(run.peak_bytes), *peaks))
+    columns = ("stage", "peak", PUBLISHED, RECORDED)
+    return make_panel(
+        group,
+        summary=f"peak memory, {group}",
+        table=Table(caption="Peak memory by stage", columns=columns, rows=rows, numbers=frozenset(columns[1:])),
+        draw=_bars(measured, lambda figures: figures.peak_bytes / GIB, unit="GiB", title="peak memory, GiB"),
+        label=f"Bar chart of peak memory by stage, {group}",
+        caption="The highest peak of any round: on a CUDA device the memory that torch allocated, on a CPU the resident memory.",
+    )
 
 
-def _process_table(measured: MeasuredCases) -> Table:
+def _bars(measured: MeasuredCases, figure: Callable[[Run | Baseline], float], *, unit: str, title: str) -> Draw:
+    """Draw a figure of each run as a bar, with marks for that of the stored baselines."""
+    rows = [
+        Bar(
+            label=f"{case.stage}\n{figure(run):.4g} {unit}",
+            value=figure(run),
+            marks={source: figure(baseline) for source, baseline in case.baselines.items()},
+        )
+        for case, run in measured
+    ]
+    return bar_chart(rows, title=title)
+
+
+def _process_panel(group: str, measured: MeasuredCases) -> Panel:
     rows = [
         (
             case.stage,
@@ -135,43 +125,34 @@ def _process_table(measured: MeasuredCases) -> Table:
         for number, process in enumerate(run.processes, start=1)
     ]
     columns = ("stage", "process", "median", "fastest", "slowest", "rounds", "discarded rounds")
-    return Table(caption="Each process", columns=columns, rows=rows, numbers=frozenset(columns[1:]))
-
-
-def memory_section(report: Report) -> Markup | None:
-    """Chart the peak memory of each stage, with the stored peaks."""
-
-    def draw(measured: MeasuredCases) -> Draw:
-        rows = [
-            Bar(
-                label=f"{case.stage}\n{run.peak_bytes / GIB:.4g} GiB",
-                value=run.peak_bytes / GIB,
-                marks={source: baseline.peak_bytes / GIB for source, baseline in case.baselines.items()},
-            )
-            for case, run in measured
-        ]
-        return bar_chart(rows, title="peak memory, GiB")
-
-    return _panel_per_group(
-        report,
-        title="peak memory",
-        draw=draw,
-        label="Bar chart of peak memory by stage",
-        caption="The highest peak of any round: on a CUDA device the memory that torch allocated, on a CPU the resident memory.",
-        table_of=_memory_table,
+    medians = [(case.stage, run, _medians_by_source(case, run)) for case, run in measured]
+    points = [
+        ProcessPoint(label=stage, value=100 * (median_s / run.latency_s - 1), source=source)
+        for stage, run, medians_by_source in medians
+        for source, medians_s in medians_by_source.items()
+        for median_s in medians_s
+    ]
+    # With one process each, a chart shows only the rounding of its centre.
+    has_several = any(len(medians_s) > 1 for _, _, by_source in medians for medians_s in by_source.values())
+    return make_panel(
+        group,
+        summary=f"processes, {group}",
+        table=Table(caption="Each process", columns=columns, rows=rows, numbers=frozenset(columns[1:])),
+        draw=point_chart(points, title="process median, % from the centre", least=_LEAST_PERCENT)
+        if has_several
+        else None,
+        label=f"Chart of each process median in percent of the case's centre, {group}",
+        caption="A point is the median of one fresh process. Zero is the geometric mean of this run's processes.",
     )
 
 
-def _memory_table(measured: MeasuredCases) -> Table:
-    def stored(case: ReportCase, source: str) -> str:
-        return format_peak(case.baselines[source].peak_bytes if source in case.baselines else None)
-
-    rows = [
-        (case.stage, format_peak(run.peak_bytes), stored(case, PUBLISHED), stored(case, RECORDED))
-        for case, run in measured
-    ]
-    columns = ("stage", "peak", PUBLISHED, RECORDED)
-    return Table(caption="Peak memory by stage", columns=columns, rows=rows, numbers=frozenset(columns[1:]))
+def _medians_by_source(case: ReportCase, run: Run) -> dict[str, Sequence[float]]:
+    sources: dict[str, Run | Baseline] = {
+        "this run": run,
+        **({"other arm": case.other_run} if case.other_run is not None else {}),
+        **case.baselines,
+    }
+    return {source: figures.process_medians_s for source, figures in sources.items()}
 
 
 def cold_start_section(report: Report) -> Markup | None:
@@ -213,47 +194,12 @@ def _cold_start_panel(title: str, starts_by_stage: Mapping[str, Sequence[ColdSta
         for stage, seconds_by_name in medians.items()
     ]
     columns = ("stage", "starts", *_START_SECONDS, "total")
-    segments = [
-        BarSegment(label=stage, segment=name, value=seconds)
-        for stage, seconds_by_name in medians.items()
-        for name, seconds in seconds_by_name.items()
-    ]
-    table = Table(caption=f"Cold start, {title}: medians", columns=columns, rows=rows, numbers=frozenset(columns[1:]))
-    return Panel(
-        title=title,
-        figure=render_figure(
-            stacked_bar_chart(segments, title="seconds to the first image"),
-            label=f"Stacked bars: {title}, seconds to the first image",
-        ),
+    return stacked_panel(
+        title,
+        medians,
         summary=f"cold start, {title}",
-        table=render_table(table),
+        table=Table(
+            caption=f"Cold start, {title}: medians", columns=columns, rows=rows, numbers=frozenset(columns[1:])
+        ),
+        axis="seconds to the first image",
     )
-
-
-def _panel_per_group(
-    report: Report,
-    *,
-    draw: Callable[[MeasuredCases], Draw],
-    title: str,
-    label: str,
-    caption: str,
-    table_of: Callable[[MeasuredCases], Table],
-    has_chart: Callable[[MeasuredCases], bool] = lambda _: True,
-) -> Markup | None:
-    """Make a chart and its table for each pipeline and workload with a measured case; None if there is none."""
-    panels = []
-    for group, cases in report.groups.items():
-        measured = [(case, run) for case in cases if (run := case.measured_run) is not None]
-        if measured:
-            figure = None
-            if has_chart(measured):
-                figure = render_figure(draw(measured), label=f"{label}, {group}", caption=caption)
-            panels.append(
-                Panel(
-                    title=group,
-                    figure=figure,
-                    summary=f"{title}, {group}",
-                    table=render_table(table_of(measured)),
-                )
-            )
-    return render_panels(panels)
