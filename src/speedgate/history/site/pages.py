@@ -26,6 +26,11 @@ _TITLES = {
     "sessions": "Compare two sessions",
 }
 _NAV = {"All cases": "index.html", "Compare two runs": "compare.html", "Compare two sessions": "sessions.html"}
+_HEAD = """\
+<p id="about" class="muted"><span class="reading">Reading the history.</span></p>
+<noscript><p>This page needs JavaScript. It loads its data from the folder <code>data/</code> beside it.</p></noscript>
+<p id="trouble" role="alert"></p>
+"""
 # Scripts only from the same server; for a page that was opened from a disk, from its folder.
 _ALLOW = {"script-src": "'self'"}
 
@@ -55,7 +60,7 @@ def page_html(name: str) -> str:
     loading = "\n".join(f'<script src="{source}" defer></script>' for source in scripts)
     fragment = (STATIC / f"{name}.html").read_text(encoding="utf-8")
     style = (STATIC / "site.css").read_text(encoding="utf-8")
-    body = Markup(f"{fragment}\n{loading}")  # noqa: S704 - files of this package
+    body = Markup(f"{_HEAD}{fragment}\n{loading}")  # noqa: S704 - files of this package
     return page.render_page(_TITLES[name], body, style=style, allow=_ALLOW, nav=_NAV)
 
 

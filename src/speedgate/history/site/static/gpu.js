@@ -45,9 +45,7 @@ speedgate.page(async () => {
   const select = byId("ladder");
   select.replaceChildren(...gpu.ladders.map((ladder, place) => element("option", { value: place }, `${name(ladder)} (${speedgate.count(ladder.stages.length, "stage")})`)));
   select.addEventListener("change", () => {
-    const address = new URL(location.href);
-    address.searchParams.set("ladder", gpu.ladders[select.value].id);
-    history.replaceState(null, "", address);
+    speedgate.remember({ ladder: gpu.ladders[select.value].id });
     speedgate.page(() => show(gpu.ladders[select.value]));
   });
   const place = gpu.ladders.findIndex((ladder) => ladder.id === new URLSearchParams(location.search).get("ladder"));

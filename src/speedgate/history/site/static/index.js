@@ -6,7 +6,7 @@ speedgate.page(async () => {
   const settings = await speedgate.load("site");
   const { gpus, cases } = await speedgate.load("index");
   const names = new Map(gpus.map((gpu) => [gpu.id, gpu.key]));
-  const rows = cases.map((row) => ({ ...row, words: `${row.key} ${names.get(row.gpu)} ${row.outcome ?? ""}`.toLowerCase() }));
+  const rows = cases.map((row) => ({ ...row, words: `${row.key} ${names.get(row.gpu)} ${row.outcome ?? ""}` }));
   const ORDERS = {
     name: () => 0,
     change: (a, b) => (b.change?.at_ms ?? 0) - (a.change?.at_ms ?? 0),
@@ -34,20 +34,17 @@ speedgate.page(async () => {
   }
 
   function show() {
-    const words = byId("search").value.toLowerCase().split(/\s+/).filter(Boolean);
-    const matches = rows.filter((row) => words.every((word) => row.words.includes(word))).sort(ORDERS[byId("sort").value]);
+    const isMatch = speedgate.searched();
+    const matches = rows.filter((row) => isMatch(row.words)).sort(ORDERS[byId("sort").value]);
     speedgate.table("cases", matches.slice(0, shown).map(tableRow));
     byId("more").hidden = matches.length <= shown;
     const first = matches.length > shown ? `, showing the first ${shown}` : "";
-    fill("matches", words.length ? `${matches.length} of ${count(rows.length, "case")} found${first}` : `${count(rows.length, "case")}${first}`);
+    fill("matches", byId("search").value.trim() ? `${matches.length} of ${count(rows.length, "case")} found${first}` : `${count(rows.length, "case")}${first}`);
   }
 
   function search() {
     shown = PAGE;
-    const address = new URL(location.href);
-    const text = byId("search").value;
-    if (text) address.searchParams.set("q", text); else address.searchParams.delete("q");
-    history.replaceState(null, "", address);
+    speedgate.remember({ q: byId("search").value });
     show();
   }
 

@@ -23,9 +23,7 @@ speedgate.page(async () => {
 
   async function show() {
     const a = await speedgate.load("session", byId("a").value), b = await speedgate.load("session", byId("b").value);
-    const address = new URL(location.href);
-    address.search = new URLSearchParams({ gpu: byId("gpu").value, a: a.id, b: b.id }).toString();
-    history.replaceState(null, "", address);
+    speedgate.remember({ gpu: byId("gpu").value, a: a.id, b: b.id });
     const before = new Map(a.rows.map((row) => [row[0], figures(row)]));
     pairs = b.rows.map(figures).filter((after) => before.has(after.id)).map((after) => ({ a: before.get(after.id), b: after, key: keys.get(after.id) }));
     for (const pair of pairs) pair.ratio = ratio(pair.a.latency_s, pair.b.latency_s);
@@ -55,8 +53,8 @@ speedgate.page(async () => {
   }
 
   function search() {
-    const words = byId("search").value.toLowerCase().split(/\s+/).filter(Boolean);
-    const matches = pairs.filter((pair) => words.every((word) => pair.key.toLowerCase().includes(word)));
+    const isMatch = speedgate.searched();
+    const matches = pairs.filter((pair) => isMatch(pair.key));
     speedgate.table("cases", matches.map(row));
     fill("matches", `${matches.length} of ${count(pairs.length, "case")} in both, largest slowdown first`);
   }

@@ -50,6 +50,21 @@ const speedgate = (() => {
   const query = (values) => new URLSearchParams(values).toString();
   const caseLink = (id, text) => element("a", { href: `case.html?${query({ id })}` }, text);
   const gpuLink = (id, text) => element("a", { href: `gpu.html?${query({ id })}` }, text);
+  // Keep the choices of the reader in the address of the page, without those that are empty.
+  function remember(values) {
+    const address = new URL(location.href);
+    for (const [name, value] of Object.entries(values)) {
+      if (value) address.searchParams.set(name, value); else address.searchParams.delete(name);
+    }
+    history.replaceState(null, "", address);
+  }
+
+  // Return a function that tests whether a text has all words of the page's search.
+  function searched() {
+    const words = byId("search").value.toLowerCase().split(/\s+/).filter(Boolean);
+    return (text) => words.every((word) => text.toLowerCase().includes(word));
+  }
+
   const compareAddress = (a, b) => `compare.html?${query({ a: a.id, arun: a.run, b: b.id, brun: b.run })}`;
 
   // Make a link to a commit if there is an address template and the text is a hash; otherwise return the text.
@@ -150,6 +165,6 @@ const speedgate = (() => {
 
   return {
     byId, caseLink, cell, changeLabel, commitLink, compareAddress, count, day, differences, dirty, element, fill, gibibytes, gpuLink, heading, load,
-    minute, outcome, outcomeClass, page, percent, receive, rowHeading, run, script, seconds, short, signed, ssim, table, text,
+    minute, outcome, outcomeClass, page, percent, receive, remember, rowHeading, run, script, searched, seconds, short, signed, ssim, table, text,
   };
 })();
