@@ -137,10 +137,10 @@ def test_every_allowed_script_is_used() -> None:
 
 
 def test_lint_looks_at_every_workflow() -> None:
-    """`tox -e lint` audits the folder and checks the schema of each of the four files, without a network."""
+    """`tox -e lint` audits the folder and checks the schema of each of the five files, without a network."""
     commands = tox_ini()["testenv:lint"]["commands"].splitlines()
 
-    assert [path.name for path in WORKFLOWS] == ["ci.yml", "comment.yml", "gpu.yml", "nightly.yml"]
+    assert [path.name for path in WORKFLOWS] == ["ci.yml", "comment.yml", "drill.yml", "gpu.yml", "nightly.yml"]
     assert "zizmor --offline --persona auditor .github/workflows" in commands
     (schema,) = [command for command in commands if command.startswith("check-jsonschema ")]
     checked = ["--builtin-schema", "vendor.github-workflows", *(f".github/workflows/{path.name}" for path in WORKFLOWS)]
@@ -153,7 +153,7 @@ def test_what_the_audit_ignores_is_what_the_rules_hold() -> None:
 
     assert {name: rule["ignore"] for name, rule in config["rules"].items()} == {
         "dangerous-triggers": ["comment.yml"],
-        "self-hosted-runner": ["gpu.yml", "nightly.yml"],
+        "self-hosted-runner": ["drill.yml", "gpu.yml", "nightly.yml"],
     }
 
 
@@ -167,7 +167,7 @@ def test_a_bare_tox_records_no_baseline() -> None:
     workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8"))
 
     assert tox_ini()["tox"]["env_list"].split() == workflow["jobs"]["tox"]["strategy"]["matrix"]["verb"]
-    assert VERBS - set(tox_ini()["tox"]["env_list"].split()) == {"record", "nightly", "proof"}
+    assert VERBS - set(tox_ini()["tox"]["env_list"].split()) == {"drill", "record", "nightly", "proof"}
 
 
 def test_every_verb_installs_by_the_pins() -> None:
