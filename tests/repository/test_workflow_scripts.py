@@ -58,47 +58,46 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def hashes(repository: Path) -> dict[str, str]:
+    """The hashes of the repository's objects by name."""
+    return {name: git(repository, "rev-parse", name) for name in ("old", "new", "fork", "blob")}
+
+
 @pytest.mark.parametrize("name", ["old", "new"])
-def test_a_commit_of_main_goes_on(repository: Path, name: str) -> None:
+def test_a_commit_of_main_goes_on(repository: Path, hashes: dict[str, str], name: str) -> None:
     """The newest commit of main and every ancestor of it is handed to the following jobs."""
-    sha = git(repository, "rev-parse", name)
-
-    assert run("vet", repository, COMMIT=sha, GITHUB_REF=MAIN) == (0, f"commit={sha}\n", "")
-
-
-@pytest.mark.parametrize("name", ["fork", "blob", None])
-def test_a_commit_from_elsewhere_is_refused(repository: Path, name: str | None) -> None:
-    """A fork's commit is refused although its object is there; so are an unknown hash and what is no commit."""
-    sha = "0" * 40 if name is None else git(repository, "rev-parse", name)
-
-    status, outputs, log = run("vet", repository, COMMIT=sha, GITHUB_REF=MAIN)
-
-    assert (status, outputs) == (2, "")
-    assert "not in main's history" in log
+    assert run("vet", repository, COMMIT=hashes[name], GITHUB_REF=MAIN) == (0, f"commit={hashes[name]}\n", "")
 
 
 @pytest.mark.parametrize(
-    "given",
-    ["main", "", "-h", "SHORT", "UPPER", "NEWLINE", "SECOND LINE", "x\n::set-output name=commit::y"],
+    ("commit", "ref", "message"),
+    [
+        *((commit, MAIN, "This commit is not in main's history") for commit in ("{fork}", "{blob}", "0" * 40)),
+        *(
+            (text, MAIN, "Give the full hash of a commit: 40 lower-case hexadecimal digits.")
+            for text in (
+                "main",
+                "",
+                "-h",
+                "{new:.12}",
+                "A" * 40,
+                "{new}\n",
+                "x\n{new}",
+                "x\n::set-output name=commit::y",
+            )
+        ),
+        *(("{new}", ref, "Start the workflow from main") for ref in ("refs/heads/topic", "refs/tags/main")),
+    ],
 )
-def test_only_a_full_hash_is_taken(repository: Path, given: str) -> None:
-    """A branch, a tag, an option or a part of a hash may name something else a moment later, and none of them is logged."""
-    sha = git(repository, "rev-parse", "new")
-    text = {"SHORT": sha[:12], "UPPER": "A" * 40, "NEWLINE": f"{sha}\n", "SECOND LINE": f"x\n{sha}"}.get(given, given)
+def test_another_commit_is_refused(
+    repository: Path, hashes: dict[str, str], commit: str, ref: str, message: str
+) -> None:
+    """A fork's commit, text that may name something else a moment later, and a run of another branch end the job, unlogged."""
+    status, outputs, log = run("vet", repository, COMMIT=commit.format(**hashes), GITHUB_REF=ref)
 
-    status, outputs, log = run("vet", repository, COMMIT=text, GITHUB_REF=MAIN)
-
-    assert (status, outputs) == (2, "")
-    assert log == "Give the full hash of a commit: 40 lower-case hexadecimal digits.\n"
-
-
-@pytest.mark.parametrize("ref", ["refs/heads/topic", "refs/tags/main"])
-def test_a_run_that_was_started_from_elsewhere_is_refused(repository: Path, ref: str) -> None:
-    """A workflow can be started by hand from any branch, with that branch's text and history."""
-    status, outputs, log = run("vet", repository, COMMIT=git(repository, "rev-parse", "new"), GITHUB_REF=ref)
-
-    assert (status, outputs) == (2, "")
-    assert "Start the workflow from main" in log
+    assert (status, outputs, log.count("\n")) == (2, "", 1)
+    assert log.startswith(message)
 
 
 @pytest.fixture
@@ -125,18 +124,13 @@ def test_a_pin_arrives_as_it_was(checkout: Path, data: bytes) -> None:
 
 @pytest.mark.parametrize("data", [b"", None])
 def test_an_empty_pin_is_not_given(checkout: Path, data: bytes | None) -> None:
-    """A pin that is empty or missing ends the job."""
+    """A pin that is empty or missing ends the job, and so does an output that is not base64."""
     if data is not None:
         (checkout / PIN).write_bytes(data)
 
     status, outputs, _ = run("give", checkout)
 
-    assert status != 0
-    assert outputs == ""
-
-
-def test_an_output_that_is_no_pin_ends_the_job(checkout: Path) -> None:
-    """What is not base64 was not written by the step that gives the pin."""
+    assert (status == 0, outputs) == (False, "")
     assert run("take", checkout, PIN="*")[0] != 0
 
 
