@@ -15,9 +15,7 @@ from fixtures import parity
 from fixtures.outputs import output_of
 from fixtures.pipelines.registry import pipelines
 from fixtures.stages.ladder import STAGES, Phase, process_state
-from tests.support.fake_bench import FakeBench
 from tests.support.postgres import running
-from tests.support.suite import Suite
 
 LEFT_OUT = pytest.StashKey()  # the number of tests that this session leaves out, by mark
 RECOMPILE_LIMIT = 8  # torch's default
@@ -200,23 +198,15 @@ def postgres():
         yield server
 
 
-@pytest.fixture
-def a100(pytester):
-    """A suite on a fake A100 with its published baseline, and no other process on the GPU."""
-    suite = Suite(pytester)
-    suite.pretend_a100()
-    suite.answer(nvmlDeviceGetComputeRunningProcesses_v3=[[]])
-    return suite
-
-
 @pytest.fixture(scope="session")
-def numeric_libraries():
-    """Import the libraries of parity: `pytester` forgets what a test imports, and numpy refuses a second import."""
-    for name in ("numpy", "skimage.metrics", "safetensors.numpy", "scipy.stats"):
+def bench_class():
+    """The class of `bench`, with the libraries of parity: `pytester` forgets what a test imports, and numpy cannot come twice."""
+    for name in ("numpy", "skimage.metrics", "skimage.measure", "safetensors.numpy", "scipy.special"):
         importlib.import_module(name)
+    return importlib.import_module("tests.support.fake_bench").FakeBench
 
 
 @pytest.fixture
-def bench(numeric_libraries, pytester, monkeypatch):
+def bench(bench_class, pytester, monkeypatch):
     """The claims of `bench/` on fake workers in this process."""
-    return FakeBench(pytester, monkeypatch)
+    return bench_class(pytester, monkeypatch)

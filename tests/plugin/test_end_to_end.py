@@ -1,180 +1,246 @@
-"""The whole suite with fake workers: what is built, stored on disk and printed."""
+"""Whole sessions of `bench/` in pytest processes of their own, each with fake worker processes.
+
+Every decision is tested in one process elsewhere; these few sessions test that pytest, pytest-benchmark, the workers and the
+files on disk work together.
+"""
+
+from __future__ import annotations
 
 import json
 import os
+import random
+import re
+import shutil
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
 
 from speedgate.baselines.promote import promote
-from tests.support.suite import Suite, red
+from speedgate.measure import budget
+from speedgate.results.case_key import CaseKey
+from speedgate.results.run import Outcome
+from tests.support.suite import ROOT, Folder, Suite, red
 
 LADDER = ["fp32", "bf16", "sdpa", "compile", "fused_qkv", "int8"]
+STAGES = "--stage=fp32,bf16"
+ONE_PROCESS = ("--processes=1", "--max-processes=1", "--rounds=4")
+RECORD = ("--gate=record", "--budget=600", "--processes=3", "--rounds=4", STAGES)
 
 
-@pytest.fixture
-def suite(pytester):
-    return Suite(pytester)
+@pytest.fixture(scope="module")
+def green(tmp_path_factory):
+    """The ladder without a baseline: the suite and the result."""
+    suite = Suite(Folder(tmp_path_factory.mktemp("green")))
+    return suite, suite.run("--images=images", "--benchmark-json=out.json")
 
 
-def test_every_stage_is_built_once_in_ladder_order(suite):
-    """Six stages, six workers, in the order of the ladder, and every test green."""
-    result = suite.run()
+def test_every_stage_is_built_once_in_ladder_order(green):
+    """Six stages, six workers, in the order of the ladder, every test green, and one complete file of each case."""
+    suite, result = green
+    files = {path.name for path in (suite.path / "results").iterdir()}
 
-    assert red(result) == []
-    assert suite.builds() == LADDER
-    assert suite.results() == sorted(LADDER)
-
-
-def test_rounds_are_spread_over_fresh_processes(suite):
-    """`--processes 3` builds three workers of a stage and stores the rounds of each."""
-    suite.run("--stage=sdpa", "--processes=3", "--rounds=4", "-k", "latency")
-
-    processes = suite.result("sdpa")["run"]["processes"]
-
-    assert suite.builds() == ["sdpa"] * 3
-    assert [len(process["seconds"]) for process in processes] == [4, 4, 4]
+    assert (result.ret, red(result), suite.builds()) == (pytest.ExitCode.OK, [], LADDER)
+    assert files == {"manifest.json", "times.jsonl", *(f"sdxl-tiny__{stage}__64px-4steps-b1.json" for stage in LADDER)}
+    assert {suite.result(stage)["gpu_key"] for stage in LADDER} == {suite.machine.key}
 
 
-def test_pytest_benchmark_sees_the_seconds_that_the_worker_measured(suite):
+def test_pytest_benchmark_sees_the_seconds_that_the_worker_measured(green):
     """pytest-benchmark's own JSON holds the worker's seconds as its data and our record in `extra_info`."""
-    suite.run("--stage=bf16", "--rounds=3", "--benchmark-json=out.json")
+    benchmarks = json.loads((green[0].path / "out.json").read_text())["benchmarks"]
 
-    benchmark = json.loads((suite.path / "out.json").read_text())["benchmarks"][0]
-
-    assert benchmark["stats"]["data"] == pytest.approx([0.501, 0.499, 0.501], rel=1e-9)
-    assert benchmark["extra_info"]["speedgate"]["run"]["case_key"] == "sdxl-tiny/bf16/64px-4steps-b1"
-    assert benchmark["extra_info"]["speedgate"]["run"]["parity"]["ssim"] == pytest.approx(1.0)
-
-
-def test_parity_alone_builds_the_references_and_measures_nothing(suite):
-    """`-k parity` for one stage builds that stage and the two references, once each, without a round."""
-    result = suite.run("--stage=int8", "-k", "parity")
-
-    assert red(result) == []
-    assert sorted(suite.builds()) == ["bf16", "fp32", "int8"]
-    assert suite.result("int8")["run"]["processes"] == []
+    record = benchmarks[1]["extra_info"]["speedgate"]["run"]
+    assert benchmarks[1]["stats"]["data"][:3] == pytest.approx([0.501, 0.499, 0.501], rel=1e-9)
+    assert record["case_key"] == "sdxl-tiny/bf16/64px-4steps-b1"
+    assert record["parity"]["ssim"] == pytest.approx(1.0)
 
 
-def test_images_and_differences_are_saved(suite):
+def test_images_and_differences_are_saved(green):
     """`--images DIR` saves a PNG of each stage and of its difference from bf16."""
-    suite.run("--images=images", "-k", "recipe and not full")
+    names = {path.name for path in (green[0].path / "images").iterdir()}
 
-    names = sorted(path.name for path in (suite.path / "images").iterdir())
-
-    assert len(names) == 12
-    assert "sdxl-tiny-int8.png" in names
-    assert "sdxl-tiny-int8-difference-x10.png" in names
+    assert names == {f"sdxl-tiny-{stage}{suffix}.png" for stage in LADDER for suffix in ("", "-difference-x10")}
 
 
-def test_the_terminal_section_lists_each_case_and_those_without_a_baseline(suite):
-    """One line for each case, with speed-ups over the parent and fp32, and one line for cases without a baseline."""
-    result = suite.run("--stage=fp32,bf16")
-
-    assert result.ret == pytest.ExitCode.OK
-    result.stdout.re_match_lines(
+def test_the_terminal_has_progress_lines_and_the_section(green):
+    """Progress is written although pytest captures output, and the section has one line for each case and what to do."""
+    green[1].stdout.re_match_lines(
         [
+            r"  speedgate: about 0:\d\d for 6 cases.*|  \[0:\d\d.*\] sdxl-tiny-fp32: load and apply \.\.\. \d+\.\d s",
             r"case +latency +it/s +spread +vs parent +vs first +SSIM +peak +cold start",
             r"sdxl-tiny/bf16/\S+ +0.5 s +10 +1 proc\. +1\.40x +1\.40x +1\.0000 .*",
             r"No baseline of this machine\. Next: pytest bench --gate record, then speedgate promote cpu-.*",
-            r"PASS compile, recipe, parity of 2 cases",
+            r"PASS compile, recipe, parity of 6 cases",
             r"not judged here: .*memory, ladder \(CPU\).*",
         ]
     )
 
 
-def test_progress_is_shown_while_output_is_captured(suite):
-    """Each activity has a line with its seconds although pytest captures output, after an estimate; `-q` writes none."""
-    quiet, normal = (suite.run("--stage=fp32", *option) for option in (("-q",), ()))
-
-    normal.stdout.re_match_lines(
-        [
-            r"  speedgate: about 0:\d\d for 1 case, by the last time that each was measured",
-            r"  \[0:\d\d of about 0:\d\d\] sdxl-tiny-fp32: load and apply \.\.\. \d+\.\d s",
-            r"  \[0:\d\d of about 0:\d\d\] sdxl-tiny-fp32: first image \.\.\. \d+\.\d s",
-        ]
-    )
-    assert "load and apply" not in quiet.stdout.str()
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory):
+    """A recording that was killed twice and then run to its end: the suite, the exit statuses, and the last result."""
+    suite = Suite(Folder(tmp_path_factory.mktemp("recorded")))
+    return suite, *record_with_kills(suite, count=2)
 
 
-def test_isolation_none_builds_in_this_process(suite):
-    """`--isolation none` starts no worker: the target lives in pytest's own process."""
-    result = suite.run("--isolation=none", "--stage=fp32,bf16")
-
-    pids = {line.split()[1] for line in (suite.path / "builds.log").read_text().splitlines()}
-
-    assert red(result) == []
-    assert len(pids) == 1
-
-
-def test_a_second_recording_does_not_replace_the_first_baseline(suite):
-    """Recording and promoting again adds a numbered file beside the first."""
-    suite.record("--stage=fp32")
-    first = promote(suite.path / "baselines", suite.machine.key)
-    before = first.read_bytes()
-    suite.record("--stage=fp32")
-
-    second = promote(suite.path / "baselines", suite.machine.key)
-
-    assert (first.name, second.name) == ("0001_recorded.json", "0002_recorded.json")
-    assert first.read_bytes() == before
+def record_with_kills(suite, *, count):
+    """Kill a recording at random moments, then run the same command to its end; return the statuses and the last result."""
+    draw = random.Random(7)  # noqa: S311 - not for secrets
+    statuses = []
+    for builds in range(1, count + 1):
+        with suite.start(*RECORD) as process:
+            workers = suite.wait_for_builds(builds)
+            time.sleep(draw.uniform(0, 0.3))
+            process.kill()
+            end_workers(workers)  # one that hangs would outlive a killed pytest by some seconds
+        statuses.append(process.returncode)
+    return statuses, suite.run(*RECORD)
 
 
-def test_saving_a_slower_run_does_not_make_it_the_baseline(suite, monkeypatch):
-    """A bare compare takes the promoted baseline, not the slower run that was autosaved after it.
+def end_workers(pids):
+    """Kill the workers that are left."""
+    for pid in pids:
+        try:
+            with open(f"/proc/{pid}/cmdline", "rb") as stream:  # noqa: PTH123 - no file on a disk
+                if b"execnet" in stream.read():
+                    os.kill(pid, signal.SIGKILL)
+        except OSError:
+            continue
 
-    In a job of GitHub Actions, pytest's own line on the red test begins with the verdict, and the verdict is an annotation.
-    """
-    suite.record("--stage=sdpa")
+
+def check_record(suite, statuses, last):
+    """Assert that the record is complete, and that each kill cost at most one process."""
+    document = json.loads((suite.path / "baselines" / suite.machine.key / "obtained.json").read_text())
+    entries = [benchmark["extra_info"]["speedgate"] for benchmark in document["benchmarks"]]
+    seconds = [[len(process["seconds"]) for process in entry["run"]["processes"]] for entry in entries]
+
+    assert set(statuses) == {-signal.SIGKILL}
+    assert (last.ret, red(last)) == (pytest.ExitCode.OK, [])
+    assert [CaseKey.parse(entry["run"]["case_key"]).stage for entry in entries] == ["fp32", "bf16"]
+    assert ([entry["outcome"] for entry in entries], seconds) == (["passed"] * 2, [[4, 4, 4]] * 2)
+    assert len(suite.builds()) <= 6 + len(statuses)
+
+
+def test_a_recording_that_was_killed_is_completed_by_the_same_command(recorded):
+    """Every case has all its processes and rounds, and the log has the activities of every command."""
+    suite, statuses, last = recorded
+    check_record(suite, statuses, last)
+
+    entries = budget.read_timings(suite.path / "results" / budget.TIMINGS_FILE)
+    assert len({entry.command for entry in entries}) == 3
+    last_command = [entry.seconds for entry in entries if entry.command == entries[-1].command]
+    assert 0.5 * last.duration < sum(last_command) < last.duration + 1  # the activities cover most of the command
+
+
+@pytest.mark.exhaustive
+def test_a_recording_that_was_killed_ten_times_is_completed(tmp_path):
+    """However often it is killed, each kill costs at most the process that was running."""
+    suite = Suite(Folder(tmp_path))
+
+    check_record(suite, *record_with_kills(suite, count=10))
+
+
+@pytest.fixture(scope="module")
+def promoted(recorded, tmp_path_factory):
+    """The baselines of the promoted recording."""
+    suite = recorded[0]
     promote(suite.path / "baselines", suite.machine.key)
-    suite.misbehave(sdpa={"slower": 1.5})
-    suite.run("--benchmark-autosave", "--stage=sdpa")
-
-    monkeypatch.setenv("GITHUB_ACTIONS", "true")
-    monkeypatch.setenv("CI", "true")
-
-    result = suite.run("--benchmark-compare", "--stage=sdpa", "--processes=2")
-
-    assert red(result) == ["test_latency[sdxl-tiny-sdpa]"]
-    verdict = r"SLOWER sdxl-tiny/sdpa/64px-4steps-b1 latency"
-    result.stdout.re_match_lines([rf"::error title={verdict}::.*", rf"FAILED \S+ - {verdict}: .*"])
-    result.stdout.fnmatch_lines(["*test_latency?sdxl-tiny-sdpa? (baselines/*/0001_recorde*"])
+    return suite
 
 
-def test_ctrl_c_ends_the_worker_and_leaves_finished_cases_on_disk(suite):
+def test_an_unchanged_machine_passes_its_own_baseline(promoted):
+    """Promoted and enforced, every case says PASS, and a bare --benchmark-compare shows the promoted file."""
+    result = promoted.run("--gate=enforce", "--benchmark-compare", *ONE_PROCESS, STAGES)
+
+    assert (result.ret, red(result)) == (pytest.ExitCode.OK, [])
+    assert result.stdout.str().count(" PASS\n") == 2
+    result.stdout.fnmatch_lines(["*test_latency?sdxl-tiny-bf16? (baselines/*/0001_recorde*"])
+
+
+@pytest.fixture(scope="module")
+def judged(promoted):
+    """A session in which each stage has another fault, with a report: the suite and the result."""
+    promoted.misbehave(
+        bf16={"slower": 1.10},
+        compile={"recompiles": 1},
+        fused_qkv={"noise": 20},
+        int8={"lacks_int8": True},
+        fp16={"abort": "generate"},
+        sdpa={"hang": "count"},
+    )
+    stages = ",".join([*LADDER, "fp16"])
+    secret = ("-o", "junit_suite_name=postgresql://boss:S3cret!pw@h/db")  # a password in the command
+    options = (*ONE_PROCESS, "--worker-timeout=8", f"--stage={stages}", "--report=out/report.html")
+    return promoted, promoted.run(*options, *secret)
+
+
+def test_each_fault_is_one_red_test(judged):
+    """Latency, compilation, image, structure, a dead worker and a hung one each fail the test that owns them, with the reason."""
+    _, result = judged
+
+    assert sorted(red(result)) == [
+        "test_compile[sdxl-tiny-compile]",
+        "test_compile[sdxl-tiny-sdpa]",
+        "test_latency[sdxl-tiny-bf16]",
+        "test_latency[sdxl-tiny-fp16]",
+        "test_parity[sdxl-tiny-fused_qkv]",
+        "test_recipe[sdxl-tiny-int8]",
+    ]
+    for line in (
+        r"SLOWER sdxl-tiny/bf16/\S+ latency: 0\.55 s against 0\.5 s in 0001_recorded: \+10\.0% \(.*",
+        r"NOT_APPLIED sdxl-tiny/int8/\S+ recipe: unet\.int8_linears is 0, expected 117",
+        r"INVALID sdxl-tiny/fp16/\S+ worker: .* died during 'generate' \(SIGABRT\)",
+        r"INVALID sdxl-tiny/sdpa/\S+ worker: .* did not answer 'count' within 8 s and was killed",
+        r".*the last words of a worker.*",
+    ):
+        result.stdout.re_match_lines([line])
+
+
+def test_a_session_leaves_its_report(judged):
+    """The HTML file has each red verdict, the images of every built stage and the command, without its password."""
+    suite, result = judged
+    document = (suite.path / "out" / "report.html").read_text()
+    files = [path.read_bytes() for path in (suite.path / "results").rglob("*") if path.is_file()]
+
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    assert "report: out/report.html" in result.outlines
+    assert re.search(r'outcome bad">DIFFERENT</span>\s*<a href="#case-\d">sdxl-tiny/fused_qkv/', document)
+    assert document.count("data:image/png;base64,") >= 1 + 2 * len(LADDER)
+    assert "--report=out/report.html" in document
+    assert not any(b"S3cret" in data for data in (document.encode(), *files))
+
+
+def test_ctrl_c_ends_the_worker_and_leaves_finished_cases_on_disk(tmp_path):
     """After an interrupt the first case is complete on disk, and no worker is left."""
-    suite.misbehave(bf16={"hang": "generate"})
-    command = [sys.executable, "-m", "pytest", *suite.arguments("--stage=fp32,bf16")]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, process_group=0) as process:
-        workers = _wait_for_builds(suite.path / "builds.log", count=2)
+    suite = Suite(Folder(tmp_path))
+    suite.misbehave(bf16={"hang": "load"})
+
+    with suite.start("--stage=fp32,bf16", "-k", "latency") as process:
+        workers = suite.wait_for_builds(2)
         os.killpg(process.pid, signal.SIGINT)
-        output, _ = process.communicate(timeout=30)
+        output, _ = process.communicate(timeout=120)
 
-    assert process.returncode == pytest.ExitCode.INTERRUPTED, output.decode()
+    assert process.returncode == pytest.ExitCode.INTERRUPTED, output
     assert len(suite.result("fp32")["run"]["processes"][0]["seconds"]) == 10
-    assert not any(Path(f"/proc/{pid}").exists() for pid in workers)
+    assert not any(os.path.exists(f"/proc/{pid}") for pid in workers)  # noqa: PTH110 - no file on a disk
 
 
-def _wait_for_builds(log: Path, *, count: int) -> list[str]:
-    deadline_s = time.monotonic() + 30
-    while time.monotonic() < deadline_s:
-        lines = log.read_text().splitlines() if log.exists() else []
-        if len(lines) >= count:
-            time.sleep(0.5)  # the worker has written its line, and is about to hang
-            return [line.split()[1] for line in lines]
-        time.sleep(0.05)
-    raise AssertionError(f"{count} workers did not start within 30 s")
+def test_another_interpreter_and_checkout_are_the_other_arm(tmp_path):
+    """Workers of the other arm are built by that checkout in that environment, and a broken one is named."""
+    suite, checkout = Suite(Folder(tmp_path)), tmp_path / "before"
+    for place in ("fixtures", "src/speedgate", "tests/support"):
+        shutil.copytree(ROOT / place, checkout / place, ignore=shutil.ignore_patterns("__pycache__"))
+    (checkout / "tests" / "__init__.py").touch()
+    code = (ROOT / "tests" / "support" / "fake_case.py").read_text()
+    (checkout / "tests" / "support" / "fake_case.py").write_text(code.replace('"fp32": 0.7,', '"fp32": 0.77,'))
+    other = suite.against(bf16={"abort": "first_image"}, versions={"diffusers": "0.41.0"})
+    pairs = ("--rounds=4", "--processes=3", "--max-processes=3", "--stage=fp32,bf16", "-k", "latency")
 
+    result = suite.run(other, f"--against-rootdir={checkout}", *pairs)
 
-def test_only_complete_result_files_are_left(suite):
-    """The folder of the results holds the manifest, valid JSON for each case and the log of seconds, and no temporary file."""
-    suite.run("--stage=fp32", "-k", "latency")
-
-    files = sorted((suite.path / "results").iterdir())
-
-    assert [path.name for path in files] == ["manifest.json", "sdxl-tiny__fp32__64px-4steps-b1.json", "times.jsonl"]
-    assert {json.loads(path.read_text())["gpu_key"] for path in files[:2]} == {suite.machine.key}
+    label = rf"the other arm \(checkout {checkout}, diffusers 0\.41\.0\)"
+    assert red(result) == ["test_latency[sdxl-tiny-bf16]"]
+    assert suite.latency("fp32").outcome is Outcome.FASTER
+    result.stdout.re_match_lines([rf"FASTER .* of {label}: -9\.1%.*"])
+    result.stdout.re_match_lines([rf".*the worker of {label} died during 'first_image' \(SIGABRT\).*"])
+    assert suite.arms("fp32") == ["this", "other", "other", "this", "this", "other"]

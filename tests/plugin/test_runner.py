@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import os
 
 import pytest
 
@@ -10,7 +11,7 @@ from speedgate.gate.policy import Mode, Policy
 from speedgate.measure.machine import Machine
 from speedgate.measure.other_arm import OtherArm
 from speedgate.measure.rounds import MeasurementPlan
-from speedgate.measure.worker import OutOfTime
+from speedgate.measure.worker import InProcessTarget, OutOfTime
 from speedgate.plugin.builder import Builder
 from speedgate.plugin.judgement import Gate
 from speedgate.plugin.runner import CaseFailure, FailureKind, Runner
@@ -305,6 +306,16 @@ def test_an_interrupted_recording_goes_on(make_runner):
     complete = make_runner(policy=RECORD, processes=3, collector=FakeCollector())
     assert complete.restore(CASE)
     assert [target.calls for _, target in complete.opened] == [["versions"]]
+
+
+def test_without_isolation_a_case_is_built_in_this_process(make_runner):
+    """`--isolation none` starts no worker process: a debugger can step into the case."""
+    runner = make_runner(isolation="none")
+    builder = dataclasses.replace(runner.builder, factory="tests.support.targets:Target", open_target=None)
+
+    target = builder.open(CASE)
+
+    assert isinstance(target, InProcessTarget) and target.call("pid") == os.getpid()
 
 
 def test_pairs_alternate_the_arm_that_opens_first(make_runner):

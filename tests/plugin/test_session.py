@@ -1,12 +1,26 @@
-"""A session writes each case to disk while it measures, and lists the cases whose worker died."""
+"""A session: its files, its monitor, the storage of pytest-benchmark, and how many processes its gate wants."""
+
+import dataclasses
+import sys
+from types import SimpleNamespace
 
 import pytest
 
+from speedgate.gate import explain
+from speedgate.gate.intervals import Looks
+from speedgate.gate.policy import Mode, Policy
 from speedgate.measure.machine import Machine
+from speedgate.plugin import after
+from speedgate.plugin.hooks import open_monitor, write_coloured
 from speedgate.plugin.judgement import Gate
+from speedgate.report import terminal
 from speedgate.results.run import Outcome
-from tests.support.baseline_samples import INT8, KEY, make_run
+from tests.support.baseline_samples import INT8, KEY, make_baseline, make_run
+from tests.support.fake_nvml import FakeNvml, answers
 from tests.support.sessions import make_session
+
+NOISY_S = (2.25, 2.5, 2.75, 2.3, 2.7, 2.4, 2.6, 2.5)
+QUIET_S = (2.5, 2.501, 2.499, 2.5, 2.5, 2.501, 2.499, 2.5)
 
 
 @pytest.fixture
@@ -37,3 +51,130 @@ def test_a_lost_worker_is_an_invalid_case(session):
     assert (verdict.claim, verdict.outcome) == ("worker", Outcome.INVALID)
     assert verdict.sentence == "the worker died during 'build' (SIGABRT)"
     assert "SIGABRT" in session.result_file(INT8).read_text()
+
+
+@pytest.mark.parametrize(("device", "kind"), [("cpu", "HostMonitor"), ("cuda", "NvmlMonitor")])
+def test_each_device_has_its_monitor(monkeypatch, device, kind):
+    """A GPU has a monitor with NVML and a CPU has one without; both get the number of our workers."""
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setitem(sys.modules, "pynvml", FakeNvml(answers("idle_h200")) if device == "cuda" else None)
+
+    monitor = open_monitor(device, expected_workers=2)
+    monitor.close()
+
+    assert (type(monitor).__name__, monitor.expected_workers) == (kind, 2)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "colour"),
+    [
+        ("PASS", "green"),
+        ("FASTER", "green"),
+        ("UNDECIDED", "yellow"),
+        ("STALE", "yellow"),
+        ("SLOWER", "red"),
+        ("DIFFERENT", "red"),
+    ],
+)
+def test_only_the_outcome_is_coloured_by_pytests_own_markup(outcome, colour):
+    """pytest's reporter gets the word with its colour, so that `--color` and `NO_COLOR` decide, and the rest without."""
+    calls = []
+    reporter = SimpleNamespace(
+        write=lambda text, **markup: calls.append((text, markup)), line=lambda text: calls.append((text, {}))
+    )
+
+    write_coloured(reporter, f"{outcome} sdxl latency: SLOWER is a word here")
+
+    assert calls == [("", {}), (outcome, {colour: True}), (" sdxl latency: SLOWER is a word here", {})]
+
+
+def test_a_bare_compare_takes_the_promoted_baseline(bench):
+    """A run that was saved later, whatever its verdict was, is not what `--benchmark-compare` compares with."""
+    stored = bench.promoted("--stage=fp32").relative_to(bench.path)
+    autosaved = bench.path / stored.parent / "Linux-CPython-3.11-64bit" / "0002_unversioned.json"
+    autosaved.parent.mkdir()  # pytest-benchmark saves into a folder of the machine
+    autosaved.write_text("{}")
+
+    option = bench.configure("--benchmark-compare").option
+
+    assert option.benchmark_compare == str(stored)
+    assert option.benchmark_storage == f"file://./{stored.parent}"
+
+
+def test_nothing_is_compared_if_nothing_is_stored(bench):
+    """Without a stored file `--benchmark-compare` is no error: our own section says so for each case."""
+    assert bench.configure("--benchmark-compare").option.benchmark_compare == []
+
+
+@pytest.fixture
+def judging(session):
+    """The session with a recorded baseline of INT8 and looks at 3, 5 and 8 processes."""
+    session.options = dataclasses.replace(session.options, policy=Policy(looks=Looks(first=3, last=8)))
+    session.inputs = dataclasses.replace(session.inputs, baselines={INT8: make_baseline(*QUIET_S)})
+    return session
+
+
+def wanted(session, medians_s):
+    """Return the wanted number of processes after each process."""
+    return [
+        Gate(session).processes_wanted(make_run(medians_s=medians_s[:count])) for count in range(len(medians_s) + 1)
+    ]
+
+
+def test_a_noisy_run_has_three_looks(judging):
+    """It gets 3, then 5, then 8 processes, and no more than 8."""
+    assert wanted(judging, NOISY_S) == [3, 3, 3, 5, 5, 8, 8, 8, 8]
+
+
+def test_a_quiet_run_ends_at_the_first_look(judging):
+    """Three processes that agree are enough for a verdict."""
+    assert wanted(judging, QUIET_S[:3]) == [3, 3, 3, 3]
+
+
+def test_nothing_is_judged_between_two_looks(judging):
+    """A run that could be decided after four processes gets a fifth: between looks there is no share of the error rate."""
+    noisy_then_quiet = (2.4, 2.6, 2.5, 2.5)
+
+    assert Gate(judging).latency(make_run(medians_s=[2.5] * 4)).outcome.value == "PASS"
+    assert Gate(judging).processes_wanted(make_run(medians_s=[2.5] * 4)) == 5
+    assert wanted(judging, noisy_then_quiet)[-1] == 5
+
+
+@pytest.mark.parametrize(("source", "mode"), [("published", Mode.AUTO), ("recorded", Mode.RECORD)])
+def test_a_case_without_an_interval_gets_the_planned_processes(judging, source, mode):
+    """With a published baseline, and in a recording, the spread is not used: noise adds no process."""
+    judging.inputs = dataclasses.replace(judging.inputs, baselines={INT8: make_baseline(2.5, source=source)})
+    judging.options = dataclasses.replace(judging.options, policy=Policy(mode=mode, looks=Looks(first=3, last=8)))
+
+    assert wanted(judging, ()) == [1]
+    assert Gate(judging).processes_wanted(make_run(medians_s=[2.5])) == 1
+
+
+def test_a_case_without_a_baseline_gets_the_planned_processes(judging):
+    """Without a verdict to decide, the plan is the number of processes."""
+    judging.inputs = dataclasses.replace(judging.inputs, baselines={})
+
+    assert Gate(judging).processes_wanted(make_run(medians_s=[2.5])) == 1
+
+
+@pytest.mark.parametrize(("medians_s", "is_explained"), [((2.6, 2.9, 2.7), True), ((2.2, 2.8, 2.5), False)])
+def test_an_undecided_verdict_beyond_the_tolerance_is_explained(judging, medians_s, is_explained):
+    """A ratio beyond the tolerance is explained, below a line that says that nothing is decided; one within it is not."""
+    verdict = Gate(judging).latency(make_run(medians_s=medians_s))
+    lines = judging.outcome.explanations[INT8]
+
+    assert verdict.outcome.value == "UNDECIDED"
+    assert [*lines[:1]] == [explain.UNDECIDED_HEAD] * is_explained
+    assert Gate(judging).failure_text(verdict).splitlines()[1:] == [f"  {line}" for line in lines]
+    sentences = terminal.sentences(after.terminal_view(judging))
+    assert sum(explain.UNDECIDED_HEAD in line for line in sentences) == is_explained
+
+
+def test_an_undecided_verdict_keeps_the_explanation_of_a_decided_one(judging):
+    """The explanation of a memory that grew stays, and an undecided latency of the same case replaces no line of it."""
+    Gate(judging).memory(make_run(medians_s=(2.6, 2.9, 2.7), peak_bytes=(2**40,) * 3))
+    lines = list(judging.outcome.explanations[INT8])
+    verdict = Gate(judging).latency(make_run(medians_s=(2.6, 2.9, 2.7)))
+
+    assert judging.outcome.explanations[INT8] == lines and explain.UNDECIDED_HEAD not in lines
+    assert Gate(judging).failure_text(verdict) == str(verdict)

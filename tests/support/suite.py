@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -60,6 +61,10 @@ fixtures.plugin.IMPORT_CHECK = "tests.support.fake_case:FakeImportCheck"
 """
 
 
+# Plugins of dependencies would cost 0.3 s in each session, so only those that a session names are loaded.
+NESTED = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+
+
 class Folder:
     """A folder that pytest runs in. Unlike that of `pytest.Pytester` it can outlive a test."""
 
@@ -70,7 +75,7 @@ class Folder:
         """Run pytest in the folder and return its exit status and output."""
         started_s = time.monotonic()
         command = [sys.executable, "-m", "pytest", *arguments]
-        process = subprocess.run(command, cwd=self.path, capture_output=True, text=True, check=False)
+        process = subprocess.run(command, cwd=self.path, env=NESTED, capture_output=True, text=True, check=False)
         seconds = time.monotonic() - started_s
         return pytest.RunResult(process.returncode, process.stdout.splitlines(), process.stderr.splitlines(), seconds)
 
@@ -139,14 +144,26 @@ class Suite:
             "-p",
             "no:cacheprovider",
             "-p",
-            "no:anyio",  # a plugin of a dependency; it would cost 0.2 s in each of hundreds of sessions
+            "benchmark",
             "-ra",
             *arguments,
         ]
 
-    def record(self, *arguments: str) -> pytest.RunResult:
-        """Record a baseline, in five processes of four rounds."""
-        return self.run("--gate=record", "--processes=5", "--rounds=4", *arguments)
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start `pytest bench` in a process group of its own, for a test that ends it."""
+        command = [sys.executable, "-m", "pytest", *self.arguments(*arguments)]
+        pipe = subprocess.PIPE
+        return subprocess.Popen(
+            command, cwd=self.path, env=NESTED, stdout=pipe, stderr=subprocess.STDOUT, text=True, process_group=0
+        )
+
+    def wait_for_builds(self, count: int) -> list[int]:
+        """Wait until so many workers have begun to load a case; return their process ids."""
+        log, deadline_s = self.path / "builds.log", time.monotonic() + 120
+        while len(lines := log.read_text().splitlines() if log.exists() else []) < count:
+            assert time.monotonic() < deadline_s, f"{len(lines)} of {count} workers were started"
+            time.sleep(0.02)
+        return [int(line.split()[1]) for line in lines]
 
     def builds(self) -> list[str]:
         """Return the stages in the order in which workers built them."""
