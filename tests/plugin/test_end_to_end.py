@@ -168,6 +168,7 @@ def judged(promoted):
         fp16={"abort": "generate"},
         sdpa={"hang": "count"},
     )
+    promoted.pytester.environment |= {"GITHUB_ACTIONS": "true", "CI": "true"}
     stages = ",".join([*LADDER, "fp16"])
     secret = ("-o", "junit_suite_name=postgresql://boss:S3cret!pw@h/db")  # a password in the command
     options = (*ONE_PROCESS, "--worker-timeout=8", f"--stage={stages}", "--report=out/report.html")
@@ -194,6 +195,13 @@ def test_each_fault_is_one_red_test(judged):
         r".*the last words of a worker.*",
     ):
         result.stdout.re_match_lines([line])
+
+
+def test_a_red_verdict_is_an_annotation_on_github(judged):
+    """In a job of GitHub Actions the verdict is an annotation, and pytest's own line on the red test begins with it."""
+    verdict = "SLOWER sdxl-tiny/bf16/64px-4steps-b1 latency"
+
+    judged[1].stdout.re_match_lines([rf"::error title={verdict}::.*", rf"FAILED \S+ - {verdict}: .*"])
 
 
 def test_a_session_leaves_its_report(judged):

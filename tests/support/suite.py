@@ -70,12 +70,15 @@ class Folder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.environment = dict(NESTED)
 
     def runpytest_subprocess(self, *arguments: str) -> pytest.RunResult:
         """Run pytest in the folder and return its exit status and output."""
         started_s = time.monotonic()
         command = [sys.executable, "-m", "pytest", *arguments]
-        process = subprocess.run(command, cwd=self.path, env=NESTED, capture_output=True, text=True, check=False)
+        process = subprocess.run(
+            command, cwd=self.path, env=self.environment, capture_output=True, text=True, check=False
+        )
         seconds = time.monotonic() - started_s
         return pytest.RunResult(process.returncode, process.stdout.splitlines(), process.stderr.splitlines(), seconds)
 
