@@ -13,6 +13,7 @@ from speedgate.report.verdict_order import worst_first
 from speedgate.results import case_table
 from speedgate.results.case_table import CaseRow
 from speedgate.results.exit_status import GREEN, JUDGED, RED, ExitStatus
+from speedgate.results.json_io import decode
 from speedgate.results.run import Outcome, Verdict
 from speedgate.results.text import markdown_code
 
@@ -118,12 +119,7 @@ def render(document: Mapping[str, Any], *, limit: int = MAX_CHARACTERS) -> str:
 def _verdict_items(document: Mapping[str, Any]) -> list[str]:
     verdicts_by_case: dict[str, list[Verdict]] = {}
     for stored in document["verdicts"]:
-        verdict = Verdict(
-            case_key=stored["case_key"],
-            claim=stored["claim"],
-            outcome=Outcome(stored["outcome"]),
-            sentence=stored["sentence"],
-        )
+        verdict = decode(stored, Verdict, where="verdicts")
         if verdict.outcome is not Outcome.PASS or verdict.claim == "latency":
             verdicts_by_case.setdefault(verdict.case_key, []).append(verdict)
     cases = document["cases"]

@@ -75,8 +75,8 @@ def test_the_axis_of_processes_has_a_least_width():
 
 def test_segments_follow_one_another():
     """Segments are in proportion to their values and in order, and the seventh has the colour of the sixth."""
-    rows = [charts.BarSegment(label="a", segment=f"p{number}", value=1.0 + number) for number in range(7)]
-    tree = drawn(charts.stacked_bar_chart(rows, title="s"))
+    bars = {"a": {f"p{number}": 1.0 + number for number in range(7)}}
+    tree = drawn(charts.stacked_bar_chart(bars, title="s"))
     first, second = (lengths(tree, charts.SERIES[number])[0] for number in (0, 1))
 
     assert second / first == pytest.approx(2, rel=0.02)
@@ -110,9 +110,7 @@ def test_a_phone_gets_a_narrower_drawing():
 @pytest.mark.parametrize("text", [*HOSTILE, "\x00\ufffe\x1b", "\ud800"])
 def test_hostile_labels_are_texts(text):
     """A label, a segment or a title makes no element, and aborts neither the drawing nor the process."""
-    tree = drawn(
-        charts.stacked_bar_chart([charts.BarSegment(label=text, segment=text, value=1.0)], title=text), label=text
-    )
+    tree = drawn(charts.stacked_bar_chart({text: {text: 1.0}}, title=text), label=text)
     names = {node.tag.removeprefix(SVG) for node in tree.iter()}
 
     assert names <= {"svg", "g", "path", "line", "text", "tspan", "rect"}

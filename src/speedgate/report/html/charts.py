@@ -88,15 +88,6 @@ class ProcessPoint:
     source: str
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class BarSegment:
-    """One segment of the stacked bar of its label."""
-
-    label: str
-    segment: str
-    value: float
-
-
 def bar_chart(rows: Sequence[Bar], *, title: str) -> Draw:
     """Draw horizontal bars from zero, with a mark for each stored figure; `title` names the axis and its unit."""
     import altair as alt
@@ -143,12 +134,16 @@ def point_chart(rows: Sequence[ProcessPoint], *, title: str, least: float) -> Dr
     return draw
 
 
-def stacked_bar_chart(rows: Sequence[BarSegment], *, title: str) -> Draw:
-    """Draw bars made of segments in the order of their first appearance; from the sixth name on they share a colour."""
+def stacked_bar_chart(bars: Mapping[str, Mapping[str, float]], *, title: str) -> Draw:
+    """Draw a bar for each label, made of segments by name; from the sixth name on they share a colour."""
     import altair as alt
 
-    names = list(dict.fromkeys(row.segment for row in rows))
-    segments = [dataclasses.asdict(row) | {"position": names.index(row.segment)} for row in rows]
+    names = list(dict.fromkeys(name for segments in bars.values() for name in segments))
+    rows = [
+        {"label": label, "segment": name, "value": value, "position": names.index(name)}
+        for label, segments in bars.items()
+        for name, value in segments.items()
+    ]
     colours = [SERIES[min(position, len(SERIES) - 1)] for position in range(len(names))]
 
     def draw(width_px: int) -> Any:
@@ -159,9 +154,9 @@ def stacked_bar_chart(rows: Sequence[BarSegment], *, title: str) -> Draw:
             scale=alt.Scale(domain=names, range=colours),
             legend=alt.Legend(columns=6 if width_px >= WIDE_PX else 2),
         )
-        bars = alt.Chart(alt.InlineData(segments)).mark_bar(height=18, stroke="var(--ground)", strokeWidth=1)
+        marks = alt.Chart(alt.InlineData(rows)).mark_bar(height=18, stroke="var(--ground)", strokeWidth=1)
         x = alt.X("value:Q", title=title, axis=_value_axis(width_px))
-        chart = bars.encode(x=x, y=_label_axis(), order="position:Q", color=colour)
+        chart = marks.encode(x=x, y=_label_axis(), order="position:Q", color=colour)
         return chart.properties(width=width_px, height={"step": 34})
 
     return draw
@@ -177,12 +172,7 @@ def stacked_panel(
     label: str = "",
 ) -> Panel:
     """Make a panel of one stacked bar for each stage; a screen reader says `label`, or the title of the axis."""
-    segments = [
-        BarSegment(label=stage, segment=name, value=value)
-        for stage, seconds in seconds_by_stage.items()
-        for name, value in seconds.items()
-    ]
-    draw = stacked_bar_chart(segments, title=axis)
+    draw = stacked_bar_chart(seconds_by_stage, title=axis)
     return make_panel(title, summary=summary, table=table, draw=draw, label=f"Stacked bars: {title}, {label or axis}")
 
 
