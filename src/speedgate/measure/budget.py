@@ -173,17 +173,13 @@ def read_timings(path: Path) -> list[TimingEntry]:
 
 def timing_table(entries: Sequence[TimingEntry], *, command: str, wall_s: float) -> list[str]:
     """Format the seconds by activity of one command, longest first, then the seconds that no activity covers."""
-    counts: collections.Counter[str] = collections.Counter()
-    totals_s: collections.Counter[str] = collections.Counter()
+    seconds_by_activity: collections.defaultdict[str, list[float]] = collections.defaultdict(list)
     for entry in entries:
         if entry.command == command:
-            counts[entry.activity] += 1
-            totals_s[entry.activity] += entry.seconds  # type: ignore[assignment]  # a counter may hold any number
-    uncovered_s = max(wall_s - totals_s.total(), 0.0)
-    rows = [
-        (name, str(counts[name]), f"{seconds:.1f} s", _share(seconds, wall_s))
-        for name, seconds in totals_s.most_common()
-    ]
+            seconds_by_activity[entry.activity].append(entry.seconds)
+    longest_first = sorted(seconds_by_activity.items(), key=lambda item: -sum(item[1]))
+    rows = [(name, str(len(each)), f"{sum(each):.1f} s", _share(sum(each), wall_s)) for name, each in longest_first]
+    uncovered_s = max(wall_s - sum(map(sum, seconds_by_activity.values())), 0.0)
     rows.append(("in no activity", "", f"{uncovered_s:.1f} s", _share(uncovered_s, wall_s)))
     rows.append(("this command", "", f"{wall_s:.1f} s", ""))
     return aligned(rows)
