@@ -2,7 +2,7 @@
 
 import pytest
 
-from speedgate.plugin.github import error_annotations, safe_line
+from speedgate.plugin.github import error_annotations, safe_line, safe_lines
 from speedgate.results.run import Outcome, Verdict
 
 
@@ -48,8 +48,8 @@ def test_a_line_of_ours_is_no_command_on_github(monkeypatch):
     """Both forms of a command are broken there; elsewhere only control characters are replaced."""
     text = "kernels ##[error] at::native\x1b"
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
-    on_github = safe_line(f"  ::error::{text}")
+    on_github = safe_lines(f"a\n  ::error::{text}")
     monkeypatch.delenv("GITHUB_ACTIONS")
 
-    assert not on_github.lstrip().startswith("::") and "##[" not in on_github
+    assert not on_github.splitlines()[1].lstrip().startswith("::") and "##[" not in on_github
     assert safe_line(text) == "kernels ##[error] at::native?"

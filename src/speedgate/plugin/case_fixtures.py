@@ -15,6 +15,7 @@ from speedgate.measure.other_arm import OtherArm
 from speedgate.measure.rounds import replay_in_benchmark
 from speedgate.measure.worker import OutOfTime
 from speedgate.plugin.builder import Builder, CaseSpec, import_paths
+from speedgate.plugin.github import safe_lines
 from speedgate.plugin.hooks import GATE, PROGRESS, SESSION
 from speedgate.plugin.runner import CaseFailure, Collector, FailureKind, LiveCase, Runner
 from speedgate.results.run import Outcome, Run, Verdict
@@ -108,10 +109,10 @@ class RunnerFixture:
         if failure.kind is FailureKind.FAILED_BEFORE:
             pytest.skip(f"{failure.case_key} failed before: {failure.sentence}")
         if failure.verdict is None:
-            pytest.fail(f"{Outcome.INVALID} {failure.case_key} worker: {failure.details}", pytrace=False)
+            pytest.fail(safe_lines(f"{Outcome.INVALID} {failure.case_key} worker: {failure.details}"), pytrace=False)
         if self.runner.gate.accepts(failure.verdict):
             pytest.skip(str(failure.verdict))
-        pytest.fail("\n".join(filter(None, [str(failure.verdict), failure.details])), pytrace=False)
+        pytest.fail(safe_lines("\n".join(filter(None, [str(failure.verdict), failure.details]))), pytrace=False)
 
 
 class CaseFixture(Generic[Spec]):

@@ -21,6 +21,11 @@ def safe_line(text: str) -> str:
     return log_line(text) if is_on_github() else printable(text)
 
 
+def safe_lines(text: str) -> str:
+    """Return text of several lines, such as the log of a worker, with each line as `safe_line` returns it."""
+    return "\n".join(map(safe_line, text.splitlines()))
+
+
 def error_annotations(verdicts: Iterable[tuple[Verdict, Sequence[str]]]) -> list[str]:
     """Return a workflow command for each red verdict, given worst first with the lines that explain it.
 
