@@ -14,7 +14,7 @@ from fixtures import parity
 from fixtures.cases import Case
 from fixtures.faults import injectable
 from fixtures.faults.modules import block
-from fixtures.faults.registry import REFUSED, Change, Refusal
+from fixtures.faults.registry import Change, Refusal
 from fixtures.pipelines.definition import Workload
 from fixtures.stages.ladder import STAGES, Phase, lineage
 from fixtures.stages.torch_state import compiler_counts
@@ -25,9 +25,10 @@ from speedgate.measure.monitor import HostMonitor
 from speedgate.measure.rounds import InvalidMeasurement, Measurement, MeasurementPlan, measure_process
 from speedgate.plugin.judgement import Gate
 from speedgate.results.run import Outcome, Verdict
+from tests.faults import sessions
 from tests.faults.measurement import Device
-from tests.faults.sessions import Sessions
 from tests.support.baseline_samples import COLD
+from tests.support.fake_bench import FakeBench
 from tests.support.sessions import make_session
 
 FEW_PROBES = 4
@@ -42,8 +43,7 @@ class Rig:
 
     def __init__(self, build: Callable[..., Any], make_output: Callable[..., Any], folder: Path) -> None:
         self.build, self._make_output, self.folder = build, make_output, folder
-        (folder / "session").mkdir()
-        self.sessions = Sessions(folder / "session")
+        self.bench: Callable[[], FakeBench] = NotImplemented  # set by the fixture `rig`, anew for each test
         self.undo = contextlib.ExitStack()  # restores the settings that a harmless change has changed
         self._cases: dict[str, Any] = {}
         self._references: dict[tuple[Workload, int], tuple[parity.Output, parity.Output]] = {}
@@ -126,14 +126,12 @@ class Rig:
         return []
 
     def session(self, change: Change, stage: str) -> list[Verdict]:
-        """Judge a session of the suite with fake workers."""
-        return self.sessions.verdicts(change, stage)
+        """Judge all claims of the suite on fake workers."""
+        return sessions.verdicts(sessions.run(self.bench(), change, stage), stage)
 
     def refusal(self, change: Change, stage: str) -> list[Refusal]:
-        """Run a command that must end before it measures anything."""
-        result = self.sessions.refusal(change)
-        outcome = REFUSED if result.ret == pytest.ExitCode.USAGE_ERROR else "accepted"
-        return [Refusal(claim="baseline", outcome=outcome, sentence=" ".join(result.errlines))]
+        """Start a session that must end before it measures anything."""
+        return [sessions.refuse(self.bench(), change)]
 
     def copy(self, stage: str) -> Any:
         """Return a case to edit; the pipeline that it was copied from stays intact."""

@@ -6,8 +6,7 @@ import pytest
 
 from fixtures.stages.ladder import STAGES
 from speedgate.results.run import Outcome
-from tests.faults import FAULTS, HARMLESS
-from tests.faults.sessions import plan_sessions
+from tests.faults import FAULTS, HARMLESS, sessions
 
 IN_PROCESS = ("recipe", "compile", "measurement")  # intact stages pass parity as harmless changes
 FAULT_BY_METHOD_AND_STAGE = {
@@ -33,7 +32,7 @@ def parameters(changes):
     ]
 
 
-@pytest.mark.parametrize(("fault", "stage"), parameters(FAULTS))
+@pytest.mark.parametrize(("fault", "stage"), parameters(fault for fault in FAULTS if fault.method != "session"))
 def test_a_fault_is_caught(rig, fault, stage):
     """The fault's gate gives the expected verdict for the expected reason."""
     verdicts = rig.verdicts(fault, stage)
@@ -61,14 +60,21 @@ def test_a_stage_without_its_fault_passes(rig, method, stage):
     assert [verdict for verdict in rig.verdicts(intact, stage) if verdict.outcome is not Outcome.PASS] == []
 
 
-@pytest.mark.parametrize("session", plan_sessions(FAULTS), ids=lambda session: "-".join(session))
-def test_a_faulty_stage_fails_its_tests_only(rig, session):
-    """The test of the gate fails, and at other stages only the ladder test that compares with the faulty stage."""
-    failed, _ = rig.sessions.run(session)
-    expected = {f"{TEST_NAMES.get(fault.gate, f'test_{fault.gate}')}[sdxl-{stage}]" for stage, fault in session.items()}
+SESSION_FAULTS = [fault for fault in FAULTS if fault.method == "session"]
 
-    assert expected <= set(failed)
-    assert [test for test in failed if not concerns(test, session)] == []
+
+@pytest.mark.parametrize(("fault", "stage"), parameters(SESSION_FAULTS))
+def test_a_faulty_stage_fails_its_tests_only(bench, fault, stage):
+    """The claim of the gate is red with the expected reason, and at other stages only the ladder that compares with this one."""
+    result = sessions.run(bench, fault, stage)
+    expected = f"{TEST_NAMES.get(fault.gate, f'test_{fault.gate}')}[sdxl-{stage}]"
+
+    assert expected in result.red
+    assert [test for test in result.red if not concerns(test, {stage})] == []
+    assert any(
+        (verdict.claim, verdict.outcome) == (fault.gate, fault.outcome) and fault.reason in verdict.sentence
+        for verdict in sessions.verdicts(result, stage)
+    )
 
 
 def concerns(test, stages):
