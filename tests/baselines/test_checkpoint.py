@@ -51,7 +51,7 @@ def of(case_key: str, *, processes: int = 2) -> Run:
     return msgspec.structs.replace(RUN, case_key=case_key, processes=PROCESSES[:processes])
 
 
-def test_a_stored_run_is_read_back(tmp_path: Path) -> None:
+def test_a_stored_run_is_read_back(tmp_path):
     """Every process and fact of an interrupted recording counts when it continues, also where its folder was copied to.
 
     Looking for a checkpoint makes no file.
@@ -65,7 +65,7 @@ def test_a_stored_run_is_read_back(tmp_path: Path) -> None:
     assert list(folder(tmp_path / "second").iterdir()) == [checkpoint_file(tmp_path / "second")]
 
 
-def test_other_cases_keep_their_checkpoints(tmp_path: Path) -> None:
+def test_other_cases_keep_their_checkpoints(tmp_path):
     """Storing replaces, and discarding deletes, the checkpoint of one case and no hours that were measured of another."""
     other = dataclasses.replace(CHECKPOINT_KEY, case_key=BF16)
     store_run(tmp_path, KEY, key=other, run=of(BF16, processes=1))
@@ -88,7 +88,7 @@ def test_other_cases_keep_their_checkpoints(tmp_path: Path) -> None:
         {"source": "1" * 64},
     ],
 )
-def test_another_checkpoint_key_starts_anew(tmp_path: Path, change: dict[str, Any]) -> None:
+def test_another_checkpoint_key_starts_anew(tmp_path, change):
     """A run with other rounds, weights, versions or code never counts, and its file is renamed unchanged."""
     store_run(tmp_path, KEY, key=CHECKPOINT_KEY, run=RUN)
     before = checkpoint_file(tmp_path).read_bytes()
@@ -100,7 +100,7 @@ def test_another_checkpoint_key_starts_anew(tmp_path: Path, change: dict[str, An
     assert aside.read_bytes() == before
 
 
-def test_another_recipe_starts_anew(tmp_path: Path) -> None:
+def test_another_recipe_starts_anew(tmp_path):
     """A run counts for the recipe's fingerprint if it is given; in the key a tuple is a list, and order means nothing."""
     store_run(tmp_path, KEY, key=CHECKPOINT_KEY, run=RUN)
     same_key = dataclasses.replace(CHECKPOINT_KEY, environment={"gpus": ("a", "b"), "torch": "2.13.0"})
@@ -120,7 +120,7 @@ def test_another_recipe_starts_anew(tmp_path: Path) -> None:
         ("}", ""),
     ],
 )
-def test_a_broken_file_is_set_aside(tmp_path: Path, old: str, new: str) -> None:
+def test_a_broken_file_is_set_aside(tmp_path, old, new):
     """A file that is broken or of another case is renamed, so that the recording starts anew and nothing is lost."""
     store_run(tmp_path, KEY, key=CHECKPOINT_KEY, run=RUN)
     text = checkpoint_file(tmp_path).read_text()
@@ -132,7 +132,7 @@ def test_a_broken_file_is_set_aside(tmp_path: Path, old: str, new: str) -> None:
     assert [path.read_text() for path in folder(tmp_path).glob("previous-*")] == [spoilt]
 
 
-def test_a_link_is_set_aside_and_what_it_leads_to_is_left_alone(tmp_path: Path) -> None:
+def test_a_link_is_set_aside_and_what_it_leads_to_is_left_alone(tmp_path):
     """A link to nowhere is a broken file like any other, and nothing is written through one."""
     target = tmp_path / "precious"
     folder(tmp_path).mkdir(parents=True)
@@ -146,7 +146,7 @@ def test_a_link_is_set_aside_and_what_it_leads_to_is_left_alone(tmp_path: Path) 
     assert load_run(tmp_path, KEY, key=CHECKPOINT_KEY) == RUN
 
 
-def test_a_finished_recording_leaves_nothing(tmp_path: Path) -> None:
+def test_a_finished_recording_leaves_nothing(tmp_path):
     """The folder is gone, everything else of the key stays, and nothing outside of it is deleted."""
     with pytest.raises(ValueError, match="GPU key"):
         discard(tmp_path, "../elsewhere", case_keys=[INT8])
@@ -162,7 +162,7 @@ def test_a_finished_recording_leaves_nothing(tmp_path: Path) -> None:
     assert load_run(tmp_path, KEY, key=CHECKPOINT_KEY) is None
 
 
-def test_discarding_takes_all_or_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_discarding_takes_all_or_nothing(tmp_path, monkeypatch):
     """Cut short while it deletes, it leaves nothing that would be taken for an interrupted recording."""
     store_run(tmp_path, KEY, key=CHECKPOINT_KEY, run=RUN)
 
@@ -176,7 +176,7 @@ def test_discarding_takes_all_or_nothing(tmp_path: Path, monkeypatch: pytest.Mon
     assert load_run(tmp_path, KEY, key=CHECKPOINT_KEY) is None
 
 
-def test_a_checkpoint_is_no_baseline(tmp_path: Path) -> None:
+def test_a_checkpoint_is_no_baseline(tmp_path):
     """Half a recording is compared with nothing, cannot be promoted, and is never committed by accident."""
     store_run(tmp_path, KEY, key=CHECKPOINT_KEY, run=RUN)
 

@@ -15,7 +15,7 @@ from tests.support.command import fails
 CSV = Path(__file__).parents[2] / "baselines" / "published" / "ladder_a100.csv"
 
 
-def test_baselines_lists_each_case_of_each_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_baselines_lists_each_case_of_each_file(tmp_path, capsys):
     """Earlier figures are listed as well as the one that counts, and a case out of memory is a line and no figure."""
     store_file(tmp_path, "0001_old.json", make_run(INT8, medians_s=(2.0, 2.0)))
     obtained = obtain(tmp_path, make_run(INT8, medians_s=(3.0, 3.0, 3.0)), out_of_memory={BF16: "full"})
@@ -35,14 +35,12 @@ def test_baselines_lists_each_case_of_each_file(tmp_path: Path, capsys: pytest.C
 
 
 @pytest.mark.parametrize("command", ["baselines", "check"])
-def test_a_root_without_baselines_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str) -> None:
+def test_a_root_without_baselines_is_an_error(tmp_path, capsys, command):
     """A mistyped --root is never a green check of nothing."""
     assert "no baseline files; name the folder" in fails(capsys, "--root", tmp_path, command)
 
 
-def test_the_default_root_is_below_the_current_folder(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_default_root_is_below_the_current_folder(tmp_path, capsys, monkeypatch):
     """Without --root, ./baselines is read."""
     store_file(tmp_path / "baselines", "0001_a.json")
     monkeypatch.chdir(tmp_path)
@@ -51,7 +49,7 @@ def test_the_default_root_is_below_the_current_folder(
     assert "0001_a.json: 1 case" in capsys.readouterr().out
 
 
-def test_promote_says_what_to_do_next(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_promote_says_what_to_do_next(tmp_path, capsys):
     """The new file is named, and that it is to be reviewed and committed; a failing case is one line on stderr."""
     obtain(tmp_path, make_run(), failed={BF16: "the worker died"})
     assert f"{BF16} (the worker died)" in fails(capsys, "--root", tmp_path, "promote", KEY)
@@ -62,7 +60,7 @@ def test_promote_says_what_to_do_next(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "0001_first.json: review it, then commit it" in capsys.readouterr().out
 
 
-def test_promote_refuses_what_drifted_until_it_is_accepted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_promote_refuses_what_drifted_until_it_is_accepted(tmp_path, capsys):
     """The refusal is one line that shows the option, and the option does what it says."""
     store_file(tmp_path, "0001_a.json", make_run(medians_s=(2.0, 2.0, 2.0)))
     obtain(tmp_path, make_run())
@@ -74,7 +72,7 @@ def test_promote_refuses_what_drifted_until_it_is_accepted(tmp_path: Path, capsy
     assert main(["--root", str(tmp_path), "check"]) == 0
 
 
-def test_check_reports_every_broken_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_check_reports_every_broken_file(tmp_path, capsys):
     """One call shows all that is wrong, and what is right beside it."""
     store_file(tmp_path, "0001_good.json")
     for name in ("0002_a.json", "0003_b.json"):
@@ -90,9 +88,7 @@ def test_check_reports_every_broken_file(tmp_path: Path, capsys: pytest.CaptureF
     assert err.count("\n") == 3
 
 
-def test_check_of_named_files_takes_the_key_from_the_folder(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_check_of_named_files_takes_the_key_from_the_folder(tmp_path, capsys, monkeypatch):
     """A file under another GPU's folder is refused, also when it is named from within that folder."""
     write_json(tmp_path / "nvidia-t4" / "0001_a.json", make_document(gpu_key=KEY))
     monkeypatch.chdir(tmp_path / "nvidia-t4")
@@ -101,12 +97,12 @@ def test_check_of_named_files_takes_the_key_from_the_folder(
 
 
 @pytest.mark.parametrize("name", ["absent.json", "."])
-def test_check_of_an_unreadable_file_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
+def test_check_of_an_unreadable_file_is_an_error(tmp_path, capsys, name):
     """A missing file and a folder are reported like a broken one."""
     assert "cannot be read" in fails(capsys, "check", tmp_path / name)
 
 
-def test_import_writes_the_committed_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_import_writes_the_committed_file(tmp_path, capsys):
     """The command reproduces the committed published baseline, and may be repeated."""
     arguments = ["--root", str(tmp_path), "import-published", str(CSV)]
 
@@ -117,7 +113,7 @@ def test_import_writes_the_committed_file(tmp_path: Path, capsys: pytest.Capture
     assert "24 cases" in capsys.readouterr().out
 
 
-def test_import_does_not_take_the_number_of_another_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_import_does_not_take_the_number_of_another_file(tmp_path, capsys):
     """A recorded 0001 stays the only 0001."""
     store_file(tmp_path, "0001_recorded.json")
 
@@ -127,7 +123,7 @@ def test_import_does_not_take_the_number_of_another_file(tmp_path: Path, capsys:
     assert not (tmp_path / KEY / published.NAME).exists()
 
 
-def test_import_of_a_missing_csv_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_import_of_a_missing_csv_is_one_line(tmp_path, capsys):
     """An error of the operating system is reported like any other."""
     (tmp_path / "a.toml").write_text(CSV.with_suffix(".toml").read_text())
 
@@ -136,7 +132,7 @@ def test_import_of_a_missing_csv_is_one_line(tmp_path: Path, capsys: pytest.Capt
     assert "No such file" in message
 
 
-def test_hostile_text_is_printed_safely(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_hostile_text_is_printed_safely(tmp_path, capsys):
     """Escape sequences and new lines in a file reach neither stdout nor stderr."""
     store_file(tmp_path, "0001_a.json", make_run("a\x1b[2J\n::error::b/int8/x"))
     assert main(["--root", str(tmp_path), "baselines"]) == 0

@@ -52,7 +52,7 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_each_step_stands_beside_the_published_one(root: Path) -> None:
+def test_each_step_stands_beside_the_published_one(root):
     """In the order in which stages stand on each other, with seconds and gains of both machines."""
     (table, *_) = described(root)
     published = {
@@ -67,7 +67,7 @@ def test_each_step_stands_beside_the_published_one(root: Path) -> None:
     assert column(table, f"{named}, vs parent") == ["-", f"{published[FP32] / published[BF16]:.2f}x"]
 
 
-def test_spread_and_starts_have_their_columns(root: Path) -> None:
+def test_spread_and_starts_have_their_columns(root):
     """Spread is the standard deviation of logarithms, starts are apart by the state of the cache, empty columns left out."""
     table, starts, *rest = described(root)
 
@@ -80,7 +80,7 @@ def test_spread_and_starts_have_their_columns(root: Path) -> None:
     assert "rounds measured again" in names
 
 
-def test_parity_counts_and_shares_are_shown(tmp_path: Path) -> None:
+def test_parity_counts_and_shares_are_shown(tmp_path):
     """Parity, counts, the share of components and kernels, and of the ceilings that the recording has measured."""
     kernels = (Kernel(name="gemm", count=3, seconds=0.75), Kernel(name="copy", count=1, seconds=0.25))
     measured = run(
@@ -105,7 +105,7 @@ def test_parity_counts_and_shares_are_shown(tmp_path: Path) -> None:
     assert row["most of the kernels' time"] == "<code>gemm</code> 75%, <code>copy</code> 25%"
 
 
-def test_a_name_makes_no_markup(tmp_path: Path) -> None:
+def test_a_name_makes_no_markup(tmp_path):
     """The name of a kernel or a component is shown as text: it is no markup and breaks no table."""
     evil = "<img src=x>|[a](b)@someone"
     kernels = (Kernel(name=evil, count=1, seconds=1.0),)
@@ -121,7 +121,7 @@ def test_a_name_makes_no_markup(tmp_path: Path) -> None:
     assert all(len(row) == len(table[0]) for table in described(tmp_path) for row in table)
 
 
-def test_cases_out_of_memory_or_accepted_as_slower_stand_above(root: Path) -> None:
+def test_cases_out_of_memory_or_accepted_as_slower_stand_above(root):
     """A reviewer reads them before the figures, below a line that says when and with what each recorded file was measured."""
     head = describe.baseline_page(root, KEY).splitlines()[0]
     assert head.startswith("<code>0002&#95;recorded.json</code>: <code>measured 2026-01-01")
@@ -140,9 +140,7 @@ def test_cases_out_of_memory_or_accepted_as_slower_stand_above(root: Path) -> No
 
 
 @pytest.mark.parametrize("is_recorded", [True, False])
-def test_a_gpu_key_without_a_recording_is_refused(
-    root: Path, capsys: pytest.CaptureFixture[str], is_recorded: bool
-) -> None:
+def test_a_gpu_key_without_a_recording_is_refused(root, capsys, is_recorded):
     """The message lists the GPU keys that have recordings, or says that there are none."""
     if not is_recorded:
         (root / KEY / "0002_recorded.json").unlink()
@@ -154,7 +152,7 @@ def test_a_gpu_key_without_a_recording_is_refused(
     )
 
 
-def test_the_command_prints_the_page(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_prints_the_page(root, capsys):
     """The command prints the whole page and nothing else."""
     assert main(["--root", str(root), "describe", KEY]) == 0
 

@@ -57,7 +57,7 @@ def refusal(folder: Path) -> str:
     return str(caught.value)
 
 
-def test_a_second_recording_is_refused_until_the_first_has_ended(tmp_path: Path) -> None:
+def test_a_second_recording_is_refused_until_the_first_has_ended(tmp_path):
     """The message names the process, start and folder of the running recording; a killed one blocks no other."""
     with holder(tmp_path) as process:
         message = refusal(tmp_path)
@@ -69,7 +69,7 @@ def test_a_second_recording_is_refused_until_the_first_has_ended(tmp_path: Path)
         assert f"process {os.getpid()}, started" in refusal(tmp_path)
 
 
-def test_the_lock_and_its_holder_lie_among_the_temporary_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_lock_and_its_holder_lie_among_the_temporary_files(tmp_path, monkeypatch):
     """Every checkout looks there, also for who records, since when, where and by which command; no file is left behind."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
 
@@ -84,7 +84,7 @@ def test_the_lock_and_its_holder_lie_among_the_temporary_files(tmp_path: Path, m
     assert list(tmp_path.iterdir()) == []
 
 
-def test_another_key_is_another_lock(tmp_path: Path) -> None:
+def test_another_key_is_another_lock(tmp_path):
     """Two kinds of GPU in one machine may be recorded at once, and a key cannot lead out of the folder."""
     with recording_lock(KEY, folder=tmp_path), recording_lock("nvidia-t4", folder=tmp_path):
         assert len(list(tmp_path.glob("*.lock"))) == 2
@@ -93,7 +93,7 @@ def test_another_key_is_another_lock(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", '{"pid": 1, "started": "\\u001b[2J", "directory": "/"}'])
-def test_a_holder_that_cannot_be_read_is_still_a_holder(tmp_path: Path, text: str) -> None:
+def test_a_holder_that_cannot_be_read_is_still_a_holder(tmp_path, text):
     """If the file cannot be read, the message says how to find the process."""
     with recording_lock(KEY, folder=tmp_path):
         holder_file(tmp_path).write_text(text)
@@ -104,7 +104,7 @@ def test_a_holder_that_cannot_be_read_is_still_a_holder(tmp_path: Path, text: st
     )
 
 
-def test_a_hostile_folder_is_shown_safely(tmp_path: Path) -> None:
+def test_a_hostile_folder_is_shown_safely(tmp_path):
     """Escape sequences and line breaks in the file do not reach the terminal."""
     facts = {"pid": 1, "started": "2026-01-01T00:00:00+00:00", "directory": "/\x1b[2J\n\u202e"}
     with recording_lock(KEY, folder=tmp_path):
@@ -114,7 +114,7 @@ def test_a_hostile_folder_is_shown_safely(tmp_path: Path) -> None:
     assert r"in '/\x1b[2J\n\u202e'" in message
 
 
-def test_files_of_somebody_else_are_refused(tmp_path: Path) -> None:
+def test_files_of_somebody_else_are_refused(tmp_path):
     """A link or a folder in place of a file gets a message with the next step; a link is not followed, the lock released."""
     target = tmp_path / "precious"
     target.write_text("precious")

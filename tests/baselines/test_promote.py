@@ -7,7 +7,6 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
@@ -35,7 +34,7 @@ def refusal(root: Path, **arguments: str) -> str:
     return str(caught.value)
 
 
-def test_recording_writes_what_promotion_accepts(tmp_path: Path) -> None:
+def test_recording_writes_what_promotion_accepts(tmp_path):
     """record, promote, load: the promoted file is the last recording byte for byte, and nothing is left to promote."""
     obtain(tmp_path, make_run(FP32))
     obtained = obtain(tmp_path, make_run(INT8), make_run(BF16))
@@ -49,7 +48,7 @@ def test_recording_writes_what_promotion_accepts(tmp_path: Path) -> None:
     assert set(store.newest_baselines(tmp_path, KEY)) == {INT8, BF16}
 
 
-def test_recording_keeps_every_raw_second_of_every_process(tmp_path: Path) -> None:
+def test_recording_keeps_every_raw_second_of_every_process(tmp_path):
     """Each second stands once, the statistics are those of all rounds, and the document says where it was recorded."""
     document = json.loads(obtain(tmp_path, make_run(medians_s=(1.0, 3.0))).read_text())
 
@@ -63,7 +62,7 @@ def test_recording_keeps_every_raw_second_of_every_process(tmp_path: Path) -> No
     assert document["commit_info"] == {"id": "0" * 40}
 
 
-def test_promotion_takes_the_number_after_the_highest(tmp_path: Path) -> None:
+def test_promotion_takes_the_number_after_the_highest(tmp_path):
     """A gap is not filled, an older file is not touched, the name is the given one, and after 9999 there is none."""
     old = store_file(tmp_path, "0007_old.json")
     before = old.read_bytes()
@@ -84,9 +83,7 @@ def test_promotion_takes_the_number_after_the_highest(tmp_path: Path) -> None:
         ({}, "no test benchmarked it); record it again"),
     ],
 )
-def test_a_run_that_cannot_be_stored_does_not_lose_the_others(
-    tmp_path: Path, changes: dict[str, Any], reason: str
-) -> None:
+def test_a_run_that_cannot_be_stored_does_not_lose_the_others(tmp_path, changes, reason):
     """A run with a figure that is not finite, without a round or without a test is a failed case; the others are stored."""
     broken = msgspec.structs.replace(make_run(BF16), **changes)
     path = store.write_obtained(
@@ -104,7 +101,7 @@ def test_a_run_that_cannot_be_stored_does_not_lose_the_others(
     assert f"{BF16} ({reason}" in refusal(tmp_path)
 
 
-def test_promotion_never_overwrites(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_promotion_never_overwrites(tmp_path, monkeypatch):
     """Someone who takes the number in between keeps the file, and so does the recording."""
     taken = store_file(tmp_path, "0001_recorded.json", make_run(BF16))
     before = taken.read_bytes()
@@ -119,7 +116,7 @@ def test_promotion_never_overwrites(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert sorted(taken.parent.iterdir()) == [taken, obtained]
 
 
-def test_every_failing_case_is_listed_and_nothing_is_promoted(tmp_path: Path) -> None:
+def test_every_failing_case_is_listed_and_nothing_is_promoted(tmp_path):
     """A failing run is never a baseline, whether it was measured to the end or crashed, alone or beside good ones."""
     obtain(tmp_path, make_run(FP32), make_run(INT8), failed={INT8: "SLOWER by 9 %", BF16: "the worker died"})
     message = refusal(tmp_path)
@@ -131,7 +128,7 @@ def test_every_failing_case_is_listed_and_nothing_is_promoted(tmp_path: Path) ->
     assert f"{BF16} (the worker died)" in refusal(tmp_path)
 
 
-def test_fewer_than_three_processes_are_not_enough(tmp_path: Path) -> None:
+def test_fewer_than_three_processes_are_not_enough(tmp_path):
     """Without replication there is no noise model, however many rounds each process ran."""
     obtained = obtain(tmp_path, make_run(medians_s=(2.4, 2.5)))
 
@@ -148,7 +145,7 @@ def test_fewer_than_three_processes_are_not_enough(tmp_path: Path) -> None:
         ('"fingerprint": "f00d"', '"fingerprint": "a", "fingerprint": "f00d"', "key 'fingerprint' stands twice"),
     ],
 )
-def test_a_spoilt_figure_is_never_promoted(tmp_path: Path, old: str, new: str, message: str) -> None:
+def test_a_spoilt_figure_is_never_promoted(tmp_path, old, new, message):
     """A zero second, or a key of which nobody knows which value was measured: the message names the file and the field."""
     obtained = obtain(tmp_path, make_run())
     obtained.write_text(obtained.read_text().replace(old, new))
@@ -156,7 +153,7 @@ def test_a_spoilt_figure_is_never_promoted(tmp_path: Path, old: str, new: str, m
     assert re.match(f"{obtained}: {message}", refusal(tmp_path))
 
 
-def test_promoting_an_unknown_key_names_those_that_can_be(tmp_path: Path) -> None:
+def test_promoting_an_unknown_key_names_those_that_can_be(tmp_path):
     """The valid keys are the folders with something to promote, not those with a baseline."""
     obtain(tmp_path, make_run())
     store_file(tmp_path, "0001_a.json", gpu_key="nvidia-h100")
@@ -166,14 +163,14 @@ def test_promoting_an_unknown_key_names_those_that_can_be(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("name", ["", "Recorded", "a b", "../up", "-x", "a.b", "a\n", "é"])
-def test_a_baseline_name_is_checked(tmp_path: Path, name: str) -> None:
+def test_a_baseline_name_is_checked(tmp_path, name):
     """A name becomes part of a file name, so it is lower-case letters, digits, '-' and '_'."""
     obtain(tmp_path, make_run())
 
     assert refusal(tmp_path, name=name).startswith("name ")
 
 
-def test_the_statistics_are_the_ones_pytest_benchmark_stores() -> None:
+def test_the_statistics_are_the_ones_pytest_benchmark_stores():
     """A new or dropped field in pytest-benchmark's class is a change of the format, to be looked at."""
     stats = benchmark_json.timing_stats([1.0, 2.0, 4.0])
 
@@ -182,7 +179,7 @@ def test_the_statistics_are_the_ones_pytest_benchmark_stores() -> None:
     assert stats["ops"] == pytest.approx(3 / 7)
 
 
-def test_pytest_benchmark_reads_a_baseline(tmp_path: Path) -> None:
+def test_pytest_benchmark_reads_a_baseline(tmp_path):
     """The tool's own comparison lists a published, a recorded and an accepted slower file without a warning."""
     recorded = store_file(tmp_path, "0001_recorded.json", take(2.0))
     obtain(tmp_path, take(2.5))
@@ -196,7 +193,7 @@ def test_pytest_benchmark_reads_a_baseline(tmp_path: Path) -> None:
     assert done.stderr == ""
 
 
-def test_small_steps_are_refused_once_they_add_up(tmp_path: Path) -> None:
+def test_small_steps_are_refused_once_they_add_up(tmp_path):
     """Two steps of 2 % are each within a tolerance of 3 %, and together they are not."""
     for seconds in (1.0, 1.02):
         obtain(tmp_path, take(seconds))
@@ -209,7 +206,7 @@ def test_small_steps_are_refused_once_they_add_up(tmp_path: Path) -> None:
     assert f"{INT8} takes 1.04 s against 1 s in 0001_recorded.json (+4.0%, floor 3%)" in message
 
 
-def test_every_case_that_drifted_is_listed(tmp_path: Path) -> None:
+def test_every_case_that_drifted_is_listed(tmp_path):
     """One refusal names all cases that drifted and no other, and the option that accepts them."""
     store_file(tmp_path, "0001_a.json", take(1.0), take(2.0, BF16), take(3.0, FP32))
     obtain(tmp_path, take(1.1), take(2.2, BF16), take(3.0, FP32))
@@ -235,13 +232,7 @@ def test_every_case_that_drifted_is_listed(tmp_path: Path) -> None:
         (None, [1.0, 2.0, 4.0], [1.0, 2.0, 32.0], "against 2 s in 0002_a.json (+100.0%, floor 3%)"),
     ],
 )
-def test_a_case_is_held_to_its_oldest_figures(
-    tmp_path: Path,
-    published_s: float | None,
-    recorded_s: list[float] | None,
-    new_s: list[float],
-    problem: str | None,
-) -> None:
+def test_a_case_is_held_to_its_oldest_figures(tmp_path, published_s, recorded_s, new_s, problem):
     """3 % above the oldest recorded figure, 10 % above a published one; slower than both, it is listed once.
 
     A figure is the geometric mean of its processes: their median would not show one that became eight times slower.
@@ -264,7 +255,7 @@ def test_a_case_is_held_to_its_oldest_figures(
         assert message.count(INT8) == 1
 
 
-def test_a_case_is_held_to_the_oldest_file_that_holds_it(tmp_path: Path) -> None:
+def test_a_case_is_held_to_the_oldest_file_that_holds_it(tmp_path):
     """Files without the case do not count, and a case that is new is held to nothing."""
     store_file(tmp_path, "0001_a.json", take(1.0, BF16))
     store_file(tmp_path, "0002_b.json", take(2.0))
@@ -273,7 +264,7 @@ def test_a_case_is_held_to_the_oldest_file_that_holds_it(tmp_path: Path) -> None
     assert promote.promote(tmp_path, KEY).name == "0003_recorded.json"
 
 
-def test_a_reason_is_one_printable_line(tmp_path: Path) -> None:
+def test_a_reason_is_one_printable_line(tmp_path):
     """A reason is read in reviews and terminals: blank, long or unprintable ones are refused, 500 characters are taken.
 
     It is stored only for a case that became slower.
@@ -293,7 +284,7 @@ def test_a_reason_is_one_printable_line(tmp_path: Path) -> None:
 FULL = {BF16: "out of memory on 80.0 GiB, fitted in 0001_a"}
 
 
-def test_the_promoted_file_says_why_it_is_slower(tmp_path: Path) -> None:
+def test_the_promoted_file_says_why_it_is_slower(tmp_path):
     """The reason, and of each case that drifted or fits no longer the older file; the figures are as recorded.
 
     Out of memory is the slowest that a case can get. The notes for the reviewer list these cases.
@@ -318,7 +309,7 @@ def test_the_promoted_file_says_why_it_is_slower(tmp_path: Path) -> None:
     ]
 
 
-def test_a_case_that_never_fitted_is_promoted_as_it_is(tmp_path: Path) -> None:
+def test_a_case_that_never_fitted_is_promoted_as_it_is(tmp_path):
     """There is no figure that it could be worse than, then or in the next recording; but a file holds one figure at least."""
     obtain(tmp_path, out_of_memory=FULL)
     assert "every case ran out of memory; a baseline file needs a case that fits" in refusal(tmp_path)
@@ -327,7 +318,7 @@ def test_a_case_that_never_fitted_is_promoted_as_it_is(tmp_path: Path) -> None:
         assert promote.promote(tmp_path, KEY).name == name
 
 
-def test_a_recording_cannot_bring_its_own_acceptance(tmp_path: Path) -> None:
+def test_a_recording_cannot_bring_its_own_acceptance(tmp_path):
     """Only promotion writes the reason; one that is in obtained.json already is refused."""
     obtained = obtain(tmp_path, take(1.0))
     document = json.loads(obtained.read_text())
@@ -337,7 +328,7 @@ def test_a_recording_cannot_bring_its_own_acceptance(tmp_path: Path) -> None:
     assert f"{obtained}: speedgate: only promotion writes accepted_slower" in refusal(tmp_path)
 
 
-def test_a_broken_baseline_file_stops_promotion(tmp_path: Path) -> None:
+def test_a_broken_baseline_file_stops_promotion(tmp_path):
     """The oldest figure may be in that file, so the message names it and it is not skipped."""
     broken = store_file(tmp_path, "0001_a.json", take(1.0))
     broken.write_text("{")

@@ -48,14 +48,14 @@ FAMILIES = {"A100": "a100", "V100": "v100", "T4": "t4", "RTX 3090": "3090", "RTX
 NAMES = tomllib.loads(THROUGHPUT.with_suffix(".toml").read_text(encoding="utf-8"))
 
 
-def test_the_committed_file_is_what_its_csv_says() -> None:
+def test_the_committed_file_is_what_its_csv_says():
     """The published baseline can be made anew and is not edited by hand."""
     built = published.published_document(LADDER, gpu_key=KEY)
 
     assert json.loads(COMMITTED.read_text(encoding="utf-8")) == built
 
 
-def test_the_published_ladder() -> None:
+def test_the_published_ladder():
     """All 24 rows, four pipelines of six stages, each with the printed seconds, repeats and remark, and a peak in bytes."""
     baselines = {baseline.case_key: baseline for baseline in store.read_baselines(COMMITTED, gpu_key=KEY)}
     blocks = [entry["extra_info"]["speedgate"] for entry in json.loads(COMMITTED.read_text())["benchmarks"]]
@@ -73,14 +73,14 @@ def test_the_published_ladder() -> None:
         assert (block["repeat_latencies_s"], block["note"]) == (repeats, row["note"])
 
 
-def test_pipelines_can_be_chosen() -> None:
+def test_pipelines_can_be_chosen():
     """A ladder may be imported in part, in the order in which its rows stand."""
     document = published.published_document(LADDER, gpu_key=KEY, pipelines=["sd15", "ssd-1b"])
 
     assert [entry["group"] for entry in document["benchmarks"]] == ["ssd-1b"] * 6 + ["sd15"] * 6
 
 
-def test_a_recorded_file_replaces_the_published_one(tmp_path: Path) -> None:
+def test_a_recorded_file_replaces_the_published_one(tmp_path):
     """On the same key the recorded figure becomes the comparison, and the published ones stay for the rest."""
     (tmp_path / KEY).mkdir()
     shutil.copy(COMMITTED, tmp_path / KEY)
@@ -122,7 +122,7 @@ NO_FIGURE = "expected a finite number above zero"
         (".toml", 'sd15 = "512px-30steps-b1"\n', "", "row 14: pipeline: 'sd15' is not listed in the TOML"),
     ],
 )
-def test_a_spoilt_ladder_is_named(tmp_path: Path, suffix: str, old: str, new: str, message: str) -> None:
+def test_a_spoilt_ladder_is_named(tmp_path, suffix, old, new, message):
     """A published figure and its origin are checked where they enter; the error names file, row and column."""
     path = spoil(LADDER, tmp_path, old, new, suffix=suffix)
 
@@ -130,7 +130,7 @@ def test_a_spoilt_ladder_is_named(tmp_path: Path, suffix: str, old: str, new: st
         published.published_document(path, gpu_key=KEY)
 
 
-def test_an_origin_is_needed_and_may_say_more(tmp_path: Path) -> None:
+def test_an_origin_is_needed_and_may_say_more(tmp_path):
     """A CSV whose machine is not stated is not a baseline; a further date is kept as text, because JSON has none."""
     path = spoil(LADDER, tmp_path, "power_limit_w = 400", "power_limit_w = 400\nseen = 2024-01-03", suffix=".toml")
     assert published.published_document(path)["machine_info"]["gpu"]["seen"] == "2024-01-03"
@@ -148,7 +148,7 @@ def test_an_origin_is_needed_and_may_say_more(tmp_path: Path) -> None:
         (KEY, [], "no pipeline asked for; choose from pixart-alpha, sd15, sdxl, ssd-1b"),
     ],
 )
-def test_published_figures_stay_with_their_gpu_and_pipelines(gpu_key: str, pipelines: list[str], message: str) -> None:
+def test_published_figures_stay_with_their_gpu_and_pipelines(gpu_key, pipelines, message):
     """Figures cannot be filed under another GPU, nor for a pipeline whose workload is not stated."""
     with pytest.raises(ValueError, match=message):
         published.published_document(LADDER, gpu_key=gpu_key, pipelines=pipelines)
@@ -180,7 +180,7 @@ def expected(row: dict[str, str]) -> FamilyFigure:
     )
 
 
-def test_all_366_cells_are_found() -> None:
+def test_all_366_cells_are_found():
     """Each row of the CSV is found once through the lookup by GPU name: value in one unit, outcome, torch build, case."""
     figures_by_gpu = {gpu: family_figures(gpu) for gpu in GPUS}
     figures = [figure for group in figures_by_gpu.values() for figure in group]
@@ -200,7 +200,7 @@ def test_all_366_cells_are_found() -> None:
         ("T4", "sd15/fp16/512px-50steps-b16", "0.4274 it/s (torch 2.0)"),  # printed as 2.34 s/it
     ],
 )
-def test_a_cell_of_the_csv_is_shown(gpu: str, case_key: str, text: str) -> None:
+def test_a_cell_of_the_csv_is_shown(gpu, case_key, text):
     """A cell is found under its case key and shown with its build of torch, seconds per iteration as a rate."""
     figures = published.family_figures(ROOT, GPUS[gpu])[case_key]
 
@@ -215,7 +215,7 @@ def test_a_cell_of_the_csv_is_shown(gpu: str, case_key: str, text: str) -> None:
         ("A100-SXM4-40GB", "a100"),
     ],
 )
-def test_a_gpu_belongs_to_its_family(machine_name: str, family: str) -> None:
+def test_a_gpu_belongs_to_its_family(machine_name, family):
     """Maker, brand, bus and memory make no difference, and the committed figures are found by the driver's name."""
     figures_by_case = published.family_figures(ROOT, machine_name)
 
@@ -237,12 +237,12 @@ def test_a_gpu_belongs_to_its_family(machine_name: str, family: str) -> None:
         "NVIDIA",
     ],
 )
-def test_a_gpu_with_a_similar_name_does_not(machine_name: str) -> None:
+def test_a_gpu_with_a_similar_name_does_not(machine_name):
     """A suffix, a slice or another number is another GPU, for which nothing is shown."""
     assert published.family_figures(ROOT, machine_name) == {}
 
 
-def test_nothing_is_shown_where_nothing_was_published(tmp_path: Path) -> None:
+def test_nothing_is_shown_where_nothing_was_published(tmp_path):
     """A folder without CSVs, and a missing folder, hold nothing rather than fail."""
     (tmp_path / "published").mkdir()
 
@@ -255,7 +255,7 @@ def figure(build: str = "2.0", *, rate: float | None = 21.66, outcome: str = "ok
     return FamilyFigure(family="a100", case_key=FP32, build=build, mode="eager", outcome=outcome, iterations_per_s=rate)
 
 
-def test_a_later_file_replaces_the_same_build(tmp_path: Path) -> None:
+def test_a_later_file_replaces_the_same_build(tmp_path):
     """The last file by name wins, build by build; the other builds stay, and a ladder beside them changes nothing."""
     publish_throughput(tmp_path, figure(), figure("nightly", rate=None, outcome="oom"), name="2023_guide")
     publish_throughput(tmp_path, figure(rate=30.0), name="2024_guide")
@@ -282,7 +282,7 @@ def test_a_later_file_replaces_the_same_build(tmp_path: Path) -> None:
         (".toml", "[builds]", "[bilds]", "missing field builds"),
     ],
 )
-def test_a_spoilt_throughput_table_is_named(tmp_path: Path, suffix: str, old: str, new: str, message: str) -> None:
+def test_a_spoilt_throughput_table_is_named(tmp_path, suffix, old, new, message):
     """Every cell and its origin are checked when the table is read, and the error names its row and column."""
     path = spoil(THROUGHPUT, tmp_path / "published", old, new, suffix=suffix).with_suffix(suffix)
 
@@ -290,7 +290,7 @@ def test_a_spoilt_throughput_table_is_named(tmp_path: Path, suffix: str, old: st
         published.family_figures(tmp_path, "NVIDIA A100-SXM4-80GB")
 
 
-def test_a_csv_that_is_no_text_is_refused(tmp_path: Path) -> None:
+def test_a_csv_that_is_no_text_is_refused(tmp_path):
     """Bytes that are no UTF-8 are one error with the file's name."""
     path = copy_source(THROUGHPUT, tmp_path)
     path.write_bytes(b"\xff")
@@ -299,7 +299,7 @@ def test_a_csv_that_is_no_text_is_refused(tmp_path: Path) -> None:
         published.throughput_figures(path)
 
 
-def test_a_throughput_table_cannot_be_imported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_throughput_table_cannot_be_imported(tmp_path, capsys):
     """It names no SKU and no power limit, so it cannot become the baseline of a GPU key."""
     assert main(["--root", str(tmp_path), "import-published", str(THROUGHPUT)]) == 2
 
@@ -307,7 +307,7 @@ def test_a_throughput_table_cannot_be_imported(tmp_path: Path, capsys: pytest.Ca
     assert list(tmp_path.iterdir()) == []
 
 
-def test_check_reads_the_csvs_as_well(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_check_reads_the_csvs_as_well(tmp_path, capsys):
     """One call validates the baselines of every key and all published figures."""
     store_file(tmp_path, "0001_recorded.json")
     publish_throughput(tmp_path, figure(), figure("nightly", rate=None, outcome="oom"))
@@ -321,7 +321,7 @@ def test_check_reads_the_csvs_as_well(tmp_path: Path, capsys: pytest.CaptureFixt
     assert err.startswith(f"speedgate: {broken}: row 3: ")
 
 
-def test_the_committed_files_are_in_order(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_committed_files_are_in_order(capsys):
     """Every committed baseline and figure passes the check that a contributor runs."""
     assert main(["--root", str(ROOT), "check"]) == 0
 
@@ -330,7 +330,7 @@ def test_the_committed_files_are_in_order(capsys: pytest.CaptureFixture[str]) ->
     assert "torch2_throughput.csv: 366 figures of GPU families, not gated" in out
 
 
-def test_a_session_on_a_gpu_reads_the_figures_of_its_family(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_session_on_a_gpu_reads_the_figures_of_its_family(tmp_path, monkeypatch):
     """They are inputs beside the baselines and none of them; a broken CSV is an error before anything is built."""
     monkeypatch.setattr(hooks.options, "is_live_comparison", lambda config: False)
     config: Any = SimpleNamespace(pluginmanager=SimpleNamespace(hasplugin=lambda name: False))

@@ -57,7 +57,7 @@ def refusal(root: Path) -> str:
     return str(caught.value)
 
 
-def test_a_recorded_run_is_read_back(tmp_path: Path) -> None:
+def test_a_recorded_run_is_read_back(tmp_path):
     """The baseline that is read has the figures of the recorded run."""
     path = store_file(tmp_path, "0001_recorded.json", make_run(medians_s=(2.4, 2.6)))
 
@@ -67,7 +67,7 @@ def test_a_recorded_run_is_read_back(tmp_path: Path) -> None:
     assert (baseline.path, baseline.gpu_key, baseline.source) == (str(path), KEY, "recorded")
 
 
-def test_the_later_file_wins_case_by_case(tmp_path: Path) -> None:
+def test_the_later_file_wins_case_by_case(tmp_path):
     """The file with the highest number replaces the cases it holds and leaves the others to the earlier one."""
     later = store_file(tmp_path, "0010_new.json", make_run(INT8, medians_s=(1.0, 1.0)))
     store_file(tmp_path, "0009_old.json", make_run(INT8), make_run(BF16))
@@ -79,7 +79,7 @@ def test_the_later_file_wins_case_by_case(tmp_path: Path) -> None:
     assert {case_key: baseline.name for case_key, baseline in newest.items()} == {INT8: "0010_new", BF16: "0009_old"}
 
 
-def test_other_files_are_not_baselines(tmp_path: Path) -> None:
+def test_other_files_are_not_baselines(tmp_path):
     """Only NNNN_*.json directly in the folder counts, whatever else lies there; a missing folder holds nothing."""
     for name in ("obtained.json", "1_x.json", "00001_x.json", "0001_x.json.bak", "sub/0001_x.json"):
         write(tmp_path, "not JSON", name=name)
@@ -90,7 +90,7 @@ def test_other_files_are_not_baselines(tmp_path: Path) -> None:
         assert store.latest_file(root, KEY) is None
 
 
-def test_the_newest_file_says_whether_a_case_fits(tmp_path: Path) -> None:
+def test_the_newest_file_says_whether_a_case_fits(tmp_path):
     """A figure ends an older out-of-memory and the other way round; a case is never both."""
     store_file(tmp_path, "0001_a.json", make_run(INT8), make_run(BF16))
     obtain(tmp_path, make_run(INT8), out_of_memory={BF16: "full"}).rename(tmp_path / KEY / "0002_b.json")
@@ -111,7 +111,7 @@ def test_the_newest_file_says_whether_a_case_fits(tmp_path: Path) -> None:
         ("note", "", "note: expected a text of length >= 1"),
     ],
 )
-def test_a_spoilt_out_of_memory_is_named(tmp_path: Path, field: str, value: Any, message: str) -> None:
+def test_a_spoilt_out_of_memory_is_named(tmp_path, field, value, message):
     """A case out of memory is checked as strictly as a figure, and the message names the field."""
     path = obtain(tmp_path, make_run(INT8), out_of_memory={BF16: "full"})
     document = json.loads(path.read_text())
@@ -121,7 +121,7 @@ def test_a_spoilt_out_of_memory_is_named(tmp_path: Path, field: str, value: Any,
     assert f"0001_a.json: speedgate.without_figure[0].{message}" in refusal(tmp_path)
 
 
-def test_a_misspelt_field_beside_the_benchmarks_is_refused(tmp_path: Path) -> None:
+def test_a_misspelt_field_beside_the_benchmarks_is_refused(tmp_path):
     """Its content would otherwise be lost without a message."""
     path = obtain(tmp_path, make_run(INT8), out_of_memory={BF16: "full"})
     text = path.read_text().replace('"without_figure"', '"without_figures"')
@@ -130,7 +130,7 @@ def test_a_misspelt_field_beside_the_benchmarks_is_refused(tmp_path: Path) -> No
     assert "0001_a.json: speedgate: expected no more than accepted_slower, without_figure" in refusal(tmp_path)
 
 
-def test_gpu_keys_are_the_folders_with_a_baseline(tmp_path: Path) -> None:
+def test_gpu_keys_are_the_folders_with_a_baseline(tmp_path):
     """Keys come sorted; a file and a folder without baselines are none."""
     store_file(tmp_path, "0001_a.json", gpu_key="nvidia-h100")
     store_file(tmp_path, "0001_a.json", gpu_key="cpu-x86_64")
@@ -140,7 +140,7 @@ def test_gpu_keys_are_the_folders_with_a_baseline(tmp_path: Path) -> None:
     assert store.gpu_keys(tmp_path) == ["cpu-x86_64", "nvidia-h100"]
 
 
-def test_a_number_given_twice_is_refused(tmp_path: Path) -> None:
+def test_a_number_given_twice_is_refused(tmp_path):
     """Two branches that took the same number leave no order, so neither wins by its name."""
     store_file(tmp_path, "0002_a.json")
     store_file(tmp_path, "0002_b.json")
@@ -149,7 +149,7 @@ def test_a_number_given_twice_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("gpu_key", ["", "..", "a/b", "/root", "a\\b", "a\n"])
-def test_a_gpu_key_cannot_leave_the_root(tmp_path: Path, gpu_key: str) -> None:
+def test_a_gpu_key_cannot_leave_the_root(tmp_path, gpu_key):
     """A key is one folder name."""
     with pytest.raises(ValueError, match="GPU key"):
         store.newest_baselines(tmp_path, gpu_key)
@@ -171,7 +171,7 @@ def test_a_gpu_key_cannot_leave_the_root(tmp_path: Path, gpu_key: str) -> None:
         (b'{"benchmarks": [{"stats": {"median": NaN}}]}', "benchmarks[0].stats.median: expected a finite number"),
     ],
 )
-def test_a_broken_file_is_named_with_the_place(tmp_path: Path, data: bytes, message: str) -> None:
+def test_a_broken_file_is_named_with_the_place(tmp_path, data, message):
     """A truncated or foreign file is an error that says which and where, never an empty set of baselines."""
     path = write(tmp_path, "")
     path.write_bytes(data)
@@ -196,7 +196,7 @@ def test_a_broken_file_is_named_with_the_place(tmp_path: Path, data: bytes, mess
         (lambda document: document.pop("machine_info"), "machine_info.speedgate.gpu_key: expected"),
     ],
 )
-def test_a_spoilt_field_is_named(tmp_path: Path, spoil: Spoil, message: str) -> None:
+def test_a_spoilt_field_is_named(tmp_path, spoil, message):
     """Each field that a gate relies on is checked, and the message names the file and the field."""
     document = make_document()
     spoil(document)
@@ -213,7 +213,7 @@ def test_a_spoilt_field_is_named(tmp_path: Path, spoil: Spoil, message: str) -> 
         ({"case_key": "sdxl"}, ".case_key: expected a case key"),
     ],
 )
-def test_a_spoilt_published_figure_is_named(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+def test_a_spoilt_published_figure_is_named(tmp_path, change, message):
     """A published baseline has no run, so its figures are checked where they stand."""
     document = json.loads(PUBLISHED.read_text())
     block(document).update(change)
@@ -222,7 +222,7 @@ def test_a_spoilt_published_figure_is_named(tmp_path: Path, change: dict[str, An
     assert f"{path}: {IN_BLOCK}{message}" in refusal(tmp_path)
 
 
-def test_a_file_with_copies_of_its_figures_still_gates(tmp_path: Path) -> None:
+def test_a_file_with_copies_of_its_figures_still_gates(tmp_path):
     """A file that was recorded when medians and seconds were stored twice is read as it is, and judges runs as before."""
     path = tmp_path / "cpu-amd-epyc-2c" / "0001_recorded.json"
     path.parent.mkdir()
@@ -242,7 +242,7 @@ def doubled(process: Process) -> Process:
     return msgspec.structs.replace(process, seconds=tuple(2 * value for value in process.seconds))
 
 
-def test_a_case_that_stands_twice_in_a_file_is_refused(tmp_path: Path) -> None:
+def test_a_case_that_stands_twice_in_a_file_is_refused(tmp_path):
     """Within a file there is no later one, so neither figure wins."""
     write(tmp_path, make_document(make_run(), make_run()))
 

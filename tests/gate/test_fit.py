@@ -29,7 +29,7 @@ def judge(fit: Fit | None, *, fits: bool, alone: bool = True) -> Verdict:
         (None, False, Outcome.NO_BASELINE, "; nothing was stored of this case before"),
     ],
 )
-def test_a_case_is_judged_by_its_expectation(fit: Fit | None, fits: bool, outcome: Outcome, rest: str) -> None:
+def test_a_case_is_judged_by_its_expectation(fit, fits, outcome, rest):
     """A case that fitted must fit and one that did not may; the sentence names both sides and the device."""
     verdict = judge(fit, fits=fits)
 
@@ -39,7 +39,7 @@ def test_a_case_is_judged_by_its_expectation(fit: Fit | None, fits: bool, outcom
 
 
 @pytest.mark.parametrize("fit", [*Fit, None])
-def test_a_shared_device_proves_nothing(fit: Fit | None) -> None:
+def test_a_shared_device_proves_nothing(fit):
     """Out of memory beside other processes is INVALID, whatever was expected; a picture counts all the same."""
     assert judge(fit, fits=False, alone=False).outcome is Outcome.INVALID
     assert judge(fit, fits=True, alone=False).outcome is judge(fit, fits=True).outcome
@@ -51,7 +51,7 @@ def figure(outcome: str, build: str) -> FamilyFigure:
     return FamilyFigure(family="a100", case_key=INT8, build=build, mode="int8", outcome=outcome, iterations_per_s=rate)
 
 
-def test_a_baseline_of_this_machine_comes_before_its_family() -> None:
+def test_a_baseline_of_this_machine_comes_before_its_family():
     """A case that fitted here is expected to fit, whatever ran out of memory elsewhere."""
     expectation = expect_fit(make_baseline(2.5), [figure("oom", "2.0"), figure("oom", "nightly")])
 
@@ -71,7 +71,7 @@ def test_a_baseline_of_this_machine_comes_before_its_family() -> None:
         ([], None),
     ],
 )
-def test_figures_of_a_family_lead_to_an_expectation_together(outcomes: list[str], fit: Fit | None) -> None:
+def test_figures_of_a_family_lead_to_an_expectation_together(outcomes, fit):
     """Two builds of torch that came to the same end, which is no figure, lead to one expectation, and it does not gate."""
     expectation = expect_fit(None, [figure(outcome, str(number)) for number, outcome in enumerate(outcomes)])
 

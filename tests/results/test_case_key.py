@@ -7,7 +7,7 @@ from speedgate.results.case_key import CaseKey
 TEXT = "sdxl/int8/1024px-30steps-b1"
 
 
-def test_a_key_is_taken_apart_and_put_together() -> None:
+def test_a_key_is_taken_apart_and_put_together():
     """Its text, the name of its file and the key of another stage all come back to the same three parts."""
     key = CaseKey.parse(TEXT)
     assert (key.pipeline, key.stage, key.workload) == ("sdxl", "int8", "1024px-30steps-b1")
@@ -18,7 +18,7 @@ def test_a_key_is_taken_apart_and_put_together() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "sdxl", "sdxl/int8", "sdxl//1024px", "/int8/1024px", "a/b/c/d", None, 3])
-def test_what_is_no_key_is_refused(text) -> None:
+def test_what_is_no_key_is_refused(text):
     """A text without three parts never becomes a key with an empty one."""
     assert not CaseKey.is_key(text)
     with pytest.raises(ValueError, match=r"^expected a case key, PIPELINE/STAGE/WORKLOAD, found "):

@@ -18,7 +18,7 @@ from speedgate.results import console
         ("\u00e9", "\\xe9"),
     ],
 )
-def test_printed_text_cannot_steer_the_terminal(text: str, printed: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_printed_text_cannot_steer_the_terminal(text, printed, capsys):
     """Control, direction and line-breaking characters are replaced, other non-ASCII is escaped."""
     console.print_line(text)
     console.print_error(text)

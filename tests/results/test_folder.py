@@ -9,7 +9,6 @@ import stat
 import tracemalloc
 import zipfile
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,7 +28,7 @@ def spoiled(**changes: Any) -> bytes:
     return encoded(result() | changes)
 
 
-def test_a_folder_and_an_archive_hold_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_and_an_archive_hold_the_same(tmp_path, monkeypatch):
     """The results of a folder are read as those of its archive, and nothing of an archive reaches the disk."""
     (tmp_path / "results" / SESSION).mkdir(parents=True)
     (tmp_path / "results" / NAME).write_bytes(encoded(result()))
@@ -39,7 +38,7 @@ def test_a_folder_and_an_archive_hold_the_same(tmp_path: Path, monkeypatch: pyte
     assert [path.name for path in tmp_path.iterdir()] == ["results"]
 
 
-def test_a_case_is_described_by_its_file() -> None:
+def test_a_case_is_described_by_its_file():
     """Nothing is lost: whose it is, what was measured, how it was judged."""
     (case,) = parse_results({NAME: encoded(result(outcome="SLOWER"))})
 
@@ -48,7 +47,7 @@ def test_a_case_is_described_by_its_file() -> None:
     assert len(case.run.processes) == 3
 
 
-def test_what_a_session_writes_is_read(tmp_path: Path) -> None:
+def test_what_a_session_writes_is_read(tmp_path):
     """A field that the suite comes to write and this reader does not know would make every result a refused one."""
     machine = Machine(key=KEY, device="cuda", name="A100", memory_bytes=1)
     session = make_session(tmp_path, machine=machine)
@@ -67,7 +66,7 @@ def test_what_a_session_writes_is_read(tmp_path: Path) -> None:
     ]
 
 
-def test_caches_beside_the_results_are_left_alone(tmp_path: Path) -> None:
+def test_caches_beside_the_results_are_left_alone(tmp_path):
     """Other files that the suite writes into the same folder, links and deep folders included, are no results."""
     cache = tmp_path / "environments" / "a" / "b" / "c" / "d"
     cache.mkdir(parents=True)
@@ -88,7 +87,7 @@ def test_caches_beside_the_results_are_left_alone(tmp_path: Path) -> None:
         *((NAME, kind, "a link or a device") for kind in (stat.S_IFLNK, stat.S_IFIFO, stat.S_IFCHR)),
     ],
 )
-def test_an_entry_that_is_no_plain_file_in_the_archive_is_refused(name: str, mode: int, message: str) -> None:
+def test_an_entry_that_is_no_plain_file_in_the_archive_is_refused(name, mode, message):
     """A name that leads out, a link or a device makes the whole archive refused, though nothing would be unpacked."""
     with pytest.raises(ValueError, match=message):
         read_archive(archive({name: encoded(result())}, mode=mode | 0o777))
@@ -102,9 +101,7 @@ def test_an_entry_that_is_no_plain_file_in_the_archive_is_refused(name: str, mod
         ("case.json", os.mkfifo, "not a plain file"),
     ],
 )
-def test_a_file_of_a_folder_has_to_be_plain(
-    tmp_path: Path, name: str, make: Callable[[Path], object], message: str
-) -> None:
+def test_a_file_of_a_folder_has_to_be_plain(tmp_path, name, make, message):
     """A link would show another file of the machine, and a pipe would be waited for until the job's time is up."""
     (tmp_path / name).parent.mkdir(exist_ok=True)
     make(tmp_path / name)
@@ -114,7 +111,7 @@ def test_a_file_of_a_folder_has_to_be_plain(
 
 
 @pytest.mark.parametrize("name", ["missing", "linked"])
-def test_a_mistyped_folder_is_refused(tmp_path: Path, name: str) -> None:
+def test_a_mistyped_folder_is_refused(tmp_path, name):
     """A missing folder, or a link, is an error and not a run without results."""
     (tmp_path / "linked").symlink_to(tmp_path)
 
@@ -122,7 +119,7 @@ def test_a_mistyped_folder_is_refused(tmp_path: Path, name: str) -> None:
         read_folder(tmp_path / name)
 
 
-def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
+def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path):
     """A large file is refused in a folder, and in an archive that packs it small; it is read only up to the limit."""
     (tmp_path / "case.json").write_bytes(b"")
     os.truncate(tmp_path / "case.json", 40 * 2**20)
@@ -147,9 +144,7 @@ def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
         ("MAX_TOTAL_BYTES", 2**20, "the files together: more than 1 MiB"),
     ],
 )
-def test_many_small_files_are_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, value: int, message: str
-) -> None:
+def test_many_small_files_are_refused(tmp_path, monkeypatch, limit, value, message):
     """Files that are each small enough are bounded by their number and by their sum, in a folder and in an archive."""
     monkeypatch.setattr(folder, limit, value)
     files = {f"{index}.json": bytes(400_000) for index in range(3)}
@@ -162,7 +157,7 @@ def test_many_small_files_are_refused(
         read_archive(archive(files))
 
 
-def test_a_large_archive_is_refused_unread(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_archive_is_refused_unread(monkeypatch):
     """More than any run leaves is refused by its length."""
     monkeypatch.setattr(folder, "MAX_ARCHIVE_BYTES", 2**20)
 
@@ -170,7 +165,7 @@ def test_a_large_archive_is_refused_unread(monkeypatch: pytest.MonkeyPatch) -> N
         read_archive(bytes(2**20 + 1))
 
 
-def test_a_name_that_stands_twice_is_refused() -> None:
+def test_a_name_that_stands_twice_is_refused():
     """One reader would show the first, another the last."""
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as packed, pytest.warns(UserWarning, match="Duplicate name"):
@@ -181,7 +176,7 @@ def test_a_name_that_stands_twice_is_refused() -> None:
         read_archive(stream.getvalue())
 
 
-def test_a_damaged_archive_is_one_clear_error() -> None:
+def test_a_damaged_archive_is_one_clear_error():
     """Whatever bytes an artifact has, reading it ends in results or in a ValueError: 300 random damages."""
     whole, dice = archive({NAME: encoded(result())}), random.Random(0)  # noqa: S311
     refused = 0
@@ -212,19 +207,19 @@ def test_a_damaged_archive_is_one_clear_error() -> None:
         (spoiled(run=None, verdicts=[]), "expected the result of one case, found 0"),
     ],
 )
-def test_what_is_no_result_is_refused(data: bytes, message: str) -> None:
+def test_what_is_no_result_is_refused(data, message):
     """Each departure from what the suite writes is a ValueError that names the place."""
     with pytest.raises(ValueError, match=message):
         parse_results({NAME: data})
 
 
-def test_no_result_at_all_is_no_pass() -> None:
+def test_no_result_at_all_is_no_pass():
     """An empty artifact, or one of a bump's own files alone, is an error."""
     with pytest.raises(ValueError, match="a run that measured nothing is no pass"):
         parse_results({"nightly/verdict.json": b"{}"})
 
 
-def test_a_description_is_no_measurement() -> None:
+def test_a_description_is_no_measurement():
     """Where something is to be built, a case without a run does not count; one without rounds, of --skip-latency, does."""
     recipe = {"case_key": INT8, "claim": "recipe", "outcome": "PASS", "sentence": "s"}
     described, unmeasured = spoiled(run=None, verdicts=[recipe]), spoiled(run=result()["run"] | {"processes": []})
@@ -234,7 +229,7 @@ def test_a_description_is_no_measurement() -> None:
     assert parse_results({NAME: unmeasured}, built=True)
 
 
-def test_a_bump_is_read_where_it_lies(tmp_path: Path) -> None:
+def test_a_bump_is_read_where_it_lies(tmp_path):
     """The cases of a bump count, its verdict and words are no cases, and the bisection's steps are left alone."""
     bump, bisect = tmp_path / "bump" / SESSION, tmp_path / "bisect" / "torch-1"
     (bisect / "2.14").mkdir(parents=True)

@@ -2,7 +2,6 @@
 
 import json
 import math
-from typing import Any
 
 import msgspec
 import pytest
@@ -43,7 +42,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         ({"items": [{"seconds": [], "counts": {3: 1}}]}, "{}: items[0].counts: key: expected a text"),
     ],
 )
-def test_a_malformed_document_names_the_place_and_the_expectation(data: Any, message: str) -> None:
+def test_a_malformed_document_names_the_place_and_the_expectation(data, message):
     """One line that begins with the file, or the place within it that the caller names, and has the path of the field."""
     with pytest.raises(ValueError) as caught:
         decode(data, Record, where=FILE)
@@ -55,7 +54,7 @@ def test_a_malformed_document_names_the_place_and_the_expectation(data: Any, mes
     assert str(caught.value).startswith(within)
 
 
-def test_values_keep_their_types() -> None:
+def test_values_keep_their_types():
     """A whole number may stand where a number is expected; a text is never read as one."""
     assert decode({"items": [{"seconds": [1]}]}, Record, where=FILE).items[0].seconds == (1.0,)
     with pytest.raises(ValueError, match="expected a number, found a text"):

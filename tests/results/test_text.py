@@ -9,7 +9,6 @@ import re
 import shlex
 import string
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -65,7 +64,7 @@ def test_a_mistyped_option_is_told_without_its_password(capsys, words):
     assert "S3cret" not in message
 
 
-def test_what_a_bisect_leaves_tells_no_password(tmp_path: Path) -> None:
+def test_what_a_bisect_leaves_tells_no_password(tmp_path):
     """Its request is stored with the arguments of pytest, among them a history's URL."""
     request = dataclasses.replace(REQUEST, arguments=("--stage=fp32", f"--history={URL}"))
     BisectState(tmp_path / "state.json", request, list_versions=lambda: RELEASES)
@@ -84,20 +83,20 @@ def without_references(element: str) -> str:
 @pytest.mark.parametrize(
     "text", [HOSTILE, string.printable, "".join(map(chr, range(0x300))), "\u202e\u2028\u200d\U0001f600"]
 )
-def test_only_harmless_characters_are_left_bare(text: str) -> None:
+def test_only_harmless_characters_are_left_bare(text):
     """Every character with a meaning to HTML, Markdown, GitHub or a workflow becomes a reference, on one line."""
     for element in (markdown_code(text, limit=10_000), markdown_block(text, limit=100_000)):
         assert set(without_references(element)) - {"\u2060"} <= HARMLESS
 
 
-def test_a_reader_sees_the_text() -> None:
+def test_a_reader_sees_the_text():
     """Escaping loses only control characters: a browser that resolves the references shows the text."""
     text = "a|b <c> *d* _e_ [f](g) `h` ~i~ !j \u00e9 \u4e2d"
 
     assert html.unescape(markdown_code(text)) == f"<code>{text}</code>"
 
 
-def test_nobody_is_mentioned_and_nothing_is_linked() -> None:
+def test_nobody_is_mentioned_and_nothing_is_linked():
     """GitHub looks for links in the rendered text, where references are resolved, so a joiner breaks each pattern.
 
     Escape sequences of a terminal and right-to-left overrides are removed.
@@ -110,7 +109,7 @@ def test_nobody_is_mentioned_and_nothing_is_linked() -> None:
 
 
 @pytest.mark.parametrize("text", ["::set-output name=a::b", "x ##[add-mask]y", "a\n::error::b", "\r::stop-commands::x"])
-def test_a_log_line_is_no_workflow_command(text: str) -> None:
+def test_a_log_line_is_no_workflow_command(text):
     """The runner looks for `::` at the start of a line and for `##[` anywhere, and finds neither."""
     line = log_line(text)
 
@@ -119,7 +118,7 @@ def test_a_log_line_is_no_workflow_command(text: str) -> None:
     assert len(line.splitlines()) == 1
 
 
-def test_a_block_is_cut_by_its_escaped_length() -> None:
+def test_a_block_is_cut_by_its_escaped_length():
     """A text that escaping makes eight times as long still stays below the limit."""
     block = markdown_block("\u4e2d<>\n" * 10_000, limit=1000)
 
