@@ -8,15 +8,11 @@ import shutil
 import tomllib
 from collections import Counter
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
 from speedgate.baselines import promote, published, store
 from speedgate.cli import main
-from speedgate.measure.machine import Machine
-from speedgate.plugin import hooks
 from speedgate.results.family_figure import FamilyFigure
 from tests.support.baseline_samples import (
     BF16,
@@ -28,7 +24,6 @@ from tests.support.baseline_samples import (
     publish_throughput,
     store_file,
 )
-from tests.support.sessions import make_session
 
 ROOT = Path(__file__).parents[2] / "baselines"
 LADDER = ROOT / "published" / "ladder_a100.csv"
@@ -328,21 +323,3 @@ def test_the_committed_files_are_in_order(capsys):
     out = capsys.readouterr().out
     assert f"ladder_a100.csv: 24 figures of {KEY}" in out
     assert "torch2_throughput.csv: 366 figures of GPU families, not gated" in out
-
-
-def test_a_session_on_a_gpu_reads_the_figures_of_its_family(tmp_path, monkeypatch):
-    """They are inputs beside the baselines and none of them; a broken CSV is an error before anything is built."""
-    monkeypatch.setattr(hooks.options, "is_live_comparison", lambda config: False)
-    config: Any = SimpleNamespace(pluginmanager=SimpleNamespace(hasplugin=lambda name: False))
-    machine = Machine(key=KEY, device="cuda", name="NVIDIA A100-SXM4-80GB", memory_bytes=2**36)
-    session = make_session(tmp_path, machine=machine)
-    path = publish_throughput(session.options.baselines_root, figure(), figure("nightly", rate=None, outcome="oom"))
-
-    inputs = hooks._read_inputs(config, session)
-    assert inputs.family_figures == {FP32: (figure(), figure("nightly", rate=None, outcome="oom"))}
-    assert inputs.baselines == {}
-
-    path.write_text("figures")
-    published.throughput_figures.cache_clear()
-    with pytest.raises(ValueError, match="expected the columns gpu, batch"):
-        hooks._read_inputs(config, session)
