@@ -208,3 +208,9 @@ def test_the_list_ends_with_status_0_and_builds_nothing(pytester: pytest.Pyteste
     lines = capsys.readouterr().out.splitlines()
     assert lines[1].split()[:2] == ["slower_step=25", "latency"]
     assert hooks.SESSION not in config.stash
+
+
+def test_a_suite_without_faults_refuses_the_option(pytester: pytest.Pytester) -> None:
+    """A suite of plain functions names no faults, and says so instead of running without one."""
+    with pytest.raises(pytest.UsageError, match="^--inject: this suite has no faults to inject$"):
+        pytester.parseconfigure("-p", "speedgate.plugin.hooks", "-p", "no:cacheprovider", "--inject=slower_step")
