@@ -69,15 +69,6 @@ def changes(series):
     ]
 
 
-def many(cases, runs):
-    """Yield cases of six stages for each pipeline, on two GPU keys."""
-    for place in range(cases):
-        pipeline, stage = f"model{place // 12:02d}", place % len(STAGES)
-        gpu_key = GPUS[place // len(STAGES) % 2]
-        key = f"{pipeline}/{STAGES[stage]}/1024px-30steps-b1"
-        yield series(key, gpu_key=gpu_key, runs=runs, base_s=SPEED[stage], step=STAGES[stage] == "int8")
-
-
 def write(target, series, **options):
     """Write the site of these series as `speedgate site` does."""
     options = {"changes": changes, "generated_at": AT, "stages": STAGES, **options}
