@@ -11,7 +11,8 @@ from speedgate.gate.intervals import Looks
 from speedgate.gate.policy import Mode, Policy
 from speedgate.measure.machine import Machine
 from speedgate.plugin import after
-from speedgate.plugin.hooks import open_monitor, write_coloured
+from speedgate.plugin.after import write_coloured
+from speedgate.plugin.hooks import open_monitor
 from speedgate.plugin.judgement import Gate
 from speedgate.report import terminal
 from speedgate.results.run import Outcome

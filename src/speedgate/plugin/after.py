@@ -1,7 +1,7 @@
-"""Everything after the last measurement: the report file (`--report`) and the upload to a history (`--history`).
+"""Everything after the last measurement: the section of the terminal, the report file (`--report`) and the upload (`--history`).
 
-Both are checked before the first case is built. Neither changes a result: the result files are on disk by then, so one
-command can write the report or upload the files again.
+The options are checked before the first case is built. Nothing here changes a result: the result files are on disk by then,
+so one command can write the report or upload the files again.
 """
 
 from __future__ import annotations
@@ -17,9 +17,11 @@ import pytest
 
 import speedgate
 from speedgate.history import database
+from speedgate.plugin.github import error_annotations, is_on_github, safe_line
 from speedgate.plugin.items import has_gate
 from speedgate.plugin.session import Session
 from speedgate.report import terminal
+from speedgate.report.verdict_order import worst_first
 from speedgate.results import folder, optional
 from speedgate.results.exit_status import ExitStatus
 from speedgate.results.text import command_line, printable
@@ -51,6 +53,32 @@ def terminal_view(session: Session) -> terminal.TerminalView:
         not_built=list(outcome.not_built.values()),
         injection=session.injection,
     )
+
+
+def write_section(reporter: pytest.TerminalReporter, config: pytest.Config, session: Session) -> None:
+    """Write our section of the terminal and the report file; in a job of GitHub Actions also annotations."""
+    view, root, results = terminal_view(session), session.options.root, session.options.results
+    reporter.section(f"speedgate on {view.gpu_key}, --gate {view.policy.mode.value}")
+    for line in [*terminal.section(view), *terminal.remarks(view)]:
+        write_coloured(reporter, safe_line(line))
+    if view.runs:
+        reporter.write_line(f"result files: {results.relative_to(root) if results.is_relative_to(root) else results}")
+    if report_line := write_report(config, session):
+        reporter.write_line(report_line)
+    if is_on_github() and view.injection is None:  # the fire drill has an annotation of its own
+        cases = [(verdicts, view.explanations.get(key, ())) for key, verdicts in view.verdicts.items()]
+        red = [(verdict, lines) for verdict, lines in worst_first(cases) if not view.policy.accepts(verdict)]
+        for command in error_annotations(red):
+            reporter.write_line(command)
+
+
+def write_coloured(reporter: pytest.TerminalReporter, line: str) -> None:
+    """Write a line with its outcome in colour, if pytest uses colours here."""
+    before, outcome, rest = terminal.split_outcome(line)
+    reporter.write(before)
+    if outcome is not None:
+        reporter.write(outcome, **{terminal.COLOURS.get(outcome, "red"): True})
+    reporter.line(rest)
 
 
 def check_report(config: pytest.Config) -> None:

@@ -21,14 +21,12 @@ from speedgate.measure.monitor import HostMonitor, Monitor
 from speedgate.measure.nvml import NvmlMonitor
 from speedgate.plugin import after, options
 from speedgate.plugin.estimate import earlier_timings, expected_session_s
-from speedgate.plugin.github import error_annotations, is_on_github, safe_line
 from speedgate.plugin.items import case_attribute, fixtures_of, has_gate, parameters_of
 from speedgate.plugin.judgement import Gate
 from speedgate.plugin.progress import Progress, PytestScreen, format_seconds
 from speedgate.plugin.recording import RecordingPlugin
 from speedgate.plugin.session import Session, SessionInputs, SessionOptions
 from speedgate.report import terminal
-from speedgate.report.verdict_order import worst_first
 from speedgate.results.text import command_line, printable
 
 pytest_plugins = ["speedgate.plugin.sharding", "speedgate.plugin.drill"]  # their hooks follow ours
@@ -313,27 +311,4 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     state = config.stash.get(SESSION, None)
     if state is None or not (state.outcome.runs or state.outcome.verdicts or state.outcome.not_judged):
         return
-    mode, root, results = state.options.policy.mode, state.options.root, state.options.results
-    terminalreporter.section(f"speedgate on {state.machine.key}, --gate {mode.value}")
-    view = after.terminal_view(state)
-    for line in [*terminal.section(view), *terminal.remarks(view)]:
-        write_coloured(terminalreporter, safe_line(line))
-    if state.outcome.runs:
-        folder = results.relative_to(root) if results.is_relative_to(root) else results
-        terminalreporter.write_line(f"result files: {folder}")
-    if report_line := after.write_report(config, state):
-        terminalreporter.write_line(report_line)
-    if is_on_github() and state.injection is None:  # the fire drill has an annotation of its own
-        cases = [(verdicts, view.explanations.get(key, ())) for key, verdicts in view.verdicts.items()]
-        red = [(verdict, lines) for verdict, lines in worst_first(cases) if not view.policy.accepts(verdict)]
-        for command in error_annotations(red):
-            terminalreporter.write_line(command)
-
-
-def write_coloured(reporter: pytest.TerminalReporter, line: str) -> None:
-    """Write a line with its outcome in colour, if pytest uses colours here."""
-    before, outcome, rest = terminal.split_outcome(line)
-    reporter.write(before)
-    if outcome is not None:
-        reporter.write(outcome, **{terminal.COLOURS.get(outcome, "red"): True})
-    reporter.line(rest)
+    after.write_section(terminalreporter, config, state)
