@@ -86,7 +86,7 @@ def render(pairs: list[CasePair], *, a_name: str, b_name: str) -> list[str]:
         lines += dict.fromkeys(f"{side}: fire drill: {it.injection.sentence}" for it in present if it.injection)
     lines += dict.fromkeys(remark for pair in pairs for remark in _remarks(pair))
     if any(pair.interval for pair in pairs):
-        lines.append("the interval covers the spread of processes, and nothing else that changed between the two runs")
+        lines.append("The interval covers the spread of processes only, not what else changed between the two runs.")
     return [printable(line) for line in lines]
 
 
