@@ -75,7 +75,7 @@ def test_a_process_that_does_not_fit_is_not_started(budget, clock, log):
         ([("fp32", 20.0, {}), ("bf16", 12.0, {})], 20.0),
         ([("compile", 200.0, {"outcome": ENDED, "command": "earlier"}), ("sdpa", 20.0, {})], 200.0),
         ([("compile", 200.0, {"command": "earlier"}), ("compile", 15.0, {"command": "earlier"})], 200.0),
-        ([("compile", 200.0, {"command": "earlier"}), ("compile", 14.0, {})], 14.0),
+        ([("compile", 200.0, {"command": "earlier"}), ("compile", 30.0, {}), ("compile", 14.0, {})], 14.0),
     ],
     ids=["the longest of any case", "an ended attempt is a lower bound", "a cold compile cache", "this command"],
 )
