@@ -7,7 +7,7 @@ import itertools
 import json
 import math
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -23,7 +23,7 @@ from speedgate.versions.bisect import (
     max_trials,
 )
 from speedgate.versions.index import WheelOrigin
-from speedgate.versions.suite_run import BisectOutcome, run_suite
+from speedgate.versions.suite_run import BisectOutcome
 from tests.support.stub_index import COMMITS
 
 RELEASES = ["1.0", "1.1", "1.2", "1.3", "1.4", "1.10", "2.0rc1"]
@@ -252,7 +252,9 @@ def test_a_sequence_that_goes_back_and_forth_still_ends_at_a_boundary():
         ("2.14.0.dev20260805+cpu", "cannot be installed: no torchao of the date of 2.14.0.dev20260805+cpu"),
     ],
 )
-def test_a_nightly_is_tried_with_its_companion(version: str, expected: str | tuple[str, ...]) -> None:
+def test_a_nightly_is_tried_with_its_companion(
+    version: str, expected: str | tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """`--with torchao` installs the build of the same day, the higher of two; a day without one is skipped, other pins stay."""
     overlays = []
 
@@ -260,36 +262,30 @@ def test_a_nightly_is_tried_with_its_companion(version: str, expected: str | tup
         overlays.append(overlay)
         raise environment.InstallFailure("not here")
 
-    trial = candidate_runner(build, good=version)(version)
+    trial = nightly_runner(monkeypatch, build)(version)
 
     assert trial.outcome is BisectOutcome.SKIP
     assert (overlays[0].requirements if overlays else trial.reason) == expected
     assert [overlay.constraints for overlay in overlays] == [("numpy==2.4.6",)] * len(overlays)
 
 
-def test_an_index_that_goes_away_is_remembered_of_no_version() -> None:
+def test_an_index_that_goes_away_is_remembered_of_no_version(monkeypatch: pytest.MonkeyPatch) -> None:
     """An index that does not answer ends the bisect and is not stored as a skip."""
 
     def build(overlay: environment.OverlayEnvironment, *, cache: Path) -> Path:
         raise environment.IndexFailure("the index cannot be reached")
 
     with pytest.raises(environment.IndexFailure):
-        candidate_runner(build, good="2.14.0.dev20260803+cpu")("2.14.0.dev20260804+cpu")
+        nightly_runner(monkeypatch, build)("2.14.0.dev20260804+cpu")
 
 
-def candidate_runner(build: environment.EnvironmentBuilder, *, good: str) -> CandidateRunner:
+def nightly_runner(patch: pytest.MonkeyPatch, build: Callable[..., Path]) -> CandidateRunner:
     """Make a runner of nightlies of torch and torchao, which builds environments with `build`."""
     versions = ["0.20.0.dev20260804+cpu", "0.19.0.dev20260804+cpu", "0.19.0.dev20260803+cpu", "0.18.0"]
+    patch.setattr(environment, "list_versions", lambda package, **options: versions)
+    patch.setattr(environment, "build", build)
     request = BisectRequest(
         package="torch", good="20260803", bad="20260805", metric="latency", together=("torchao",),
         stable=("numpy==2.4.6", "torch==2.13.0", "torchao==0.18.0"),
     )  # fmt: skip
-    return CandidateRunner(
-        request=request,
-        cache=Path(),
-        folder=Path(),
-        good=good,
-        build=build,
-        run_suite=run_suite,
-        list_versions=lambda package, **options: versions,
-    )
+    return CandidateRunner(request=request, cache=Path(), folder=Path(), good="2.14.0.dev20260803+cpu")

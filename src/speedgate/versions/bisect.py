@@ -20,9 +20,9 @@ from speedgate.results import exit_status
 from speedgate.results.json_io import decode, read_json, to_json, write_json
 from speedgate.results.text import redact_password
 from speedgate.versions import environment, index, pins, suite_run
-from speedgate.versions.environment import EnvironmentBuilder, InstallFailure, OverlayEnvironment, VersionLister
+from speedgate.versions.environment import InstallFailure, OverlayEnvironment
 from speedgate.versions.index import WheelOrigin, nightly_date
-from speedgate.versions.suite_run import BisectOutcome, SuiteRunner
+from speedgate.versions.suite_run import BisectOutcome
 
 FOLDER = Path(".speedgate/bisect")
 _STATE_PURPOSE = "a bisect keeps its state there: run it in a folder that can be written"
@@ -223,9 +223,6 @@ class CandidateRunner:
     cache: Path
     folder: Path
     good: str
-    build: EnvironmentBuilder
-    run_suite: SuiteRunner
-    list_versions: VersionLister
 
     def __call__(self, version: str) -> Trial:
         try:
@@ -236,7 +233,7 @@ class CandidateRunner:
         results, log = self.folder / version, self.folder / f"{version}.log"
         shutil.rmtree(results, ignore_errors=True)  # of an interrupted trial
         arguments = suite_run.arguments_for_metric(self.request.metric, self.request.arguments)
-        status = self.run_suite(python, against=str(good), results=results, arguments=arguments, log=log)
+        status = suite_run.run_suite(python, against=str(good), results=results, arguments=arguments, log=log)
         origin = index.read_origin(self.request.package, environment.package_folders(python))
         if suite_run.is_setup_failure(log, status=status):
             reason = suite_run.describe_failure(log, status=status)
@@ -256,55 +253,37 @@ class CandidateRunner:
             constraints=pins.without(request.stable, changed),
             index_url=request.index_url,
         )
-        return self.build(overlay, cache=self.cache)
+        return environment.build(overlay, cache=self.cache)
 
     def _same_nightly(self, package: str, version: str) -> str:
         """Return the version of `package` with the candidate's date; `InstallFailure` if that day has none."""
         date = nightly_date(Version(version))
-        versions = _list_versions(self.request, package, self.list_versions)
+        versions = _list_versions(self.request, package)
         same_date = [other for other in versions if date is not None and nightly_date(Version(other)) == date]
         if not same_date:
             raise InstallFailure(f"no {package} of the date of {version}")
         return same_date[0]  # pip lists the highest first
 
 
-def bisect(
-    request: BisectRequest,
-    *,
-    cache: Path,
-    print_line: Callable[[str], None],
-    build: EnvironmentBuilder,
-    run_suite: SuiteRunner,
-    list_versions: VersionLister,
-) -> None:
+def bisect(request: BisectRequest, *, cache: Path, print_line: Callable[[str], None]) -> None:
     """Find the first bad version and print it; a `ValueError` if an end is not as claimed."""
     suite_run.check_arguments(request.arguments)
     environment.check_writable(cache, purpose=environment.CACHE_PURPOSE)
     folder = FOLDER.absolute() / f"{canonicalize_name(request.package)}-{request.digest}"
     environment.check_writable(folder, purpose=_STATE_PURPOSE)
-    state = BisectState(
-        folder / "state.json", request, list_versions=lambda: _list_versions(request, request.package, list_versions)
-    )
+    state = BisectState(folder / "state.json", request, list_versions=lambda: _list_versions(request, request.package))
     print_line(f"{state.path}: the same command continues an interrupted bisect")
-    run_trial = CandidateRunner(
-        request=request,
-        cache=cache,
-        folder=folder,
-        good=state.candidates[0],
-        build=build,
-        run_suite=run_suite,
-        list_versions=list_versions,
-    )
+    run_trial = CandidateRunner(request=request, cache=cache, folder=folder, good=state.candidates[0])
     boundary = state.search(run_trial, print_line=print_line)
     for line in state.describe(boundary):
         print_line(line)
     print_line(f"delete {state.path} to try all of it again")
 
 
-def _list_versions(request: BisectRequest, package: str, list_versions: VersionLister) -> list[str]:
+def _list_versions(request: BisectRequest, package: str) -> list[str]:
     ends = (request.good, request.bad)
     prereleases = any(re.fullmatch("[0-9]{8}", end) or Version(end).is_prerelease for end in ends)
-    return list_versions(package, index_url=request.index_url, prereleases=prereleases)
+    return environment.list_versions(package, index_url=request.index_url, prereleases=prereleases)
 
 
 def _order(version: Version) -> tuple[str, Version]:

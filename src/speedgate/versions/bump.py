@@ -13,8 +13,7 @@ from typing import Any
 from speedgate.report import verdict_page
 from speedgate.results.json_io import write_json
 from speedgate.versions import environment, index, pins, suite_run
-from speedgate.versions.environment import EnvironmentBuilder, OverlayEnvironment
-from speedgate.versions.suite_run import SuiteRunner
+from speedgate.versions.environment import OverlayEnvironment
 
 FOLDER = Path(".speedgate/bump")
 _RESULTS_PURPOSE = "the results of a bump go there: name another folder with --results"
@@ -26,8 +25,6 @@ def bump(
     stable: Mapping[str, str],
     arguments: Sequence[str],
     cache: Path,
-    build: EnvironmentBuilder,
-    run_suite: SuiteRunner,
     results: Path | None = None,
     index_url: str | None = None,
 ) -> tuple[dict[str, Any], Path]:
@@ -47,8 +44,8 @@ def bump(
         constraints=pins.without(stable.values(), requirements),
         index_url=index_url,
     )
-    python = build(overlay, cache=cache)
-    status = run_suite(python, against=sys.executable, results=folder, arguments=arguments)
+    python = environment.build(overlay, cache=cache)
+    status = suite_run.run_suite(python, against=sys.executable, results=folder, arguments=arguments)
     old, new = environment.package_folders(), environment.package_folders(python)
     changes = [describe_change(package, old, new) for package in requirements]
     verdict = verdict_page.verdict_document(changes, suite_run.read_documents(folder), status=status)

@@ -116,7 +116,7 @@ def _update(options: argparse.Namespace) -> int:
 
 def _bump(options: argparse.Namespace) -> int:
     from speedgate.report import verdict_page
-    from speedgate.versions import bump, environment, pins, suite_run
+    from speedgate.versions import bump, environment, pins
 
     if bool(options.requirements) == bool(options.channel):
         raise ValueError("bump: name either PACKAGE==VERSION or --channel nightly")
@@ -127,8 +127,6 @@ def _bump(options: argparse.Namespace) -> int:
         stable=stable,
         arguments=options.pytest_arguments,
         cache=options.cache or environment.CACHE,
-        build=environment.build,
-        run_suite=suite_run.run_suite,
         results=options.results,
         index_url=options.index_url,
     )
@@ -146,7 +144,7 @@ def _bump(options: argparse.Namespace) -> int:
 
 
 def _bisect(options: argparse.Namespace) -> int:
-    from speedgate.versions import bisect, environment, suite_run
+    from speedgate.versions import bisect, environment
 
     for end in ("good", "bad"):
         bisect.check_end(getattr(options, end), option=f"--{end}")
@@ -161,14 +159,7 @@ def _bisect(options: argparse.Namespace) -> int:
         stable=tuple(_stable_pins(options).values()),
     )
     try:
-        bisect.bisect(
-            request,
-            cache=options.cache or environment.CACHE,
-            print_line=console.print_line,
-            build=environment.build,
-            run_suite=suite_run.run_suite,
-            list_versions=environment.list_versions,
-        )
+        bisect.bisect(request, cache=options.cache or environment.CACHE, print_line=console.print_line)
     except KeyboardInterrupt:
         console.print_error("interrupted; the same command continues where it stopped")
         return ExitStatus.FAILED

@@ -16,7 +16,6 @@ import tempfile
 import venv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
 
 from filelock import FileLock
 from packaging.requirements import Requirement
@@ -58,18 +57,6 @@ class OverlayEnvironment:
         """Identify the environment in the name of its folder; a change of Python or of any installed package changes it."""
         facts = [self.requirements, self.constraints, self.index_url, sys.version, sys.prefix, _installed()]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
-
-
-class EnvironmentBuilder(Protocol):
-    """The signature of `build`."""
-
-    def __call__(self, overlay: OverlayEnvironment, *, cache: Path) -> Path: ...
-
-
-class VersionLister(Protocol):
-    """The signature of `list_versions`."""
-
-    def __call__(self, package: str, *, index_url: str | None, prereleases: bool) -> list[str]: ...
 
 
 def build(overlay: OverlayEnvironment, *, cache: Path) -> Path:

@@ -10,7 +10,7 @@ import re
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from speedgate.gate.policy import Mode
 from speedgate.report.verdict_page import arm_ratio
@@ -75,14 +75,6 @@ class MetricResult:
     outcome: BisectOutcome
     reason: str
     ratio: float | None = None
-
-
-class SuiteRunner(Protocol):
-    """The signature of `run_suite`."""
-
-    def __call__(
-        self, python: Path, *, against: str, results: Path, arguments: Sequence[str], log: Path | None = None
-    ) -> int: ...
 
 
 def run_suite(python: Path, *, against: str, results: Path, arguments: Sequence[str], log: Path | None = None) -> int:
