@@ -30,7 +30,7 @@ def test_text_of_a_verdict_cannot_add_a_command(hostile):
 
     head, properties, message = command.partition("::")[2].partition("::")[0], command.split("::")[1], command
     assert head.startswith("error title=SLOWER k%2Ca=b")
-    assert properties.count("=") == 2
+    assert properties.count("=") == 2 and properties.endswith(" latency")
     assert len(command.splitlines()) == 1 and command.isascii() and command.isprintable()
     assert message.count("%0A") == 1 and "##[" not in command
     assert command.replace("%25", "").count("%") == command.count("%0A") + command.count("%3A") + command.count("%2C")

@@ -212,5 +212,5 @@ def test_the_list_ends_with_status_0_and_builds_nothing(pytester: pytest.Pyteste
 
 def test_a_suite_without_faults_refuses_the_option(pytester: pytest.Pytester) -> None:
     """A suite of plain functions names no faults, and says so instead of running without one."""
-    with pytest.raises(pytest.UsageError, match="^--inject: this suite has no faults to inject$"):
+    with pytest.raises(pytest.UsageError, match=r"^--inject: this suite has no faults to inject$"):
         pytester.parseconfigure("-p", "speedgate.plugin.hooks", "-p", "no:cacheprovider", "--inject=slower_step")

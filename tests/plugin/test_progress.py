@@ -161,7 +161,7 @@ def draw(sequence, *, column, line):
             column, text = 0, text[1:]
         elif text.startswith("\x1b["):
             end = next(number for number, character in enumerate(text) if character in "KAC")
-            count = int(text[2:end] or 1)
+            count = int(text[2:end] or 1) or 1  # a terminal takes 0 for 1
             if text[end] == "K":
                 below = below[:column]
             row -= count * (text[end] == "A")
@@ -211,7 +211,12 @@ def session(command, *, processes=1, live=False):
         (session("first"), 6, True, 2 * (5 + 6 * 13)),
         (session("first", processes=6, live=True), 6, True, 2 * (5 + 6 * 13)),
         (session("first", processes=6, live=True), 3, False, 5 + 3 * 13),
-        ([*session("first", processes=5), *session("second")], 1, False, 18.0),
+        (
+            [*session("first", processes=5), *session("second"), entry("sdxl", "kernels", 2.0, command="second")],
+            1,
+            False,
+            20.0,
+        ),
         ([*session("first"), entry("sdxl", "load and apply", 99.0, command="no rounds")], 1, False, 18.0),
         ([entry("sdxl", "load and apply", 99.0)], 1, False, None),
         ([], 1, False, None),

@@ -309,6 +309,8 @@ def _write_obtained(config: pytest.Config, state: Session, failed: Mapping[str, 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Write our section, below pytest-benchmark's tables."""
     state = config.stash.get(SESSION, None)
-    if state is None or not (state.outcome.runs or state.outcome.verdicts or state.outcome.not_judged):
+    if state is None or config.option.collectonly:
         return
-    after.write_section(terminalreporter, config, state)
+    outcome = state.outcome
+    if outcome.runs or outcome.verdicts or outcome.not_judged or outcome.not_built:
+        after.write_section(terminalreporter, config, state)
