@@ -64,11 +64,7 @@ def pytest_report_collectionfinish(config):
 
 def pytest_report_header(config):
     """Say the same with pytest-xdist, whose workers count the tests and print nothing."""
-    return (
-        "slow and exhaustive tests are left out unless their option is given"
-        if config.getoption("dist", "no") != "no"
-        else []
-    )
+    return "slow and exhaustive tests need --slow and --exhaustive" if config.getoption("dist", "no") != "no" else []
 
 
 @pytest.fixture(autouse=True)
