@@ -197,7 +197,7 @@ def candidates_between(versions: Sequence[str], *, good: str, bad: str, package:
     Nightlies are ordered by their date, and a date can name them; of two on one date (around a branch cut) the higher is taken.
     Raises `ValueError` for an end that does not exist, and for equal ends.
     """
-    ordered = sorted(_parse_versions(versions), key=_order)
+    ordered = sorted(_parse_versions(versions), key=lambda version: (nightly_date(version) or "", version))
     latest = list({nightly_date(version) or str(version): version for version in ordered}.values())
     ends = [_position(latest, end, package=package) for end in (good, bad)]
     if ends[0] == ends[1]:
@@ -284,10 +284,6 @@ def _list_versions(request: BisectRequest, package: str) -> list[str]:
     ends = (request.good, request.bad)
     prereleases = any(re.fullmatch("[0-9]{8}", end) or Version(end).is_prerelease for end in ends)
     return environment.list_versions(package, index_url=request.index_url, prereleases=prereleases)
-
-
-def _order(version: Version) -> tuple[str, Version]:
-    return nightly_date(version) or "", version
 
 
 def _parse_versions(texts: Sequence[str]) -> Iterator[Version]:

@@ -58,13 +58,13 @@ def describe_change(package: str, old: Sequence[str], new: Sequence[str]) -> dic
     after = index.read_origin(package, new)
     try:
         before = index.read_origin(package, old)
-    except ValueError:
-        return {"package": package, "old": None, "new": dataclasses.asdict(after), "commits": None}
+    except ValueError:  # a package that only the new environment has
+        before = None
     return {
         "package": package,
-        "old": dataclasses.asdict(before),
+        "old": dataclasses.asdict(before) if before else None,
         "new": dataclasses.asdict(after),
-        "commits": before.compare(after) if before != after else None,
+        "commits": before.compare(after) if before and before != after else None,
     }
 
 

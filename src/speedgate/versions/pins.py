@@ -114,7 +114,8 @@ def update_nightly(
         for package, taken in pinned.items()
         if len(choices := wheels[package][chosen]) > 1
     )
-    before = _pinned_origin(path, installed)
+    commit = _COMMIT.search(path.read_text(encoding="utf-8")) if path.exists() else None
+    before = dataclasses.replace(installed, git_version=commit[1]) if commit else installed
     with tempfile.TemporaryDirectory(prefix="speedgate-pin-") as scratch:
         files = {package: Path(scratch) / Path(wheel.url).name for package, wheel in pinned.items()}
         digests = {package: index.download(pinned[package], file) for package, file in files.items()}
@@ -168,9 +169,3 @@ def _required_nightlies(torch_wheel: list[str], index_url: str) -> dict[str, Whe
             raise ValueError(f"{index_url}: no {requirement.name} {version} for this Python, which that torch requires")
         required[requirement.name] = matching[0]
     return required
-
-
-def _pinned_origin(path: Path, installed: WheelOrigin) -> WheelOrigin:
-    """Return the origin of the torch that `path` pins, or `installed` if there is no pin."""
-    commit = _COMMIT.search(path.read_text(encoding="utf-8")) if path.exists() else None
-    return dataclasses.replace(installed, git_version=commit[1]) if commit else installed

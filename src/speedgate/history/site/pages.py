@@ -9,7 +9,6 @@ its expressions (`ast: true`), so that the pages' policy can forbid `eval`, inli
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 
 from speedgate.report.html import page
@@ -18,6 +17,8 @@ from speedgate.results import optional
 ASSETS, DATA = "assets", "data"
 STATIC = Path(__file__).parent / "static"
 VEGA = "vega.js"
+# Version names whose value is a git commit, and where that commit is published.
+SOURCES = {"torch_git": "https://github.com/pytorch/pytorch/commit/{commit}"}
 _TITLES = {
     "index": "Performance history",
     "gpu": "GPU",
@@ -35,7 +36,7 @@ _HEAD = """\
 _ALLOW = {"script-src": "'self'"}
 
 
-def write_pages(folder: Path, *, commit_url: str | None, sources: Mapping[str, str], generated_at: str) -> None:
+def write_pages(folder: Path, *, commit_url: str | None, generated_at: str) -> None:
     """Write all files except the data. A `ValueError` names the extra to install if a package for the charts is missing."""
     optional.require_extra("report", what="a site", packages=("jinja2", "vl_convert"))
     assets = folder / ASSETS
@@ -43,7 +44,7 @@ def write_pages(folder: Path, *, commit_url: str | None, sources: Mapping[str, s
     for source in sorted(STATIC.glob("*.js")):
         (assets / source.name).write_bytes(source.read_bytes())
     (assets / VEGA).write_text(_vega(), encoding="utf-8")
-    settings = {"commit_url": commit_url, "sources": dict(sources), "generated_at": generated_at}
+    settings = {"commit_url": commit_url, "sources": SOURCES, "generated_at": generated_at}
     (folder / DATA).mkdir()
     # The URL is checked and the rest is ours; it is ASCII without "<" nevertheless, like all data.
     text = json.dumps(settings).replace("<", "\\u003c")

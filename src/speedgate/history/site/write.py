@@ -19,8 +19,6 @@ from speedgate.history.site import model, pages
 from speedgate.history.site.model import Rung, SessionCollector
 from speedgate.history.trend import Series, TrendChange
 
-# Version names whose value is a git commit, and where that commit is published.
-SOURCES = {"torch_git": "https://github.com/pytorch/pytorch/commit/{commit}"}
 MARKER = ".speedgate-site"
 _MARKER_SCHEMA = 1
 _COMMIT_URL = re.compile(r"https?://[^\s{}\"'<>\\/]+/[^\s{}\"'<>\\]*\{commit\}[^\s{}\"'<>\\]*")
@@ -48,7 +46,7 @@ def write_site(
 
     Raises `ValueError` if there is no run, a case occurs twice, or a figure cannot be shown.
     """
-    pages.write_pages(folder, commit_url=check_commit_url(commit_url), sources=SOURCES, generated_at=generated_at)
+    pages.write_pages(folder, commit_url=check_commit_url(commit_url), generated_at=generated_at)
     summaries: dict[str, dict[str, Any]] = {}
     gpu_keys: dict[str, str] = {}
     rungs: list[Rung] = []
