@@ -128,8 +128,17 @@ def write_cache_file(path: Path, *, origin: CacheOrigin, contents: Iterable[Cach
     entries = []
     with atomic_write(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
         for content in contents:
-            entries.append(entry := _entry(content))
+            size = len(content.artifacts)
+            if size > MAX_CASE_BYTES:
+                raise ValueError(
+                    f"{content.case_key}: its compile cache has more than {MAX_CASE_BYTES} bytes: too large to keep"
+                )
+            sha256 = hashlib.sha256(content.artifacts).hexdigest()
+            entry = CacheEntry(
+                case_key=content.case_key, fingerprint=content.fingerprint, artifact_bytes=size, sha256=sha256
+            )
             archive.writestr(entry.name, content.artifacts)
+            entries.append(entry)
         manifest = _CacheManifest(
             kind=_KIND, schema=_SCHEMA, gpu_key=origin.gpu_key, build=origin.build, cases=tuple(entries)
         )
@@ -152,20 +161,6 @@ def read_cache_file(path: Path) -> CacheFile:
 
 def _open(path: Path) -> ZipReader:
     return ZipReader(path, archive_name=str(path), max_files=_MAX_FILES)
-
-
-def _entry(content: CacheContent) -> CacheEntry:
-    size = len(content.artifacts)
-    if size > MAX_CASE_BYTES:
-        raise ValueError(
-            f"{content.case_key}: its compile cache has more than {MAX_CASE_BYTES} bytes: too large to keep"
-        )
-    return CacheEntry(
-        case_key=content.case_key,
-        fingerprint=content.fingerprint,
-        artifact_bytes=size,
-        sha256=hashlib.sha256(content.artifacts).hexdigest(),
-    )
 
 
 def _decode_manifest(document: Any, *, where: str) -> _CacheManifest:

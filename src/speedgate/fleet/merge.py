@@ -121,9 +121,22 @@ def describe(merged: MergedResults, *, baselines_root: Path) -> list[str]:
 
 def write(merged: MergedResults, folder: Path) -> None:
     """Write a folder of results as one session leaves it, with `verdict.json` and `summary.md`; all of it or nothing."""
+    documents = {key: case.document for key, case in merged.cases.items()}
+    status = merged.manifest.exit_status
+    assert status is not None, "a merged session has ended"
+    try:
+        verdict = verdict_page.verdict_document([], list(documents.values()), status=status)
+    except (ArithmeticError, AttributeError, KeyError, TypeError) as error:  # nothing checks the other arm's figures
+        raise ValueError(f"the results of the other arm are not what a session writes ({error!r})") from error
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     try:
-        _write_files(merged, temporary)
+        temporary.mkdir(parents=True)
+        for key, document in documents.items():
+            write_json(temporary / CaseKey.parse(key).file_name, document)
+        merged.manifest.write(temporary)
+        write_json(temporary / verdict_page.VERDICT_FILE, verdict)
+        page = markdown.render(results_folder.read_folder(temporary))
+        (temporary / verdict_page.SUMMARY_FILE).write_text(page, encoding="utf-8")
         temporary.replace(folder)  # an empty folder, or none
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -227,23 +240,6 @@ def _for_table(run: Run) -> Run:
     """Drop what the table does not read: a stranger's recipe and parity may hold anything."""
     parity: dict[str, Any] | None = None if run.parity is None else {"ssim": run.parity.get("ssim")}
     return msgspec.structs.replace(run, recipe={"stages": run.stages}, parity=parity)
-
-
-def _write_files(merged: MergedResults, folder: Path) -> None:
-    folder.mkdir(parents=True)
-    documents = {key: case.document for key, case in merged.cases.items()}
-    for key, document in documents.items():
-        write_json(folder / CaseKey.parse(key).file_name, document)
-    merged.manifest.write(folder)
-    status = merged.manifest.exit_status
-    assert status is not None, "a merged session has ended"
-    try:
-        verdict = verdict_page.verdict_document([], list(documents.values()), status=status)
-    except (ArithmeticError, AttributeError, KeyError, TypeError) as error:  # nothing checks the other arm's figures
-        raise ValueError(f"the results of the other arm are not what a session writes ({error!r})") from error
-    write_json(folder / verdict_page.VERDICT_FILE, verdict)
-    page = markdown.render(results_folder.read_folder(folder))
-    (folder / verdict_page.SUMMARY_FILE).write_text(page, encoding="utf-8")
 
 
 def _join_names(names: Collection[str]) -> str:

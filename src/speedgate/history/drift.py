@@ -39,15 +39,10 @@ def separate_drifts(
     changes: list[StepChange | Drift] = []
     for group, low, high in _same_direction(steps, len(values)):
         changes += search.steps_or_ramp(group, low, high)
-    return sorted([*changes, *search.straight_drifts(changes)], key=_first)
-
-
-def _first(change: StepChange | Drift) -> int:
-    return change.index if isinstance(change, StepChange) else change.first
-
-
-def _ramp(count: int, first: int, last: int) -> Floats:
-    return np.clip((np.arange(count) - first) / (last - first), 0.0, 1.0)
+    return sorted(
+        [*changes, *search.straight_drifts(changes)],
+        key=lambda change: change.index if isinstance(change, StepChange) else change.first,
+    )
 
 
 def _same_direction(steps: Sequence[StepChange], count: int) -> Iterator[tuple[list[StepChange], int, int]]:
@@ -114,7 +109,7 @@ class _RampSearch:
         from scipy import special
 
         values, weights = self.values[low:high], self.weights[low:high]
-        ramp = _ramp(high - low, first - low, last - low)
+        ramp = np.clip((np.arange(low, high) - first) / (last - first), 0.0, 1.0)
         total = weights.sum()
         ramp_off, values_off = ramp - (weights * ramp).sum() / total, values - (weights * values).sum() / total
         width = float((weights * ramp_off**2).sum())
