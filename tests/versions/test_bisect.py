@@ -17,13 +17,12 @@ from speedgate.versions.bisect import (
     BisectRequest,
     BisectState,
     CandidateRunner,
-    Trial,
     candidates_between,
     find_boundary,
     max_trials,
 )
 from speedgate.versions.index import WheelOrigin
-from speedgate.versions.suite_run import BisectOutcome
+from speedgate.versions.suite_run import BisectOutcome, Trial
 from tests.support.stub_index import COMMITS
 
 RELEASES = ["1.0", "1.1", "1.2", "1.3", "1.4", "1.10", "2.0rc1"]

@@ -21,8 +21,8 @@ from speedgate.results.json_io import decode, read_json, to_json, write_json
 from speedgate.results.text import redact_password
 from speedgate.versions import environment, index, pins, suite_run
 from speedgate.versions.environment import InstallFailure, OverlayEnvironment
-from speedgate.versions.index import WheelOrigin, nightly_date
-from speedgate.versions.suite_run import BisectOutcome
+from speedgate.versions.index import nightly_date
+from speedgate.versions.suite_run import BisectOutcome, Trial
 
 FOLDER = Path(".speedgate/bisect")
 _STATE_PURPOSE = "a bisect keeps its state there: run it in a folder that can be written"
@@ -48,15 +48,6 @@ class BisectRequest:
     def digest(self) -> str:
         """Identify the request in the name of its folder."""
         return hashlib.sha256(json.dumps(dataclasses.asdict(self), sort_keys=True).encode()).hexdigest()[:12]
-
-
-class Trial(msgspec.Struct, frozen=True, kw_only=True):
-    """The outcome of one candidate, with the source of its wheel if it could be installed."""
-
-    outcome: BisectOutcome = field(name="step")
-    reason: str
-    ratio: float | None = None
-    origin: WheelOrigin | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -241,8 +232,8 @@ class CandidateRunner:
         if status not in exit_status.JUDGED:
             reason = suite_run.describe_failure(log, status=status)
             return Trial(outcome=BisectOutcome.SKIP, reason=reason, origin=origin)
-        result = suite_run.judge_metric(self.request.metric, suite_run.read_documents(results))
-        return Trial(outcome=result.outcome, reason=result.reason, ratio=result.ratio, origin=origin)
+        trial = suite_run.judge_metric(self.request.metric, suite_run.read_documents(results))
+        return msgspec.structs.replace(trial, origin=origin)
 
     def _build(self, version: str) -> Path:
         request = self.request

@@ -12,12 +12,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from speedgate.gate.policy import Mode
 from speedgate.report.verdict_page import arm_ratio
 from speedgate.results.case_key import RESULT_FILES
 from speedgate.results.json_io import read_json
 from speedgate.results.run import Outcome
 from speedgate.versions.environment import clean_variables
+from speedgate.versions.index import WheelOrigin
 
 # pytest's own failure, a wrong argument, and arguments that select no test: every other candidate would end like this too.
 _SETUP_FAILURES = (3, 4, 5)
@@ -68,13 +71,16 @@ class BisectOutcome(enum.StrEnum):
     SKIP = "skip"
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class MetricResult:
-    """The outcome of a run for one metric, the sentence why, and the ratio to the other arm if the metric has one."""
+class Trial(msgspec.Struct, frozen=True, kw_only=True):
+    """The outcome of a candidate, the sentence why, and the ratio to the other arm if the metric has one.
 
-    outcome: BisectOutcome
+    `origin` is the source of the candidate's wheel if it could be installed.
+    """
+
+    outcome: BisectOutcome = msgspec.field(name="step")
     reason: str
     ratio: float | None = None
+    origin: WheelOrigin | None = None
 
 
 def run_suite(python: Path, *, against: str, results: Path, arguments: Sequence[str], log: Path | None = None) -> int:
@@ -117,7 +123,7 @@ def read_documents(results: Path) -> list[dict[str, Any]]:
     return [read_json(path) for path in sorted(results.glob(RESULT_FILES))]
 
 
-def judge_metric(metric: str, documents: Sequence[Mapping[str, Any]]) -> MetricResult:
+def judge_metric(metric: str, documents: Sequence[Mapping[str, Any]]) -> Trial:
     """Return BAD if any claim of the metric is red, GOOD if all are judged and none is red, else SKIP.
 
     A lost worker is a SKIP: a search for a slowdown must step over a version that crashes.
@@ -128,15 +134,15 @@ def judge_metric(metric: str, documents: Sequence[Mapping[str, Any]]) -> MetricR
     red = [(verdict, document) for verdict, document in of_metric if verdict["outcome"] == definition.red]
     if red:
         verdict, document = max(red, key=lambda pair: arm_ratio(metric, pair[1]) or 0.0)
-        return MetricResult(outcome=BisectOutcome.BAD, reason=_line(verdict), ratio=arm_ratio(metric, document))
+        return Trial(outcome=BisectOutcome.BAD, reason=_line(verdict), ratio=arm_ratio(metric, document))
     undecided = [verdict for verdict, _ in verdicts if verdict["outcome"] == Outcome.INVALID]
     undecided += [verdict for verdict, _ in of_metric if verdict["outcome"] == Outcome.UNDECIDED]
     if undecided:
-        return MetricResult(outcome=BisectOutcome.SKIP, reason=_line(undecided[0]))
+        return Trial(outcome=BisectOutcome.SKIP, reason=_line(undecided[0]))
     if not of_metric:
-        return MetricResult(outcome=BisectOutcome.SKIP, reason=f"no verdict on its {metric}")
+        return Trial(outcome=BisectOutcome.SKIP, reason=f"no verdict on its {metric}")
     ratios = [ratio for _, document in of_metric if (ratio := arm_ratio(metric, document)) is not None]
-    return MetricResult(outcome=BisectOutcome.GOOD, reason=_line(of_metric[0][0]), ratio=max(ratios, default=None))
+    return Trial(outcome=BisectOutcome.GOOD, reason=_line(of_metric[0][0]), ratio=max(ratios, default=None))
 
 
 def describe_failure(log: Path, *, status: int) -> str:
