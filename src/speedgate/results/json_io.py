@@ -121,9 +121,9 @@ def expect(condition: object, where: str, expected: str, value: Any) -> None:
         raise ValueError(f"{where}: expected {expected}, found {value!r}")
 
 
-def expect_equal(value: Any, expected: Any, where: str) -> None:
-    """Raise a `ValueError` unless both are equal and of one type: True == 1 and 1.0 == 1 in Python."""
-    expect(type(value) is type(expected) and value == expected, where, repr(expected), value)
+def expect_equal(value: Any, expected: str, where: str) -> None:
+    """Raise a `ValueError` that names the place, unless both are equal."""
+    expect(value == expected, where, repr(expected), value)
 
 
 def positive(value: Any, *, where: str) -> float:
