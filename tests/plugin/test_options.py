@@ -14,7 +14,7 @@ from fixtures.stages.ladder import LADDER, lineage
 from speedgate.measure.machine import resolve_machine
 from speedgate.plugin import options
 from speedgate.results import optional
-from tests.support.fake_bench import PLUGINS
+from tests.support.fake_bench import OPTIONS
 
 ROOT = Path(__file__).parents[2]
 TOLERANCE = "argument --tolerance: {}: expected PERCENT or STAGE=PERCENT, above 0 and below 100, for example int8=5"
@@ -77,7 +77,7 @@ def run_claim(bench, pytester):
     pytester.makepyfile(test_claim="def test_claim(case, gate, benchmark): raise AssertionError('a test ran')")
 
     def run(*options):
-        result = pytester.runpytest_inprocess(*PLUGINS, "--device=cpu", *options)
+        result = pytester.runpytest_inprocess(*OPTIONS, "--device=cpu", *options, plugins=pytester.plugins)
         assert "a test ran" not in result.stdout.str()
         return result
 

@@ -42,9 +42,8 @@ from tests.support.fake_nvml import FakeNvml, answers
 
 ROOT = Path(__file__).parents[2]
 A100 = "nvidia-a100-sxm4-80gb-400w"
-PLUGINS = ("-p", "benchmark", "-p", "speedgate.plugin.hooks", "-p", "fixtures.plugin", "-p", "no:cacheprovider", "-q")
-# This plugin collects garbage five times whenever a configuration ends, which takes longer than a run.
-PLUGINS += ("-p", "no:unraisableexception")
+# The last plugin collects garbage five times whenever a configuration ends, which takes longer than a run.
+OPTIONS = ("-p", "benchmark", "-p", "no:cacheprovider", "-p", "no:unraisableexception", "-q")
 # They need a meta worker or real figures of the machine.
 LEFT_OUT = ("test_full_recipe", "test_roofline")
 WEIGHTS = {"source": "synthetic", "revisions": {}}
@@ -256,6 +255,7 @@ class FakeBench:
         self.on_call: Callable[[str], None] = lambda _: None
         patch.setattr(tempfile, "tempdir", str(self.path))  # the lock of a recording lies there
         patch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+        pytester.plugins += [hooks, suite_plugin]  # objects, because pytest searches every package for a plugin's name
 
     def pretend_a100(self, *, published: bool = True, **answers_of_nvml: list[Any]) -> None:
         """Replace NVML so that this machine is the A100 of the published baseline, which is there if `published`."""
@@ -273,11 +273,11 @@ class FakeBench:
     def configure(self, *options: str) -> pytest.Config:
         """Configure pytest with the plugins of the suite and these options."""
         weights = ("--weights=synthetic",) if self.device == "cuda" else ()
-        return self.pytester.parseconfigure(*PLUGINS, f"--device={self.device}", *weights, *options)
+        return self.pytester.parseconfigure(*OPTIONS, f"--device={self.device}", *weights, *options)
 
     def record(self, *options: str, **faults: Any) -> BenchResult:
-        """Record in this process, as `--gate record` does, in five processes of four rounds."""
-        return self.run("--gate=record", "--processes=5", "--rounds=4", *options, **faults)
+        """Record in this process, as `--gate record` does, in three processes of four rounds."""
+        return self.run("--gate=record", "--budget=600", "--processes=3", "--rounds=4", *options, **faults)
 
     def promoted(self, *options: str, **faults: Any) -> Path:
         """Store a promoted baseline, which the first call with these arguments records; return its file."""
