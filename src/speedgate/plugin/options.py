@@ -28,8 +28,9 @@ MAX_PROCESSES, MAX_PAIRS = 8, 12
 # The least total time of the rounds of one process, in seconds; more rounds are measured until it is reached. On one test
 # machine, pairs of processes of the tiny pipeline spread by 1.5 % after 20 rounds of 50 ms and by 0.7 % after 100 rounds.
 MIN_TOTAL_S, AGAINST_MIN_TOTAL_S = 1.0, 3.0
-# Pairs of processes of a fire drill: few, because its fault is large. A gate of memory needs no spread of processes.
-DRILL_FIRST_LOOK_PAIRS, DRILL_MAX_PAIRS, DRILL_MEMORY_PAIRS = 4, 8, 1
+# Pairs of processes of a fire drill, and rounds in each: few, because its fault is large. A gate of memory needs no spread of
+# processes.
+DRILL_FIRST_LOOK_PAIRS, DRILL_MAX_PAIRS, DRILL_MEMORY_PAIRS, DRILL_ROUNDS = 4, 8, 1, 6
 
 Number = TypeVar("Number", int, float)
 
@@ -212,7 +213,7 @@ def measurement_plan(config: pytest.Config) -> MeasurementPlan:
         )
     return MeasurementPlan(
         processes=processes or (RECORD_PROCESSES if is_recording else 1),
-        rounds=rounds or ROUNDS,
+        rounds=rounds or (DRILL_ROUNDS if is_compared_drill(config) else ROUNDS),
         min_total_s=0.0 if rounds else _min_total_s(config),
     )
 
