@@ -56,7 +56,7 @@ def test_a_hostile_claim_breaks_no_table_row() -> None:
 
     rows = [line for line in render({NAME: encoded(document)}).splitlines() if line.startswith("|")]
 
-    assert {row.count("|") for row in rows} == {8}
+    assert len(rows) == 3 and len({row.count("|") for row in rows}) == 1
 
 
 def test_the_worst_stands_first() -> None:

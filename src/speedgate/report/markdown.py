@@ -50,10 +50,13 @@ def render(files: Mapping[str, bytes], *, limit: int = MAX_CHARACTERS) -> str:
     head += _injections(results)
     head += _provenance(results, limit=limit // 10)
     head += _structure_only([case for case in results if case.is_structure_only], limit=limit // 10)
-    headings = markdown_head(_COLUMNS) if built else []
+    case_rows = [_row(case) for case in built]
+    columns = case_table.with_figures(_COLUMNS, case_rows)
+    headings = markdown_head(columns) if built else []
     # The table gets at most two thirds: without the sentences it does not say why.
     rows, left_out = _split_at_limit(
-        [_row(case) for case in built], limit=(limit - len(head)) * 2 // 3 - sum(map(len, headings)) - _MORE
+        [markdown_row(columns, row) for row in case_rows],
+        limit=(limit - len(head)) * 2 // 3 - sum(map(len, headings)) - _MORE,
     )
     parts = [head, "", *headings, *rows, *_count_left_out(left_out, "case")]
     sentences = [verdict_item(verdict, lines) for verdict, lines in _verdicts_to_show(built)]
@@ -129,9 +132,9 @@ def _verdicts_to_show(cases: Sequence[ResultFile]) -> list[tuple[Verdict, Sequen
     )
 
 
-def _row(case: ResultFile) -> str:
+def _row(case: ResultFile) -> CaseRow:
     row = row_of_run(case.run) if case.run is not None else CaseRow(case_key=case.case_key)
-    return markdown_row(_COLUMNS, dataclasses.replace(row, outcome=case.outcome, session=case.session))
+    return dataclasses.replace(row, outcome=case.outcome, session=case.session)
 
 
 def _split_at_limit(lines: Sequence[str], *, limit: int) -> tuple[list[str], int]:

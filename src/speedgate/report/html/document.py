@@ -90,11 +90,15 @@ def _verdict_section(report: Report) -> Markup:
 
 def _case_section(report: Report) -> Markup:
     built, described = _built_and_described(report)
+    rows = [_case_row(case) for case in built]
+    columns = case_table.with_figures(_COLUMNS, rows)
     table = Table(
         caption="Each case, rounded; the raw samples are in the results",
-        columns=[column.heading for column in _COLUMNS],
-        rows=[_cells(case) for case in built],
-        numbers=frozenset(column.heading for column in _COLUMNS if column.is_number),
+        columns=[column.heading for column in columns],
+        rows=[
+            [outcome_badge(row.outcome) if c is case_table.VERDICT else c.cell(row) for c in columns] for row in rows
+        ],
+        numbers=frozenset(column.heading for column in columns if column.is_number),
     )
     ids = _fact_ids(report)
     return render_template(
@@ -106,12 +110,11 @@ def _case_section(report: Report) -> Markup:
     )
 
 
-def _cells(case: ReportCase) -> list[str]:
+def _case_row(case: ReportCase) -> CaseRow:
     baseline = list(case.baselines.values())[-1] if case.baselines else None
-    stored = f"{baseline.latency_s:.4g} s ({baseline.name})" if baseline else "none"
+    stored = f"{baseline.latency_s:.4g} s ({baseline.name})" if baseline else NO_FIGURE
     row = row_of_run(case.run) if case.run is not None else CaseRow(case_key=case.case_key)
-    row = dataclasses.replace(row, compared_with="other arm" if case.other_run else stored)
-    return [outcome_badge(case.outcome) if c is case_table.VERDICT else c.cell(row) for c in _COLUMNS]
+    return dataclasses.replace(row, outcome=case.outcome, compared_with=stored)
 
 
 def _facts(run: Run) -> str:
