@@ -1,12 +1,13 @@
 """Progress: a status that replaces itself on a terminal, a line for each activity in a log, and the estimate before it."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 
 from speedgate.measure.budget import DONE, TimingEntry, TimingLog
 from speedgate.plugin.estimate import earlier_timings, expected_session_s
-from speedgate.plugin.progress import Progress, format_seconds, status_sequence
+from speedgate.plugin.progress import Progress, PytestScreen, format_seconds, status_sequence
 
 
 class FakeScreen:
@@ -184,6 +185,48 @@ def test_a_status_stands_below_the_line_of_pytest(column):
     )  # fmt: skip
     assert draw(status_sequence("a" * 90, column=column, width=80), column=column, line=line)[1] == "a" * 79
     assert draw(status_sequence("", column=column, width=80), column=column, line=line)[1] == ""
+
+
+def make_screen(*, is_tty=True, verbosity=0):
+    """The screen of a pytest session that has written three characters into its line."""
+    plugins = {"terminalreporter": SimpleNamespace(isatty=is_tty)}
+    writer = SimpleNamespace(width_of_current_line=3, fullwidth=80)
+    return PytestScreen(
+        SimpleNamespace(
+            get_verbosity=lambda: verbosity,
+            pluginmanager=SimpleNamespace(get_plugin=plugins.get),
+            get_terminal_writer=lambda: writer,
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    ("environment", "options", "expected"),
+    [
+        ({"TERM": "xterm"}, {}, True),
+        ({"TERM": "dumb"}, {}, False),
+        ({"TERM": "xterm", "CI": "true"}, {}, False),
+        ({"TERM": "xterm"}, {"is_tty": False}, False),
+        ({"TERM": "xterm"}, {"verbosity": -1}, False),
+    ],
+)
+def test_a_status_needs_a_terminal_that_can_move_its_cursor(monkeypatch, environment, options, expected):
+    """A log, a dumb terminal, a CI job and `-q` have none."""
+    monkeypatch.delenv("CI", raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+
+    assert make_screen(**options).is_terminal is expected
+
+
+def test_a_status_is_removed_once(capsys):
+    """An empty status after none, as at the end of each activity inside another, sends nothing."""
+    screen = make_screen()
+
+    for text in ("first image", "", ""):
+        screen.show_status(text)
+
+    assert capsys.readouterr().out == "".join(status_sequence(text, column=3, width=80) for text in ("first image", ""))
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (59.6, "1:00"), (754, "12:34"), (3725, "1:02:05")])
