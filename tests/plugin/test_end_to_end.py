@@ -20,7 +20,7 @@ from speedgate.baselines.promote import promote
 from speedgate.measure import budget
 from speedgate.results.case_key import CaseKey
 from speedgate.results.run import Outcome
-from tests.support.suite import ROOT, Folder, Suite, red
+from tests.support.suite import ROOT, Suite, red
 
 LADDER = ["fp32", "bf16", "sdpa", "compile", "fused_qkv", "int8"]
 STAGES = "--stage=fp32,bf16"
@@ -31,7 +31,7 @@ RECORD = ("--gate=record", "--budget=600", "--processes=3", "--rounds=4", STAGES
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory):
     """A recording that was killed twice and then run to its end: the suite, the exit statuses, and the last result."""
-    suite = Suite(Folder(tmp_path_factory.mktemp("recorded")))
+    suite = Suite(tmp_path_factory.mktemp("recorded"))
     return suite, *record_with_kills(suite, count=2)
 
 
@@ -87,7 +87,7 @@ def test_a_recording_that_was_killed_is_completed_by_the_same_command(recorded):
 @pytest.mark.exhaustive
 def test_a_recording_that_was_killed_ten_times_is_completed(tmp_path):
     """However often it is killed, each kill costs at most the process that was running."""
-    suite = Suite(Folder(tmp_path))
+    suite = Suite(tmp_path)
 
     check_record(suite, *record_with_kills(suite, count=10))
 
@@ -169,7 +169,7 @@ def judged(green):
         fp16={"abort": "generate"},
         sdpa={"hang": "count"},
     )
-    suite.pytester.environment |= {"GITHUB_ACTIONS": "true", "CI": "true"}
+    suite.environment |= {"GITHUB_ACTIONS": "true", "CI": "true"}
     stages = ",".join([*LADDER, "fp16"])
     secret = ("-o", "junit_suite_name=postgresql://boss:S3cret!pw@h/db")  # a password in the command
     options = (*ONE_PROCESS, "--worker-timeout=15", f"--stage={stages}", "--report=out/report.html")
@@ -222,7 +222,7 @@ def test_a_session_leaves_its_report(judged):
 
 def test_ctrl_c_ends_the_worker_and_leaves_finished_cases_on_disk(tmp_path):
     """After an interrupt the first case is complete on disk, and no worker is left."""
-    suite = Suite(Folder(tmp_path))
+    suite = Suite(tmp_path)
     suite.misbehave(bf16={"hang": "load"})
 
     with suite.start("--stage=fp32,bf16", "-k", "latency") as process:
@@ -237,7 +237,7 @@ def test_ctrl_c_ends_the_worker_and_leaves_finished_cases_on_disk(tmp_path):
 
 def test_another_interpreter_and_checkout_are_the_other_arm(tmp_path):
     """Workers of the other arm are built by that checkout in that environment, and a broken one is named."""
-    suite, checkout = Suite(Folder(tmp_path)), tmp_path / "before"
+    suite, checkout = Suite(tmp_path), tmp_path / "before"
     for place in ("fixtures", "src/speedgate", "tests/support"):
         shutil.copytree(ROOT / place, checkout / place, ignore=shutil.ignore_patterns("__pycache__"))
     (checkout / "tests" / "__init__.py").touch()

@@ -186,7 +186,7 @@ def test_an_interrupted_drill_keeps_its_exit_status(bench: FakeBench) -> None:
 
 def test_a_session_puts_the_fault_into_this_arm_and_ends_with_status_0(pytester: pytest.Pytester) -> None:
     """The name travels in the build request of this arm's workers only; the red verdict ends with the sentence and 0."""
-    suite = Suite(pytester)
+    suite = Suite(pytester.path)
 
     result = suite.run("--inject=slower_step=10", "--stage=bf16", "--rounds=4", "--benchmark-json=out.json")
 

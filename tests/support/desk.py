@@ -22,7 +22,7 @@ from speedgate.versions.environment import InstallFailure, OverlayEnvironment
 from tests.support.artifacts import result
 from tests.support.baseline_samples import make_run
 from tests.support.stub_index import COMMITS, Index
-from tests.support.suite import CONFTEST, FAKE_IMPORT_CHECK, ROOT, Folder, Suite
+from tests.support.suite import CONFTEST, FAKE_IMPORT_CHECK, ROOT, Suite
 
 THREE_PAIRS = ("--device=cpu", "--stage=fp32", "--rounds=4", "--processes=3", "--max-processes=3")
 LATENCY = (*THREE_PAIRS, "-k", "test_latency")
@@ -46,7 +46,7 @@ class Desk:
     """A checkout with fake workers, pins and an index; `run` is the command there."""
 
     def __init__(self, folder: Path) -> None:
-        self.path = Suite(Folder(folder)).path
+        self.path = Suite(folder).path
         conftest = (
             CONFTEST.replace("tests.support.fake_case:FakeCase", "tests.support.stub_case:StubCase") + FAKE_IMPORT_CHECK
         )

@@ -16,7 +16,6 @@ from typing import Any
 import pytest
 
 from speedgate.measure.machine import resolve_machine
-from speedgate.results.case_key import RESULT_FILES
 from speedgate.results.run import Outcome, Verdict
 
 ROOT = Path(__file__).parents[2]
@@ -40,20 +39,6 @@ def worker_factory():
 """
 
 
-A100_CONFTEST = """
-import json
-import pathlib
-
-from tests.support.fake_nvml import FakeNvml, answers
-
-sys.modules["pynvml"] = FakeNvml(answers("published_a100") | json.loads(pathlib.Path("nvml.json").read_text()))
-
-import fixtures.plugin
-
-fixtures.plugin._check_torch = lambda device: None
-"""
-
-
 FAKE_IMPORT_CHECK = """
 import fixtures.plugin
 
@@ -63,24 +48,6 @@ fixtures.plugin.IMPORT_CHECK = "tests.support.fake_case:FakeImportCheck"
 
 # Plugins of dependencies would cost 0.3 s in each session, so only those that a session names are loaded.
 NESTED = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
-
-
-class Folder:
-    """A folder that pytest runs in. Unlike that of `pytest.Pytester` it can outlive a test."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.environment = dict(NESTED)
-
-    def runpytest_subprocess(self, *arguments: str) -> pytest.RunResult:
-        """Run pytest in the folder and return its exit status and output."""
-        started_s = time.monotonic()
-        command = [sys.executable, "-m", "pytest", *arguments]
-        process = subprocess.run(
-            command, cwd=self.path, env=self.environment, capture_output=True, text=True, check=False
-        )
-        seconds = time.monotonic() - started_s
-        return pytest.RunResult(process.returncode, process.stdout.splitlines(), process.stderr.splitlines(), seconds)
 
 
 def environment(prefix: Path, *, packages: bool = True) -> Path:
@@ -97,27 +64,13 @@ def environment(prefix: Path, *, packages: bool = True) -> Path:
 class Suite:
     """A copy of `bench/` whose workers are `tests.support.fake_case.FakeCase`."""
 
-    def __init__(self, pytester: pytest.Pytester | Folder) -> None:
-        self.pytester = pytester
-        self.path = pytester.path
-        shutil.copytree(ROOT / "bench", self.path / "bench", ignore=shutil.ignore_patterns("__pycache__"))
-        (self.path / "conftest.py").write_text(CONFTEST.format(paths=[str(ROOT), str(ROOT / "src")]))
-        (self.path / "pyproject.toml").write_text('[tool.pytest.ini_options]\naddopts = "--import-mode=importlib"\n')
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.environment = dict(NESTED)
+        shutil.copytree(ROOT / "bench", path / "bench", ignore=shutil.ignore_patterns("__pycache__"))
+        (path / "conftest.py").write_text(CONFTEST.format(paths=[str(ROOT), str(ROOT / "src")]))
+        (path / "pyproject.toml").write_text('[tool.pytest.ini_options]\naddopts = "--import-mode=importlib"\n')
         self.machine = resolve_machine("cpu")
-        self.device = "cpu"
-
-    def pretend_a100(self) -> None:
-        """Replace NVML and the check of torch so that this machine is the A100 of the published baseline."""
-        with (self.path / "conftest.py").open("a") as conftest:
-            conftest.write(A100_CONFTEST)
-        self.answer()
-        folder = Path("baselines") / "nvidia-a100-sxm4-80gb-400w"
-        shutil.copytree(ROOT / folder, self.path / folder)
-        self.device = "cuda"
-
-    def answer(self, **questions: list[Any]) -> None:
-        """Replace answers of NVML about the fake GPU, from the next run on."""
-        (self.path / "nvml.json").write_text(json.dumps(questions))
 
     def misbehave(self, **stages: dict[str, Any]) -> None:
         """Set the faults of each stage, from the next run on; see `FakeCase`."""
@@ -134,30 +87,25 @@ class Suite:
         return f"--against={prefix / 'bin' / 'python'}"
 
     def run(self, *arguments: str) -> pytest.RunResult:
-        """Run `pytest bench`, without the tests that need torch in a meta worker."""
-        return self.pytester.runpytest_subprocess(*self.arguments(*arguments))
+        """Run `pytest bench` and return its exit status and output."""
+        started_s = time.monotonic()
+        with self.start(*arguments, stderr=subprocess.PIPE) as process:
+            output, errors = process.communicate()
+        seconds = time.monotonic() - started_s
+        return pytest.RunResult(process.returncode, output.splitlines(), errors.splitlines(), seconds)
 
-    def arguments(self, *arguments: str) -> list[str]:
-        return [
-            "bench",
-            f"--device={self.device}",
-            "--results=results",
-            "-k",
-            "not full_recipe and not roofline",
-            "-p",
-            "no:cacheprovider",
-            "-p",
-            "benchmark",
-            "-ra",
-            *arguments,
-        ]
-
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """Start `pytest bench` in a process group of its own, for a test that ends it."""
-        command = [sys.executable, "-m", "pytest", *self.arguments(*arguments)]
-        pipe = subprocess.PIPE
+    def start(self, *arguments: str, stderr: int = subprocess.STDOUT) -> subprocess.Popen[str]:
+        """Start `pytest bench` in a process group of its own, without the tests that need torch in a meta worker."""
+        options = ("bench", "--device=cpu", "--results=results", "-ra", "-k", "not full_recipe and not roofline")
+        plugins = ("-p", "benchmark", "-p", "no:cacheprovider")
         return subprocess.Popen(
-            command, cwd=self.path, env=NESTED, stdout=pipe, stderr=subprocess.STDOUT, text=True, process_group=0
+            [sys.executable, "-m", "pytest", *options, *plugins, *arguments],
+            cwd=self.path,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+            process_group=0,
         )
 
     def wait_for_builds(self, count: int) -> list[int]:
@@ -187,10 +135,6 @@ class Suite:
         (path,) = (self.path / "results").glob(f"*__{stage}__*.json")
         document: dict[str, Any] = json.loads(path.read_text())
         return document
-
-    def results(self) -> list[str]:
-        """Return the stages that have a result file."""
-        return sorted(path.name.split("__")[1] for path in (self.path / "results").glob(RESULT_FILES))
 
 
 def red(result: pytest.RunResult) -> list[str]:
