@@ -1,14 +1,17 @@
 """The roofline's arithmetic, with scripted ceilings, and what a session keeps of it."""
 
-import json
+import contextlib
+from types import SimpleNamespace
 
 import pytest
 
+from bench import test_roofline as claim
 from speedgate.gate.roofline import Ceilings, Operations, compute_roofline, judge_roofline, total_flops
+from speedgate.measure.machine import Machine
 from speedgate.plugin.judgement import Gate
 from speedgate.results import folder
 from speedgate.results.run import Outcome
-from tests.support.baseline_samples import INT8, make_run
+from tests.support.baseline_samples import INT8, KEY, make_run
 from tests.support.sessions import make_session
 
 CEILINGS = Ceilings(flops_per_s={"bf16": 100.0, "int8": 200.0}, bytes_per_s=10.0)
@@ -60,18 +63,27 @@ def test_an_arithmetic_without_a_ceiling_is_an_error():
         roofline(quantised_linears="fp8")
 
 
-@pytest.mark.parametrize("device", ["cuda", "cpu"])
-def test_a_session_keeps_the_roofline_with_the_case(tmp_path, device):
-    """On a GPU the case's result has floor, share and verdict; on a CPU it has the operations and no claim."""
-    session = make_session(tmp_path)
-    session.store_run(make_run())
-    if device == "cuda":
-        assert Gate(session).roofline(roofline()).outcome is Outcome.PASS
-    else:
-        Gate(session).operations(INT8, OPERATIONS)
+@pytest.mark.parametrize(
+    ("device", "latency_s", "end", "share"),
+    [
+        ("cuda", 2.4, None, 1.7 / 2.4),
+        ("cuda", 0.5, pytest.fail.Exception, 1.7 / 0.5),
+        ("cpu", 2.4, pytest.skip.Exception, None),
+    ],
+)
+def test_the_claim_keeps_the_roofline_with_the_case(tmp_path, device, latency_s, end, share):
+    """On a GPU the case's result has share and verdict, red if it is impossible; on a CPU it has the operations alone."""
+    run, machine = make_run(medians_s=[latency_s]), Machine(key=KEY, device=device, name="A100", memory_bytes=1)
+    session = make_session(tmp_path, machine=machine)
+    session.store_run(run)
+    case = SimpleNamespace(key=INT8, roofline=lambda *_: roofline(latency_s=latency_s))
+    runner = SimpleNamespace(measured=lambda case: run)
+
+    with pytest.raises(end) if end else contextlib.nullcontext():
+        claim.test_roofline(case, runner, lambda case: OPERATIONS, CEILINGS, Gate(session))
 
     (result,) = folder.parse_results(folder.read_folder(tmp_path / "results"))
     stored = result.document["roofline"]
-    assert json.loads(json.dumps(stored["operations"]["denoiser"]["flops"])) == OPERATIONS["denoiser"].flops
-    assert stored.get("share") == (pytest.approx(1.7 / 2.4) if device == "cuda" else None)
+    assert stored["operations"]["denoiser"]["flops"] == OPERATIONS["denoiser"].flops
+    assert stored.get("share") == pytest.approx(share)
     assert [verdict.claim for verdict in result.verdicts] == (["roofline"] if device == "cuda" else [])
