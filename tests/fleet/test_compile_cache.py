@@ -9,13 +9,12 @@ from types import SimpleNamespace
 
 import pytest
 
+from fixtures.stages import torch_state
 from speedgate.cli import main
 from speedgate.fleet import commands, compile_cache
 from speedgate.fleet.cache_archive import Build, CacheContent, CacheOrigin, file_stem, read_cache_file, write_cache_file
 from speedgate.fleet.compile_cache import CaseCache
-from speedgate.measure.worker import Worker, WorkerFailure
 from speedgate.plugin.builder import Builder
-from tests.measure.test_worker import PATHS
 from tests.support.baseline_samples import KEY
 from tests.support.command import fails
 from tests.support.fake_target import FakeSpec, FakeTarget
@@ -263,25 +262,38 @@ def test_what_cannot_be_loaded_again_is_not_saved(build, tmp_path, structure, op
     assert list(tmp_path.iterdir()) == []
 
 
+class Compiled:
+    """Compiles one small function with inductor, in place of a case, and calls torch's caches as a case does."""
+
+    def call(self, operation, **keywords):
+        return getattr(torch_state, operation.replace("_cache", "_compile_cache"))(**keywords)
+
+    def first_image(self):
+        """Compile the function and call it; return the new hits and misses of inductor's graph cache."""
+        import torch
+
+        torch.compiler.reset()
+        before = torch_state.compiler_counts()
+        # A matrix product is a library call, so inductor has no C++ to build: that takes half a minute with an empty cache.
+        torch.compile(lambda x: x @ x)(torch.ones(4, 4))
+        after = torch_state.compiler_counts()
+        return [after[name] - before[name] for name in ("cache_hits", "cache_misses")]
+
+
 def test_what_torch_compiled_in_one_folder_is_found_in_another(cached, tmp_path, monkeypatch):
     """A compiled function is a hit in another folder that imported its cache; unreadable artifacts are an error."""
     there = dataclasses.replace(cached, folder=tmp_path / "there")
+    worker = Compiled()
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "inductor"))
-    with contextlib.closing(
-        Worker("tests.support.targets:Compiled", arguments={}, paths=PATHS, log=tmp_path / "log", timeout_s=240.0)
-    ) as worker:
-        cold = worker.call("first_image")
-        cached.save_from(worker, loaded=False, missed=True)
-        compile_cache.import_from(exported(cached, tmp_path / "c.zip"), folder=there.folder, here=HERE)
-        worker.call("move", folder=str(tmp_path / "elsewhere"))
-        load_s = there.load_into(worker)
-        imported = worker.call("first_image")
+    assert worker.first_image() == [0, 1]
+    cached.save_from(worker, loaded=False, missed=True)
+    compile_cache.import_from(exported(cached, tmp_path / "c.zip"), folder=there.folder, here=HERE)
 
-        assert (cold["cache_hits"], cold["cache_misses"]) == (0, 1)
-        assert (imported["cache_hits"], imported["cache_misses"]) == (1, 1)  # the counts of the whole process
-        assert load_s > 0
-        with pytest.raises(WorkerFailure, match="torch cannot read the compile cache that was imported for this case"):
-            worker.call("load_cache", artifacts=b"no artifacts")
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "elsewhere"))
+    assert there.load_into(worker) > 0
+    assert worker.first_image() == [1, 0]
+    with pytest.raises(ValueError, match="torch cannot read the compile cache that was imported for this case"):
+        worker.call("load_cache", artifacts=b"no artifacts")
 
 
 def leave(folder, case_key, *, origin=HERE, fingerprint="f00d"):

@@ -1,4 +1,4 @@
-"""Worker targets for tests: one with operations that succeed, fail, hang or end the process, and one that compiles."""
+"""A worker target for tests, with operations that succeed, fail, hang or end the process."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ import signal
 import sys
 import time
 from typing import Any
-
-from fixtures.stages import torch_state
 
 
 class Target:
@@ -81,34 +79,3 @@ class Target:
     def close(self) -> None:
         """Note that the target was closed."""
         self.closed = True
-
-
-class Compiled:
-    """Compiles one small function with inductor, in place of a case."""
-
-    def first_image(self) -> dict[str, int]:
-        """Compile the function and call it; return the hits and misses of inductor's graph cache."""
-        import torch
-
-        # A matrix product is a library call, so inductor has no C++ to build: that takes half a minute with an empty cache.
-        torch.compile(lambda x: x @ x)(torch.ones(4, 4))
-        counts = torch_state.compiler_counts()
-        return {name: counts[name] for name in ("cache_hits", "cache_misses")}
-
-    def move(self, *, folder: str) -> None:
-        """Forget what was compiled and use another folder for torch's caches, like a worker on another machine."""
-        import torch
-
-        os.environ["TORCHINDUCTOR_CACHE_DIR"] = folder
-        torch.compiler.reset()
-
-    def load_cache(self, *, artifacts: bytes) -> float:
-        """Load the artifacts as a case does."""
-        return torch_state.load_compile_cache(artifacts)
-
-    def save_cache(self) -> bytes | None:
-        """Return the artifacts as a case does."""
-        return torch_state.save_compile_cache()
-
-    def close(self) -> None:
-        """Do nothing: there is nothing to close."""
