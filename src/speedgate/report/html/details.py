@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -91,17 +90,6 @@ def _kernel_table(case: ReportCase) -> dict[str, Any] | None:
     }
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class GalleryImage:
-    """One image of a row. A reference of several rows is in the page once, as `define_id`; the others name it by `use_id`."""
-
-    caption: str
-    source: str
-    size_px: tuple[int, int]
-    define_id: str | None = None
-    use_id: str | None = None
-
-
 def picture_section(report: Report) -> Markup | None:
     """Show the image of each stage beside its reference, with both maps."""
     pictures_by_case = {case.case_key: case.pictures for case in report.cases if case.pictures is not None}
@@ -139,8 +127,12 @@ def _gallery_row(
     }
 
 
-def _gallery_image(caption: str, data: bytes, **ids: str | None) -> GalleryImage:
-    return GalleryImage(caption=caption, source=png_data_url(data), size_px=png_size(data), **ids)
+def _gallery_image(
+    caption: str, data: bytes, *, define_id: str | None = None, use_id: str | None = None
+) -> dict[str, Any]:
+    """Make the values of one image. A reference is in the page once, as `define_id`; other rows name it by `use_id`."""
+    source = {"source": png_data_url(data), "size_px": png_size(data)}
+    return {"caption": caption, "define_id": define_id, "use_id": use_id, **source}
 
 
 def roofline_section(report: Report) -> Markup | None:
