@@ -83,7 +83,8 @@ def render(pairs: list[CasePair], *, a_name: str, b_name: str) -> list[str]:
     for side, name, results in (("A", a_name, [pair.a for pair in pairs]), ("B", b_name, [pair.b for pair in pairs])):
         present = [result for result in results if result is not None]
         lines += dict.fromkeys(f"{side}: {name}: {_origin(result)}" for result in present)
-        lines += dict.fromkeys(f"{side}: fire drill: {it.injection.sentence}" for it in present if it.injection)
+        injections = [result.injection for result in present if result.injection]
+        lines += dict.fromkeys(f"{side}: fire drill: {injection.sentence}" for injection in injections)
     lines += dict.fromkeys(remark for pair in pairs for remark in _remarks(pair))
     if any(pair.interval for pair in pairs):
         lines.append("The interval covers the spread of processes only, not what else changed between the two runs.")
