@@ -206,7 +206,7 @@ def test_the_list_ends_with_status_0_and_builds_nothing(pytester: pytest.Pyteste
 
     assert config.hook.pytest_cmdline_main(config=config) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[1].split()[:2] == ["slower_step=25", "latency"]
+    assert lines[1].split()[:2] == ["slower_step=50", "latency"]
     assert hooks.SESSION not in config.stash
 
 
