@@ -157,12 +157,13 @@ def test_arms_that_do_not_fit_at_once_are_measured_one_after_the_other(
 def test_a_case_that_fits_takes_turns_again_after_one_that_did_not(bench: FakeBench) -> None:
     """Two processes on the GPU are one too many for the case that does not fit, and are both ours for the next one."""
     bench.pretend_a100()
-    bench.answer(nvmlDeviceGetComputeRunningProcesses_v3=[*[[{}]] * 24, [{}, {}]])
+    bench.answer(nvmlDeviceGetComputeRunningProcesses_v3=[[{}, {}]])
 
     result = bench.run(*ONE_PAIR, "--stage=fp32,bf16", claims=LATENCY, other={"fp32": {"crowded": "load"}})
 
-    assert result.red == []
-    assert [pair.turns for pair in result.session.outcome.comparisons.values()] == [Turns.PROCESSES, Turns.ROUNDS]
+    assert result.red == ["test_latency[sdxl-fp32]"]
+    assert "1 other process on the GPU" in result.texts["test_latency[sdxl-fp32]"]
+    assert [pair.turns for pair in result.session.outcome.comparisons.values()] == [Turns.ROUNDS]
 
 
 def test_a_discarded_round_of_either_arm_is_measured_again(bench: FakeBench) -> None:

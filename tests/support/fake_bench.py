@@ -378,17 +378,22 @@ class FakeBench:
         """Call the hooks at the end of a session."""
         config, status = result.config, pytest.ExitCode.TESTS_FAILED if result.red else pytest.ExitCode.OK
         ended = SimpleNamespace(config=config, exitstatus=int(status))
+        history = config.pluginmanager.get_plugin("speedgate-history")
         recording = config.pluginmanager.get_plugin("speedgate-recording")
-        if recording is None:
+
+        def finish() -> None:
             hooks.pytest_sessionfinish(ended, status)
+            sharding.pytest_sessionfinish(ended, status)
+            if history is not None:
+                history.pytest_sessionfinish(ended)
+                result.ending.extend(history.lines)
+
+        if recording is None:
+            finish()
         else:
-            _inside(recording.pytest_sessionfinish(ended), lambda: hooks.pytest_sessionfinish(ended, status))
+            _inside(recording.pytest_sessionfinish(ended), finish)
             reporter = SimpleNamespace(section=result.ending.append, write_line=result.ending.append)
             _inside(recording.pytest_terminal_summary(reporter), lambda: None)
-        sharding.pytest_sessionfinish(ended, status)
-        if (history := config.pluginmanager.get_plugin("speedgate-history")) is not None:
-            history.pytest_sessionfinish(ended)
-            result.ending += history.lines
         result.exit_status = ended.exitstatus
         hooks.pytest_unconfigure(config)
 

@@ -200,7 +200,7 @@ class HistoryUpload:
                 ExitStatus.OK: ExitStatus.UPLOAD,
                 ExitStatus.RED: ExitStatus.UPLOAD_AND_TESTS,
             }
-            # pytest documents no other way to set the exit status; `tests/plugin/test_upload.py` fails without it.
+            # pytest documents no other way to set the exit status; a session of `tests/plugin/test_inject.py` fails without it.
             session.exitstatus = statuses.get(session.exitstatus, session.exitstatus)
 
     @pytest.hookimpl(trylast=True)

@@ -67,7 +67,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         errors=errors,
     )
     config.stash[DRILL] = drill
-    # pytest documents no other way to set the exit status; `tests/plugin/test_drill.py` fails without it.
+    # pytest documents no other way to set the exit status; `tests/plugin/test_inject.py` fails without it.
     session.exitstatus = ExitStatus.OK if drill.has_passed else ExitStatus.RED
 
 

@@ -79,7 +79,7 @@ class RecordingPlugin:
         with log.time("", budget.CLOSING) if log else contextlib.nullcontext():
             yield
         if self._session.outcome.unfinished and session.exitstatus == pytest.ExitCode.OK:
-            # pytest documents no other way to set the exit status; `tests/plugin/test_recording.py` fails without it.
+            # pytest documents no other way to set the exit status; a session of `tests/plugin/test_inject.py` fails without it.
             session.exitstatus = ExitStatus.UNFINISHED
         # The other files of the folder are checkpoints: a finished recording has none.
         if log is not None and log.path.exists() and [*log.path.parent.iterdir()] == [log.path]:
