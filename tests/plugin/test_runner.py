@@ -8,20 +8,18 @@ import pytest
 
 from speedgate.gate.intervals import Looks
 from speedgate.gate.policy import Mode, Policy
-from speedgate.measure.machine import Machine
 from speedgate.measure.other_arm import OtherArm
 from speedgate.measure.rounds import MeasurementPlan
 from speedgate.measure.worker import InProcessTarget, OutOfTime
 from speedgate.plugin.builder import Builder
 from speedgate.plugin.judgement import Gate
 from speedgate.plugin.runner import CaseFailure, FailureKind, Runner
-from speedgate.results.run import Baseline, Outcome, Run, Turns
+from speedgate.results.run import Baseline, Outcome, Run
 from tests.support.fake_target import FakeSpec, FakeTarget
 from tests.support.sessions import make_session
 
 CASE = FakeSpec()
 OUT_OF_MEMORY = "'generate' of the worker raised MemoryError: CUDA out of memory"
-GPU = Machine(key="nvidia-toy-400w", device="cuda", name="Toy", memory_bytes=2**30)
 RECORD = Policy(mode=Mode.RECORD)
 
 
@@ -99,7 +97,7 @@ def recorded_baseline(*medians_s):
     """A recorded baseline of the case, of any recipe."""
     return Baseline(
         path="baselines/toy/0001_recorded.json",
-        gpu_key=GPU.key,
+        gpu_key="toy",
         case_key=CASE.key,
         source="recorded",
         process_medians_s=medians_s,
@@ -212,65 +210,6 @@ def test_a_measurement_that_cannot_be_used_is_discarded(make_runner, seconds):
     assert runner.session.outcome.runs[CASE.key].processes == ()
 
 
-def test_out_of_memory_is_judged_by_the_baseline(make_runner):
-    """A case that fitted in its baseline and now does not is BIGGER."""
-    baseline = recorded_baseline(0.5)
-    runner = make_runner(FakeTarget(fails={"generate": OUT_OF_MEMORY}), machine=GPU, baselines={CASE.key: baseline})
-
-    failure = runner.measure(CASE)
-
-    assert failure.kind is FailureKind.OUT_OF_MEMORY
-    assert verdicts(runner) == [("fit", Outcome.BIGGER)]
-
-
-def test_out_of_memory_that_nothing_announced_is_a_lost_worker(make_runner):
-    """Without a baseline or a figure nothing says whether the case should fit."""
-    runner = make_runner(FakeTarget(fails={"generate": OUT_OF_MEMORY}), machine=GPU)
-
-    assert runner.measure(CASE).kind is FailureKind.LOST
-
-
-def test_a_case_that_fits_as_before_passes(make_runner):
-    """`fit` measures the case, and says PASS."""
-    baseline = recorded_baseline(0.5)
-    runner = make_runner(machine=GPU, baselines={CASE.key: baseline})
-
-    with runner.live(CASE) as live:
-        assert live.fit().outcome is Outcome.PASS
-
-
-def test_a_case_of_which_nothing_is_known_is_not_judged_for_fit(make_runner):
-    """No baseline and no figure: nothing is built for the claim."""
-    runner = make_runner(machine=GPU)
-
-    with runner.live(CASE) as live:
-        assert live.fit() is None
-    assert runner.opened == []
-
-
-def test_an_expected_out_of_memory_passes(make_runner):
-    """A case that is stored as out of memory, and is, has the verdict PASS, which `fit` returns."""
-    runner = make_runner(
-        FakeTarget(fails={"load": OUT_OF_MEMORY}), machine=GPU, out_of_memory={CASE.key: "0001_recorded"}
-    )
-
-    with runner.live(CASE) as live:
-        verdict = live.fit()
-
-    assert (verdict.claim, verdict.outcome) == ("fit", Outcome.PASS)
-
-
-def test_a_recording_on_a_gpu_stores_an_out_of_memory(make_runner):
-    """The record holds the case without a figure; on a CPU it is a lost worker."""
-    on_gpu = make_runner(FakeTarget(fails={"generate": OUT_OF_MEMORY}), machine=GPU, policy=RECORD)
-    assert on_gpu.measure(CASE).kind is FailureKind.OUT_OF_MEMORY
-    assert list(on_gpu.session.outcome.out_of_memory) == [CASE.key]
-
-    on_cpu = make_runner(FakeTarget(fails={"generate": OUT_OF_MEMORY}), policy=RECORD)
-    assert on_cpu.measure(CASE).kind is FailureKind.LOST
-    assert on_cpu.session.outcome.out_of_memory == {}
-
-
 def test_time_that_is_over_is_a_value(make_runner):
     """The budget of a recording ends an operation: the case is neither lost nor invalid."""
     target = FakeTarget(fails={"generate": OutOfTime("the budget is over")})
@@ -296,18 +235,6 @@ def test_processes_are_added_while_the_verdict_is_undecided(make_runner):
     assert [len(run.processes) for run in runs] == [5, 3]
 
 
-def test_an_interrupted_recording_goes_on(make_runner):
-    """A second session takes over the processes of the first, and a complete case is not built again."""
-    make_runner(policy=RECORD, processes=2, collector=FakeCollector()).measure(CASE)
-    more = make_runner(policy=RECORD, processes=3, collector=FakeCollector())
-
-    assert len(more.measure(CASE).processes) == 3
-    assert sum("generate" in target.calls for _, target in more.opened) == 1
-    complete = make_runner(policy=RECORD, processes=3, collector=FakeCollector())
-    assert complete.restore(CASE)
-    assert [target.calls for _, target in complete.opened] == [["versions"]]
-
-
 def test_without_isolation_a_case_is_built_in_this_process(make_runner):
     """`--isolation none` starts no worker process: a debugger can step into the case."""
     runner = make_runner(isolation="none")
@@ -316,45 +243,6 @@ def test_without_isolation_a_case_is_built_in_this_process(make_runner):
     target = builder.open(CASE)
 
     assert isinstance(target, InProcessTarget) and target.call("pid") == os.getpid()
-
-
-def test_pairs_alternate_the_arm_that_opens_first(make_runner):
-    """This arm opens first in odd pairs and the other arm in even ones; the ratio is this over other."""
-    runner = make_runner(FakeTarget(seconds=0.5), others=[FakeTarget(seconds=0.25)], processes=2, other_arm="other")
-    runner.session.options = _with_looks(runner.session.options, first=2, last=2)
-
-    run = runner.measure(CASE)
-
-    comparison = runner.session.outcome.comparisons[CASE.key]
-    assert [arm for arm, _ in runner.opened] == ["this", "other", "other", "this"]
-    assert comparison.turns is Turns.ROUNDS
-    assert comparison.log_ratios == pytest.approx([0.6931, 0.6931], abs=1e-3)
-    assert len(run.processes) == len(comparison.other.processes) == 2
-
-
-def test_arms_that_do_not_fit_at_once_are_measured_one_after_the_other(make_runner):
-    """Out of memory with both arms alive is no failure: the pairs start again, process by process."""
-    crowded = FakeTarget(fails={"load": OUT_OF_MEMORY})
-    runner = make_runner(FakeTarget(), others=[crowded, FakeTarget()], processes=1, other_arm="other")
-    runner.session.options = _with_looks(runner.session.options, first=1, last=1)
-
-    run = runner.measure(CASE)
-
-    assert isinstance(run, Run), run
-    assert runner.session.outcome.comparisons[CASE.key].turns is Turns.PROCESSES
-    assert [arm for arm, _ in runner.opened] == ["this", "other", "this", "other"]
-
-
-def test_a_failure_of_the_other_arm_is_a_value(make_runner):
-    """It belongs to the case, and both workers are closed."""
-    runner = make_runner(
-        FakeTarget(), others=[FakeTarget(fails={"generate": "the worker of the other arm died"})], other_arm="other"
-    )
-
-    failure = runner.measure(CASE)
-
-    assert failure.kind is FailureKind.LOST
-    assert all(target.is_closed for _, target in runner.opened)
 
 
 def test_a_discarded_process_of_a_pair_leaves_no_worker_behind(make_runner):
