@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -16,6 +17,10 @@ class Target:
         if refuses is not None:
             raise LookupError(refuses)
         self.closed = False
+
+    def collects(self) -> bool:
+        """Return True if garbage is collected."""
+        return gc.isenabled()
 
     def echo(self, *, value: Any) -> Any:
         """Return the value."""
