@@ -7,12 +7,15 @@ from pathlib import Path
 
 import pytest
 
+from fixtures import selection
 from fixtures.cases import Case
 from fixtures.pipelines.registry import pipelines
 from fixtures.selection import coverage_of, nothing_left, select
 from fixtures.stages.ladder import LADDER, lineage
 from speedgate.measure.machine import resolve_machine
 from speedgate.plugin import options
+from speedgate.plugin.hooks import SESSION
+from speedgate.plugin.items import parameters_of
 from speedgate.results import optional
 from tests.support.fake_bench import OPTIONS
 
@@ -43,6 +46,16 @@ BAD_OPTIONS = [
     ("--gate=record --budget=60 --processes=2", "--processes 2: a recording needs at least 3 processes*"),
     ("--gate=record --processes=3", "--processes 3: a recording needs at least 5 processes*"),
     ("--gate=record --skip-latency", "--skip-latency: cannot be used with --gate record*"),
+    *[
+        (f"--quick --{name}={value}", f"--quick: cannot be used with --{shown}, because it measures nothing *")
+        for name, value, shown in [
+            ("gate", "record", "gate record"),
+            ("gate", "enforce", "gate enforce"),
+            ("against", "python", "against"),
+            ("against-rootdir", "a-folder", "against-rootdir"),
+            ("inject", "slower_step", "inject"),
+        ]
+    ],
     ("--gate=record --shard=1/2", "--shard 1/2: cannot be used with --gate record*; drop --shard*"),
     ("--gate=record --against=python", LIVE),
     ("--isolation=none --against=python", LIVE),
@@ -288,6 +301,27 @@ def test_skip_latency_leaves_out_every_test_that_measures_rounds(bench):
         "test_parity",
         "test_recipe",
     }
+
+
+def test_quick_checks_the_eager_stages_in_this_process(bench):
+    """`--quick` leaves out the stages that compile and the tests that measure rounds, and says so; the size is tiny."""
+    items, config = bench.collect("--quick"), bench.configure("--quick")
+
+    cases = {parameters_of(item)["case"].key for item in items if "case" in parameters_of(item)}
+    assert cases == {f"sdxl-tiny/{stage}/64px-4steps-b1" for stage in ("fp32", "bf16", "sdpa")}
+    assert "test_latency" not in {item.function.__name__ for item in items}
+    assert config.stash[SESSION].options.isolation == "none"
+    assert selection.size_of(config, device="cuda") == "tiny"
+    assert selection.quick_remark(config, device="cpu") == (
+        "--quick: not checked: latency, memory, cold start, stage compile, stage fused_qkv, stage int8"
+    )
+
+
+def test_quick_with_a_compiled_stage_has_nothing_left(configure):
+    """`--quick --stage int8` is no pass: it selects nothing, and the line names both options."""
+    config = configure("--quick", "--stage=int8")
+
+    assert nothing_left(config, select(config, device="cpu"))[0] == "--stage int8 --quick: nothing is left to measure"
 
 
 def test_six_to_twelve_pairs_are_measured_unless_options_name_others(configure):

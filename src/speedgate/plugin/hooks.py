@@ -48,6 +48,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Make the session from the options. Runs before pytest-benchmark's own hook, which reads its storage option."""
     config.addinivalue_line("markers", f"{ROUNDS_MARK}: the test measures rounds; --skip-latency leaves it out")
     config.stash[RESOURCES] = contextlib.ExitStack()
+    options.apply_quick(config)
     try:
         machine = resolve_machine(config.getoption("device"))
     except ValueError as error:

@@ -163,6 +163,32 @@ def _add_measurement_options(group: pytest.OptionGroup) -> None:
         action="store_true",
         help="leave out every test that measures rounds: structure and images are judged, latency and memory are not",
     )
+    group.addoption(
+        "--quick",
+        action="store_true",
+        help="check structure and images of the stages that compile nothing, in the tiny size and in one process; measure"
+        " nothing",
+    )
+
+
+def apply_quick(config: pytest.Config) -> None:
+    """Set the options that `--quick` stands for. Raises `pytest.UsageError` if another option needs what it leaves out."""
+    option = config.option
+    if not option.quick:
+        return
+    chosen = {
+        "--gate record": option.gate == Mode.RECORD,
+        "--gate enforce": option.gate == Mode.ENFORCE,
+        "--against": option.against is not None,
+        "--against-rootdir": option.against_rootdir is not None,
+        "--inject": bool(option.inject),
+    }
+    for name, is_chosen in chosen.items():
+        if is_chosen:
+            raise pytest.UsageError(
+                f"--quick: cannot be used with {name}, because it measures nothing and leaves stages out; drop one of them"
+            )
+    option.skip_latency, option.isolation = True, "none"
 
 
 def is_live_comparison(config: pytest.Config) -> bool:
