@@ -34,8 +34,7 @@ def points(bench: FakeBench) -> Any:
     """Return the points of each stage's series."""
 
     def read() -> dict[str, list[Any]]:
-        series = queries.read_series(URL)
-        return {CaseKey.parse(one_series.case_key).stage: list(one_series.points) for one_series in series}
+        return {CaseKey.parse(series.case_key).stage: list(series.points) for series in queries.read_series(URL)}
 
     return read
 
@@ -85,7 +84,7 @@ def test_a_recording_is_added_when_it_is_finished_whichever_command_finishes_it(
     assert results[-1].red == []
     obtained = bench.path / "baselines" / first.session.machine.key / "obtained.json"
     assert "0 added, 2 already stored" in imported(obtained, capsys)
-    assert {stage: [len(point.process_medians_s) for point in series] for stage, series in points().items()} == {
+    assert {stage: [len(point.process_medians_s) for point in values] for stage, values in points().items()} == {
         "fp32": [3],
         "bf16": [3],
     }
