@@ -62,7 +62,12 @@ def test_an_unchanged_ladder_passes_its_own_baseline(bench):
             ),
             ("compile", {"noise": 20}, "parity", r"DIFFERENT \S+ parity: .*"),
             ("fused_qkv", {"recompiles": 1}, "compile", r"NOT_APPLIED \S+ compile: recompiles is 1, expected 0"),
-            ("int8", {"lacks_int8": True}, "recipe", r"NOT_APPLIED \S+ recipe: unet\.int8_linears is 0, expected 68"),
+            (
+                "int8",
+                {"lacks_int8": True},
+                "recipe",
+                r"NOT_APPLIED \S+ recipe: unet\.int8_linears is 0, expected [1-9]\d*",
+            ),
         ],
         [
             ("bf16", {"seconds": 0}, "latency", r"INVALID sdxl-tiny/bf16/\S+ measurement: .*not a duration.*"),

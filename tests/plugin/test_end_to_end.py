@@ -192,7 +192,7 @@ def test_each_fault_is_one_red_test(judged):
     ]
     for line in (
         r"SLOWER sdxl-tiny/bf16/\S+ latency: 0\.55 s against 0\.5 s in 0001_recorded: \+10\.0% \(.*",
-        r"NOT_APPLIED sdxl-tiny/int8/\S+ recipe: unet\.int8_linears is 0, expected 117",
+        r"NOT_APPLIED sdxl-tiny/int8/\S+ recipe: unet\.int8_linears is 0, expected [1-9]\d*",
         r"INVALID sdxl-tiny/fp16/\S+ worker: .* died during 'generate' \(SIGABRT\)",
         r"INVALID sdxl-tiny/sdpa/\S+ worker: .* did not answer 'count' within 15 s and was killed",
         r".*the last words of a worker.*",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import importlib
+import importlib.metadata
 import inspect
 import shutil
 import sys
@@ -178,7 +178,11 @@ class FakeBench:
         self.on_call: Callable[[str], None] = lambda _: None
         patch.setattr(tempfile, "tempdir", str(self.path))  # the lock of a recording lies there
         patch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
-        pytester.plugins += [hooks, suite_plugin]  # objects, because pytest searches every package for a plugin's name
+        # pytest searches every installed package for a plugin's name, which takes longer than a run.
+        patch.setattr(
+            importlib.metadata, "distributions", lambda: [importlib.metadata.distribution("pytest-benchmark")]
+        )
+        pytester.plugins += [hooks, suite_plugin]
 
     def pretend_a100(self, *, published: bool = True, **answers_of_nvml: list[Any]) -> None:
         """Replace NVML so that this machine is the A100 of the published baseline, which is there if `published`."""
