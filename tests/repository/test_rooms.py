@@ -7,11 +7,11 @@ import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.support.suite import NESTED, ROOT
+
 OURS = {"bench", "conftest", "fixtures", "speedgate", "tests"}
 HEAVY = {"accelerate", "diffusers", "scipy", "skimage", "torch", "torchao", "transformers"}
 # Each package of speedgate may import only packages of lower floors.
@@ -156,22 +156,22 @@ def module_level(nodes):
             yield from module_level(ast.iter_child_nodes(node))
 
 
-def test_speedgate_imports_nothing_heavy_at_module_level():
+@pytest.mark.parametrize("room", ["src/speedgate", "bench"])
+def test_nothing_heavy_is_imported_at_module_level(room):
     """torch, scipy and the model libraries are imported where they are used."""
-    heavy = {
-        module_name(path): set(imported(module_level(parse(path).body))) & HEAVY for path in sources("src/speedgate")
-    }
+    heavy = {module_name(path): set(imported(module_level(parse(path).body))) & HEAVY for path in sources(room)}
 
     assert {name: names for name, names in heavy.items() if names} == {}
 
 
 def test_collection_imports_nothing_heavy():
     """Loading the plugins and collecting every case of every pipeline leaves torch and its companions alone."""
-    options = "-X importtime -m pytest bench --suite=all --pipeline=all --collect-only -q -s -p no:cacheprovider"
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "src")])}
+    collect = ["-X", "importtime", "-m", "pytest", "bench/test_latency.py", "--collect-only", "-q", "-s"]
+    options = ["--suite=all", "--pipeline=all", "-p", "benchmark", "-p", "no:cacheprovider"]
+    environment = NESTED | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "src")])}
 
     done = subprocess.run(
-        [sys.executable, *options.split()], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+        [sys.executable, *collect, *options], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
     )
 
     packages = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()}
@@ -212,7 +212,7 @@ def test_every_test_has_a_docstring():
         for room in ("bench", "tests")
         for path in sources(room)
         if path.name.startswith("test_")
-        for node in ast.walk(parse(path))
+        for node in parse(path).body
         if isinstance(node, ast.FunctionDef) and node.name.startswith("test_") and not ast.get_docstring(node)
     ]
 
