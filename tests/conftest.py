@@ -33,6 +33,8 @@ def pytest_addoption(parser):
 def pytest_configure(config):
     # With tiny matrices, two threads of OpenMP mostly wait for one another if a core has other work.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    # Dozens of child processes import the same sources: with this variable each of them would compile all of them again.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in a shell's background job; child processes need Ctrl-C
         signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line("markers", "exhaustive: repeats a claim for further cases; --exhaustive runs it")
