@@ -4,6 +4,7 @@ import contextlib
 import copy
 import dataclasses
 import functools
+import gc
 import importlib
 import os
 import signal
@@ -56,6 +57,11 @@ def pytest_collection_modifyitems(config, items):
             items[:] = [item for item in items if not item.get_closest_marker(mark)]
 
 
+def pytest_collection_finish():
+    """Let the garbage collector pass over all that was imported: it is never freed, and torch alone has a million objects."""
+    gc.freeze()
+
+
 def pytest_report_collectionfinish(config):
     """Say in one line per mark how many tests are left out, and how to run them."""
     return [
@@ -85,7 +91,8 @@ def build():
 
     Each pipeline's weights are made once and each stage is loaded once; every call returns a copy that a test may change.
     """
-    import torch
+    import diffusers  # noqa: F401 - imported before the garbage collector is told to pass over it
+    import torch._dynamo
 
     from fixtures.weights import synthetic
     from fixtures.worker.built_case import BuiltCase
@@ -94,6 +101,7 @@ def build():
         name: dataclasses.replace(stage, steps=tuple(step for step in stage.steps if step[0] is not Phase.COMPILE))
         for name, stage in STAGES.items()
     }
+    gc.freeze()
     synthesise, convolve = synthetic.synthesise, torch.nn.functional.conv2d
     synthesised, cases = {}, {}
 
