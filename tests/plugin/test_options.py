@@ -54,6 +54,7 @@ BAD_OPTIONS = [
             ("against", "python", "against"),
             ("against-rootdir", "a-folder", "against-rootdir"),
             ("inject", "slower_step", "inject"),
+            ("history", "sqlite:///a-file", "history"),
         ]
     ],
     ("--gate=record --shard=1/2", "--shard 1/2: cannot be used with --gate record*; drop --shard*"),

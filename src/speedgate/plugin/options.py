@@ -182,6 +182,7 @@ def apply_quick(config: pytest.Config) -> None:
         "--against": option.against is not None,
         "--against-rootdir": option.against_rootdir is not None,
         "--inject": bool(option.inject),
+        "--history": option.history is not None,
     }
     for name, is_chosen in chosen.items():
         if is_chosen:
