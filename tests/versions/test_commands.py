@@ -219,8 +219,10 @@ def test_options_of_pytest_have_their_place(
 
 @pytest.mark.parametrize("command", ["bump", "bisect"])
 def test_the_usage_shows_where_pytests_arguments_go(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """The first line of `--help` ends with the place of pytest's arguments."""
+    """The first line of `--help` ends with the place of pytest's arguments, and the last one has an example of this command."""
     with pytest.raises(SystemExit):
         main([command, "--help"])
 
-    assert capsys.readouterr().out.splitlines()[0].endswith(" [-- pytest arguments]")
+    text = capsys.readouterr().out
+    assert text.splitlines()[0].endswith(" [-- pytest arguments]")
+    assert f"for example: speedgate {command} torchao" in " ".join(text.split())

@@ -12,7 +12,7 @@ from speedgate.results.exit_status import ExitStatus
 # Commands that pass the arguments after `--` on to pytest.
 PYTEST_COMMANDS = ("bump", "bisect")
 METRICS = ("latency", "memory", "parity", "structure")
-_EPILOG = "Arguments after `--` go to pytest, for example: speedgate bump torchao==0.17.0 -- --stage int8"
+_EPILOG = "Arguments after `--` go to pytest, for example: speedgate {} -- --stage int8"
 
 
 def add_commands(commands: Any) -> None:
@@ -33,7 +33,7 @@ def add_commands(commands: Any) -> None:
         "bump",
         help="judge other versions live against this environment",
         usage="%(prog)s [options] [PACKAGE==VERSION ...] [-- pytest arguments]",
-        epilog=_EPILOG,
+        epilog=_EPILOG.format("bump torchao==0.17.0"),
     )
     bump.add_argument(
         "requirements", nargs="*", metavar="PACKAGE==VERSION", help="the versions to judge; the other pins stay"
@@ -49,7 +49,7 @@ def add_commands(commands: Any) -> None:
         "bisect",
         help="find the first bad version of a package",
         usage="%(prog)s PACKAGE --good VERSION --bad VERSION [options] [-- pytest arguments]",
-        epilog=_EPILOG,
+        epilog=_EPILOG.format("bisect torchao --good 0.16.0 --bad 0.18.0"),
     )
     bisect.add_argument("package", metavar="PACKAGE")
     for end in ("good", "bad"):
