@@ -82,6 +82,16 @@ def test_a_case_without_a_measurement_has_dashes(tmp_path: Path) -> None:
     assert cells(lines[2]) == [INT8, "1 s", "-", "-", "-", "1.000 GiB", "-", "PASS", "INVALID"]
 
 
+def test_a_case_that_was_only_described_is_marked_and_adds_no_line(tmp_path: Path) -> None:
+    """Its PASS is one of structure alone; the line of the run states the versions that only a built case knows."""
+    recipe = {"case_key": BF16, "claim": "recipe", "outcome": "PASS", "sentence": "all facts hold"}
+    described = result(BF16, run=None, verdicts=[recipe])
+    lines = rendered(tmp_path, [document(), described], [document()])
+
+    assert cells(lines[1])[-2:] == ["PASS (structure only)", "not in this run"]
+    assert len([line for line in lines if line.startswith("A: ")]) == 1
+
+
 def test_an_injected_run_is_marked(tmp_path: Path) -> None:
     """A run into which a fault was injected has a line that says so."""
     injected = {"fault": "slower-step=6%", "gate": "latency", "outcome": "SLOWER", "case_keys": [INT8]}

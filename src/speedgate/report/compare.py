@@ -82,7 +82,8 @@ def render(pairs: list[CasePair], *, a_name: str, b_name: str) -> list[str]:
     lines = [*text_table(with_figures(_COLUMNS, pairs), pairs), ""]
     for side, name, results in (("A", a_name, [pair.a for pair in pairs]), ("B", b_name, [pair.b for pair in pairs])):
         present = [result for result in results if result is not None]
-        lines += dict.fromkeys(f"{side}: {name}: {_origin(result)}" for result in present)
+        built = [result for result in present if not result.is_structure_only]  # the others state no versions
+        lines += dict.fromkeys(f"{side}: {name}: {_origin(result)}" for result in built or present)
         injections = [result.injection for result in present if result.injection]
         lines += dict.fromkeys(f"{side}: fire drill: {injection.sentence}" for injection in injections)
     lines += dict.fromkeys(remark for pair in pairs for remark in _remarks(pair))
@@ -116,7 +117,10 @@ def _bounds(interval: Interval | None) -> str:
 
 
 def _verdict(result: ResultFile | None) -> str:
-    return "not in this run" if result is None else case_table.VERDICT.cell(_row(result, result.case_key))
+    if result is None:
+        return "not in this run"
+    verdict = case_table.VERDICT.cell(_row(result, result.case_key))
+    return f"{verdict} (structure only)" if result.is_structure_only else verdict
 
 
 def _side(column: Column[CaseRow], name: str) -> Column[CasePair]:

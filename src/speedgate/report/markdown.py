@@ -48,7 +48,7 @@ def render(files: Mapping[str, bytes], *, limit: int = MAX_CHARACTERS) -> str:
     counts = count_outcomes(case.outcome for case in built) or "nothing was built"
     head = f"**{counts}** on {', '.join(map(markdown_code, gpu_keys))}\n"
     head += _injections(results)
-    head += _provenance(results, limit=limit // 10)
+    head += _provenance(built or results, limit=limit // 10)
     head += _structure_only([case for case in results if case.is_structure_only], limit=limit // 10)
     case_rows = [_row(case) for case in built]
     columns = case_table.with_figures(_COLUMNS, case_rows)
