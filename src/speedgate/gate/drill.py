@@ -99,7 +99,7 @@ class Drill:
 
 
 def choose_fault(text: str, catalogue: Catalogue) -> ChosenFault:
-    """Parse `NAME[=VALUE]`. A `ValueError` names the faults that there are, or the bounds of the value."""
+    """Parse `NAME[=VALUE]`. A `ValueError` names a fault of a similar name, or the bounds of the value."""
     name, equals, value = text.partition("=")
     fault = catalogue.faults.get(name)
     if fault is None:
@@ -107,7 +107,7 @@ def choose_fault(text: str, catalogue: Catalogue) -> ChosenFault:
             raise ValueError(f"{name} cannot be injected: {catalogue.impossible[name]}")
         close = difflib.get_close_matches(name, catalogue.faults, n=1)
         hint = f", perhaps {close[0]}" if close else ""
-        raise ValueError(f"{name!r} is unknown{hint}; choose from {', '.join(catalogue.faults)}, or list")
+        raise ValueError(f"{name!r} is unknown{hint}; `--inject list` prints the faults that there are")
     if fault.amount is None:
         if equals:
             raise ValueError(f"{name} takes no value, found {value!r}")
