@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Generator
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -20,7 +22,7 @@ SENTENCE = (
     "injected fault slower_step=10 in sdxl-tiny/bf16/64px-4steps-b1: the figures of this run are not those of the code"
 )
 REFUSED = [
-    ("--inject=slow_step", "--inject: 'slow_step' is unknown, perhaps slower_step; choose from slower_step, *"),
+    ("--inject=slow_step", "--inject: 'slow_step' is unknown, perhaps slower_step; `--inject list` prints *"),
     ("--inject=slower_step=1000", "--inject: slower_step=1000: expected percent from 5 to 400"),
     ("--inject=gpu_shared", "--inject: gpu_shared cannot be injected: *"),
     (
@@ -181,6 +183,51 @@ def test_an_interrupted_drill_keeps_its_exit_status(bench: FakeBench) -> None:
     drill.pytest_sessionfinish(session)
 
     assert session.exitstatus == pytest.ExitCode.INTERRUPTED
+    assert drill.DRILL not in config.stash
+
+
+@pytest.mark.parametrize(
+    "failure",
+    ["INVALID sdxl/bf16/w worker: killed by a signal", "a plain failure", None],
+    ids=["worker", "pytest.fail", "collection"],
+)
+def test_a_failure_without_a_verdict_fails_the_drill(bench: FakeBench, failure: str | None) -> None:
+    """The right gate went red, but a test failed before it could judge, or its file could not be collected."""
+    result = bench.run("--inject=slower_step=10", "--stage=bf16", "--rounds=4", other={}, bf16={"slower": 1.1})
+    verdict = result.config.stash[hooks.SESSION].outcome.verdicts["sdxl-tiny/bf16/64px-4steps-b1"][-1]
+    item = SimpleNamespace(nodeid="test_other", config=result.config)
+    red_report = SimpleNamespace(failed=True)
+
+    def note(error: str) -> None:
+        call = SimpleNamespace(excinfo=SimpleNamespace(value=pytest.fail.Exception(error, pytrace=False)))
+        finish(drill.pytest_runtest_makereport(item, call))
+
+    def finish(hook: Generator[None, Any, Any]) -> None:
+        next(hook)
+        with pytest.raises(StopIteration):
+            hook.send(red_report)
+
+    note(f"{verdict}\n  what changed")
+    assert drill.ERRORS not in result.config.stash
+    if failure is None:
+        finish(drill.pytest_make_collect_report(item))
+    else:
+        note(failure)
+
+    session = SimpleNamespace(config=result.config, exitstatus=1)
+    drill.pytest_sessionfinish(session)
+    assert session.exitstatus == 1
+    assert "went red as it must, but test_other ended with an error" in result.config.stash[drill.DRILL].sentence
+
+
+def test_a_drill_whose_tests_are_only_listed_is_not_judged(bench: FakeBench) -> None:
+    """`--collect-only` runs no test, so no gate could fire, and the status stays that of the listing."""
+    config = bench.configure("--inject=slower_step", "--collect-only")
+    session = SimpleNamespace(config=config, exitstatus=0)
+
+    drill.pytest_sessionfinish(session)
+
+    assert session.exitstatus == 0
     assert drill.DRILL not in config.stash
 
 

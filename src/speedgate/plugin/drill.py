@@ -44,11 +44,28 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
-    """Note a test that ends with an exception instead of a verdict."""
+    """Note a test that fails without a verdict: by an exception, by `pytest.fail`, or because its worker was lost."""
     report = yield
-    is_verdict = call.excinfo is None or call.excinfo.errisinstance(pytest.fail.Exception)
-    if report.failed and not is_verdict:
+    if report.failed and not (call.excinfo and _is_red_verdict(call.excinfo.value, item.config)):
         item.config.stash.setdefault(ERRORS, []).append(item.nodeid)
+    return report
+
+
+def _is_red_verdict(error: BaseException, config: pytest.Config) -> bool:
+    """True if a test failed by a verdict that the session has: the text of the failure begins with it."""
+    state = config.stash.get(SESSION, None)
+    if state is None or not isinstance(error, pytest.fail.Exception):
+        return False
+    verdicts = [verdict for of_case in state.outcome.verdicts.values() for verdict in of_case]
+    return str(error).startswith(tuple(safe_line(f"{v.outcome} {v.case_key} {v.claim}: ") for v in verdicts))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector: pytest.Collector) -> Generator[None, Any, Any]:
+    """Note a file that cannot be collected: with `--continue-on-collection-errors` the session goes on without its tests."""
+    report = yield
+    if report.failed:
+        collector.config.stash.setdefault(ERRORS, []).append(collector.nodeid)
     return report
 
 
@@ -56,6 +73,8 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Set the exit status by the result of the drill, if every test had its turn."""
     config = session.config
+    if config.option.collectonly:
+        return
     state = config.stash.get(SESSION, None)
     if state is None or state.injection is None or session.exitstatus not in (ExitStatus.OK, ExitStatus.RED):
         return
