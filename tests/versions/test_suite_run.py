@@ -104,7 +104,8 @@ def test_only_the_tests_of_the_metric_are_run(arguments: list[str], expected: li
     "arguments",
     [
         ["--results=x"], ["-x", "--results", "x"], ["--against", "python"], ["--against-rootdir=."], ["--collect-only"],
-        ["--co"], ["--collectonly"], ["--shard=1/2"], ["--inject=x"], ["--gate=report"], ["--gate", "record"], ["@file"],
+        ["--co"], ["--collectonly"], ["--quick"], ["--shard=1/2"], ["--inject=x"],
+        ["--gate=report"], ["--gate", "record"], ["@file"],
     ],
 )  # fmt: skip
 def test_what_takes_the_judgement_away_is_refused(arguments: list[str]) -> None:

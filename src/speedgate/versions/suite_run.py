@@ -35,6 +35,7 @@ _REFUSED = {
     "--collect-only": _NOTHING_MEASURED,
     "--collectonly": _NOTHING_MEASURED,
     "--co": _NOTHING_MEASURED,
+    "--quick": _NOTHING_MEASURED,
     "--inject": "the fault would be judged as a change of the candidate",
     "--shard": "a verdict needs all cases in one session",
 }
