@@ -318,6 +318,14 @@ def test_quick_checks_the_eager_stages_in_this_process(bench):
     )
 
 
+def test_what_quick_left_out_stands_below_the_verdicts(configure):
+    """`Every verdict is PASS.` is not the last word on a part of the suite. pluggy calls the first of a list last."""
+    hook = configure("--quick").hook.pytest_terminal_summary
+
+    names = [implementation.plugin_name for implementation in hook.get_hookimpls()]
+    assert names.index("fixtures.plugin") < names.index("speedgate.plugin.hooks")
+
+
 def test_quick_with_a_compiled_stage_has_nothing_left(configure):
     """`--quick --stage int8` is no pass: it selects nothing, and the line names both options."""
     config = configure("--quick", "--stage=int8")
