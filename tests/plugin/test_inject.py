@@ -23,7 +23,7 @@ SENTENCE = (
 )
 REFUSED = [
     ("--inject=slow_step", "--inject: 'slow_step' is unknown, perhaps slower_step; `--inject list` prints *"),
-    ("--inject=slower_step=1000", "--inject: slower_step=1000: expected percent from 5 to 400"),
+    ("--inject=slower_step=1000", "--inject: slower_step=1000: expected 5 to 400 (percent)"),
     ("--inject=gpu_shared", "--inject: gpu_shared cannot be injected: *"),
     (
         "--inject=slower_step --inject=leaked_memory",
@@ -49,7 +49,7 @@ REFUSED = [
     ("--inject=slower_step --isolation=none", "*--isolation none: the stage with the fault and the one without it *"),
     (
         "--inject=attention_scale --stage=bf16",
-        "--inject: attention_scale applies to sdpa of sdxl, *none of that is selected *",
+        "--inject: attention_scale applies to sdpa of sdxl, *none of these is selected *",
     ),
     (
         "--inject=hidden_synchronisation",

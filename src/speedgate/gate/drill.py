@@ -115,7 +115,7 @@ def choose_fault(text: str, catalogue: Catalogue) -> ChosenFault:
     amount = _number(value) if equals else fault.amount.default
     bounds = f"{fault.amount.least:g} to {fault.amount.most:g}"
     if not fault.amount.least <= amount <= fault.amount.most:
-        raise ValueError(f"{name}={value}: expected {fault.amount.unit} from {bounds}")
+        raise ValueError(f"{name}={value}: expected {bounds} ({fault.amount.unit})")
     return ChosenFault(fault=fault, amount=amount)
 
 
@@ -127,7 +127,7 @@ def _number(text: str) -> float:
 
 
 def aim(chosen: ChosenFault, case_keys: Iterable[str], *, device: str) -> Injection:
-    """Return the injection into those of the selected cases that the fault applies to; `ValueError` if it is none."""
+    """Return the injection into the selected cases that the fault applies to. Raises `ValueError` if there is none."""
     fault, selected = chosen.fault, list(case_keys)
     if fault.device not in (None, device):
         raise ValueError(f"{fault.name} needs the device {fault.device}, and this run is on {device}")
@@ -135,7 +135,7 @@ def aim(chosen: ChosenFault, case_keys: Iterable[str], *, device: str) -> Inject
     if not targets:
         pipelines = f" of {', '.join(fault.pipelines)}" if fault.pipelines else ""
         raise ValueError(
-            f"{fault.name} applies to {fault.stages_text}{pipelines}, and none of that is selected"
+            f"{fault.name} applies to {fault.stages_text}{pipelines}, and none of these is selected"
             f" ({', '.join(selected[:3]) or 'nothing'}{', ...' * (len(selected) > 3)})"
         )
     return Injection(fault=chosen.label, gate=fault.gate, outcome=fault.outcome, case_keys=targets)
