@@ -1,5 +1,6 @@
 """The machine of a figure: its key, the choice of the GPU, and the recorded versions."""
 
+import functools
 import importlib.metadata
 import re
 import sys
@@ -9,7 +10,9 @@ import pynvml
 import pytest
 
 from speedgate.baselines import store
+from speedgate.measure import nvml as nvml_module
 from speedgate.measure.machine import gpu_key, resolve_machine, runtime_versions, slug
+from speedgate.measure.nvml import GpuError
 from tests.support.fake_nvml import FakeNvml, answers
 
 A100_BYTES = 81920 * 2**20
@@ -76,11 +79,82 @@ def test_the_first_gpu_is_the_machine(nvml, choice, power_limit, key, power_limi
     assert fake.open == 0
 
 
-def test_any_other_error_about_the_power_limit_is_raised(nvml):
-    """A GPU that was lost has no key, rather than one without a power limit."""
-    nvml(**{POWER_LIMIT: ["NVML_ERROR_GPU_IS_LOST"]})
+NO_MEMORY_INFO = {"nvmlDeviceGetMemoryInfo": ["NVML_ERROR_NO_PERMISSION"]}  # NVIDIA/nvidia-container-toolkit#842
 
-    with pytest.raises(pynvml.NVMLError):
+
+@pytest.mark.parametrize("choice", ["auto", "cuda"])
+@pytest.mark.parametrize(
+    ("changed", "remedy"),
+    [
+        ({POWER_LIMIT: ["NVML_ERROR_GPU_IS_LOST"]}, "restart the machine"),
+        (NO_MEMORY_INFO, "give the container the whole GPU"),
+        ({"nvmlDeviceGetName": ["NVML_ERROR_NOT_SUPPORTED"]}, "no GPU key"),
+        ({"nvmlDeviceGetName": ["NVML_ERROR_UNKNOWN"]}, "`nvidia-smi`"),
+    ],
+)
+def test_a_gpu_that_cannot_be_used_is_no_cpu(nvml, choice, changed, remedy):
+    """A GPU without permission, without its facts or lost is one line that says what to do, and never the CPU."""
+    fake = nvml(**changed)
+
+    with pytest.raises(GpuError, match=rf"^there is a GPU here .*{remedy}.* use --device cpu$"):
+        resolve_machine(choice)
+    assert fake.open == 0
+
+
+@pytest.mark.parametrize(
+    ("error", "files", "is_there"),
+    [
+        ("LIB_RM_VERSION_MISMATCH", {}, True),
+        ("NO_PERMISSION", {}, True),
+        ("LIBRARY_NOT_FOUND", {}, False),
+        ("LIBRARY_NOT_FOUND", {"dev/nvidia0": ""}, True),
+        ("LIBRARY_NOT_FOUND", {"vendor": "0x10de\n", "class": "0x030200\n"}, False),
+        ("DRIVER_NOT_LOADED", {}, False),
+        ("DRIVER_NOT_LOADED", {"vendor": "0x10de\n", "class": "0x030200\n"}, True),
+        ("DRIVER_NOT_LOADED", {"vendor": "0x8086\n", "class": "0x030000\n"}, False),
+        ("DRIVER_NOT_LOADED", {"vendor": "0x10de\n", "class": "0x040300\n"}, False),
+    ],
+)
+def test_auto_takes_the_cpu_only_where_there_is_no_gpu(nvml, monkeypatch, tmp_path, error, files, is_there):
+    """If NVML does not start, a device node, or a PCI device beside an installed driver, tells that a GPU is there."""
+    for name, text in files.items():
+        path = tmp_path / (name if "/" in name else f"sys/bus/pci/devices/0000:01:00.0/{name}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="ascii")
+    has_gpu = functools.partial(nvml_module._has_gpu, dev=tmp_path / "dev", sys=tmp_path / "sys")
+    monkeypatch.setattr(nvml_module, "_has_gpu", has_gpu)
+
+    def fails():
+        raise pynvml.NVMLError(getattr(pynvml, f"NVML_ERROR_{error}"))
+
+    nvml().nvmlInit = fails
+
+    if is_there:
+        with pytest.raises(GpuError, match="there is a GPU here that cannot be used"):
+            resolve_machine("auto")
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # says that the CPU is wanted
+    assert resolve_machine("auto").device == "cpu"
+
+
+def test_texts_of_an_older_nvml_are_decoded(nvml):
+    """A name that comes as bytes gives the same key, without a leading `b`."""
+    fake = nvml(nvmlDeviceGetName=[b"NVIDIA H200"], nvmlSystemGetDriverVersion=[b"580.65.06"])
+
+    machine = resolve_machine("auto")
+
+    assert (machine.key, machine.name, machine.driver) == ("nvidia-h200-140gb-700w", "NVIDIA H200", "580.65.06")
+    assert fake.open == 0
+
+
+def test_a_divided_gpu_is_its_first_instance(nvml, monkeypatch):
+    """With MIG the machine is the instance that torch would take; without an instance it is refused."""
+    fake = nvml(nvmlDeviceGetMigMode=[[1, 1]])
+
+    resolve_machine("auto")
+
+    assert "gpu0 instance 1" in fake.handles
+    monkeypatch.setattr(fake, "nvmlDeviceGetMaxMigDeviceCount", lambda handle: 0, raising=False)
+    with pytest.raises(GpuError, match=r"is divided \(MIG\) and has no instance"):
         resolve_machine("auto")
 
 

@@ -8,6 +8,7 @@ import sys
 import pynvml
 import pytest
 
+from speedgate.measure.nvml import GpuError
 from tests.support.fake_nvml import NAMES, one_round, open_gpu
 
 REASONS = "nvmlDeviceGetCurrentClocksEventReasons"
@@ -259,9 +260,17 @@ def test_an_unsupported_query_is_none(gpu):
 
 
 @pytest.mark.parametrize(
-    "error", ["NOT_SUPPORTED", "NO_PERMISSION", "FUNCTION_NOT_FOUND", "ARGUMENT_VERSION_MISMATCH", "DEPRECATED"]
+    "error",
+    [
+        "NOT_SUPPORTED",
+        "NO_PERMISSION",
+        "FUNCTION_NOT_FOUND",
+        "ARGUMENT_VERSION_MISMATCH",
+        "DEPRECATED",
+        "INVALID_ARGUMENT",
+    ],
 )
-def test_five_errors_of_nvml_mean_no_answer(gpu, error):
+def test_six_errors_of_nvml_mean_no_answer(gpu, error):
     """A query that NVML cannot answer does not fail the run."""
     query = "nvmlDeviceGetTotalEnergyConsumption"
 
@@ -269,13 +278,15 @@ def test_five_errors_of_nvml_mean_no_answer(gpu, error):
 
 
 @pytest.mark.parametrize("error", ["GPU_IS_LOST", "UNKNOWN"])
-def test_any_other_error_of_nvml_is_raised(gpu, error):
-    """A lost GPU is not taken for a GPU without facts."""
+def test_any_other_error_of_nvml_is_raised_in_words(gpu, error):
+    """A lost GPU is not taken for a GPU without facts, and is no raw `NVMLError` in the middle of a measurement."""
     monitor = gpu(changed={REASONS: [0, f"NVML_ERROR_{error}"]})
 
-    with pytest.raises(pynvml.NVMLError) as caught:
+    with pytest.raises(
+        GpuError, match=r"^there is a GPU here that cannot be used: NVML says '.*use --device cpu$"
+    ) as caught:
         one_round(monitor)
-    assert caught.value.value == getattr(pynvml, f"NVML_ERROR_{error}")
+    assert caught.value.__cause__.value == getattr(pynvml, f"NVML_ERROR_{error}")
 
 
 def test_an_older_driver_gets_the_older_queries(gpu):

@@ -50,6 +50,14 @@ class FakeNvml:
     def nvmlDeviceGetHandleByIndex(self, index: int) -> str:  # noqa: N802 - NVML's name
         return f"gpu{index}"
 
+    def nvmlDeviceGetMaxMigDeviceCount(self, handle: str) -> int:  # noqa: N802 - NVML's name
+        return 7
+
+    def nvmlDeviceGetMigDeviceHandleByIndex(self, handle: str, index: int) -> str:  # noqa: N802 - NVML's name
+        if index == 0:
+            raise real.NVMLError(real.NVML_ERROR_NOT_FOUND)  # instances need not begin at 0
+        return f"{handle} instance {index}"
+
     def __getattr__(self, name: str) -> Any:
         value = getattr(real, name)
         return self._replay(name) if inspect.isfunction(value) else value

@@ -13,6 +13,7 @@ import hashlib
 import operator
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from speedgate.measure.monitor import Fact, Reading, counter_increase
@@ -64,21 +65,86 @@ _FACT_QUERIES = {
 NO_GPU = "--device cuda: the NVIDIA driver reports no GPU here; use --device cpu or --device auto"
 
 
+# What to do about an error of NVML, by the name of nvidia-ml-py's class; `nvidia-smi` often shows the same error.
+_REMEDIES = {
+    "NVMLError_NoPermission": "this user or container may not read it: give the container the whole GPU (inside a MIG"
+    " instance some drivers refuse, NVIDIA/nvidia-container-toolkit#842), or the user access to /dev/nvidia*",
+    "NVMLError_LibRmVersionMismatch": "the driver was updated while it was loaded: restart the machine, or load its modules"
+    " again",
+    "NVMLError_NotSupported": "this driver does not describe this kind of GPU, and without it there is no GPU key: use a"
+    " whole GPU or a newer driver",
+    "NVMLError_DriverNotLoaded": "its kernel module is not loaded: load it, or install the driver again",
+    "NVMLError_LibraryNotFound": "NVML's library is missing: install it, or start the container with"
+    " NVIDIA_DRIVER_CAPABILITIES=compute,utility",
+    "NVMLError_GpuIsLost": "it has fallen off the bus: restart the machine",
+}
+_NO_DRIVER = ("NVMLError_LibraryNotFound", "NVMLError_DriverNotLoaded")
+_NVIDIA_PCI_VENDOR, _DISPLAY_PCI_CLASS = "0x10de", "0x03"
+
+
+class GpuError(ValueError):
+    """A GPU that is there and cannot be used: one line with NVML's error and what to do about it."""
+
+
 @contextlib.contextmanager
 def first_gpu() -> Iterator[Gpu | None]:
-    """Open NVML and yield the GPU that is torch's device 0; None if there is no driver or no visible GPU."""
+    """Open NVML and yield the GPU that is torch's device 0; None if there is no GPU or no visible one.
+
+    Raises `GpuError` if there is a GPU and NVML cannot describe it: taking the CPU instead would be silent and wrong.
+    """
     import pynvml
 
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError:  # no driver on this machine
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0].strip()
+    if not (visible.isdecimal() or visible.startswith(("GPU-", "MIG-"))):
         yield None
         return
+    with _errors_in_words(pynvml):
+        try:
+            pynvml.nvmlInit()
+        except pynvml.NVMLError as error:
+            if type(error).__name__ in _NO_DRIVER and not _has_gpu(type(error).__name__):
+                yield None
+                return
+            raise
+        try:
+            handle = _visible_handle(pynvml, visible)
+            yield None if handle is None else Gpu(pynvml, handle)
+        finally:
+            pynvml.nvmlShutdown()
+
+
+@contextlib.contextmanager
+def _errors_in_words(nvml: Any) -> Iterator[None]:
+    """Turn an error of NVML into a `GpuError`."""
     try:
-        handle = _visible_handle(pynvml)
-        yield None if handle is None else Gpu(pynvml, handle)
-    finally:
-        pynvml.nvmlShutdown()
+        yield
+    except nvml.NVMLError as error:
+        remedy = _REMEDIES.get(type(error).__name__, "`nvidia-smi` may say more")
+        raise GpuError(
+            f"there is a GPU here that cannot be used: NVML says {str(error).rstrip('.')!r}; {remedy}; to measure the CPU"
+            " instead, use --device cpu"
+        ) from error
+
+
+def _has_gpu(error_name: str, *, dev: Path = Path("/dev"), sys: Path = Path("/sys")) -> bool:
+    """Return True if this machine has an NVIDIA GPU although NVML did not start.
+
+    In a container without GPUs /sys still lists those of the host, so it counts only where NVML's library is installed.
+    """
+    if any(dev.glob("nvidia[0-9]*")):
+        return True
+    return error_name == "NVMLError_DriverNotLoaded" and any(
+        _kernel_word(device / "vendor") == _NVIDIA_PCI_VENDOR
+        and _kernel_word(device / "class").startswith(_DISPLAY_PCI_CLASS)
+        for device in (sys / "bus/pci/devices").glob("*")
+    )
+
+
+def _kernel_word(path: Path) -> str:
+    try:
+        return path.read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
 
 
 def compute_capability() -> tuple[int, int] | None:
@@ -116,19 +182,22 @@ class Gpu:
 
     @property
     def name(self) -> str:
-        return str(self._nvml.nvmlDeviceGetName(self._handle))
+        with _errors_in_words(self._nvml):
+            return str(_text(self._nvml.nvmlDeviceGetName(self._handle)))
 
     @property
     def memory_bytes(self) -> int:
-        return int(self._nvml.nvmlDeviceGetMemoryInfo(self._handle).total)
+        with _errors_in_words(self._nvml):
+            return int(self._nvml.nvmlDeviceGetMemoryInfo(self._handle).total)
 
     @property
     def power_limit_w(self) -> int | None:
         """The power limit in watts; None if the GPU has none. Any other error is raised: it would change the GPU key."""
-        try:
-            return round(int(self._nvml.nvmlDeviceGetEnforcedPowerLimit(self._handle)) / 1000)
-        except self._nvml.NVMLError_NotSupported:
-            return None
+        with _errors_in_words(self._nvml):
+            try:
+                return round(int(self._nvml.nvmlDeviceGetEnforcedPowerLimit(self._handle)) / 1000)
+            except self._nvml.NVMLError_NotSupported:
+                return None
 
     def driver(self) -> Any:
         return _answer(self._nvml, "nvmlSystemGetDriverVersion")
@@ -250,31 +319,47 @@ class NvmlMonitor:
             yield f"{foreign} other process{'es' if foreign > 1 else ''} on the GPU"
 
 
-def _visible_handle(nvml: Any) -> Any:
-    """Return NVML's handle of torch's device 0; None if CUDA_VISIBLE_DEVICES, which NVML ignores, hides every GPU.
+def _visible_handle(nvml: Any, visible: str) -> Any:
+    """Return NVML's handle of torch's device 0, the first of CUDA_VISIBLE_DEVICES; None if there is no such GPU.
 
     A number is an index in NVML's order, which is CUDA's order if CUDA_DEVICE_ORDER=PCI_BUS_ID or if all GPUs are alike.
+    CUDA takes the first instance of a GPU that is divided (MIG), and NVML would describe the whole GPU.
     """
-    first = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0].strip()
-    if first.startswith(("GPU-", "MIG-")):
-        return nvml.nvmlDeviceGetHandleByUUID(first)
-    if not first.isdecimal() or int(first) >= nvml.nvmlDeviceGetCount():
+    if not visible.isdecimal():
+        return nvml.nvmlDeviceGetHandleByUUID(visible)
+    if int(visible) >= nvml.nvmlDeviceGetCount():
         return None
-    return nvml.nvmlDeviceGetHandleByIndex(int(first))
+    handle = nvml.nvmlDeviceGetHandleByIndex(int(visible))
+    modes = _answer(nvml, "nvmlDeviceGetMigMode", handle)
+    if modes is None or modes[0] != nvml.NVML_DEVICE_MIG_ENABLE:
+        return handle
+    for index in range(_answer(nvml, "nvmlDeviceGetMaxMigDeviceCount", handle) or 0):
+        with contextlib.suppress(nvml.NVMLError_NotFound):
+            return nvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, index)
+    raise GpuError(
+        f"GPU {visible} is divided (MIG) and has no instance: create one, or use --device cpu to measure the CPU instead"
+    )
 
 
 def _answer(nvml: Any, function: str, *arguments: Any) -> Any:
-    """Call a function of NVML; None if NVML cannot answer. Any other error, such as a lost GPU, is raised."""
-    try:
-        return getattr(nvml, function)(*arguments)
-    except (
-        nvml.NVMLError_NotSupported,
-        nvml.NVMLError_NoPermission,
-        nvml.NVMLError_FunctionNotFound,
-        nvml.NVMLError_ArgumentVersionMismatch,
-        nvml.NVMLError_Deprecated,
-    ):
-        return None
+    """Call a function of NVML; None if NVML cannot answer. Any other error, such as a lost GPU, is a `GpuError`."""
+    with _errors_in_words(nvml):
+        try:
+            return _text(getattr(nvml, function)(*arguments))
+        except (
+            nvml.NVMLError_NotSupported,
+            nvml.NVMLError_NoPermission,
+            nvml.NVMLError_FunctionNotFound,
+            nvml.NVMLError_ArgumentVersionMismatch,
+            nvml.NVMLError_Deprecated,
+            nvml.NVMLError_InvalidArgument,  # some queries about a MIG instance
+        ):
+            return None
+
+
+def _text(answer: Any) -> Any:
+    """Decode a text, which older releases of nvidia-ml-py return as bytes; `str` of bytes would begin with a `b`."""
+    return answer.decode("utf-8", "replace") if isinstance(answer, bytes) else answer
 
 
 def _unlisted_memory(used_bytes: int | None, processes: int | None) -> Iterator[str]:

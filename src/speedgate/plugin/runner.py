@@ -14,6 +14,7 @@ from typing import Any, Protocol, TypeVar
 import msgspec
 
 from speedgate.baselines.checkpoint import CheckpointKey
+from speedgate.measure.nvml import GpuError
 from speedgate.measure.rounds import InvalidMeasurement, Measurement, measure_process
 from speedgate.measure.worker import OutOfTime, WorkerFailure
 from speedgate.plugin.builder import (
@@ -387,7 +388,7 @@ class LiveCase:
                 verdict=verdict,
                 details=str(failure),
             )
-        except InvalidMeasurement as error:
+        except (InvalidMeasurement, GpuError) as error:
             verdict = self.runner.gate.discard(key, str(error))
             return CaseFailure(kind=FailureKind.DISCARDED, case_key=key, sentence=verdict.sentence, verdict=verdict)
 
