@@ -14,6 +14,7 @@ from typing import NoReturn
 from speedgate import __version__
 from speedgate.baselines import commands as baselines
 from speedgate.fleet import commands as fleet
+from speedgate.gpu_code import commands as gpu_code
 from speedgate.history import commands as history
 from speedgate.report import commands as report
 from speedgate.results import console
@@ -61,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
         help="folder of the baselines; default: ./baselines",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for package in (baselines, fleet, report, versions, history):
+    for package in (baselines, fleet, report, versions, history, gpu_code):
         package.add_commands(commands)
     return parser
 

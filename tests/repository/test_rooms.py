@@ -19,7 +19,7 @@ FLOORS = {
     "results": 1,
     "measure": 2,
     "gate": 2,
-    "gpu_code": 2,
+    "gpu_code": 3,
     "baselines": 3,
     "report": 4,
     "history": 5,

@@ -23,8 +23,14 @@ _RED = {
     Mode.REPORT: frozenset[Outcome](),
     Mode.RECORD: frozenset({Outcome.NOT_APPLIED, Outcome.DIFFERENT, Outcome.INVALID}),
 }
-_RED[Mode.AUTO] = _RED[Mode.RECORD] | {Outcome.SLOWER, Outcome.BIGGER}
-_RED[Mode.ENFORCE] = _RED[Mode.AUTO] | {Outcome.NO_BASELINE, Outcome.STALE, Outcome.UNDECIDED, Outcome.MISSING}
+_RED[Mode.AUTO] = _RED[Mode.RECORD] | {Outcome.SLOWER, Outcome.BIGGER, Outcome.MORE_WORK}
+_RED[Mode.ENFORCE] = _RED[Mode.AUTO] | {
+    Outcome.NO_BASELINE,
+    Outcome.STALE,
+    Outcome.UNKNOWN,
+    Outcome.UNDECIDED,
+    Outcome.MISSING,
+}
 _IMPROVED = frozenset({Outcome.FASTER, Outcome.SMALLER})
 
 

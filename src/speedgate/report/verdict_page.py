@@ -28,7 +28,14 @@ _COLUMNS = (
 )
 _MAX_EXPLANATION = 4_000  # characters: the kernels of one case must not crowd out the verdict of the next
 # These do not compare the two arms: nothing was measured, there was nothing to compare with, or there was too much noise.
-_NO_COMPARISON = {Outcome.INVALID, Outcome.STALE, Outcome.MISSING, Outcome.UNDECIDED, Outcome.NO_BASELINE}
+_NO_COMPARISON = {
+    Outcome.INVALID,
+    Outcome.STALE,
+    Outcome.MISSING,
+    Outcome.UNKNOWN,
+    Outcome.UNDECIDED,
+    Outcome.NO_BASELINE,
+}
 _COMPARE_URL = re.compile(r"https://github\.com/[\w./-]+")
 
 

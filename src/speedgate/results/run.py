@@ -34,8 +34,10 @@ class Outcome(enum.StrEnum):
     INVALID = "INVALID"  # the measurement itself cannot be used
     SLOWER = "SLOWER"
     BIGGER = "BIGGER"
+    MORE_WORK = "MORE_WORK"  # the code that a GPU would run does more than the other arm's
     STALE = "STALE"  # the baseline was recorded for another recipe
     MISSING = "MISSING"  # the baseline holds a case that was not measured
+    UNKNOWN = "UNKNOWN"  # the code that a GPU would run could not be generated
     UNDECIDED = "UNDECIDED"
     FASTER = "FASTER"
     SMALLER = "SMALLER"

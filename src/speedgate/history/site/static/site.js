@@ -3,7 +3,7 @@
 const speedgate = (() => {
   const ID = /^[0-9a-f]{16}$/;
   const COMMIT = /^[0-9a-f]{7,64}$/;
-  const WORSE = new Set(["NOT_APPLIED", "DIFFERENT", "INVALID", "SLOWER", "BIGGER", "MISSING"]);
+  const WORSE = new Set(["NOT_APPLIED", "DIFFERENT", "INVALID", "SLOWER", "BIGGER", "MORE_WORK", "MISSING"]);
   const WARNING = new Set(["STALE", "UNDECIDED", "FASTER", "SMALLER"]);
   const received = new Map();
   const loading = new Map();

@@ -1,0 +1,62 @@
+"""The figures of a module's generated code that are judged and shown: launches, FLOPs, products by width, and bytes as text."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+
+from speedgate.results.gpu_code import GpuCode, ModuleCode
+
+# External operations that multiply matrices, as `ModuleCode.external` names them before the dtype.
+_PRODUCT = re.compile(r"_int_mm|_scaled_mm|b?mm|addmm|baddbmm|convolution")
+_UNITS = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
+_BITS = re.compile(r"\d+")  # the first number in the name of a dtype: int8, float8_e4m3fn, bfloat16
+
+
+def launches(module: ModuleCode) -> int:
+    """Count what one call launches: Triton kernels, external kernels and fallbacks."""
+    return module.launches + sum(module.external.values()) + sum(module.fallbacks.values())
+
+
+def flops(module: ModuleCode) -> int:
+    """Add up the FLOPs of one call over all dtypes."""
+    return sum(module.flops.values())
+
+
+def operation(external: str) -> str:
+    """Return the operation of a name such as "addmm bfloat16"."""
+    return external.partition(" ")[0]
+
+
+def products(module: ModuleCode) -> Mapping[str, int]:
+    """Count the matrix products and convolutions of one call, by operation and dtype."""
+    return {name: count for name, count in module.external.items() if _PRODUCT.fullmatch(operation(name))}
+
+
+def products_by_dtype(modules: Iterable[ModuleCode]) -> dict[str, int]:
+    """Count the matrix products and convolutions of one call of each module, by the dtype of their inputs."""
+    counts: Counter[str] = Counter()
+    for module in modules:
+        for name, count in products(module).items():
+            counts[name.partition(" ")[2]] += count
+    return dict(sorted(counts.items(), key=lambda item: (bits(item[0]), item[0])))
+
+
+def bits(dtype: str) -> int:
+    """Return the bits of one element, from the name of the dtype; 0 if it has no number."""
+    number = _BITS.search(dtype)
+    return int(number[0]) if number else 0
+
+
+def moved_bytes_per_image(code: GpuCode) -> int:
+    """Add up the bytes that all calls of an image move."""
+    return sum(module.calls_per_image * module.moved_bytes for module in code.modules)
+
+
+def format_bytes(count: float) -> str:
+    """Format bytes with five digits in a decimal unit, as memory bandwidth is given."""
+    for size, unit in _UNITS:
+        if abs(count) >= size:
+            return f"{count / size:.5g} {unit}"
+    return f"{count:.0f} B"
