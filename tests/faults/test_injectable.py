@@ -15,8 +15,8 @@ from speedgate.gate.drill import judge_drill
 from speedgate.gate.policy import Policy
 from speedgate.measure.monitor import HostMonitor
 from speedgate.measure.rounds import InvalidMeasurement, Measurement, MeasurementPlan, measure_process
-from speedgate.results.injection import Injection
 from speedgate.results.run import Outcome
+from speedgate.results.run_marks import Injection
 from tests.faults import FAULTS
 from tests.support.baseline_samples import COLD
 

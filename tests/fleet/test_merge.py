@@ -237,6 +237,7 @@ def test_a_broken_manifest_is_one_error(tmp_path, merge, data):
             {"injected": {"fault": "x", "gate": "latency", "outcome": "SLOWER", "case_keys": [KEYS[2]]}},
             "the run has the injected fault 'x'",
         ),
+        ({"quick": True}, "the run was made with --quick, which times nothing, so it is never promoted, merged or"),
     ],
 )
 def test_a_hostile_result_is_one_error(tmp_path, merge, changes, message):

@@ -6,8 +6,8 @@ import pytest
 
 from speedgate.gate.drill import Amount, Catalogue, Fault, aim, choose_fault, judge_drill, listing
 from speedgate.gate.policy import Policy
-from speedgate.results.injection import Injection
 from speedgate.results.run import Outcome, Verdict
+from speedgate.results.run_marks import Injection
 
 SLOWER = Fault(
     name="slower_step",

@@ -1,20 +1,23 @@
-"""`--inject`: what it refuses, what it measures, and the mark on everything that an injected run writes."""
+"""`--inject`: what it refuses and measures, and the mark on everything that it writes, as on everything of `--quick`."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Generator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from fixtures.selection import select
-from speedgate.baselines import benchmark_json
+from speedgate.baselines import benchmark_json, store
 from speedgate.gate.intervals import Looks
 from speedgate.history import entries
 from speedgate.plugin import drill, hooks, options
 from speedgate.report import markdown
+from speedgate.results.json_io import read_json
 from tests.support.fake_bench import FakeBench
 from tests.support.suite import Suite, red
 
@@ -120,19 +123,40 @@ def test_every_output_of_an_injected_run_is_marked(bench: FakeBench) -> None:
         "case_keys": ["sdxl-tiny/bf16/64px-4steps-b1"],
     }
     assert "**Fire drill**: <code>injected fault slower&#95;step=10 in" in markdown.render(result.folder)
-
-
-def test_no_history_and_no_baseline_takes_an_injected_run(bench: FakeBench) -> None:
-    """Its result files are refused by a history, and its benchmark file by `promote` and `check`."""
-    result = bench.run("--inject=slower_step=10", "--stage=bf16", "--rounds=4", other={}, bf16={"slower": 1.1})
-    benchmark = benchmark_json.make_benchmark(
-        result.document("bf16"), name="test", fullname="test", group=None, seconds=[1.0], options={}
+    assert (
+        read_json(result.session.options.results / "manifest.json")["injected"] == result.document("bf16")["injected"]
     )
 
-    with pytest.raises(ValueError, match=r"sdxl-tiny__bf16.*has the injected fault 'slower_step=10'"):
+
+@pytest.mark.parametrize("option", ["--inject=slower_step=10", "--quick"])
+def test_no_history_and_no_baseline_takes_a_marked_run(bench: FakeBench, option: str) -> None:
+    """Its result files are refused by a history, and they and its benchmark file by `promote` and `check`."""
+    is_quick = option == "--quick"
+    result = bench.run(
+        option, "--stage=bf16", "--rounds=4", bf16={"slower": 1.1}, **({} if is_quick else {"other": {}})
+    )
+    document = result.document("bf16")
+    benchmark = benchmark_json.make_benchmark(
+        document, name="test", fullname="test", group=None, seconds=[1.0], options={}
+    )
+    reason = "was made with --quick, which times" if is_quick else "has the injected fault 'slower_step=10'"
+
+    with pytest.raises(ValueError, match=f"sdxl-tiny__bf16.*{reason}"):
         entries.entries_from_files(result.folder)
-    with pytest.raises(ValueError, match="has the injected fault 'slower_step=10'"):
-        list(benchmark_json.speedgate_blocks({"benchmarks": [benchmark]}, where="a file"))
+    for refused in ({"benchmarks": [benchmark]}, document):
+        with pytest.raises(ValueError, match=f"^a-file.json.*{reason}"):
+            store.parse_document(refused, path=Path("a-file.json"), gpu_key=document["gpu_key"])
+
+
+def test_every_output_of_a_quick_run_is_marked_and_shows_no_seconds(bench: FakeBench) -> None:
+    """Nobody can take it for a whole run: result file, manifest and Markdown say so, and nothing that it timed is shown."""
+    result = bench.run("--quick")
+
+    assert result.red == []
+    assert result.document("bf16")["quick"] is True
+    assert read_json(result.session.options.results / "manifest.json")["quick"] is True
+    assert "**Quick run**: <code>--quick checked structure and images" in markdown.render(result.folder)
+    assert not re.search("cold start|load average", result.terminal.str())
 
 
 @pytest.mark.parametrize(
@@ -145,14 +169,12 @@ def test_no_history_and_no_baseline_takes_an_injected_run(bench: FakeBench) -> N
 def test_the_exit_status_says_if_the_gate_fired(bench: FakeBench, slower: float, status: int, sentence: str) -> None:
     """A red gate ends with 0 because it must be red, and a green one with 1."""
     result = bench.run("--inject=slower_step=10", "--stage=bf16", "--rounds=4", other={}, bf16={"slower": slower})
-    session = SimpleNamespace(config=result.config, exitstatus=int(bool(result.red)))
     lines: list[str] = []
     reporter = SimpleNamespace(write_line=lambda line, **_: lines.append(line))
 
-    drill.pytest_sessionfinish(session)
     drill.pytest_terminal_summary(reporter, result.config)
 
-    assert session.exitstatus == status
+    assert result.exit_status == status
     pytest.LineMatcher(lines).fnmatch_lines([sentence])
 
 
@@ -164,7 +186,6 @@ def test_on_github_the_drill_is_one_annotation(bench: FakeBench, monkeypatch: py
     ignored = dict.fromkeys(("section", "write", "line"), lambda *_, **__: None)
     reporter = SimpleNamespace(write_line=lambda line, **_: lines.append(line), **ignored)
 
-    drill.pytest_sessionfinish(SimpleNamespace(config=result.config, exitstatus=1))
     for plugin in (hooks, drill):
         plugin.pytest_terminal_summary(reporter, result.config)
 
@@ -242,6 +263,7 @@ def test_a_session_puts_the_fault_into_this_arm_and_ends_with_status_0(pytester:
     result.stdout.fnmatch_lines([f"speedgate: {SENTENCE}", "fire drill passed: latency went red, and nothing else did"])
     benchmark = json.loads((suite.path / "out.json").read_text())["benchmarks"][0]
     assert benchmark["extra_info"]["speedgate"]["injected"]["fault"] == "slower_step=10"
+    assert read_json(suite.path / "results" / "manifest.json")["exit_status"] == 0
     other = suite.result("bf16")["against"]
     assert other["label"] == "the same code without the fault"
     assert other["other"]["processes"][0]["seconds"][0] == pytest.approx(0.501)

@@ -55,8 +55,14 @@ BAD_OPTIONS = [
             ("against-rootdir", "a-folder", "against-rootdir"),
             ("inject", "slower_step", "inject"),
             ("history", "sqlite:///a-file", "history"),
+            ("shard", "1/2", "shard 1/2"),
         ]
     ],
+    (
+        "--quick --stage=int8,compile",
+        "--quick: nothing is left to check: it leaves out stages that need compilation, and all that are selected do"
+        " (compile, int8); drop --quick, or select from fp32, bf16, sdpa",
+    ),
     ("--gate=record --shard=1/2", "--shard 1/2: cannot be used with --gate record*; drop --shard*"),
     ("--gate=record --against=python", LIVE),
     ("--isolation=none --against=python", LIVE),
@@ -324,13 +330,6 @@ def test_what_quick_left_out_stands_below_the_verdicts(configure):
 
     names = [implementation.plugin_name for implementation in hook.get_hookimpls()]
     assert names.index("fixtures.plugin") < names.index("speedgate.plugin.hooks")
-
-
-def test_quick_with_a_compiled_stage_has_nothing_left(configure):
-    """`--quick --stage int8` is no pass: it selects nothing, and the line names both options."""
-    config = configure("--quick", "--stage=int8")
-
-    assert nothing_left(config, select(config, device="cpu"))[0] == "--stage int8 --quick: nothing is left to measure"
 
 
 def test_six_to_twelve_pairs_are_measured_unless_options_name_others(configure):

@@ -11,7 +11,7 @@ import pytest
 from speedgate.cli import main
 from speedgate.report import compare
 from speedgate.results.json_io import to_json
-from tests.support.artifacts import HOSTILE, encoded, result, write_results
+from tests.support.artifacts import HOSTILE, MARKS, encoded, result, write_results
 from tests.support.baseline_samples import BF16, INT8, KEY, make_run
 from tests.support.command import fails
 
@@ -92,13 +92,13 @@ def test_a_case_that_was_only_described_is_marked_and_adds_no_line(tmp_path: Pat
     assert len([line for line in lines if line.startswith("A: ")]) == 1
 
 
-def test_an_injected_run_is_marked(tmp_path: Path) -> None:
-    """A run into which a fault was injected has a line that says so."""
-    injected = {"fault": "slower-step=6%", "gate": "latency", "outcome": "SLOWER", "case_keys": [INT8]}
-    lines = rendered(tmp_path, [document()], [document(injected=injected)])
+@pytest.mark.parametrize(("mark", "warning"), MARKS)
+def test_a_fire_drill_and_a_quick_run_are_marked(tmp_path: Path, mark: dict[str, Any], warning: str) -> None:
+    """A run with an injected fault, or of `--quick`, has one line that says so."""
+    lines = rendered(tmp_path, [document()], [document(**mark)])
 
-    (line,) = [line for line in lines if "fire drill" in line]
-    assert line.startswith(f"B: fire drill: injected fault slower-step=6% in {INT8}: ")
+    (line,) = [line for line in lines if warning in line]
+    assert line.startswith(f"B: {warning}")
 
 
 def test_text_from_a_file_controls_no_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -300,12 +300,14 @@ def test_a_latency_that_passed_has_its_sentence():
 
 
 def test_a_busy_machine_is_reported():
-    """A load average above half of the cores before the first case has a remark with both numbers."""
+    """A load average above half of the cores before the first case has a remark with both numbers, if anything was timed."""
     run = measured(FP32, "fp32")
+    untimed = msgspec.structs.replace(run, processes=())
     busy = terminal.remarks(view(run, health={"load_1min": 5.0, "cores": 8}))
 
     assert [line[:30] for line in busy] == ["load average 5.0 on 8 cores be"]
     assert terminal.remarks(view(run, health={"load_1min": 4.0, "cores": 8})) == []
+    assert terminal.remarks(view(untimed, health={"load_1min": 5.0, "cores": 8})) == []
 
 
 def test_rounds_that_were_measured_again_are_counted():
@@ -401,9 +403,9 @@ def test_operations_and_the_share_reached_are_reported():
 
 
 def test_a_column_that_says_nothing_is_left_out():
-    """A column in which no case has a figure is not shown."""
+    """A column in which no case has a figure is not shown, nor the cold start of a session that times nothing."""
     described = msgspec.structs.replace(measured(INT8, "int8", parity={"ssim": 1.0}), processes=())
 
     assert [cells(line) for line in terminal.table(view(described))] == [
-        ["case", "SSIM", "cold start", "verdict"], [INT8, "1.0000", "10.0 s (eager)", "not judged"],
+        ["case", "SSIM", "verdict"], [INT8, "1.0000", "not judged"],
     ]  # fmt: skip

@@ -21,6 +21,16 @@ HOSTILE = (
 )
 
 
+# The mark of a fire drill and of a quick run in a result file, each with the start of the warning beside its figures.
+MARKS: list[tuple[dict[str, Any], str]] = [
+    (
+        {"injected": {"fault": "slower_step=10", "gate": "latency", "outcome": "SLOWER", "case_keys": [INT8]}},
+        f"Fire drill: injected fault slower_step=10 in {INT8}: the figures",
+    ),
+    ({"quick": True}, "Quick run: --quick checked structure and images"),
+]
+
+
 def result(case_key: str = INT8, *, outcome: str = "PASS", **changes: Any) -> dict[str, Any]:
     """Make the document of a result file with one verdict."""
     verdict = {"case_key": case_key, "claim": "latency", "outcome": outcome, "sentence": "2 s against 1 s"}

@@ -29,7 +29,7 @@ from speedgate.baselines import promote, store
 from speedgate.fleet import shards
 from speedgate.measure.other_arm import OtherArm, other_arm_label
 from speedgate.measure.worker import OutOfTime
-from speedgate.plugin import after, hooks, sharding
+from speedgate.plugin import after, drill, hooks, sharding
 from speedgate.plugin.case_fixtures import CaseFixture, RunnerFixture, open_runner
 from speedgate.plugin.judgement import Gate
 from speedgate.plugin.session import Session
@@ -309,8 +309,9 @@ class FakeBench:
         recording = config.pluginmanager.get_plugin("speedgate-recording")
 
         def finish() -> None:
+            drill.pytest_sessionfinish(ended)
             hooks.pytest_sessionfinish(ended, status)
-            sharding.pytest_sessionfinish(ended, status)
+            sharding.pytest_sessionfinish(ended)
             if history is not None:
                 history.pytest_sessionfinish(ended)
                 result.ending.extend(history.lines)

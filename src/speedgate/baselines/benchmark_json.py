@@ -14,9 +14,9 @@ import msgspec
 from msgspec import Meta
 
 from speedgate.results.case_key import CaseKey
-from speedgate.results.injection import refuse_injected
 from speedgate.results.json_io import Count, Positive, as_object, decode, expect, expect_equal, to_json
 from speedgate.results.run import SCHEMA, Baseline, Run
+from speedgate.results.run_marks import refuse_marked
 
 BLOCK = "speedgate"
 PASSED, FAILED = "passed", "failed"
@@ -215,12 +215,13 @@ def parse_out_of_memory(document: Any, *, path: Path, gpu_key: str) -> Iterator[
 
 def speedgate_blocks(document: Any, *, where: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield our block of each benchmark with its place, after a check of the fields that pytest-benchmark needs."""
+    refuse_marked(as_object(document), where=where)  # a result file of one case
     for index, benchmark in enumerate(decode(document, _Document, where=where).benchmarks):
         here = f"{where}: benchmarks[{index}].extra_info.{BLOCK}"
         block = benchmark.extra_info.get(BLOCK)
         if not isinstance(block, dict):
             raise ValueError(f"{here}: missing; only what --gate record writes is a baseline")
-        refuse_injected(block, where=here)
+        refuse_marked(block, where=here)
         yield here, block
 
 

@@ -23,9 +23,9 @@ from speedgate.results import folder as results_folder
 from speedgate.results.case_key import CaseKey
 from speedgate.results.exit_status import ExitStatus
 from speedgate.results.folder import ResultFile
-from speedgate.results.injection import refuse_injected
 from speedgate.results.json_io import parse_json, to_json, write_json
 from speedgate.results.run import Outcome, Run
+from speedgate.results.run_marks import refuse_marked
 
 # No test makes these claims: a lost worker, unusable rounds and a baseline's missing cases make them. So a shard may hold
 # them for a case that it measured only as a reference.
@@ -70,7 +70,7 @@ def read_shard(folder: Path) -> ShardResults:
             raise ValueError(f"{folder}: {error}") from error
         if not CaseKey.is_key(case.case_key) or name != CaseKey.parse(case.case_key).file_name:
             raise ValueError(f"{folder / name}: holds the result of another case, {case.case_key}")
-        refuse_injected(case.document, where=str(folder / name))
+        refuse_marked(case.document, where=str(folder / name))
         cases[case.case_key] = case
     return ShardResults(folder=folder, manifest=manifest, cases=cases)
 

@@ -21,6 +21,7 @@ from msgspec import Meta, field
 
 from speedgate.gate.policy import Policy
 from speedgate.results.json_io import as_object, decode, to_json, write_json
+from speedgate.results.run_marks import Injection
 
 if TYPE_CHECKING:
     import pytest
@@ -50,7 +51,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """One session: the cases, the machine, the versions, the policy and how it ended. Keys are in the order of measuring.
 
     `selection` holds every selected case, `case_keys` those of this shard, and `skipped` those that every test skipped with a
-    reason. `exit_status` is pytest's, None until the session has ended.
+    reason. `injected` and `quick` are the marks of a fire drill and of `--quick`. `exit_status` is pytest's, or the drill's; None
+    until the session has ended.
     """
 
     shard: Shard
@@ -61,6 +63,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     versions: dict[str, Any]
     policy: Policy
     against: str | None = None
+    injected: Injection | None = None
+    quick: bool = False
     skipped: tuple[str, ...] = ()
     exit_status: int | None = None
     schema: Literal[1] = 1

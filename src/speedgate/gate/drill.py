@@ -8,8 +8,8 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from speedgate.results.case_key import CaseKey
-from speedgate.results.injection import Injection
 from speedgate.results.run import Outcome, Verdict
+from speedgate.results.run_marks import Injection
 
 # Gates that compare figures: an injected run measures the stage without the fault too, in turns with the one that has it.
 _COMPARING = ("latency", "memory")

@@ -19,10 +19,10 @@ from msgspec import Meta
 from speedgate.baselines.benchmark_json import PUBLISHED, RECORDED
 from speedgate.history import schema
 from speedgate.results import folder
-from speedgate.results.injection import refuse_injected
 from speedgate.results.json_io import Positive, decode, parse_json
 from speedgate.results.provenance import NO_COMMIT
 from speedgate.results.run import Run, Verdict, worst_outcome
+from speedgate.results.run_marks import refuse_marked
 
 _ADDED = {"case_key", "source", "published"}  # the fields of an entry that a result file does not have
 _LARGEST_INTEGER = 2**63 - 1  # of a database
@@ -162,7 +162,7 @@ def entry_from_result(document: Any, *, where: str) -> HistoryEntry:
 def entry_from_json(data: Any, *, where: str) -> HistoryEntry:
     """Make an entry from `HistoryEntry.document`. A `ValueError` names `where` and the wrong field."""
     fields = decode(data, _Fields, where=where)
-    refuse_injected(data, where=where)
+    refuse_marked(data, where=where)
     for name, text in (("case_key", fields.case_key), ("gpu_key", fields.gpu_key), ("commit.id", fields.commit.id)):
         if text is not None:
             _check_storable(text, where=f"{where}: {name}")

@@ -69,9 +69,9 @@ def pytest_make_collect_report(collector: pytest.Collector) -> Generator[None, A
     return report
 
 
-@pytest.hookimpl(trylast=True)
+@pytest.hookimpl(tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Set the exit status by the result of the drill, if every test had its turn."""
+    """Set the exit status by the result of the drill, if every test had its turn. The manifest takes it from here."""
     config = session.config
     if config.option.collectonly:
         return

@@ -9,7 +9,7 @@ import pytest
 
 from speedgate.gate.drill import Catalogue, ChosenFault, aim, choose_fault
 from speedgate.gate.policy import Mode
-from speedgate.results.injection import Injection
+from speedgate.results.run_marks import Injection
 
 LIST = "list"
 _CHOSEN = pytest.StashKey[ChosenFault | None]()

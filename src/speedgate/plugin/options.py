@@ -183,6 +183,7 @@ def apply_quick(config: pytest.Config) -> None:
         "--against-rootdir": option.against_rootdir is not None,
         "--inject": bool(option.inject),
         "--history": option.history is not None,
+        f"--shard {option.shard}": option.shard.of > 1,
     }
     for name, is_chosen in chosen.items():
         if is_chosen:

@@ -22,10 +22,9 @@ from speedgate.report.terminal import Recording
 from speedgate.results import timings
 from speedgate.results.case_key import CaseKey
 from speedgate.results.family_figure import FamilyFigure
-from speedgate.results.injection import FIELD as INJECTED
-from speedgate.results.injection import Injection
 from speedgate.results.json_io import to_json, write_json
 from speedgate.results.run import Baseline, Comparison, Run, Verdict
+from speedgate.results.run_marks import INJECTED, QUICK, Injection
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,7 +32,7 @@ class SessionOptions:
     """The options of a session.
 
     `root` is pytest's root directory, `results` the folder of this session's result files, and `tests` the arguments of pytest
-    that name the tests.
+    that name the tests. `is_quick` is true for `--quick`, which times nothing.
     """
 
     policy: Policy
@@ -43,6 +42,7 @@ class SessionOptions:
     isolation: str = "process"
     worker_timeout_s: float = 1800.0
     tests: str = "bench/"
+    is_quick: bool = False
 
     @property
     def baselines_root(self) -> Path:
@@ -254,6 +254,8 @@ class Session:
             document["unfinished"] = True
         if self.injection is not None:
             document[INJECTED] = to_json(self.injection)
+        if self.options.is_quick:
+            document[QUICK] = True
         if case_key in outcome.comparisons:
             document["against"] = to_json(outcome.comparisons[case_key])
         if case_key in outcome.rooflines:

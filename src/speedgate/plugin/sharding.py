@@ -88,6 +88,8 @@ def _manifest(config: pytest.Config) -> shards.Manifest:
         versions={**installed_versions(), "driver": state.machine.driver},
         policy=state.options.policy,
         against=state.inputs.other_arm,
+        injected=state.injection,
+        quick=state.options.is_quick,
     )
 
 
@@ -100,10 +102,10 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
     return result
 
 
-def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    """Write the exit status into the manifest."""
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Write the exit status into the manifest; a fire drill has set its own by now."""
     if MANIFEST in session.config.stash:
         state = session.config.stash[SESSION]
         session.config.stash[MANIFEST].end(
-            int(exitstatus), cases_with_result=[*state.outcome.runs, *state.outcome.verdicts]
+            int(session.exitstatus), cases_with_result=[*state.outcome.runs, *state.outcome.verdicts]
         )

@@ -84,8 +84,8 @@ def render(pairs: list[CasePair], *, a_name: str, b_name: str) -> list[str]:
         present = [result for result in results if result is not None]
         built = [result for result in present if not result.is_structure_only]  # the others state no versions
         lines += dict.fromkeys(f"{side}: {name}: {_origin(result)}" for result in built or present)
-        injections = [result.injection for result in present if result.injection]
-        lines += dict.fromkeys(f"{side}: fire drill: {injection.sentence}" for injection in injections)
+        warnings = [result.warning for result in present if result.warning]
+        lines += dict.fromkeys(f"{side}: {name}: {sentence}" for name, sentence in warnings)
     lines += dict.fromkeys(remark for pair in pairs for remark in _remarks(pair))
     if any(pair.interval for pair in pairs):
         lines.append("The interval covers the spread of processes only, not what else changed between the two runs.")

@@ -27,7 +27,7 @@ _COLUMNS = (
     case_table.PEAK,
     case_table.SESSION,
 )
-_MOST_INJECTIONS = 3  # one run has one; a folder may hold several runs
+_MOST_WARNINGS = 3  # one run has one; a folder may hold several runs
 _MORE = 200  # characters reserved for the lines that count what was left out
 
 
@@ -47,7 +47,7 @@ def render(files: Mapping[str, bytes], *, limit: int = MAX_CHARACTERS) -> str:
     gpu_keys = sorted({case.gpu_key for case in results})[:10]
     counts = count_outcomes(case.outcome for case in built) or "nothing was built"
     head = f"**{counts}** on {', '.join(map(markdown_code, gpu_keys))}\n"
-    head += _injections(results)
+    head += _warnings(results)
     head += _provenance(built or results, limit=limit // 10)
     head += _structure_only([case for case in results if case.is_structure_only], limit=limit // 10)
     case_rows = [_row(case) for case in built]
@@ -110,10 +110,10 @@ def _structure_only(cases: Sequence[ResultFile], *, limit: int) -> str:
     return f"\n{structure_only_count(len(cases))}: {', '.join([*fitting, *more])}\n"
 
 
-def _injections(cases: Sequence[ResultFile]) -> str:
-    """Format a warning for each fault that was injected into the run."""
-    sentences = sorted({case.injection.sentence for case in cases if case.injection is not None})
-    return "".join(f"\n**Fire drill**: {markdown_code(sentence)}\n" for sentence in sentences[:_MOST_INJECTIONS])
+def _warnings(cases: Sequence[ResultFile]) -> str:
+    """Format a warning for each fire drill and each quick run among the cases."""
+    warnings = sorted({case.warning for case in cases if case.warning is not None})
+    return "".join(f"\n**{name}**: {markdown_code(sentence)}\n" for name, sentence in warnings[:_MOST_WARNINGS])
 
 
 def _provenance(cases: Sequence[ResultFile], *, limit: int) -> str:

@@ -15,8 +15,8 @@ from speedgate.results import case_table
 from speedgate.results.case_key import CaseKey
 from speedgate.results.case_table import NO_FIGURE, CaseRow, format_rates, format_spread, row_of_run
 from speedgate.results.family_figure import FamilyFigure
-from speedgate.results.injection import Injection
 from speedgate.results.run import Baseline, Comparison, Outcome, Run, Verdict, worst_outcome
+from speedgate.results.run_marks import Injection
 from speedgate.results.text import printable
 
 _COLUMNS = (
@@ -105,7 +105,8 @@ def _rows(view: TerminalView) -> list[CaseRow]:
     for key, run in view.runs.items():
         baseline = view.baselines.get(key)
         compared_with = baseline.name if baseline else NO_FIGURE
-        rows.append(row_of_run(run, latencies_s=latencies_s, outcome=outcomes.get(key), compared_with=compared_with))
+        row = row_of_run(run, latencies_s=latencies_s, outcome=outcomes.get(key), compared_with=compared_with)
+        rows.append(row if latencies_s else dataclasses.replace(row, cold_start=None))  # a session that times nothing
     rows += [CaseRow(case_key=key, outcome=outcomes.get(key)) for key in view.lost_cases if key not in view.runs]
     injection = view.injection
     if injection is None:
@@ -265,7 +266,8 @@ def _left_out(view: TerminalView) -> Iterator[str]:
 
 def _busy_machine(view: TerminalView) -> Iterator[str]:
     load, cores = view.health.get("load_1min"), view.health.get("cores")
-    if view.runs and load is not None and cores and load > cores / 2:
+    is_timed = any(run.processes for run in view.runs.values())
+    if is_timed and load is not None and cores and load > cores / 2:
         yield (
             f"load average {load:.1f} on {cores} cores before the first case: the machine had other work a moment ago,"
             " and figures of a busy machine mean nothing"

@@ -19,9 +19,9 @@ import msgspec
 from msgspec import Meta
 
 from speedgate.results.case_key import RESULT_FILES
-from speedgate.results.injection import Injection
 from speedgate.results.json_io import decode, parse_json
 from speedgate.results.run import Outcome, Run, ShortText, Verdict, worst_outcome
+from speedgate.results.run_marks import Injection, warning
 from speedgate.results.zip_reader import ZipReader
 
 # A live result holds up to 60 kB a pair of processes (100 rounds an arm, with their loops and components), and there are 12
@@ -53,6 +53,12 @@ class ResultFile:
     document: Mapping[str, Any]
     explanation: tuple[str, ...] = ()
     injection: Injection | None = None
+    is_quick: bool = False
+
+    @property
+    def warning(self) -> tuple[str, str] | None:
+        """The name of a marked run and the sentence beside its results; None for any other run."""
+        return warning(self.injection, is_quick=self.is_quick)
 
     @property
     def is_structure_only(self) -> bool:
@@ -78,6 +84,7 @@ class _ResultDocument(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     injected: Injection | None = None
     iterations_per_s: Any = None
     measured_at: Any = None
+    quick: bool = False
     roofline: Any = None
     unfinished: Any = None
 
@@ -211,4 +218,5 @@ def parse_result(name: str, document: Any) -> ResultFile:
         document=document,
         explanation=checked.explanation,
         injection=checked.injected,
+        is_quick=checked.quick,
     )

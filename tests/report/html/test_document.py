@@ -15,7 +15,7 @@ from speedgate.report.html.view import ReportCase, as_mapping, load_report
 from speedgate.results.json_io import to_json
 from speedgate.results.profile import Attribution, Kernel
 from speedgate.results.run import Outcome, Verdict
-from tests.support.artifacts import result, write_results
+from tests.support.artifacts import MARKS, result, write_results
 from tests.support.baseline_samples import BF16, INT8, make_run, store_file, store_published
 from tests.support.web_samples import STAGES, case_key, make_case, make_report
 
@@ -64,16 +64,13 @@ def test_a_sentence_is_shown_word_by_word():
     assert text_of(document).count(lines[0]) == 1
 
 
-def test_a_fire_drill_is_marked_in_the_head(tmp_path):
-    """A report of a run with an injected fault warns of its figures below the title; any other has no warning."""
-    injected = {"fault": "slower_step=10", "gate": "latency", "outcome": "SLOWER", "case_keys": [INT8]}
-    marks = {"drill": {"injected": injected}, "plain": {}}
-    folders = [write_results(tmp_path / name, result(INT8, **mark)) for name, mark in marks.items()]
+@pytest.mark.parametrize(("mark", "warning"), [*MARKS, ({}, None)])
+def test_a_fire_drill_and_a_quick_run_are_marked_in_the_head(tmp_path, mark, warning):
+    """Both have a warning below the title, which no other run has; a quick run has no cold start, because it timed nothing."""
+    document = render_report(load_report(write_results(tmp_path, result(INT8, **mark)), root=tmp_path))
 
-    drill, plain = (render_report(load_report(folder, root=tmp_path)) for folder in folders)
-
-    assert f'<p class="warning" role="note">Fire drill: injected fault slower_step=10 in {INT8}: the figures' in drill
-    assert 'class="warning"' not in plain
+    assert (f'<p class="warning" role="note">{warning}' in document) == ('class="warning"' in document) == bool(mark)
+    assert ("cold start" in document.lower()) == ("quick" not in mark)
 
 
 def test_cold_starts_are_separated_by_the_cache():

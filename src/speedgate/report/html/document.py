@@ -43,7 +43,7 @@ def render_report(report: Report) -> str:
         "Processes": sections.process_section(report),
         "Pictures": details.picture_section(report),
         "Memory": sections.memory_section(report),
-        "Cold start": sections.cold_start_section(report),
+        "Cold start": None if report.is_quick else sections.cold_start_section(report),
         "Attribution": details.attribution_section(report),
         "Roofline": details.roofline_section(report),
         "Environment": _environment_section(report),
@@ -54,7 +54,7 @@ def render_report(report: Report) -> str:
         f"speedgate on {report.gpu_key}",
         render_template("report.html", parts=parts),
         subtitle="; ".join(filter(None, [_summary(report), report.measured])),
-        warning=f"Fire drill: {report.injection.sentence}" if report.injection else "",
+        warning=report.warning,
         nav={title: f"#{section_id}" for section_id, (title, _) in parts.items()},
     )
 
@@ -92,6 +92,8 @@ def _case_section(report: Report) -> Markup:
     built, described = _built_and_described(report)
     rows = [_case_row(case) for case in built]
     columns = case_table.with_figures(_COLUMNS, rows)
+    if report.is_quick:  # the first image was made in a process that had made others
+        columns = [column for column in columns if column is not case_table.COLD_START]
     table = Table(
         caption="Each case, rounded; the raw samples are in the results",
         columns=[column.heading for column in columns],

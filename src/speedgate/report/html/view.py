@@ -18,7 +18,6 @@ from speedgate.results import folder as results_folder
 from speedgate.results import json_io, provenance
 from speedgate.results.case_key import CaseKey
 from speedgate.results.folder import ResultFile
-from speedgate.results.injection import Injection
 from speedgate.results.json_io import decode
 from speedgate.results.run import Baseline, Outcome, Run, Verdict, worst_outcome
 
@@ -77,7 +76,8 @@ class ReportCase:
 class Report:
     """Everything that the file shows. `made_by` names the command and its versions, `measured` the times and commits.
 
-    `injection` is the fault of a fire drill.
+    `warning` stands above everything in the report of a fire drill or a quick run. A quick run (`is_quick`) timed
+    nothing.
     """
 
     gpu_key: str
@@ -87,7 +87,8 @@ class Report:
     made_by: Mapping[str, str]
     remarks: tuple[str, ...] = ()
     measured: str = ""
-    injection: Injection | None = None
+    warning: str = ""
+    is_quick: bool = False
 
     @property
     def groups(self) -> dict[str, list[ReportCase]]:
@@ -137,7 +138,8 @@ def load_report(folder: Path, *, root: Path) -> Report:
         made_by={**(assets.made_by if assets else {}), "results": str(folder), **_writer_facts()},
         remarks=assets.remarks if assets else (),
         measured=_measured(results),
-        injection=next((result.injection for result in results if result.injection is not None), None),
+        warning=next((": ".join(result.warning) for result in results if result.warning), ""),
+        is_quick=any(result.is_quick for result in results),
     )
 
 
