@@ -260,3 +260,19 @@ def test_a_discarded_process_of_a_pair_leaves_no_worker_behind(make_runner):
 
 def _with_looks(options, *, first, last):
     return dataclasses.replace(options, policy=Policy(looks=Looks(first=first, last=last)))
+
+
+@pytest.mark.parametrize(("digest", "is_measured"), [("1a", True), ("2b", False), (None, True)])
+def test_arms_that_loaded_different_weights_are_not_compared(make_runner, digest, is_measured):
+    """Before any round the comparison is refused in one line; an older checkout's worker, which has no digest, is compared."""
+    recipe, other_recipe = ({"stages": ["fast"], "weights": {"digest": value}} for value in ("1a", digest))
+    other = FakeTarget(recipe=other_recipe)
+    runner = make_runner(FakeTarget(recipe=recipe), others=[other], other_arm="other")
+
+    result = runner.measure(CASE)
+
+    assert isinstance(result, Run) is is_measured
+    if not is_measured:
+        assert result.kind is FailureKind.DISCARDED
+        assert "the arms did not load the same weights (digest 1a here, 2b of the other arm)" in result.sentence
+        assert other.is_closed and "generate" not in other.calls

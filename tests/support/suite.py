@@ -36,6 +36,11 @@ pytest_plugins = ["speedgate.plugin.hooks", "fixtures.plugin"]
 @pytest.fixture(scope="session")
 def worker_factory():
     return "tests.support.fake_case:FakeCase"
+
+
+@pytest.fixture(scope="session")
+def handed_weights():
+    return None  # fake workers load none
 """
 
 

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import msgspec
 
-from speedgate.measure.rounds import Measurement, log_ratio, measure_pair, measure_process
+from speedgate.measure.rounds import InvalidMeasurement, Measurement, log_ratio, measure_pair, measure_process
 from speedgate.measure.worker import WorkerFailure
 from speedgate.plugin.builder import BuiltWorker, CaseSpec
 from speedgate.plugin.progress import Progress
@@ -92,6 +92,17 @@ def measure_pairs(paired: PairedCase, run: Run) -> Run:
             msgspec.structs.replace(session.outcome.runs[key], processes=(*run.processes, pair.this))
         )
     return run
+
+
+def check_same_weights(this: Run, other: Run, *, other_name: str) -> None:
+    """Raise `InvalidMeasurement` if the arms loaded different weights: their images would differ without any fault."""
+    here, there = this.weights_digest, other.weights_digest
+    if here is None or there is None or here == there:  # an older checkout's worker has no digest
+        return
+    raise InvalidMeasurement(
+        f"the arms did not load the same weights (digest {here} here, {there} of {other_name}), so their images and seconds"
+        " cannot be compared: give both the same files with --weights FOLDER"
+    )
 
 
 def _with_pair(

@@ -27,7 +27,7 @@ from speedgate.plugin.builder import (
     arm_name,
 )
 from speedgate.plugin.judgement import Gate
-from speedgate.plugin.pairs import measure_pairs
+from speedgate.plugin.pairs import check_same_weights, measure_pairs
 from speedgate.plugin.progress import Progress
 from speedgate.plugin.session import Session
 from speedgate.results import profile
@@ -222,7 +222,14 @@ class LiveCase:
     def build_fresh(self, *, other: bool) -> BuiltWorker:
         """Return a worker in which no round was measured. The caller closes a worker of the other arm."""
         if other:
-            return self.runner.builder.build(self.case, other=True)
+            built = self.runner.builder.build(self.case, other=True)
+            run = self.session.outcome.runs.get(self.case.key)
+            try:
+                check_same_weights(run or built.run, built.run, other_name=self.other_label())
+            except InvalidMeasurement:
+                built.worker.close()  # nobody else knows of it yet
+                raise
+            return built
         if self.is_measured:
             self.close()
         if self.built is None:

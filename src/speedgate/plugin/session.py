@@ -210,7 +210,7 @@ class Session:
 
     def checkpoint_key_of(self, run: Run) -> CheckpointKey:
         """Return the conditions under which a run was measured."""
-        return self.checkpoint_key(run.case_key, environment=run.environment, weights=run.recipe.get("weights"))
+        return self.checkpoint_key(run.case_key, environment=run.environment, weights=run.weights)
 
     def unjudged_cases(self) -> dict[str, str]:
         """Return the measured cases that lack a verdict on a required claim, each with the claims that are missing."""

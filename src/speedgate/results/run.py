@@ -16,11 +16,12 @@ from msgspec import Meta
 
 from speedgate.results import timings
 from speedgate.results.case_key import CaseKey
-from speedgate.results.json_io import Count, Finite, NonNegative, Positive
+from speedgate.results.json_io import Count, Finite, NonNegative, Positive, as_object
 from speedgate.results.profile import Attribution
 from speedgate.results.timings import Component, ComponentName, Loop
 
 SCHEMA = 1
+WEIGHTS, WEIGHTS_DIGEST = "weights", "digest"  # fields of a recipe, and of the weights in it
 
 # Keys and names of stored records: some are another commit's data, and are shown in tables.
 ShortText = Annotated[str, Meta(min_length=1, max_length=200)]
@@ -178,6 +179,16 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     def parent_key(self) -> str | None:
         """Key of the same pipeline and workload at the stage before; None for the first."""
         return str(self.key.at(self.stages[-2])) if len(self.stages) > 1 else None
+
+    @property
+    def weights(self) -> Mapping[str, Any]:
+        """Where the weights came from, without their digest; empty if the stored recipe does not say."""
+        return {name: value for name, value in as_object(self.recipe.get(WEIGHTS)).items() if name != WEIGHTS_DIGEST}
+
+    @property
+    def weights_digest(self) -> str | None:
+        """The digest of the weights as the worker loaded them; None if it did not say, as older checkouts."""
+        return as_object(self.recipe.get(WEIGHTS)).get(WEIGHTS_DIGEST)
 
     @property
     def process_medians_s(self) -> tuple[float, ...]:
