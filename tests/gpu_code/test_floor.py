@@ -33,7 +33,9 @@ def record(*modules, **fields):
 
 def test_a_module_takes_the_larger_of_bytes_and_flops():
     """34.8 GB are 17 ms of an A100 and 13.5 TFLOP are 43 ms, so thirty calls take at least 30 times 43 ms."""
-    floor = compute_floor(record(module(calls=30, moved_bytes=34_800_000_000, flops={"bfloat16": 13_500_000_000_000})), A100)
+    floor = compute_floor(
+        record(module(calls=30, moved_bytes=34_800_000_000, flops={"bfloat16": 13_500_000_000_000})), A100
+    )
 
     (denoiser,) = floor.modules
     assert denoiser.moving_s == pytest.approx(30 * 34.8 / 2039)
