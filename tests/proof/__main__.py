@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import textwrap
 import time
 from pathlib import Path
 
@@ -33,7 +34,10 @@ def main() -> int:
 
 
 def _write(target: Path, text: str) -> int:
-    target.write_text(text, encoding="utf-8")
+    lines = [
+        line if line.startswith("|") else textwrap.fill(line, 120, break_on_hyphens=False) for line in text.splitlines()
+    ]
+    target.write_text("\n".join(lines) + "\n", encoding="utf-8")
     print(f"wrote {target.relative_to(ROOT)}")
     return 0
 
