@@ -107,6 +107,18 @@ def test_nothing_is_compared_if_nothing_is_stored(bench):
     assert bench.configure("--benchmark-compare").option.benchmark_compare == []
 
 
+def test_a_broken_file_of_published_figures_is_a_usage_error(bench):
+    """It is named before anything is built, as a broken baseline is."""
+    bench.pretend_a100()
+    path = bench.path / "baselines" / "published" / "guide.toml"
+    path.parent.mkdir()
+    path.write_text('format = "throughput"')
+    path.with_suffix(".csv").write_text("figures")
+
+    with pytest.raises(pytest.UsageError, match=rf"^{path}: missing field timer"):
+        bench.run("--stage=fp32")
+
+
 @pytest.fixture
 def judging(session):
     """The session with a recorded baseline of INT8 and looks at 3, 5 and 8 processes."""
