@@ -167,15 +167,35 @@ def test_a_bare_tox_records_no_baseline() -> None:
     workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8"))
 
     assert tox_ini()["tox"]["env_list"].split() == workflow["jobs"]["tox"]["strategy"]["matrix"]["verb"]
-    assert VERBS - set(tox_ini()["tox"]["env_list"].split()) == {"drill", "record", "nightly", "proof"}
+    assert VERBS - set(tox_ini()["tox"]["env_list"].split()) == {"drill", "record", "nightly", "proof", "gpu_code"}
 
 
 def test_every_verb_installs_by_the_pins() -> None:
-    """The constraints stand where all environments inherit them, none sets its own, and the files exist."""
+    """The constraints stand where all environments inherit them; one, which measures nothing, has another torch."""
     parser = tox_ini()
+    constraints = {
+        name: parser[name]["constraints"].split() for name in parser.sections() if "constraints" in parser[name]
+    }
 
-    assert [section for section in parser.sections() if "constraints" in parser[section]] == ["testenv"]
-    assert {ROOT / name for name in parser["testenv"]["constraints"].split()} == {PINS / name for name in PIN_FILES}
+    assert {name: {ROOT / path for path in paths} for name, paths in constraints.items()} == {
+        "testenv": {PINS / name for name in PIN_FILES},
+        "testenv:gpu_code": {PINS / "gpu_code.txt", PINS / "tools.txt"},
+    }
+
+
+def test_the_pins_of_generated_code_differ_in_torch_alone() -> None:
+    """gpu_code.txt is stable.txt with another version of torch, so a bump of any other package reaches both."""
+    stable, generating = (dict(pins(name)) for name in ("stable.txt", "gpu_code.txt"))
+
+    assert generating == stable | {"torch": generating["torch"]}
+
+
+def test_generated_code_gets_a_build_for_cuda() -> None:
+    """The job that generates code does not see the index that has torch for CPUs."""
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8"))
+
+    assert "PIP_EXTRA_INDEX_URL" in str(workflow["jobs"]["tox"])
+    assert "PIP_EXTRA_INDEX_URL" not in str(workflow["jobs"]["gpu_code"])
 
 
 @pytest.mark.parametrize("name", PIN_FILES)

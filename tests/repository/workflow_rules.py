@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-VERBS = {"lint", "type", "tests", "slow", "bench", "drill", "record", "nightly", "proof"}
+VERBS = {"lint", "type", "tests", "slow", "bench", "drill", "record", "nightly", "proof", "gpu_code"}
 INSTALL = "python -m pip install -c .github/pins/tools.txt tox"
 ARGUMENTS = r'(?: (?:[\w./=-]+|"\$\w+"))*'
 TOX = re.compile(rf'tox -e (\w+|"\$VERB")(?: --{ARGUMENTS})?')
