@@ -10,9 +10,11 @@ import pynvml
 import pytest
 
 from speedgate.baselines import store
+from speedgate.measure import host_limits, machine
 from speedgate.measure import nvml as nvml_module
 from speedgate.measure.machine import gpu_key, resolve_machine, runtime_versions, slug
 from speedgate.measure.nvml import GpuError
+from speedgate.results.run import CPU_CONDITIONS
 from tests.support.fake_nvml import FakeNvml, answers
 
 A100_BYTES = 81920 * 2**20
@@ -219,6 +221,8 @@ def test_runtime_versions_name_every_relevant_package(monkeypatch):
         backends=SimpleNamespace(cudnn=SimpleNamespace(version=lambda: 91300)),
         get_num_threads=lambda: 8,
     )
+    torch.backends.cpu = SimpleNamespace(get_cpu_capability=lambda: "AVX512")
+    limits = host_limits.cpu_conditions()
     installed = {"torch", "diffusers", "torchao", "transformers", "accelerate", "numpy"}
 
     def version(package):
@@ -232,7 +236,19 @@ def test_runtime_versions_name_every_relevant_package(monkeypatch):
     versions = runtime_versions()
     assert versions.pop("python").startswith(f"{sys.version_info.major}.{sys.version_info.minor}.")
     facts = {"triton": None, "torch_git": "abc", "cuda": "13.0", "cudnn": 91300, "threads": 8}
+    facts |= {"cpu_capability": "AVX512", **limits}
     assert versions == facts | {package: f"{package} 1.0" for package in installed}
+    assert set(CPU_CONDITIONS) <= set(versions)
 
     installed.clear()
-    assert {name for name, value in runtime_versions().items() if value is not None} == {"python"}
+    versions = {name for name, value in runtime_versions().items() if value is not None}
+    assert versions - set(limits) == {"python"}
+
+
+@pytest.mark.parametrize(("quota", "suffix"), [(None, "4c"), (1.5, "4c-1.5cpus"), (4.0, "4c"), (16.0, "4c")])
+def test_a_quota_below_the_cores_is_part_of_a_cpu_key(monkeypatch, quota, suffix):
+    """Two containers with another share of the same processor do not share a folder of baselines."""
+    monkeypatch.setattr(machine, "usable_cores", lambda: 4)
+    monkeypatch.setattr(machine, "cpu_quota", lambda: quota)
+
+    assert resolve_machine("cpu").key.endswith(f"-{suffix}")

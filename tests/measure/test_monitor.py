@@ -44,6 +44,7 @@ def test_the_facts_of_a_host_come_from_kernel_files(host):
         "governor": "powersave",
         "load_1min": 0.94,
         "cores": cores,
+        "cpu_quota": None,
         "stolen_s": 3.0,
         "cpu_pressure_us": 1462403324,
     }
@@ -58,7 +59,7 @@ def test_a_missing_kernel_file_is_none(host):
     monitor.begin()
 
     assert {name for name, value in facts.items() if value is None} == {
-        *("governor", "load_1min", "stolen_s", "cpu_pressure_us")
+        *("governor", "load_1min", "stolen_s", "cpu_pressure_us", "cpu_quota")
     }
     assert monitor.end() == Reading(facts={"stolen_s": None}, discarded_reason=None)
 

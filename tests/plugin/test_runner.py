@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import os
 
+import msgspec
 import pytest
 
 from speedgate.gate.intervals import Looks
@@ -15,6 +16,7 @@ from speedgate.plugin.builder import Builder
 from speedgate.plugin.judgement import Gate
 from speedgate.plugin.runner import CaseFailure, FailureKind, Runner
 from speedgate.results.run import Baseline, Outcome, Run
+from tests.support.baseline_samples import make_run
 from tests.support.fake_target import FakeSpec, FakeTarget
 from tests.support.sessions import make_session
 
@@ -276,3 +278,33 @@ def test_arms_that_loaded_different_weights_are_not_compared(make_runner, digest
         assert result.kind is FailureKind.DISCARDED
         assert "the arms did not load the same weights (digest 1a here, 2b of the other arm)" in result.sentence
         assert other.is_closed and "generate" not in other.calls
+
+
+@pytest.mark.parametrize("mode", [Mode.AUTO, Mode.ENFORCE])
+def test_other_conditions_than_the_baselines_are_stale_before_a_round(make_runner, mode):
+    """Fewer threads are no slowdown: nothing is measured, and the verdict, stored once, names both numbers."""
+    recorded = msgspec.structs.replace(
+        recorded_baseline(0.5, 0.5, 0.5), run=make_run(CASE.key, environment={"threads": 2, "cpu_quota": None})
+    )
+    target = FakeTarget(environment={"threads": 1, "cpu_quota": None})
+    runner = make_runner(target, policy=Policy(mode=mode), baselines={CASE.key: recorded})
+
+    results = [runner.measure(CASE) for _ in range(2)]
+
+    assert [result.kind for result in results] == [FailureKind.STALE] * 2
+    assert "generate" not in target.calls
+    assert verdicts(runner) == [("latency", Outcome.STALE)]
+    assert "was recorded under other conditions (threads 2 -> 1)" in results[0].sentence
+    assert not runner.gate.missing(suite_keys=[CASE.key], required_keys=[CASE.key])
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [({"threads": 2}, {"threads": 2, "cpu_quota": 1.0}), ({}, {"threads": 1}), ({"torch": "1"}, {})],
+)
+def test_the_same_conditions_are_measured(make_runner, before, after):
+    """A condition that an older baseline did not record, and a version, make no baseline stale."""
+    recorded = msgspec.structs.replace(recorded_baseline(0.5, 0.5, 0.5), run=make_run(CASE.key, environment=before))
+    runner = make_runner(FakeTarget(environment=after), baselines={CASE.key: recorded})
+
+    assert isinstance(runner.measure(CASE), Run)

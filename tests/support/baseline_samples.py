@@ -27,6 +27,7 @@ def make_run(
     medians_s: Sequence[float] = (2.4, 2.45, 2.5),
     peak_bytes: Sequence[int] = (7, 9, 8),
     fingerprint: str = "f00d",
+    environment: dict[str, Any] | None = None,
 ) -> Run:
     """Make a run with one process per median, each of three rounds."""
     processes = tuple(
@@ -36,7 +37,7 @@ def make_run(
     return Run(
         case_key=case_key,
         fingerprint=fingerprint,
-        environment={"torch": "2.13.0"},
+        environment={"torch": "2.13.0"} if environment is None else environment,
         recipe={"dtype": "bfloat16"},
         structure={"graphs": 1},
         cold_start=COLD,

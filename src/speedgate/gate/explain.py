@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from speedgate.gate import judge
 from speedgate.results.profile import OTHERS, Attribution, Kernel
-from speedgate.results.run import Baseline, Comparison, Outcome, Run, Verdict
+from speedgate.results.run import CPU_CONDITIONS, Baseline, Comparison, Outcome, Run, Verdict
 from speedgate.results.timings import Component, component_means_s
 
 CLAIMS = frozenset({"latency", "memory"})
@@ -199,10 +199,11 @@ def _compare_code(after: Attribution, before: Attribution) -> list[str]:
 
 
 def _compare_versions(after: Mapping[str, object], before: Mapping[str, object]) -> str:
+    unrecorded = set(CPU_CONDITIONS) - (set(before) & set(after))  # by an older version of this project
     changed = [
         f"{name} {before.get(name)} -> {after.get(name)}"
         for name in {**before, **after}
-        if before.get(name) != after.get(name)
+        if before.get(name) != after.get(name) and name not in unrecorded
     ]
     return f"versions: {', '.join(changed) or 'the same'}"
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from speedgate.gate import intervals
 from speedgate.gate.policy import Policy
-from speedgate.results.run import Baseline, Comparison, Outcome, Run, Verdict
+from speedgate.results.run import CPU_CONDITIONS, Baseline, Comparison, Outcome, Run, Verdict
 
 # Promised of regional compilation, on one machine and with the compile cache in the same state. Others measured a first
 # image of FLUX.1-dev on an H100 after 67.4 s against 9.6 s, cold (Paul, Jain and Bossan, PyTorch's development log, 2026-05-11).
@@ -166,6 +166,25 @@ def judge_facts(
 def is_stale(run: Run, baseline: Baseline) -> bool:
     """True if the baseline was recorded for another recipe; a published figure has no fingerprint to compare."""
     return baseline.fingerprint not in (None, run.fingerprint)
+
+
+def changed_conditions(run: Run, baseline: Baseline) -> list[str]:
+    """List the conditions of the environment that differ from those of a recorded baseline; one that it lacks is not compared."""
+    after, before = run.environment, baseline.run.environment if baseline.run else {}
+    return [
+        f"{name} {before[name]} -> {after.get(name)}"
+        for name in CPU_CONDITIONS
+        if name in before and before[name] != after.get(name)
+    ]
+
+
+def judge_conditions(run: Run, baseline: Baseline, changes: Sequence[str]) -> Verdict:
+    """STALE, because this machine computes under other conditions than it did for the baseline."""
+    sentence = (
+        f"{baseline.name} was recorded under other conditions ({', '.join(changes)}), so nothing was measured: restore them,"
+        " or record it anew with --gate record"
+    )
+    return _verdict(run, "latency", Outcome.STALE, sentence)
 
 
 def judge_stale(run: Run, baseline: Baseline, claim: str) -> Verdict:

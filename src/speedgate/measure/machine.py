@@ -10,6 +10,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from speedgate.measure.host_limits import cpu_conditions, cpu_quota, usable_cores
 from speedgate.measure.nvml import NO_GPU, first_gpu
 
 DEVICES = ("auto", "cuda", "cpu")
@@ -81,8 +82,8 @@ def installed_versions() -> dict[str, Any]:
 
 
 def runtime_versions() -> dict[str, Any]:
-    """Return `installed_versions` of the worker's interpreter, with torch's build facts if torch is installed."""
-    versions = installed_versions()
+    """Return `installed_versions` of the worker's interpreter, its limits on the CPU, and torch's facts if that is installed."""
+    versions = {**installed_versions(), **cpu_conditions()}
     if versions["torch"] is not None:
         import torch
 
@@ -91,6 +92,7 @@ def runtime_versions() -> dict[str, Any]:
         cudnn: Any = torch.backends.cudnn
         versions["cudnn"] = cudnn.version()
         versions["threads"] = torch.get_num_threads()
+        versions["cpu_capability"] = torch.backends.cpu.get_cpu_capability()
     return versions
 
 
@@ -111,9 +113,10 @@ def _first_gpu_machine() -> Machine | None:
 def _cpu_machine() -> Machine:
     model = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(encoding="utf-8"), re.MULTILINE)
     name = model.group(1).strip() if model else platform.machine()
-    cores = len(os.sched_getaffinity(0))
+    cores, quota = usable_cores(), cpu_quota()
+    limit = f"-{quota:g}cpus" if quota is not None and quota < cores else ""
     return Machine(
-        key=f"cpu-{slug(name)}-{cores}c",
+        key=f"cpu-{slug(name)}-{cores}c{limit}",
         device="cpu",
         name=name,
         memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),

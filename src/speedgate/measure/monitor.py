@@ -16,6 +16,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from speedgate.measure.host_limits import cpu_quota, usable_cores
+
 Fact = float | int | None
 
 _MISSING_FILE = (errno.ENOENT, errno.EACCES, errno.EOPNOTSUPP)  # the last: a kernel without pressure information
@@ -75,7 +77,8 @@ class HostMonitor:
         return {
             "governor": _read_kernel_file(self._cpu0 / "cpufreq" / "scaling_governor"),
             "load_1min": float(load.split()[0]) if load else None,
-            "cores": len(os.sched_getaffinity(0)),
+            "cores": usable_cores(),
+            "cpu_quota": cpu_quota(proc=self._proc),
             "stolen_s": _ticks_to_s(self._stolen_ticks()),
             "cpu_pressure_us": self._pressure_us(),
         }

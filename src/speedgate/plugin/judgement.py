@@ -102,6 +102,21 @@ class Gate:
                 return self.add(judge.judge_stale(measured, stored, "ladder"))
         return self.add(judge.judge_ladder(run, parent, expected, self.session.options.policy))
 
+    def stale_conditions(self, run: Run) -> Verdict | None:
+        """Return STALE, stored once, if a CPU's threads or other limits differ from those of the recorded baseline.
+
+        A GPU's own limits are part of its key, and its work hardly depends on those of the host.
+        """
+        baseline = self._baseline(run)
+        if baseline is None or self.machine.device != "cpu" or not self._adds_processes(run.case_key):
+            return None
+        changes = judge.changed_conditions(run, baseline)
+        if not changes:
+            return None
+        verdict = judge.judge_conditions(run, baseline, changes)
+        stored = self.session.outcome.verdicts.get(run.case_key, ())
+        return verdict if verdict in stored else self.add(verdict)
+
     def facts(self, case_key: str, claim: str, *, expected: Mapping[str, Any], observed: Mapping[str, Any]) -> Verdict:
         """Judge facts: NOT_APPLIED unless each expected fact was observed exactly."""
         return self.add(
@@ -143,7 +158,10 @@ class Gate:
         ]
         for key, baseline in self.baselines.items():
             is_measured = key in outcome.runs and bool(outcome.runs[key].processes)
-            is_lost = key in outcome.broken  # its own test is red already
+            # The own test of a lost case is red already, and a stale one says why it was not measured.
+            is_lost = key in outcome.broken or any(
+                verdict.outcome is Outcome.STALE for verdict in outcome.verdicts.get(key, ())
+            )
             if key not in suite_keys and baseline.source != benchmark_json.PUBLISHED:
                 verdicts.append(_missing(key, f"{baseline.name} has this case, but the suite does not: {restore}"))
             elif key in required_keys and key in suite_keys and not is_measured and not is_lost:

@@ -47,6 +47,7 @@ class FailureKind(enum.StrEnum):
     OUT_OF_MEMORY = "out of memory"
     DISCARDED = "discarded"  # the measurement cannot be used
     FAILED_BEFORE = "failed before"  # an earlier operation of this case failed: nothing more is asked of it
+    STALE = "stale"  # the baseline was recorded under other conditions: nothing is measured
     OUT_OF_TIME = "out of time"  # the budget of a recording is over
 
 
@@ -59,6 +60,14 @@ class CaseFailure:
     sentence: str
     verdict: Verdict | None = None
     details: str = ""
+
+
+class _StaleError(Exception):
+    """End the measurement of a case whose baseline is stale, with the verdict that says so."""
+
+    def __init__(self, verdict: Verdict) -> None:
+        super().__init__(verdict.sentence)
+        self.verdict = verdict
 
 
 class Collector(Protocol):
@@ -290,6 +299,8 @@ class LiveCase:
         return measure_pairs(self, run) if self.runner.builder.other else self._measure_alone(run)
 
     def _measure_alone(self, run: Run) -> Run:
+        if (verdict := self.runner.gate.stale_conditions(run)) is not None:
+            raise _StaleError(verdict)
         run = self.session.store_run(self.session.resume_run(run))
         if run.processes:
             self.progress.note(f"{self.case.id}: {len(run.processes)} processes of an interrupted recording count")
@@ -394,6 +405,10 @@ class LiveCase:
                 sentence=verdict.sentence,
                 verdict=verdict,
                 details=str(failure),
+            )
+        except _StaleError as error:
+            return CaseFailure(
+                kind=FailureKind.STALE, case_key=key, sentence=error.verdict.sentence, verdict=error.verdict
             )
         except (InvalidMeasurement, GpuError) as error:
             verdict = self.runner.gate.discard(key, str(error))

@@ -21,6 +21,9 @@ from speedgate.results.profile import Attribution
 from speedgate.results.timings import Component, ComponentName, Loop
 
 SCHEMA = 1
+# Facts of a run's environment that decide how fast a CPU computes: a baseline that was recorded with others is stale. oneDNN
+# and ATen each have an instruction set of their own.
+CPU_CONDITIONS = ("threads", "cores", "cpu_quota", "onednn_max_cpu_isa", "cpu_capability", "flushes_denormals")
 WEIGHTS, WEIGHTS_DIGEST = "weights", "digest"  # fields of a recipe, and of the weights in it
 
 # Keys and names of stored records: some are another commit's data, and are shown in tables.
