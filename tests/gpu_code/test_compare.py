@@ -45,7 +45,7 @@ def judge(**fields: Any) -> tuple[Outcome, str]:
 )  # fmt: skip
 def test_more_work_is_red_and_says_what_rose(fields: dict[str, Any], sentence: str) -> None:
     """Each kind of further work is MORE_WORK, with the figure of both arms, the other arm's first."""
-    assert judge(**fields) == (Outcome.MORE_WORK, f"a100: denoiser: {sentence}; against {OTHER}")
+    assert judge(**fields) == (Outcome.MORE_WORK, f"denoiser: {sentence}; against {OTHER}")
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_equal_or_less_work_passes(fields: dict[str, Any], sentence: str | None)
     outcome, text = judge(**fields)
 
     assert outcome is Outcome.PASS
-    assert sentence is None or text == f"a100: {sentence}; against {OTHER}"
+    assert sentence is None or text == f"{sentence}; against {OTHER}"
 
 
 def test_int8_that_became_bfloat16_is_more_work() -> None:
@@ -85,7 +85,7 @@ def test_a_module_of_one_arm_is_more_work_even_if_the_sum_is_smaller() -> None:
     verdict, _ = judge_work(make_code(), make_code(make_module(), make_module("vae_decode")), label=OTHER)
 
     assert (verdict.outcome, verdict.sentence) == (
-        Outcome.MORE_WORK, f"a100: vae_decode: is compiled in one arm only; against {OTHER}",
+        Outcome.MORE_WORK, f"vae_decode: is compiled in one arm only; against {OTHER}",
     )  # fmt: skip
 
 
@@ -99,7 +99,7 @@ def test_an_unknown_arm_is_unknown(unknown_arm: str) -> None:
 
     assert (verdict.outcome, lines) == (Outcome.UNKNOWN, [])
     arm = "this arm" if unknown_arm == "this" else OTHER
-    assert verdict.sentence == f"a100: {arm} is unknown: a stub does not fit torch 2.15"
+    assert verdict.sentence == f"{arm} is unknown: a stub does not fit torch 2.15"
 
 
 def test_records_of_two_cases_are_not_compared() -> None:
@@ -124,10 +124,10 @@ def test_kernels_that_differ_are_named_with_their_share() -> None:
     _, lines = judge_work(make_code(make_module(kernels=after)), make_code(make_module(kernels=before)), label=OTHER)
 
     assert lines == [
-        "denoiser: kernels appeared: triton_tem_0 fresh (10.0% of the bytes)",
-        "denoiser: kernels vanished: triton_per_7 gone (50.0% of the bytes)",
-        "denoiser: kernels changed: triton_red_4 new (25.0% of the bytes)",
-        f"denoiser: kernels launched more or less often: {NAME}_5 often (25.0% of the bytes)",
+        "a100 denoiser: kernels appeared: triton_tem_0 fresh (10.0% of the bytes)",
+        "a100 denoiser: kernels vanished: triton_per_7 gone (50.0% of the bytes)",
+        "a100 denoiser: kernels changed: triton_red_4 new (25.0% of the bytes)",
+        f"a100 denoiser: kernels launched more or less often: {NAME}_5 often (25.0% of the bytes)",
     ]
 
 
@@ -137,7 +137,7 @@ def test_many_kernels_are_counted_and_not_named() -> None:
 
     _, lines = judge_work(make_code(make_module(kernels=kernels)), make_code(make_module(kernels=())), label=OTHER)
 
-    assert lines[0].startswith("denoiser: kernels appeared: k8_x new8 (20.0% of the bytes), k7_x")
+    assert lines[0].startswith("a100 denoiser: kernels appeared: k8_x new8 (20.0% of the bytes), k7_x")
     assert lines[0].endswith(", 3 more (15.0% of the bytes)")
 
 
@@ -157,6 +157,6 @@ def test_the_command_judges_one_record_by_another(tmp_path: Path, capsys: pytest
 
     out, err = capsys.readouterr()
     assert statuses == [0, 1, 2]
-    assert out.splitlines()[0].startswith("PASS sdxl-tiny/compile/64px-4steps-b1 gpu work: a100: equal to the digit")
+    assert out.splitlines()[0].startswith("PASS sdxl-tiny/compile/64px-4steps-b1 gpu work on a100: equal to the digit")
     assert "copies between devices 0 -> 1; against " in out.splitlines()[1]
     assert "unknown: no stub" in err

@@ -16,6 +16,8 @@ from speedgate.results.run import CPU_CONDITIONS, Baseline, Comparison, Outcome,
 from speedgate.results.timings import Component, component_means_s
 
 CLAIMS = frozenset({"latency", "memory"})
+WORK = "gpu work"  # begins the name of the claim about the work of generated code
+MAX_LINES = 20  # of the explanation of a case; result files hold no more
 MOVED = frozenset({Outcome.SLOWER, Outcome.FASTER, Outcome.BIGGER, Outcome.SMALLER})
 _UNDECIDED = "nothing is decided"  # so begins the first line, in files of every version
 UNDECIDED_HEAD = f"{_UNDECIDED}; if the latency has changed, these are the differences:"
@@ -55,6 +57,8 @@ def needs_explanation(verdict: Verdict) -> bool:
 
 def explains_verdict(lines: Sequence[str], *, claim: str, outcome: str) -> bool:
     """True if a case's explanation is shown below this verdict of it: one that moved, or the one that is not decided."""
+    if lines and claim.startswith(WORK):
+        return outcome in (Outcome.MORE_WORK, Outcome.PASS)
     if not lines or claim not in CLAIMS:
         return False
     return outcome == Outcome.UNDECIDED if lines[0].startswith(_UNDECIDED) else outcome in MOVED

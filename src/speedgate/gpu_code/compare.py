@@ -11,12 +11,13 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+from speedgate.gate import explain
 from speedgate.gpu_code import figures
-from speedgate.gpu_code.figures import format_bytes
+from speedgate.gpu_code.figures import claim_on, format_bytes
 from speedgate.results.gpu_code import GpuCode, Kernel, ModuleCode
 from speedgate.results.run import Outcome, Verdict
 
-CLAIM = "gpu work"
+CLAIM = explain.WORK
 TOLERANCE = 0.01  # a smaller rise of bytes, launches or FLOPs is not more work
 _MOST_NAMED = 5  # kernels in one line
 _LONGEST_LINE = 1000  # characters; names of kernels are another program's
@@ -52,16 +53,16 @@ def judge_work(this: GpuCode, other: GpuCode, *, label: str) -> tuple[Verdict, l
     worse = [f"{pair.name}: {'; '.join(texts)}" for pair in pairs if (texts := list(_more_work(pair)))]
     outcome = Outcome.MORE_WORK if worse else Outcome.PASS
     sentence = "; ".join(worse) if worse else _no_more_work(pairs)
-    lines = [line for pair in pairs for line in _different_kernels(pair)]
+    lines = [f"{this.target} {line}" for pair in pairs for line in _different_kernels(pair)]
     return _verdict(this, outcome, f"{sentence}; against {label}"), [line[:_LONGEST_LINE] for line in lines]
 
 
 def _verdict(code: GpuCode, outcome: Outcome, sentence: str) -> Verdict:
-    return Verdict(case_key=code.case_key, claim=CLAIM, outcome=outcome, sentence=f"{code.target}: {sentence}")
+    return Verdict(case_key=code.case_key, claim=claim_on(CLAIM, code.target), outcome=outcome, sentence=sentence)
 
 
 def _pairs(this: GpuCode, other: GpuCode) -> list[_Pair]:
-    after, before = ({module.module: module for module in code.modules} for code in (this, other))
+    after, before = (figures.modules_by_name(code) for code in (this, other))
     return [_Pair(name=name, this=after.get(name), other=before.get(name)) for name in {**before, **after}]
 
 

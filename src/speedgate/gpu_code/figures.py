@@ -10,8 +10,32 @@ from speedgate.results.gpu_code import GpuCode, ModuleCode
 
 # External operations that multiply matrices, as `ModuleCode.external` names them before the dtype.
 _PRODUCT = re.compile(r"_int_mm|_scaled_mm|b?mm|addmm|baddbmm|convolution")
+_ON = " on "
 _UNITS = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
 _BITS = re.compile(r"\d+")  # the first number in the name of a dtype: int8, float8_e4m3fn, bfloat16
+
+
+def claim_on(claim: str, target: str) -> str:
+    """Return the name of a claim about the code for a target: a case has the same claims for each target."""
+    return f"{claim}{_ON}{target}"
+
+
+def target_of_claim(claim: str) -> str | None:
+    """Return the target that a claim names; None for a claim about something else."""
+    name, on, target = claim.rpartition(_ON)
+    return target if on and name.startswith("gpu ") else None
+
+
+def modules_by_name(code: GpuCode) -> dict[str, ModuleCode]:
+    """Return the modules by name; one that is called with several sets of shapes has a number behind its name."""
+    modules: dict[str, ModuleCode] = {}
+    for module in code.modules:
+        name, number = module.module, 1
+        while name in modules:
+            number += 1
+            name = f"{module.module}#{number}"
+        modules[name] = module
+    return modules
 
 
 def launches(module: ModuleCode) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NoReturn
 
 import msgspec
@@ -16,6 +16,7 @@ from speedgate.gate.roofline import Operations, Roofline
 from speedgate.measure.machine import Machine
 from speedgate.plugin.github import safe_line
 from speedgate.plugin.session import Session
+from speedgate.results.gpu_code import GpuCode
 from speedgate.results.json_io import to_json
 from speedgate.results.run import Baseline, Outcome, Run, Verdict
 
@@ -68,6 +69,15 @@ class Gate:
     def add(self, verdict: Verdict) -> Verdict:
         """Store a verdict that was reached elsewhere."""
         return self.session.store_verdict(verdict)
+
+    def store_gpu_code(self, code: GpuCode, *, other: GpuCode | None) -> None:
+        """Store the generated code of a case for a target, and the other arm's in a live comparison."""
+        self.session.store_gpu_code(code, other=other)
+
+    def explain(self, case_key: str, lines: Sequence[str]) -> None:
+        """Add lines that are shown below the verdict on the work of a case's generated code."""
+        stored = self.session.outcome.explanations.setdefault(case_key, [])
+        stored += [line for line in lines if line not in stored][: explain.MAX_LINES - len(stored)]
 
     def latency(self, run: Run) -> Verdict:
         """Judge the latency against the other arm or this machine's baseline."""

@@ -16,7 +16,7 @@ from speedgate.gate.policy import Mode, Policy
 from speedgate.history import database
 from speedgate.measure.machine import DEVICES
 from speedgate.measure.rounds import MeasurementPlan
-from speedgate.plugin import injection
+from speedgate.plugin import gpu_code, injection
 
 ROUNDS = 10  # in each process, if their total time is long enough
 # Processes of a recording. Eight cost time once, and save processes in every later run that is judged by the baseline.
@@ -42,6 +42,7 @@ def add_options(parser: pytest.Parser) -> None:
     _add_measurement_options(group)
     _add_result_options(group)
     injection.add_option(group)
+    gpu_code.add_options(group)
     group.addoption("--device", choices=DEVICES, default="auto", help="where cases run (default: %(default)s)")
     group.addoption(
         "--gpu-key",

@@ -22,6 +22,7 @@ from speedgate.report.terminal import Recording
 from speedgate.results import timings
 from speedgate.results.case_key import CaseKey
 from speedgate.results.family_figure import FamilyFigure
+from speedgate.results.gpu_code import GeneratedCode, GpuCode
 from speedgate.results.json_io import to_json, write_json
 from speedgate.results.run import Baseline, Comparison, Run, Verdict
 from speedgate.results.run_marks import INJECTED, QUICK, Injection
@@ -80,6 +81,7 @@ class SessionOutcome:
     `broken` has the reason why nothing more is asked of a case, `failed_tests` the test that failed, `out_of_memory` the
     sentence of a case that a recording found to be out of memory, `unfinished` the reason why the budget of a recording
     did not last, `judged_elsewhere` the claims that are judged at another workload, and `images` the images for a report.
+    `gpu_codes` has the generated code of a case by target.
     `not_judged` counts the cases of each claim that cannot be judged here, by the reason; `not_built` has the reason of each
     case that this machine cannot have.
     """
@@ -96,6 +98,7 @@ class SessionOutcome:
     judged_elsewhere: dict[str, set[str]] = dataclasses.field(default_factory=dict)
     images: dict[str, CaseImage] = dataclasses.field(default_factory=dict)
     not_judged: dict[str, dict[str, int]] = dataclasses.field(default_factory=dict)
+    gpu_codes: dict[str, dict[str, GeneratedCode]] = dataclasses.field(default_factory=dict)
     not_built: dict[str, str] = dataclasses.field(default_factory=dict)
     recording: Recording | None = None
 
@@ -149,6 +152,10 @@ class Session:
         self.outcome.verdicts.setdefault(verdict.case_key, []).append(verdict)
         self._write(verdict.case_key)
         return verdict
+
+    def store_gpu_code(self, code: GpuCode, *, other: GpuCode | None) -> None:
+        """Store the generated code of a case for a target, with the other arm's in a live comparison."""
+        self.outcome.gpu_codes.setdefault(code.case_key, {})[code.target] = GeneratedCode(this=code, other=other)
 
     def store_roofline(self, case_key: str, roofline: Mapping[str, Any]) -> None:
         """Store the operations of an image, and the share of the machine that they reached if its ceilings are known."""
@@ -260,6 +267,8 @@ class Session:
             document["against"] = to_json(outcome.comparisons[case_key])
         if case_key in outcome.rooflines:
             document["roofline"] = dict(outcome.rooflines[case_key])
+        if case_key in outcome.gpu_codes:
+            document["gpu_code"] = {target: to_json(code) for target, code in outcome.gpu_codes[case_key].items()}
         if case_key in self.benchmarks:
             self.benchmarks[case_key].extra_info["speedgate"] = document
         path = self.result_files[case_key] = self.result_file(case_key)

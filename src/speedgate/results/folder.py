@@ -19,6 +19,7 @@ import msgspec
 from msgspec import Meta
 
 from speedgate.results.case_key import RESULT_FILES
+from speedgate.results.gpu_code import GeneratedCode
 from speedgate.results.json_io import decode, parse_json
 from speedgate.results.run import Outcome, Run, ShortText, Verdict, worst_outcome
 from speedgate.results.run_marks import Injection, warning
@@ -42,6 +43,7 @@ class ResultFile:
     """The result of one case: its run (None if nothing was measured) and its verdicts.
 
     `document` is the whole file, and `name` the file's name. `session` is the folder of the session that wrote it.
+    `gpu_code` has the generated code by target.
     """
 
     name: str
@@ -54,6 +56,7 @@ class ResultFile:
     explanation: tuple[str, ...] = ()
     injection: Injection | None = None
     is_quick: bool = False
+    gpu_code: Mapping[str, GeneratedCode] = dataclasses.field(default_factory=dict)
 
     @property
     def warning(self) -> tuple[str, str] | None:
@@ -81,6 +84,7 @@ class _ResultDocument(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     explanation: Annotated[tuple[Annotated[str, Meta(max_length=2000)], ...], Meta(max_length=20)] = ()
     against: Any = None
     commit: Any = None
+    gpu_code: Annotated[Mapping[ShortText, GeneratedCode], Meta(max_length=20)] = msgspec.field(default_factory=dict)
     injected: Injection | None = None
     iterations_per_s: Any = None
     measured_at: Any = None
@@ -219,4 +223,5 @@ def parse_result(name: str, document: Any) -> ResultFile:
         explanation=checked.explanation,
         injection=checked.injected,
         is_quick=checked.quick,
+        gpu_code=checked.gpu_code,
     )

@@ -93,3 +93,10 @@ class GpuCode(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     unknown: Annotated[str, Meta(min_length=1, max_length=500)] | None = None
     processor_s: float = 0.0
     schema: int = SCHEMA
+
+
+class GeneratedCode(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The generated code of a case for one target in this arm, and in the other arm of a live comparison."""
+
+    this: GpuCode
+    other: GpuCode | None = None
