@@ -89,6 +89,19 @@ def latents_in_channels_last(case, rig):
     )
 
 
+@harmless_change("gates", "sdpa", "int8")
+def sigmas_in_half_precision(case, rig):
+    """The scheduler's noise levels are rounded to fp16."""
+    scheduler = case.pipeline.scheduler
+    set_timesteps = scheduler.set_timesteps
+
+    def rounding(*args, **keywords):
+        set_timesteps(*args, **keywords)
+        scheduler.sigmas = scheduler.sigmas.half().float()
+
+    scheduler.set_timesteps = rounding
+
+
 @harmless_change("gates", "sdpa")
 def deterministic_algorithms(case, rig):
     """Torch is told to use deterministic algorithms."""

@@ -161,6 +161,7 @@ class FakeCase:
 
         rng = np.random.default_rng(1)
         image, step = rng.random((64, 64, 3)), rng.standard_normal((2, 4, 8, 8))
+        loop = np.ones((2, 1, 4, 8, 8), dtype=np.float32)
         error = np.random.default_rng(2)
         size = NOISE[self.stage] * (0.1 if precise else 1.0) * self.faults.get("noise", 1.0)
         return {
@@ -169,7 +170,9 @@ class FakeCase:
             "earlier": [],
             "earlier_shapes": [],
             "steps": [(step + size * error.standard_normal(step.shape)).astype(np.float32).tobytes()],
-            "step_shapes": [list(step.shape)],
+            "step_shapes": [[1, 1, *step.shape]],
+            "loops": [loop.tobytes()],
+            "loop_shapes": [list(loop.shape)],
             "decoded": (0.5 * (step + size * error.standard_normal(step.shape))).astype(np.float32).tobytes(),
             "decoded_shape": list(step.shape),
         }

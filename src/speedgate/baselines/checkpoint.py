@@ -23,7 +23,7 @@ from speedgate.results.json_io import decode, read_json, to_json, write_json
 from speedgate.results.run import Run
 
 FOLDER = "recording"
-# The files of a case: its checkpoint, and the images and one-step outputs that parity needs.
+# The files of a case: its checkpoint, and the images and outputs of steps that parity needs.
 SUFFIXES = (".json", ".safetensors", ".precise.safetensors")
 
 
