@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from speedgate.report.markdown import MAX_CHARACTERS, render
+from speedgate.report.markdown import MAX_CHARACTERS, MAX_SUMMARY_BYTES, append, render
 from speedgate.results.text import markdown_code
 from tests.support.artifacts import HOSTILE, NAME, SESSION, encoded, result
 from tests.support.baseline_samples import BF16, INT8
@@ -160,3 +160,32 @@ def test_an_odd_time_or_commit_does_no_harm(fields) -> None:
     assert set(ELEMENT.findall(render(files))) == {"<code>", "</code>"}
     assert "unversioned" not in render(files)
     assert "others" in render(many, limit=9000)
+
+
+@pytest.mark.parametrize("written_before", [0, MAX_SUMMARY_BYTES - 5000, MAX_SUMMARY_BYTES - 10])
+def test_a_job_summary_is_cut_before_github_drops_it(tmp_path, monkeypatch, written_before: int) -> None:
+    """What several commands append to a job's summary stays below 1 MiB: the first lines are there, and the last says so."""
+    summary = tmp_path / "summary.md"
+    summary.write_text("." * written_before)
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
+    lines = [f"{number}: \N{SNOWMAN}" * 10 for number in range(20_000)]
+
+    append(summary, "\n".join(lines))
+
+    assert summary.stat().st_size <= MAX_SUMMARY_BYTES
+    added = summary.read_text()[written_before:]
+    if written_before < MAX_SUMMARY_BYTES - 10:
+        kept = added.splitlines()[:-2]
+        assert kept == lines[: len(kept)] and len(kept) > 100
+        assert added.splitlines()[-1].startswith(f"{len(lines) - len(kept)} more lines do not fit")
+
+
+def test_a_summary_that_fits_and_any_other_file_are_not_cut(tmp_path, monkeypatch) -> None:
+    """Only the job's summary has the limit, and exactly 1 MiB is allowed."""
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "summary.md"))
+
+    append(tmp_path / "summary.md", "." * MAX_SUMMARY_BYTES)
+    append(tmp_path / "other.md", "." * (MAX_SUMMARY_BYTES + 1))
+
+    assert (tmp_path / "summary.md").stat().st_size == MAX_SUMMARY_BYTES
+    assert (tmp_path / "other.md").stat().st_size == MAX_SUMMARY_BYTES + 1

@@ -85,8 +85,12 @@ def read_job(environment: Mapping[str, str]) -> Job:
 
 def show(job: Job) -> str:
     """Write the results that another job of this run uploaded to the job summary."""
-    markdown.append(job.summary_path, render_results(_download_files(job, job.run_id)))
+    _append_to_summary(job, render_results(_download_files(job, job.run_id)))
     return "the results are in the job summary"
+
+
+def _append_to_summary(job: Job, text: str) -> None:
+    markdown.append(job.summary_path, text, limit_bytes=markdown.MAX_SUMMARY_BYTES)
 
 
 def comment(job: Job) -> str:
@@ -96,7 +100,7 @@ def comment(job: Job) -> str:
     if not _COMMIT.fullmatch(str(sha)):
         raise ValueError(f"workflow_run.head_sha: expected a commit hash, found {sha!r}")
     body = render_comment(run, _download_files(job, int(_field(run, "id"))))
-    markdown.append(job.summary_path, body)
+    _append_to_summary(job, body)
     urls = [_put_comment(job, number, marker=f"results {kind}", body=body) for number in _pull_numbers(job, run)]
     return ", ".join(urls) or f"no pull request has {sha} as its head; the results are only in the job summary"
 
@@ -105,7 +109,7 @@ def open_issue(job: Job) -> str:
     """Write a red comparison into the open issue about the nightly, or open one."""
     head = f"The comparison of the new nightly with the pinned one is red: {job.run_url}\n"
     body = f"{head}\n{render_nightly(_download_files(job, job.run_id))}"
-    markdown.append(job.summary_path, body)
+    _append_to_summary(job, body)
     fields = {"title": "PyTorch nightly: the comparison is red", "body": f"{_marker(NIGHTLY)}\n{body}"}
     number = _nightly_issue(job)
     return _write(job, "POST", "issues", fields) if number is None else _write(job, "PATCH", f"issues/{number}", fields)
@@ -130,7 +134,7 @@ def open_pull(job: Job) -> str:
     if not pin:
         raise ValueError("PIN is empty: the job `pin` has no output with a pin")
     body = f"{_GREEN}{job.run_url}\n\n{render_nightly(_green_files(job))}"
-    markdown.append(job.summary_path, body)
+    _append_to_summary(job, body)
     title = "Move the pin of the PyTorch nightly"
     commit = _commit_on_main(job, path=PIN_PATH, text=pin, message=title)
     if commit is None:

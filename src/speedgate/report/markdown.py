@@ -6,6 +6,7 @@ The results may come from anybody, so every text of theirs is escaped.
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from speedgate.results.folder import ResultFile
 from speedgate.results.run import Outcome, Verdict
 from speedgate.results.text import markdown_code
 
+MAX_SUMMARY_BYTES = 2**20  # of a job step; GitHub documents it with the workflow commands
 MAX_CHARACTERS = 60_000  # GitHub takes 65,536 in a comment; the rest is for what the poster adds
 _COLUMNS = (
     dataclasses.replace(case_table.VERDICT, cell=lambda row: f"**{row.outcome}**" if row.outcome else NOT_JUDGED),
@@ -31,10 +33,37 @@ _MOST_WARNINGS = 3  # one run has one; a folder may hold several runs
 _MORE = 200  # characters reserved for the lines that count what was left out
 
 
-def append(path: Path, text: str) -> None:
-    """Add text to a file that others append to as well, such as $GITHUB_STEP_SUMMARY."""
+def append(path: Path, text: str, *, limit_bytes: int | None = None) -> None:
+    """Add text to a file that others append to as well, such as $GITHUB_STEP_SUMMARY.
+
+    GitHub drops a job summary of more than `MAX_SUMMARY_BYTES` as a whole. So its last lines are cut, which are the least bad
+    ones, and the last one says so; `limit_bytes` is that limit if the file is the job's summary.
+    """
+    if limit_bytes is None and os.environ.get("GITHUB_STEP_SUMMARY") == str(path):
+        limit_bytes = MAX_SUMMARY_BYTES
+    if limit_bytes is not None:
+        text = _cut_to_bytes(text, limit_bytes - (path.stat().st_size if path.exists() else 0))
     with path.open("a", encoding="utf-8") as stream:
         stream.write(text)
+
+
+def _cut_to_bytes(text: str, room: int) -> str:
+    """Return the text, or as many of its first lines as fit into `room` bytes beside a line that says that the rest is cut."""
+    if len(text.encode()) <= room:
+        return text
+    lines = text.splitlines(keepends=True)
+    cut = (
+        "\n{} more lines do not fit into this summary (GitHub drops one of more than 1 MiB); they are in the artifact\n"
+    )
+    used = len(cut.format(len(lines)).encode())
+    fitting = []
+    for line in lines:
+        used += len(line.encode())
+        if used > room:
+            break
+        fitting.append(line)
+    note = cut.format(len(lines) - len(fitting))
+    return "".join([*fitting, note]) if len(note.encode()) <= room else ""
 
 
 def render(files: Mapping[str, bytes], *, limit: int = MAX_CHARACTERS) -> str:

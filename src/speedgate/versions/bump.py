@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from speedgate.report import verdict_page
+from speedgate.report import markdown, verdict_page
 from speedgate.results.json_io import write_json
 from speedgate.versions import environment, index, pins, suite_run
 from speedgate.versions.environment import OverlayEnvironment
@@ -77,8 +77,7 @@ def _write_verdict(verdict: Mapping[str, Any], folder: Path) -> None:
     page = verdict_page.render(verdict)
     (folder / verdict_page.SUMMARY_FILE).write_text(page, encoding="utf-8")
     if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
-        with Path(summary).open("a", encoding="utf-8") as stream:
-            stream.write(page)
+        markdown.append(Path(summary), page)
     if outputs := os.environ.get("GITHUB_OUTPUT"):
         with Path(outputs).open("a", encoding="utf-8") as stream:
             stream.write(f"red={str(verdict_page.is_red(verdict)).lower()}\n")
