@@ -216,6 +216,17 @@ def test_an_unsupported_stage_is_skipped_and_not_built(bench, monkeypatch):
     assert result.texts["test_recipe[sd15-tiny-int8]"] == "sd15-tiny has no int8 stage: it has no linear"
 
 
+@pytest.mark.parametrize(("mode", "status"), [("enforce", pytest.ExitCode.NO_TESTS_COLLECTED), ("auto", 0)])
+def test_a_session_that_judges_nothing_is_not_green_under_enforce(bench, monkeypatch, mode, status):
+    """Exit status 5 if every claim is skipped, as pytest ends when it collects nothing."""
+    sd15 = dataclasses.replace(pipelines()["sd15"], unsupported={"int8": "it has no linear"})
+    monkeypatch.setitem(pipelines(), "sd15", sd15)
+
+    result = bench.run("--pipeline=sd15", "--stage=int8", f"--gate={mode}", claims=("test_recipe",))
+
+    assert (result.stages, result.exit_status) == ([], status)
+
+
 def test_a_machine_as_fast_as_the_published_one_is_green(a100):
     """The published figures pass their own gates at full size, ladder and memory included, under enforce."""
     result = a100.run("--gate=enforce")

@@ -129,11 +129,13 @@ def test_a_bad_option_is_refused_in_one_line_that_names_the_valid_values(configu
         ("--stage=int9", "--stage int9: unknown; choose from *"),
         ("--weights=nowhere", "--weights nowhere: no model_index.json*--weights synthetic*"),
         ("--against=nowhere", "--against nowhere: does not exist; *"),
+        ("--gate=enforce --benchmark-skip", "--benchmark-skip: --gate enforce needs the latency, *; drop one of them"),
+        ("--gate=record --benchmark-disable", "--benchmark-disable: --gate record needs the latency, *"),
     ],
 )
 def test_a_usage_error_ends_the_command_before_any_test(run_claim, option, message):
     """Exit status 4 and the line alone on stderr, for an error in an option and for one in what it names."""
-    result = run_claim("--stage=fp32", option)
+    result = run_claim("--stage=fp32", *option.split())
 
     result.stderr.fnmatch_lines([f"ERROR: {message}"])
     assert result.ret == pytest.ExitCode.USAGE_ERROR

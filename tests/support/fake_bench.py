@@ -298,13 +298,13 @@ class FakeBench:
             for item in _in_turn(items, result, runner, collector):
                 _note_outcome(item, session, result)
             collector.save_images()
-        self._finish(result)
+        self._finish(result, items)
         return result
 
-    def _finish(self, result: BenchResult) -> None:
+    def _finish(self, result: BenchResult, items: list[Claim]) -> None:
         """Call the hooks at the end of a session."""
         config, status = result.config, pytest.ExitCode.TESTS_FAILED if result.red else pytest.ExitCode.OK
-        ended = SimpleNamespace(config=config, exitstatus=int(status))
+        ended = SimpleNamespace(config=config, exitstatus=int(status), items=items)
         history = config.pluginmanager.get_plugin("speedgate-history")
         recording = config.pluginmanager.get_plugin("speedgate-recording")
 

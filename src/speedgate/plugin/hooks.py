@@ -15,6 +15,7 @@ import pytest
 
 from speedgate.baselines import checkpoint, published, store
 from speedgate.baselines.lock import recording_lock
+from speedgate.gate.policy import Mode
 from speedgate.measure import budget, code_digest
 from speedgate.measure.machine import resolve_machine
 from speedgate.measure.monitor import HostMonitor, Monitor
@@ -189,6 +190,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         raise pytest.UsageError(
             "--benchmark-cprofile: profiles this process, but a case runs in its worker process; drop it"
         )
+    _check_measures(config, state)
     if not config.getoption("results"):
         check_folder("--results DIR: the default", state.options.results)
     try:
@@ -198,6 +200,20 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     state.monitor = open_monitor(state.machine.device, expected_workers=2 if options.is_live_comparison(config) else 1)
     config.stash[RESOURCES].callback(state.monitor.close)
     state.inputs = dataclasses.replace(state.inputs, machine_facts=state.monitor.facts())
+
+
+def _check_measures(config: pytest.Config, session: Session) -> None:
+    """Refuse to gate or to record without pytest-benchmark's measurement: nothing would be judged, and the run be green."""
+    mode = session.options.policy.mode
+    if mode not in (Mode.ENFORCE, Mode.RECORD) and not options.is_live_comparison(config):
+        return
+    purpose = "--against" if options.is_live_comparison(config) else f"--gate {mode}"
+    for name in ("benchmark_skip", "benchmark_disable"):
+        if getattr(config.option, name, False):
+            option = f"--{name.replace('_', '-')}"
+            raise pytest.UsageError(
+                f"{option}: {purpose} needs the latency, and this option measures none; drop one of them"
+            )
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -266,9 +282,13 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[Any]) -> 
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    """Write obtained.json into the folder of this machine's baselines, in a recording."""
+    """Write obtained.json of a recording. With `--gate enforce`, a session that judged nothing is not green."""
     state = session.config.stash.get(SESSION, None)
-    if state is None or not state.options.is_recording:
+    if state is None:
+        return
+    if judged_nothing(state) and exitstatus == pytest.ExitCode.OK and has_gate(session.items):
+        session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED
+    if not state.options.is_recording:
         return
     outcome, root = state.outcome, state.options.baselines_root
     if not (outcome.runs or outcome.failed_tests or outcome.out_of_memory):
@@ -282,6 +302,11 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     is_over = exitstatus != pytest.ExitCode.INTERRUPTED and not outcome.unfinished
     if is_over and any(run.processes for run in outcome.runs.values()):
         outcome.recording = terminal.Recording(path=str(path.relative_to(state.options.root)), refused=failed)
+
+
+def judged_nothing(session: Session) -> bool:
+    """Return True if `--gate enforce` has not one verdict: every claim was skipped, and nothing guards the commit."""
+    return session.options.policy.mode is Mode.ENFORCE and not any(session.outcome.verdicts.values())
 
 
 def _write_obtained(config: pytest.Config, state: Session, failed: Mapping[str, str]) -> Path:
@@ -316,3 +341,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     outcome = state.outcome
     if outcome.runs or outcome.verdicts or outcome.not_judged or outcome.not_built:
         after.write_section(terminalreporter, config, state)
+    if judged_nothing(state) and terminalreporter.stats.get("skipped"):
+        terminalreporter.write_line(
+            "--gate enforce: no claim was judged, so this run is not green (exit status 5)", red=True
+        )
