@@ -84,3 +84,10 @@ def format_bytes(count: float) -> str:
         if abs(count) >= size:
             return f"{count / size:.5g} {unit}"
     return f"{count:.0f} B"
+
+
+def spilled_bytes(modules: Iterable[ModuleCode]) -> int | None:
+    """Add up the bytes of spilled registers over all distinct kernels; None if no machine code was compiled."""
+    spills = [kernel.spilled_bytes for module in modules for kernel in module.kernels]
+    known = [spilled for spilled in spills if spilled is not None]
+    return sum(known) if spills and len(known) == len(spills) else None

@@ -52,6 +52,7 @@ def terminal_view(session: Session) -> terminal.TerminalView:
         not_judged=outcome.not_judged,
         not_built=list(outcome.not_built.values()),
         injection=session.injection,
+        gpu_codes=outcome.gpu_codes,
     )
 
 
@@ -61,7 +62,7 @@ def write_section(reporter: pytest.TerminalReporter, config: pytest.Config, sess
     reporter.section(f"speedgate on {view.gpu_key}, --gate {view.policy.mode.value}")
     for line in [*terminal.section(view), *terminal.remarks(view)]:
         write_coloured(reporter, safe_line(line))
-    if view.runs:
+    if view.runs or view.gpu_codes:
         reporter.write_line(f"result files: {results.relative_to(root) if results.is_relative_to(root) else results}")
     if report_line := write_report(config, session):
         reporter.write_line(report_line)

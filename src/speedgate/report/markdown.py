@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from speedgate.report import gpu_code_table
 from speedgate.report.verdict_order import worst_first
 from speedgate.results import case_table, folder, provenance
 from speedgate.results.case_table import NOT_JUDGED, CaseRow, markdown_head, markdown_row, row_of_run
@@ -79,15 +80,16 @@ def render(files: Mapping[str, bytes], *, limit: int = MAX_CHARACTERS) -> str:
     head += _warnings(results)
     head += _provenance(built or results, limit=limit // 10)
     head += _structure_only([case for case in results if case.is_structure_only], limit=limit // 10)
-    case_rows = [_row(case) for case in built]
+    case_rows = [_row(case) for case in built if case.run is not None or not case.gpu_code]
     columns = case_table.with_figures(_COLUMNS, case_rows)
-    headings = markdown_head(columns) if built else []
+    headings = markdown_head(columns) if case_rows else []
     # The table gets at most two thirds: without the sentences it does not say why.
     rows, left_out = _split_at_limit(
         [markdown_row(columns, row) for row in case_rows],
         limit=(limit - len(head)) * 2 // 3 - sum(map(len, headings)) - _MORE,
     )
     parts = [head, "", *headings, *rows, *_count_left_out(left_out, "case")]
+    parts += gpu_code_lines(built, limit=(limit - len("\n".join(parts))) // 2)
     sentences = [verdict_item(verdict, lines) for verdict, lines in _verdicts_to_show(built)]
     if sentences:
         fitting, left_out = _split_at_limit(sentences, limit=limit - len("\n".join(parts)) - _MORE)
@@ -95,6 +97,26 @@ def render(files: Mapping[str, bytes], *, limit: int = MAX_CHARACTERS) -> str:
     text = "\n".join(parts) + "\n"
     assert len(text) <= limit, "the parts were cut to fit"
     return text
+
+
+def gpu_code_lines(cases: Sequence[ResultFile], *, limit: int) -> list[str]:
+    """Format the table of generated code in at most `limit` characters; empty if there is none."""
+    rows = [
+        row
+        for case in cases
+        for row in gpu_code_table.rows_of({case.case_key: case.gpu_code}, {case.case_key: case.verdicts})
+    ]
+    if not rows:
+        return []
+    columns = case_table.with_figures(gpu_code_table.COLUMNS, rows)
+    lines = [markdown_row(columns, row) for row in rows]
+    return [
+        "",
+        gpu_code_table.CAPTION,
+        "",
+        *markdown_head(columns),
+        *cut_to_limit(lines, limit=limit - _MORE, noun="case"),
+    ]
 
 
 def count_outcomes(outcomes: Iterable[Outcome | None]) -> str:

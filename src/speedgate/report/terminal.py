@@ -10,11 +10,15 @@ from typing import Any
 
 from speedgate.gate.intervals import unseen_slowdown
 from speedgate.gate.policy import Policy
+from speedgate.gpu_code import claims, compare
+from speedgate.gpu_code.figures import target_of_claim
+from speedgate.report import gpu_code_table
 from speedgate.report.verdict_order import worst_first
 from speedgate.results import case_table
 from speedgate.results.case_key import CaseKey
 from speedgate.results.case_table import NO_FIGURE, CaseRow, format_rates, format_spread, row_of_run
 from speedgate.results.family_figure import FamilyFigure
+from speedgate.results.gpu_code import GeneratedCode
 from speedgate.results.run import Baseline, Comparison, Outcome, Run, Verdict, worst_outcome
 from speedgate.results.run_marks import Injection
 from speedgate.results.text import printable
@@ -37,15 +41,19 @@ _ADVICE = {
     Outcome.NOT_APPLIED: "read below which fact does not hold.",
     Outcome.DIFFERENT: "compare the images: the same command with --report report.html",
     Outcome.INVALID: "read below what broke, and measure again.",
+    Outcome.MORE_WORK: "read below what rose and which kernels differ.",
+    Outcome.UNKNOWN: "read below why no code could be generated.",
     Outcome.MISSING: "restore the case, or record a baseline without it.",
     Outcome.UNDECIDED: "measure on a quieter machine, or more processes (--max-processes).",
 }
 _OUTCOME = re.compile(rf"^({'|'.join(Outcome)})(?= )|(?<=  )({'|'.join(Outcome)})$")
+# Claims whose sentence is shown though they passed: it holds figures that a reader wants.
+_TELLING = ("latency", claims.QUANTISED, compare.CLAIM)
 _MORE_PROCESSES = 12  # the least number that a recording with a large spread is advised to take
 # pytest's markup of each outcome; red for the others.
 COLOURS = {
     **dict.fromkeys((Outcome.PASS, Outcome.FASTER, Outcome.SMALLER), "green"),
-    **dict.fromkeys((Outcome.STALE, Outcome.UNDECIDED, Outcome.NO_BASELINE), "yellow"),
+    **dict.fromkeys((Outcome.STALE, Outcome.UNKNOWN, Outcome.UNDECIDED, Outcome.NO_BASELINE), "yellow"),
 }
 
 
@@ -66,6 +74,7 @@ class TerminalView:
     `is_recording` is true for `--gate record`, and `recording` is what it wrote. `health` holds the machine's load before the
     first case. `not_judged` counts the cases of each claim that could not be judged, by the reason, and `not_built` has the
     reasons of cases that this machine cannot have. `injection` is the fault of a fire drill.
+    `gpu_codes` has the generated code of each case by target.
     """
 
     gpu_key: str
@@ -87,6 +96,7 @@ class TerminalView:
     not_judged: Mapping[str, Mapping[str, int]] = dataclasses.field(default_factory=dict)
     not_built: Sequence[str] = ()
     injection: Injection | None = None
+    gpu_codes: Mapping[str, Mapping[str, GeneratedCode]] = dataclasses.field(default_factory=dict)
 
 
 def table(view: TerminalView) -> list[str]:
@@ -117,9 +127,15 @@ def _rows(view: TerminalView) -> list[CaseRow]:
     ]
 
 
+def gpu_code_lines(view: TerminalView) -> list[str]:
+    """Format one line per case and target of generated code; empty if none was generated."""
+    rows = gpu_code_table.rows_of(view.gpu_codes, view.verdicts)
+    return case_table.text_table(case_table.with_figures(gpu_code_table.COLUMNS, rows), rows) if rows else []
+
+
 def section(view: TerminalView) -> list[str]:
     """Format the table, what to do next, the verdicts that a reader needs, and how many others passed."""
-    lines = [*table(view), "", *next_steps(view), *sentences(view), *_passes(view)]
+    lines = [*table(view), *gpu_code_lines(view), "", *next_steps(view), *sentences(view), *_passes(view)]
     return lines if lines[0] else lines[1:]
 
 
@@ -147,11 +163,26 @@ def next_steps(view: TerminalView) -> list[str]:
     if unknown:
         cases = "" if len(unknown) == len(view.runs) else f"{len(unknown)} of {len(view.runs)} cases on "
         lines.append(f"No baseline of {cases}this machine. Next: {record}")
+    lines += _counts_without_data(view)
     return [printable(line) for line in lines]
 
 
 def _has_no_baseline(verdicts: Iterable[Verdict]) -> bool:
-    return any(verdict.outcome is Outcome.NO_BASELINE for verdict in verdicts)
+    """Return True if a figure of this machine has no baseline; counts of generated code belong to no machine."""
+    return any(
+        verdict.outcome is Outcome.NO_BASELINE and target_of_claim(verdict.claim) is None for verdict in verdicts
+    )
+
+
+def _counts_without_data(view: TerminalView) -> Iterator[str]:
+    """Say once for each version and target that no counts of generated code are stored."""
+    counts = Counter(
+        (verdict.claim, verdict.sentence)
+        for verdicts in view.verdicts.values()
+        for verdict in verdicts
+        if verdict.outcome is Outcome.NO_BASELINE and target_of_claim(verdict.claim) is not None
+    )
+    yield from (f"{claim}, {_cases(count)}: {sentence}" for (claim, sentence), count in counts.items())
 
 
 def _after_recording(view: TerminalView) -> Iterator[str]:
@@ -206,7 +237,7 @@ def _has_sentence(view: TerminalView, verdict: Verdict) -> bool:
     if verdict.claim == "fit" and verdict.case_key in view.lost_cases:
         return True  # the case ran out of memory as expected: this is why it has no figures
     if verdict.outcome is Outcome.PASS:
-        return verdict.claim == "latency"
+        return verdict.claim.startswith(_TELLING)
     return verdict.outcome is not Outcome.NO_BASELINE
 
 

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import math
+import operator
 import re
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from speedgate.gate.explain import WORK
+from speedgate.gpu_code.figures import moved_bytes_per_image
+from speedgate.report import gpu_code_table
 from speedgate.report.markdown import MAX_CHARACTERS, cut_to_limit, verdict_item
 from speedgate.report.verdict_order import worst_first
 from speedgate.results import case_table
-from speedgate.results.case_table import CaseRow
+from speedgate.results.case_table import CaseRow, Column
 from speedgate.results.exit_status import GREEN, JUDGED, RED, ExitStatus
+from speedgate.results.gpu_code import GeneratedCode
 from speedgate.results.json_io import decode
 from speedgate.results.run import Outcome, Verdict
 from speedgate.results.text import markdown_code
@@ -61,7 +66,27 @@ def verdict_document(
         "changes": [dict(change) for change in changes],
         "cases": {result["run"]["case_key"]: _case(result) for result in results if result.get("run")},
         "verdicts": verdicts,
+        "gpu_code": _gpu_code(results),
     }
+
+
+def _gpu_code(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the rows of the table of generated code by case, as texts, and the lines that name the kernels that differ."""
+    cases: dict[str, Any] = {}
+    for result in results:
+        if not result.get("gpu_code"):
+            continue
+        codes = _decode_codes(result)
+        verdicts = [decode(verdict, Verdict, where="verdicts") for verdict in result["verdicts"]]
+        case_key = next(iter(codes.values())).this.case_key
+        rows = gpu_code_table.rows_of({case_key: codes}, {case_key: verdicts})
+        cells = [{column.heading: column.cell(row) for column in gpu_code_table.COLUMNS} for row in rows]
+        cases[case_key] = {"rows": cells, "explanation": list(result.get("explanation") or ())}
+    return cases
+
+
+def _decode_codes(result: Mapping[str, Any]) -> dict[str, GeneratedCode]:
+    return {target: decode(code, GeneratedCode, where="gpu_code") for target, code in result["gpu_code"].items()}
 
 
 def is_red(document: Mapping[str, Any]) -> bool:
@@ -96,6 +121,8 @@ def arm_ratio(metric: str, result: Mapping[str, Any]) -> float | None:
     against = result.get("against") or {}
     if metric == "latency" and against.get("log_ratios"):
         return math.exp(statistics.fmean(against["log_ratios"]))
+    if metric == "gpu-code":
+        return max(map(_moved_ratio, _decode_codes(result).values()), default=None) if result.get("gpu_code") else None
     arms = [result.get("run") or {}, against.get("other") or {}]
     if metric != "memory" or not all(arm.get("processes") for arm in arms):
         return None
@@ -103,6 +130,12 @@ def arm_ratio(metric: str, result: Mapping[str, Any]) -> float | None:
         statistics.median(max(process["peak_bytes"]) for process in arm["processes"]) for arm in arms
     )
     return float(this_arm / other_arm)
+
+
+def _moved_ratio(code: GeneratedCode) -> float:
+    """Divide the bytes that this arm's code moves in an image by those of the other arm; 1 if one of them is unknown."""
+    arms = [moved_bytes_per_image(arm) if arm else 0 for arm in (code.this, code.other)]
+    return arms[0] / arms[1] if all(arms) else 1.0
 
 
 def render(document: Mapping[str, Any], *, limit: int = MAX_CHARACTERS) -> str:
@@ -116,6 +149,7 @@ def render(document: Mapping[str, Any], *, limit: int = MAX_CHARACTERS) -> str:
         lines += ["", *case_table.markdown_head(_COLUMNS)]
     rows = [_case_row(case_key, document["cases"][case_key]) for case_key in _worst_cases_first(document)]
     lines += cut_to_limit(rows, limit=(limit - len("\n".join(lines))) // 2, noun="case")
+    lines += _gpu_code_lines(document, limit=(limit - len("\n".join(lines))) // 2)
     items = _verdict_items(document)
     passed = len(document["verdicts"]) - len(items)
     last = f"- {passed} {'other ' if items else ''}verdicts are PASS"
@@ -127,14 +161,34 @@ def _verdict_items(document: Mapping[str, Any]) -> list[str]:
     verdicts_by_case: dict[str, list[Verdict]] = {}
     for stored in document["verdicts"]:
         verdict = decode(stored, Verdict, where="verdicts")
-        if verdict.outcome is not Outcome.PASS or verdict.claim == "latency":
+        if verdict.outcome is not Outcome.PASS or verdict.claim.startswith(("latency", WORK)):
             verdicts_by_case.setdefault(verdict.case_key, []).append(verdict)
-    cases = document["cases"]
+    cases = {**document["cases"], **document.get("gpu_code", {})}
     explained = worst_first(
         (verdicts, cases[case_key]["explanation"] if case_key in cases else ())
         for case_key, verdicts in verdicts_by_case.items()
     )
     return [verdict_item(verdict, lines, limit=_MAX_EXPLANATION) for verdict, lines in explained]
+
+
+def _gpu_code_lines(document: Mapping[str, Any], *, limit: int) -> list[str]:
+    """Format the table of generated code; empty if none was generated."""
+    rows = [row for case in document.get("gpu_code", {}).values() for row in case["rows"]]
+    columns = [
+        Column[Mapping[str, str]](column.heading, operator.itemgetter(column.heading), column.is_name, column.is_number)
+        for column in gpu_code_table.COLUMNS
+    ]
+    shown = case_table.with_figures(columns, rows)
+    if not rows:
+        return []
+    lines = [case_table.markdown_row(shown, row) for row in rows]
+    return [
+        "",
+        gpu_code_table.CAPTION,
+        "",
+        *case_table.markdown_head(shown),
+        *cut_to_limit(lines, limit=limit, noun="case"),
+    ]
 
 
 def _worst_cases_first(document: Mapping[str, Any]) -> list[str]:

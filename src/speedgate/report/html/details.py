@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from speedgate.report import gpu_code_table
 from speedgate.report.html.charts import stacked_panel
 from speedgate.report.html.page import (
     Panel,
     Table,
+    outcome_badge,
     png_data_url,
     png_size,
     render_panels,
@@ -17,6 +19,7 @@ from speedgate.report.html.page import (
 )
 from speedgate.report.html.pictures import MAP_TIMES, Pictures
 from speedgate.report.html.view import Report, ReportCase, as_mapping, numbers_of
+from speedgate.results import case_table
 from speedgate.results.case_table import NO_FIGURE, SSIM, format_figure, row_of_run
 
 if TYPE_CHECKING:
@@ -133,6 +136,24 @@ def _gallery_image(
     """Make the values of one image. A reference is in the page once, as `define_id`; other rows name it by `use_id`."""
     source = {"source": png_data_url(data), "size_px": png_size(data)}
     return {"caption": caption, "define_id": define_id, "use_id": use_id, **source}
+
+
+def gpu_code_section(report: Report) -> Markup | None:
+    """List what the code does that was generated for GPUs, one row for each case and target."""
+    codes, verdicts = (
+        {case.case_key: getattr(case, name) for case in report.cases} for name in ("gpu_code", "verdicts")
+    )
+    rows = gpu_code_table.rows_of(codes, verdicts)
+    if not rows:
+        return None
+    *columns, verdict = case_table.with_figures(gpu_code_table.COLUMNS, rows)
+    table = Table(
+        caption=gpu_code_table.CAPTION,
+        columns=[column.heading for column in (*columns, verdict)],
+        rows=[[*(column.cell(row) for column in columns), outcome_badge(row.outcome)] for row in rows],
+        numbers=frozenset(column.heading for column in columns if column.is_number),
+    )
+    return render_table(table)
 
 
 def roofline_section(report: Report) -> Markup | None:

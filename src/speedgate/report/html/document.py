@@ -39,6 +39,7 @@ def render_report(report: Report) -> str:
     sections_by_title = {
         "Verdicts": _verdict_section(report),
         "Cases": _case_section(report),
+        "GPU code": details.gpu_code_section(report),
         "Ladder": sections.latency_section(report),
         "Processes": sections.process_section(report),
         "Pictures": details.picture_section(report),
@@ -90,7 +91,7 @@ def _verdict_section(report: Report) -> Markup:
 
 def _case_section(report: Report) -> Markup:
     built, described = _built_and_described(report)
-    rows = [_case_row(case) for case in built]
+    rows = [_case_row(case) for case in built if case.run is not None or not case.gpu_code]
     columns = case_table.with_figures(_COLUMNS, rows)
     if report.is_quick:  # the first image was made in a process that had made others
         columns = [column for column in columns if column is not case_table.COLD_START]

@@ -28,7 +28,7 @@ if TYPE_CHECKING:  # optional packages: `speedgate --help` needs none of them
 FOLDER = Path(__file__).parent
 TONES = {
     **dict.fromkeys(Outcome, "bad"),
-    **dict.fromkeys((Outcome.STALE, Outcome.UNDECIDED, Outcome.FASTER, Outcome.SMALLER), "warn"),
+    **dict.fromkeys((Outcome.STALE, Outcome.UNKNOWN, Outcome.UNDECIDED, Outcome.FASTER, Outcome.SMALLER), "warn"),
     Outcome.NO_BASELINE: "plain",
     Outcome.PASS: "good",
 }

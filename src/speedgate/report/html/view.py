@@ -18,6 +18,7 @@ from speedgate.results import folder as results_folder
 from speedgate.results import json_io, provenance
 from speedgate.results.case_key import CaseKey
 from speedgate.results.folder import ResultFile
+from speedgate.results.gpu_code import GeneratedCode
 from speedgate.results.json_io import decode
 from speedgate.results.run import Baseline, Outcome, Run, Verdict, worst_outcome
 
@@ -32,7 +33,7 @@ class ReportCase:
 
     `baselines` go by source, the newest of each source, and the newest of all comes last. `other_run` is the other arm's in a
     live comparison. `explanation` says what changed if a verdict says that something moved. `roofline` is the result of
-    `speedgate.gate.roofline`, as stored.
+    `speedgate.gate.roofline`, as stored, and `gpu_code` the generated code by target.
     """
 
     case_key: str
@@ -43,6 +44,7 @@ class ReportCase:
     pictures: Pictures | None = None
     explanation: tuple[str, ...] = ()
     roofline: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    gpu_code: Mapping[str, GeneratedCode] = dataclasses.field(default_factory=dict)
 
     @property
     def outcome(self) -> Outcome | None:
@@ -238,6 +240,7 @@ def _report_case(
         pictures=assets.pictures.get(result.case_key) if assets else None,
         explanation=result.explanation,
         roofline=as_mapping(result.document.get("roofline")),
+        gpu_code=result.gpu_code,
     )
 
 
