@@ -9,9 +9,11 @@ from typing import Any
 from speedgate.results import console
 from speedgate.results.exit_status import ExitStatus
 
+GPU_CODE = "gpu-code"
 # Commands that pass the arguments after `--` on to pytest.
 PYTEST_COMMANDS = ("bump", "bisect")
-METRICS = ("latency", "memory", "parity", "structure")
+METRICS = ("latency", "memory", "parity", "structure", GPU_CODE)
+_DEFAULT_TARGET = "a100"
 _EPILOG = "Arguments after `--` go to pytest, for example: speedgate {} -- --stage int8"
 
 
@@ -42,6 +44,11 @@ def add_commands(commands: Any) -> None:
     bump.add_argument(
         "--results", type=Path, metavar="DIR", help="folder of the results; default: .speedgate/bump/TIME"
     )
+    bump.add_argument(
+        "--gpu-code",
+        metavar="TARGET[,TARGET]",
+        help="compare the code that both arms generate for these GPUs, for example a100, and measure nothing",
+    )
     _add_environments(bump)
     bump.set_defaults(run=_bump, pytest_arguments=[])
 
@@ -61,6 +68,11 @@ def add_commands(commands: Any) -> None:
         )
     bisect.add_argument(
         "--metric", choices=METRICS, default=METRICS[0], help="the metric that got worse; default: %(default)s"
+    )
+    bisect.add_argument(
+        "--gpu-code",
+        metavar="TARGET[,TARGET]",
+        help=f"with --metric {GPU_CODE}: the GPUs that code is generated for; default: a100",
     )
     bisect.add_argument(
         "--with",
@@ -116,7 +128,7 @@ def _update(options: argparse.Namespace) -> int:
 
 def _bump(options: argparse.Namespace) -> int:
     from speedgate.report import verdict_page
-    from speedgate.versions import bump, environment, pins
+    from speedgate.versions import bump, environment, pins, suite_run
 
     if bool(options.requirements) == bool(options.channel):
         raise ValueError("bump: name either PACKAGE==VERSION or --channel nightly")
@@ -125,7 +137,7 @@ def _bump(options: argparse.Namespace) -> int:
     verdict, folder = bump.bump(
         changes or pins.read_pins(options.pins / pins.NIGHTLY),
         stable=stable,
-        arguments=options.pytest_arguments,
+        arguments=[*suite_run.gpu_code_arguments(options.gpu_code), *options.pytest_arguments],
         cache=options.cache or environment.CACHE,
         results=options.results,
         index_url=options.index_url,
@@ -144,8 +156,13 @@ def _bump(options: argparse.Namespace) -> int:
 
 
 def _bisect(options: argparse.Namespace) -> int:
-    from speedgate.versions import bisect, environment
+    from speedgate.versions import bisect, environment, suite_run
 
+    if options.gpu_code is not None and options.metric != GPU_CODE:
+        raise ValueError(
+            f"--gpu-code {options.gpu_code}: only with --metric {GPU_CODE}; the metric is {options.metric}"
+        )
+    targets = (options.gpu_code or _DEFAULT_TARGET) if options.metric == GPU_CODE else None
     for end in ("good", "bad"):
         bisect.check_end(getattr(options, end), option=f"--{end}")
     request = bisect.BisectRequest(
@@ -153,7 +170,7 @@ def _bisect(options: argparse.Namespace) -> int:
         good=options.good,
         bad=options.bad,
         metric=options.metric,
-        arguments=tuple(options.pytest_arguments),
+        arguments=(*suite_run.gpu_code_arguments(targets), *options.pytest_arguments),
         index_url=options.index_url,
         together=tuple(options.together),
         stable=tuple(_stable_pins(options).values()),

@@ -15,6 +15,9 @@ from typing import Any
 import msgspec
 
 from speedgate.gate.policy import Mode
+from speedgate.gpu_code import compare
+from speedgate.gpu_code.figures import claim_on
+from speedgate.gpu_code.targets import TARGETS, target_of
 from speedgate.report.verdict_page import arm_ratio
 from speedgate.results.case_key import RESULT_FILES
 from speedgate.results.json_io import read_json
@@ -60,6 +63,11 @@ METRICS: Mapping[str, Metric] = {
         claims=frozenset({"recipe", "same structure", "compile"}),
         red=Outcome.NOT_APPLIED,
         tests="test_recipe or test_same_structure or test_compile",
+    ),
+    "gpu-code": Metric(
+        claims=frozenset(claim_on(compare.CLAIM, target) for target in TARGETS),
+        red=Outcome.MORE_WORK,
+        tests="test_gpu_code or test_gpu_work",
     ),
 }
 
@@ -110,6 +118,17 @@ def check_arguments(arguments: Sequence[str]) -> None:
             raise ValueError(f"{argument} after `--`: name the options themselves, not a file of them")
 
 
+def gpu_code_arguments(targets: str | None) -> list[str]:
+    """Return the arguments of pytest that generate code for these GPUs, none for None; `ValueError` for an unknown GPU."""
+    if targets is None:
+        return []
+    try:
+        names = [target_of(name).name for name in targets.split(",")]
+    except ValueError as error:
+        raise ValueError(f"--gpu-code: {error}") from error
+    return [f"--gpu-code={','.join(names)}"]
+
+
 def arguments_for_metric(metric: str, arguments: Sequence[str]) -> list[str]:
     """Narrow `-k` in the arguments of pytest to the tests that judge the metric."""
     parser = argparse.ArgumentParser(prog="pytest", add_help=False, allow_abbrev=False)
@@ -137,7 +156,7 @@ def judge_metric(metric: str, documents: Sequence[Mapping[str, Any]]) -> Trial:
         verdict, document = max(red, key=lambda pair: arm_ratio(metric, pair[1]) or 0.0)
         return Trial(outcome=BisectOutcome.BAD, reason=_line(verdict), ratio=arm_ratio(metric, document))
     undecided = [verdict for verdict, _ in verdicts if verdict["outcome"] == Outcome.INVALID]
-    undecided += [verdict for verdict, _ in of_metric if verdict["outcome"] == Outcome.UNDECIDED]
+    undecided += [verdict for verdict, _ in of_metric if verdict["outcome"] in (Outcome.UNDECIDED, Outcome.UNKNOWN)]
     if undecided:
         return Trial(outcome=BisectOutcome.SKIP, reason=_line(undecided[0]))
     if not of_metric:
