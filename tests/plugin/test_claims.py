@@ -187,6 +187,14 @@ def test_skip_latency_judges_outputs_and_measures_nothing(bench):
     ]
 
 
+def test_claims_that_compare_cases_end_the_case_that_is_open(bench):
+    """Each case is built once, and the last one, which pytest keeps open, has no worker when another is built."""
+    result = bench.run("--stage=compile,sdpa", "--skip-latency")
+
+    assert (result.red, result.stages) == ([], ["sdpa", "compile", "bf16", "fp32"])
+    assert result.builds.most_living == 1
+
+
 def test_every_pipeline_is_green(bench):
     """Every claim of every pipeline's fp32 case fits the facts that its specification expects."""
     result = bench.run("--pipeline=all", "--stage=fp32")

@@ -101,7 +101,7 @@ def test_claims_of_the_arms_alone_measure_no_round(bench: FakeBench) -> None:
     """Structure and picture need one worker of the other arm and no rounds, although another case was asked for rounds."""
     result = bench.run("--stage=fp32", claims=("test_same_structure", "test_same_picture"), other={})
 
-    assert (result.red, result.arms("fp32")) == ([], ["other", "this", "this"])
+    assert (result.red, result.arms("fp32")) == ([], ["other", "this"])
     assert result.run("fp32").processes == ()
 
 

@@ -365,17 +365,17 @@ def _other_arm(session: Session, behaviour: Mapping[str, Any]) -> OtherArm:
 def _in_turn(
     items: list[Claim], result: BenchResult, runner: RunnerFixture, collector: OutputCollector
 ) -> Iterator[Claim]:
-    """Call each claim and yield it; a case has one worker for all of its claims, which ends before the next case is built."""
+    """Call each claim and yield it. As with pytest, a case is open until another one is asked for, or to the end."""
     open_case: tuple[Any, Any, Any] | None = None
     for item in items:
         case = item.params.get("case")
-        if open_case is not None and open_case[0] != case:
+        if open_case is not None and case not in (None, open_case[0]):
             _end(open_case[1])
             open_case = None
         if case is not None and open_case is None:
             context = runner.live(case)
             open_case = case, context, context.__enter__()
-        _call(item, result, runner, collector, open_case[2] if open_case else None)
+        _call(item, result, runner, collector, open_case[2] if open_case and case is not None else None)
         yield item
     if open_case is not None:
         _end(open_case[1])

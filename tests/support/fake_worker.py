@@ -32,11 +32,13 @@ class FakeBuilds:
 
     def __init__(self) -> None:
         self.workers: list[FakeWorker] = []
+        self.most_living = 0
         self._loads: list[tuple[str, str]] = []
 
     def add(self, stage: str, arm: str) -> None:
         """Append a worker that loads a case."""
         self._loads.append((stage, arm))
+        self.most_living = max(self.most_living, self.living())
 
     def builds(self) -> list[tuple[str, str]]:
         """Return stage and arm of each worker that has loaded a case."""

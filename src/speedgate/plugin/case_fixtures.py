@@ -69,15 +69,18 @@ class RunnerFixture:
 
     def __init__(self, runner: Runner) -> None:
         self.runner = runner
+        self._open: LiveCase | None = None  # pytest keeps the last case of a session open
 
     def measured(self, case: CaseSpec) -> Run:
         """Return a case's run with its rounds: from its own tests, or measured now."""
-        return self.result_of(self.runner.measure(case))
+        live = self._open_case(case)
+        return self.result_of(live.measure() if live else self.runner.measure(case))
 
     def collect(self, case: CaseSpec, *, other: bool = False) -> None:
         """Make sure that the outputs of a case are collected."""
         if not self.runner.has_outputs(case, other=other):
-            failure = self.runner.collect(case, other=other)
+            live = None if other else self._open_case(case)
+            failure = live.collect_outputs() if live else self.runner.collect(case, other=other)
             if failure is not None:
                 self.end_test(failure)
 
@@ -89,11 +92,25 @@ class RunnerFixture:
     def live(self, case: Spec) -> Iterator[CaseFixture[Spec]]:
         """Yield the case with its worker, which is started when first needed and ended afterwards."""
         with self.runner.live(case) as live:
+            self._open = live
             yield CaseFixture(case, live, self)
-            if self.runner.always_collect and live.built is not None:
-                failure = live.collect_outputs()
-                if failure is not None:
-                    self.end_test(failure)
+            self._end_open_case()
+
+    def _open_case(self, case: CaseSpec) -> LiveCase | None:
+        """Return the open case if it is this one; end any other, because at most one worker is alive."""
+        if self._open is not None and self._open.case.key != case.key:
+            self._end_open_case()
+        return self._open
+
+    def _end_open_case(self) -> None:
+        """End the worker of the open case, and collect its outputs before that if they are always collected."""
+        live, self._open = self._open, None
+        if live is None:
+            return
+        failure = live.collect_outputs() if self.runner.always_collect and live.built is not None else None
+        live.close()
+        if failure is not None:
+            self.end_test(failure)
 
     def result_of(self, result: T | CaseFailure) -> T:
         """Return the result, or end the test: the test that meets a failure first is red, later tests of the case skip."""
