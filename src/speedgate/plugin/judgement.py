@@ -135,7 +135,8 @@ class Gate:
 
     def parity(self, verdict: Verdict, figures: Mapping[str, float]) -> Verdict:
         """Store a parity verdict with the figures that it was made from. JSON has no NaN, so NaN is stored as null."""
-        finite = {name: value if math.isfinite(value) else None for name, value in figures.items()}
+        # Floats, also for whole numbers: so they are read back from a checkpoint, and a history takes both for one run.
+        finite = {name: float(value) if math.isfinite(value) else None for name, value in figures.items()}
         run = self.session.outcome.runs[verdict.case_key]
         self.session.store_run(msgspec.structs.replace(run, parity=finite))
         return self.add(verdict)
