@@ -61,6 +61,15 @@ def test_an_operation_reads_its_inputs_and_writes_its_outputs(left, right, funct
             lambda: torch._int_mm(tensor(ROWS, INNER, dtype=torch.int8), tensor(INNER, COLUMNS, dtype=torch.int8)),
             "int8",
         ),
+        (
+            lambda: torch.ops.higher_order.out_dtype(
+                torch.ops.aten.mm.default,
+                torch.int32,
+                tensor(ROWS, INNER, dtype=torch.int8),
+                tensor(INNER, COLUMNS, dtype=torch.int8),
+            ),
+            "int8",
+        ),
         (lambda: tensor(ROWS, INNER).float() @ tensor(INNER, COLUMNS).float(), "float32"),
     ],
 )

@@ -34,13 +34,18 @@ class Work:
 @contextlib.contextmanager
 def counting_work() -> Iterator[Work]:
     """Count the work of the operations that run in the block."""
+    import torch
     from torch.utils._python_dispatch import TorchDispatchMode
 
     work = Work()
 
     class Counting(TorchDispatchMode):  # type: ignore[misc,unused-ignore]  # no type without torch
+        supports_higher_order_operators = True
+
         def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             output = operation(*args, **(kwargs or {}))
+            if operation is torch.ops.higher_order.out_dtype:  # how torchao multiplies int8 while a graph is traced
+                operation, _, *args = args
             work.moved_bytes += moved_bytes(operation, args, kwargs or {}, output)
             for dtype, flops in _flops(operation, args, kwargs or {}, output).items():
                 work.flops[dtype] += flops
