@@ -101,14 +101,6 @@ def test_a_drill_measures_what_its_gate_needs(
     assert options.gate_policy(config).looks == looks
 
 
-def test_the_gate_fires_for_the_injected_stage_alone(bench: FakeBench) -> None:
-    """One arm of one stage is slower: its latency is the only red claim, after the first look."""
-    result = bench.run("--inject=slower_step=10", "--stage=bf16", "--rounds=4", other={}, bf16={"slower": 1.1})
-
-    assert result.red == ["test_latency[sdxl-tiny-bf16]"]
-    assert len(result.run("bf16").processes) == options.DRILL_FIRST_LOOK_PAIRS
-
-
 def test_every_output_of_an_injected_run_is_marked(bench: FakeBench) -> None:
     """Nobody can take a figure of it for one of the code: header, table, result file and Markdown say so."""
     result = bench.run("--inject=slower_step=10", "--stage=bf16", "--rounds=4", other={}, bf16={"slower": 1.1})
@@ -160,21 +152,29 @@ def test_every_output_of_a_quick_run_is_marked_and_shows_no_seconds(bench: FakeB
 
 
 @pytest.mark.parametrize(
-    ("slower", "status", "sentence"),
+    ("slower", "red", "status", "sentence"),
     [
-        (1.1, 0, "fire drill passed: latency went red, and nothing else did"),
-        (1.0, 1, "fire drill FAILED: latency should have fired for sdxl-tiny/bf16/64px-4steps-b1 and did not: PASS, *"),
+        (1.1, ["test_latency[sdxl-tiny-bf16]"], 0, "fire drill passed: latency went red, and nothing else did"),
+        (
+            1.0,
+            [],
+            1,
+            "fire drill FAILED: latency should have fired for sdxl-tiny/bf16/64px-4steps-b1 and did not: PASS, *",
+        ),
     ],
 )
-def test_the_exit_status_says_if_the_gate_fired(bench: FakeBench, slower: float, status: int, sentence: str) -> None:
-    """A red gate ends with 0 because it must be red, and a green one with 1."""
+def test_the_exit_status_says_if_the_gate_fired(
+    bench: FakeBench, slower: float, red: list[str], status: int, sentence: str
+) -> None:
+    """If one arm is slower, its latency alone is red, after the first look: the status is 0. A green gate ends with 1."""
     result = bench.run("--inject=slower_step=10", "--stage=bf16", "--rounds=4", other={}, bf16={"slower": slower})
     lines: list[str] = []
     reporter = SimpleNamespace(write_line=lambda line, **_: lines.append(line))
 
     drill.pytest_terminal_summary(reporter, result.config)
 
-    assert result.exit_status == status
+    assert (result.red, result.exit_status) == (red, status)
+    assert len(result.run("bf16").processes) == options.DRILL_FIRST_LOOK_PAIRS
     pytest.LineMatcher(lines).fnmatch_lines([sentence])
 
 
@@ -196,14 +196,19 @@ def test_on_github_the_drill_is_one_annotation(bench: FakeBench, monkeypatch: py
     ]
 
 
-def test_an_interrupted_drill_keeps_its_exit_status(bench: FakeBench) -> None:
-    """A drill in which not every test had its turn has neither passed nor failed."""
-    config = bench.configure("--inject=slower_step")
-    session = SimpleNamespace(config=config, exitstatus=pytest.ExitCode.INTERRUPTED)
+@pytest.mark.parametrize(
+    ("arguments", "status"), [([], pytest.ExitCode.INTERRUPTED), (["--collect-only"], pytest.ExitCode.OK)]
+)
+def test_a_drill_without_all_of_its_tests_keeps_its_exit_status(
+    bench: FakeBench, arguments: list[str], status: pytest.ExitCode
+) -> None:
+    """A drill that was interrupted, or whose tests are only listed, has neither passed nor failed."""
+    config = bench.configure("--inject=slower_step", *arguments)
+    session = SimpleNamespace(config=config, exitstatus=status)
 
     drill.pytest_sessionfinish(session)
 
-    assert session.exitstatus == pytest.ExitCode.INTERRUPTED
+    assert session.exitstatus == status
     assert drill.DRILL not in config.stash
 
 
@@ -239,17 +244,6 @@ def test_a_failure_without_a_verdict_fails_the_drill(bench: FakeBench, failure: 
     drill.pytest_sessionfinish(session)
     assert session.exitstatus == 1
     assert "went red as it must, but test_other ended with an error" in result.config.stash[drill.DRILL].sentence
-
-
-def test_a_drill_whose_tests_are_only_listed_is_not_judged(bench: FakeBench) -> None:
-    """`--collect-only` runs no test, so no gate could fire, and the status stays that of the listing."""
-    config = bench.configure("--inject=slower_step", "--collect-only")
-    session = SimpleNamespace(config=config, exitstatus=0)
-
-    drill.pytest_sessionfinish(session)
-
-    assert session.exitstatus == 0
-    assert drill.DRILL not in config.stash
 
 
 def test_a_session_puts_the_fault_into_this_arm_and_ends_with_status_0(pytester: pytest.Pytester) -> None:
