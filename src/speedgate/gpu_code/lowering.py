@@ -15,12 +15,18 @@ import contextlib
 import dataclasses
 import functools
 import importlib
+import re
+import subprocess
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from speedgate.gpu_code.attention import attend
 from speedgate.gpu_code.targets import Target
+from speedgate.gpu_code.work import counting_work
 from speedgate.gpu_code.wrapper import kernel_digest, read_wrapper
+from speedgate.results.json_io import decode, read_json, write_json
 
 # Options of inductor that would time kernels on the device while code is generated. `deterministic` is documented to skip
 # every timing, `shape_padding` times products that are padded, and a constant is folded by computing it on the device.
@@ -76,6 +82,10 @@ REACHES = (
     Reach("torch._inductor.scheduler", "BaseSchedulerNode.get_read_write_buffers_sizes", "inductor's count of bytes"),
     Reach("torch._inductor.ir", "DeviceCopy", "a copy between devices"),
     Reach("torch._inductor.cudagraph_utils", "cudagraphs_log", "inductor says there why CUDA graphs are skipped"),
+    Reach("torch._inductor.codecache", "PyCodeCache.load", "loads the source of a kernel"),
+    Reach("torch._inductor.runtime.triton_heuristics", "CachingAutotuner.precompile", "compiles a kernel"),
+    Reach("torch._inductor.runtime.triton_helpers", "set_driver_to_gpu", "it would look for a driver"),
+    Reach("torch._inductor.config", "use_static_triton_launcher", "it would load the machine code onto the device"),
     Reach("torch._functorch.config", "enable_autograd_cache", "a cached graph would not be generated"),
     *(Reach("torch._inductor.config", name, "would time kernels, or load code from a cache") for name in WITHOUT_TIMING),
 )  # fmt: skip
@@ -98,12 +108,15 @@ class GraphCode:
 
 @dataclasses.dataclass
 class Graph:
-    """A graph that torch.compile handed to its backend: its code, and how often it has run since."""
+    """A graph that torch.compile handed to its backend: its code, how often it has run since, and the identities of its inputs,
+    which are the parameters that it reads.
+    """
 
     code: GraphCode
     skips: tuple[str, ...] = ()
     runs: int = 0
     flops: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    inputs: frozenset[int] = frozenset()
 
 
 def cuda_build_needed() -> str | None:
@@ -249,7 +262,7 @@ class Lowering:
                 return eager(*values)
             with counting_work() as work:
                 output = eager(*values)
-            graph.flops = work.flops
+            graph.flops, graph.inputs = work.flops, frozenset(map(id, values))
             return output
 
         return run
@@ -375,6 +388,70 @@ def digests(graph: GraphCode) -> dict[str, str]:
     return {name: kernel_digest(source) for name, source in graph.kernels.items()}
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MachineCode:
+    """What a kernel takes of a GPU: registers of a thread, bytes that it spills to memory, shared memory of a block."""
+
+    registers: int
+    spilled_bytes: int
+    shared_bytes: int
+
+
+def machine_code(sources: Mapping[str, str], target: Target, folder: Path) -> dict[str, MachineCode]:
+    """Compile Triton kernels, by digest, with the Triton wheel's ptxas, inside of a `Lowering` block.
+
+    A kernel is compiled with the first of the configurations between which inductor would choose on a device by time.
+    `folder` keeps the results, by digest, target and versions, so that equal code is compiled once.
+    """
+    import torch
+    import triton
+
+    results = {}
+    for digest, source in sources.items():
+        path = folder / f"{digest}-{target.name}-torch{torch.__version__}-triton{triton.__version__}.json"
+        if path.is_file():
+            results[digest] = decode(read_json(path), MachineCode, where=str(path))
+        else:
+            results[digest] = _compile_kernel(source)
+            write_json(path, dataclasses.asdict(results[digest]))
+    return results
+
+
+def _compile_kernel(source: str) -> MachineCode:
+    from torch._inductor import config
+    from torch._inductor.codecache import PyCodeCache
+    from torch._inductor.runtime import triton_helpers
+    from torch._inductor.runtime.triton_heuristics import CachingAutotuner
+
+    with (
+        config.patch(use_static_triton_launcher=False),
+        _replaced(triton_helpers, "set_driver_to_gpu", _returning(None)),
+    ):
+        module = PyCodeCache.load(source)
+        kernel = next(value for value in vars(module).values() if isinstance(value, CachingAutotuner))
+        kernel.configs = kernel.configs[:1]
+        kernel.precompile(warm_cache_only=True)
+    binary = kernel.compile_results[0].kernel
+    registers, local_bytes = _resources(binary.asm["cubin"])
+    return MachineCode(registers=registers, spilled_bytes=local_bytes, shared_bytes=int(binary.metadata.shared))
+
+
+def _resources(cubin: bytes) -> tuple[int, int]:
+    """Return registers and bytes of local memory of a thread, where registers are spilled to: stack and local."""
+    import triton
+
+    tool = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(cubin)
+        file.flush()
+        arguments = [tool, "-res-usage", file.name]
+        printed = subprocess.run(arguments, capture_output=True, text=True, check=True).stdout  # noqa: S603
+    numbers = {name: int(number) for name, number in re.findall(r"\b(REG|STACK|LOCAL):(\d+)", printed)}
+    if set(numbers) != {"REG", "STACK", "LOCAL"}:
+        raise StubDoesNotFit(f"cuobjdump -res-usage printed no registers, stack and local memory: {printed[:100]!r}")
+    return numbers["REG"], numbers["STACK"] + numbers["LOCAL"]
+
+
 def device_properties(target: Target) -> Any:
     """Return what `torch.cuda.get_device_properties` would, as far as inductor reads it."""
     import types
@@ -492,45 +569,3 @@ def _attention(capability: tuple[int, int]) -> Iterator[None]:
         yield
     finally:
         library._destroy()
-
-
-@dataclasses.dataclass
-class Work:
-    """The work of calls on fake tensors: FLOPs of products by dtype, and bytes that eager kernels read and write."""
-
-    moved_bytes: int = 0
-    flops: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
-
-
-@contextlib.contextmanager
-def counting_work() -> Iterator[Work]:
-    """Count the work of the operators that run in the block. A view moves nothing."""
-    from torch.utils._python_dispatch import TorchDispatchMode
-
-    work = Work()
-
-    class Counter(TorchDispatchMode):  # type: ignore[misc]
-        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            output = func(*args, **(kwargs or {}))
-            _add(work, func, args, kwargs or {}, output)
-            return output
-
-    with Counter():
-        yield work
-
-
-def _add(work: Work, func: Any, args: Any, keywords: Mapping[str, Any], output: Any) -> None:
-    import torch
-    from torch.utils._pytree import tree_leaves
-    from torch.utils.flop_counter import flop_registry
-
-    packet = func._overloadpacket
-    if packet in flop_registry:
-        first = next(value for value in tree_leaves(args) if isinstance(value, torch.Tensor))
-        work.flops[str(first.dtype).removeprefix("torch.")] += flop_registry[packet](*args, **keywords, out_val=output)
-    elif packet is torch.ops.aten._int_mm:
-        (rows, inner), (_, columns) = args[0].shape, args[1].shape
-        work.flops["int8"] += 2 * rows * inner * columns
-    if not func.is_view:
-        tensors = [value for value in tree_leaves((args, keywords, output)) if isinstance(value, torch.Tensor)]
-        work.moved_bytes += sum(tensor.numel() * tensor.element_size() for tensor in tensors)
