@@ -444,7 +444,7 @@ def _resources(cubin: bytes) -> tuple[int, int]:
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(cubin)
         file.flush()
-        arguments = [tool, "-res-usage", file.name]
+        arguments = [str(tool), "-res-usage", file.name]
         printed = subprocess.run(arguments, capture_output=True, text=True, check=True).stdout  # noqa: S603
     numbers = {name: int(number) for name, number in re.findall(r"\b(REG|STACK|LOCAL):(\d+)", printed)}
     if set(numbers) != {"REG", "STACK", "LOCAL"}:
