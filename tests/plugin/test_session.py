@@ -1,22 +1,30 @@
 """A session: its files, its monitor, the storage of pytest-benchmark, and how many processes its gate wants."""
 
 import dataclasses
+import errno
+import io
+import os
 import sys
+import tempfile
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from speedgate.baselines import checkpoint
 from speedgate.gate import explain
 from speedgate.gate.intervals import Looks
 from speedgate.gate.policy import Mode, Policy
 from speedgate.measure.machine import Machine
-from speedgate.plugin import after
+from speedgate.plugin import after, hooks
+from speedgate.plugin import session as session_module
 from speedgate.plugin.after import write_coloured
 from speedgate.plugin.hooks import open_monitor
 from speedgate.plugin.judgement import Gate
 from speedgate.report import terminal
+from speedgate.results.json_io import read_json, write_json
 from speedgate.results.run import Outcome
-from tests.support.baseline_samples import INT8, KEY, make_baseline, make_run
+from tests.support.baseline_samples import BF16, INT8, KEY, make_baseline, make_run
 from tests.support.fake_nvml import FakeNvml, answers
 from tests.support.sessions import make_session
 
@@ -42,6 +50,60 @@ def test_each_case_is_on_disk_as_soon_as_it_is_stored(session):
     assert '"verdicts": []' in before
     assert '"outcome": "NO_BASELINE"' in path.read_text()
     assert [path.name for path in session.options.results.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize(("has_room", "rest"), [(True, "it is in "), (False, "it is nowhere else")])
+def test_a_full_disk_costs_no_measurement(session, tmp_path, monkeypatch, has_room, rest):
+    """A result that does not fit is written to the temporary folder if there is room, one line says so, and nothing is raised."""
+    is_full = True
+
+    def write(path, document):
+        if is_full and (path.is_relative_to(session.options.results) or not has_room):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write_json(path, document)
+
+    monkeypatch.setattr(session_module, "write_json", write)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+
+    session.store_run(make_run(INT8))
+    session.store_run(make_run(BF16))
+
+    (line,) = after.unwritten_lines(session.outcome.unwritten)
+    assert line.startswith(f"NOT WRITTEN: {session.result_file(INT8)} and 1 more: No space left on device; {rest}")
+    written = [read_json(path)["run"]["case_key"] for path in session.result_files.values()]
+    assert written == ([INT8, BF16] if has_room else [])
+    is_full = False
+    session.store_run(make_run(INT8))
+    assert [*session.outcome.unwritten] == [str(session.result_file(BF16))]
+    assert session.result_files[INT8] == session.result_file(INT8)
+
+
+def test_a_full_disk_ends_no_recording(tmp_path, monkeypatch):
+    """A checkpoint that does not fit is one line, and the run is kept."""
+    session = make_session(tmp_path, policy=Policy(mode=Mode.RECORD))
+    monkeypatch.setattr(checkpoint, "write_json", no_room)
+
+    session.store_run(make_run(INT8))
+
+    assert INT8 in session.outcome.runs
+    assert [Path(path).parent.name for path in session.outcome.unwritten] == [checkpoint.FOLDER]
+
+
+def no_room(*_, **__):
+    """Fail as a full disk does."""
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_room_is_tried_before_anything_is_measured(tmp_path, monkeypatch):
+    """A full disk takes a new file and none of its bytes: the check writes some, and names option, folder and reason."""
+
+    class FullDisk(io.BytesIO):
+        write = no_room
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda **_: FullDisk())
+
+    with pytest.raises(pytest.UsageError, match=r"^--results .*: No space left on device; name a folder"):
+        hooks.check_folder("--results", tmp_path)
 
 
 def test_a_lost_worker_is_an_invalid_case(session):

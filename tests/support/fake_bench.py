@@ -310,16 +310,16 @@ class FakeBench:
 
         def finish() -> None:
             drill.pytest_sessionfinish(ended)
-            hooks.pytest_sessionfinish(ended, status)
             sharding.pytest_sessionfinish(ended)
             if history is not None:
                 history.pytest_sessionfinish(ended)
                 result.ending.extend(history.lines)
 
-        if recording is None:
-            finish()
-        else:
+        def finish_recording() -> None:
             _inside(recording.pytest_sessionfinish(ended), finish)
+
+        _inside(hooks.pytest_sessionfinish(ended, status), finish if recording is None else finish_recording)
+        if recording is not None:
             reporter = SimpleNamespace(section=result.ending.append, write_line=result.ending.append)
             _inside(recording.pytest_terminal_summary(reporter), lambda: None)
         result.exit_status = ended.exitstatus

@@ -7,7 +7,7 @@ import datetime
 import itertools
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -143,10 +143,7 @@ def write_obtained(
     """
     from pytest_benchmark import __version__
 
-    reasons = {run.case_key: "no test benchmarked it" for run in runs if run.case_key not in benchmarks_meta}
-    # Without a round there are no statistics, and one such run must not lose the record of the others.
-    reasons |= {run.case_key: "no process was measured" for run in runs if not run.processes}
-    reasons |= {run.case_key: problem for run in runs if (problem := _storage_problem(run)) is not None}
+    reasons = unusable_runs(runs, benchmarks_meta)
     usable_runs = [run for run in runs if run.case_key not in reasons]
     reasons |= failed
     benchmarks = [
@@ -177,6 +174,14 @@ def write_obtained(
     path = key_folder(root, gpu_key) / OBTAINED
     write_json(path, document)
     return path
+
+
+def unusable_runs(runs: Sequence[Run], benchmarks: Container[str]) -> dict[str, str]:
+    """Return why runs cannot become a baseline, by case key; `benchmarks` holds the keys of those that a test benchmarked."""
+    reasons = {run.case_key: "no test benchmarked it" for run in runs if run.case_key not in benchmarks}
+    # Without a round there are no statistics, and one such run must not lose the record of the others.
+    reasons |= {run.case_key: "no process was measured" for run in runs if not run.processes}
+    return reasons | {run.case_key: problem for run in runs if (problem := _storage_problem(run)) is not None}
 
 
 def _storage_problem(run: Run) -> str | None:

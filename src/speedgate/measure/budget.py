@@ -106,11 +106,13 @@ class TimingLog:
             outcome=outcome,
         )
         self.entries.append(entry)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("ab") as stream:
-            stream.write(
-                msgspec.json.encode(entry) + b"\n"
-            )  # in one write, so that a kill leaves the whole line or nothing
+        # The file is a convenience: a full disk must not end a measurement.
+        with contextlib.suppress(OSError):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("ab") as stream:
+                stream.write(
+                    msgspec.json.encode(entry) + b"\n"
+                )  # in one write, so that a kill leaves the whole line or nothing
 
     def expected_s(self, case: str, activity: str) -> float:
         """Estimate the seconds of an activity from the entries; 0 if nothing like it was seen.

@@ -10,7 +10,7 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -26,6 +26,7 @@ from speedgate.results import folder, optional
 from speedgate.results.exit_status import ExitStatus
 from speedgate.results.text import command_line, printable
 
+SECTION_WRITTEN = pytest.StashKey[bool]()
 REPORT_TIMEOUT_S = 300.0  # the report of a ladder takes 5 s
 
 
@@ -58,12 +59,15 @@ def terminal_view(session: Session) -> terminal.TerminalView:
 
 def write_section(reporter: pytest.TerminalReporter, config: pytest.Config, session: Session) -> None:
     """Write our section of the terminal and the report file; in a job of GitHub Actions also annotations."""
+    config.stash[SECTION_WRITTEN] = True
     view, root, results = terminal_view(session), session.options.root, session.options.results
     reporter.section(f"speedgate on {view.gpu_key}, --gate {view.policy.mode.value}")
     for line in [*terminal.section(view), *terminal.remarks(view)]:
         write_coloured(reporter, safe_line(line))
     if view.runs or view.gpu_codes:
         reporter.write_line(f"result files: {results.relative_to(root) if results.is_relative_to(root) else results}")
+    for line in unwritten_lines(session.outcome.unwritten):
+        reporter.write_line(line, red=True)
     if report_line := write_report(config, session):
         reporter.write_line(report_line)
     if is_on_github() and view.injection is None:  # the fire drill has an annotation of its own
@@ -71,6 +75,36 @@ def write_section(reporter: pytest.TerminalReporter, config: pytest.Config, sess
         red = [(verdict, lines) for verdict, lines in worst_first(cases) if not view.policy.accepts(verdict)]
         for command in error_annotations(red):
             reporter.write_line(command)
+
+
+def unwritten_lines(unwritten: Mapping[str, str]) -> list[str]:
+    """Return a line for each reason why files were not written, with their number and one of them."""
+    by_reason: dict[str, list[str]] = {}
+    for path, reason in unwritten.items():
+        by_reason.setdefault(reason, []).append(path)
+    return [
+        printable(f"NOT WRITTEN: {paths[0]}{f' and {len(paths) - 1} more' if len(paths) > 1 else ''}: {reason}")
+        for reason, paths in by_reason.items()
+    ]
+
+
+def write_rest(reporter: pytest.TerminalReporter, session: pytest.Session, state: Session) -> None:
+    """Write the section, the report and the upload after another plugin raised an exception, if they are not written yet."""
+    config = session.config
+    reporter.ensure_newline()
+    if has_section(config, state) and not config.stash.get(SECTION_WRITTEN, False):
+        write_section(reporter, config, state)
+    upload = config.pluginmanager.get_plugin("speedgate-history")
+    if upload is not None and not upload.lines:
+        upload.pytest_sessionfinish(session)
+        upload.pytest_terminal_summary(reporter)
+
+
+def has_section(config: pytest.Config, session: Session) -> bool:
+    """Return True if there is anything to say of this session."""
+    outcome = session.outcome
+    has_results = outcome.runs or outcome.verdicts or outcome.not_judged or outcome.not_built or outcome.unwritten
+    return bool(has_results) and not config.option.collectonly
 
 
 def write_coloured(reporter: pytest.TerminalReporter, line: str) -> None:
@@ -93,10 +127,6 @@ def check_report(config: pytest.Config) -> None:
         raise pytest.UsageError(f"--report: {error}") from error
     if path.is_dir() or path.suffix not in (".html", ".htm"):
         raise pytest.UsageError(f"--report {path}: expected the name of an HTML file, such as report.html")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise pytest.UsageError(f"--report {path}: {error.strerror}; name a file that can be written") from error
 
 
 def write_report(config: pytest.Config, session: Session) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
+import errno
 import os
 import tempfile
 from collections.abc import Generator, Mapping
@@ -28,6 +29,8 @@ from speedgate.plugin.progress import Progress, PytestScreen, format_seconds
 from speedgate.plugin.recording import RecordingPlugin
 from speedgate.plugin.session import Session, SessionInputs, SessionOptions
 from speedgate.report import terminal
+from speedgate.results.exit_status import ExitStatus
+from speedgate.results.run import Run
 from speedgate.results.text import command_line, printable
 
 pytest_plugins = ["speedgate.plugin.sharding", "speedgate.plugin.drill"]  # their hooks follow ours
@@ -36,6 +39,7 @@ SESSION = pytest.StashKey[Session]()
 GATE = pytest.StashKey[Gate]()
 PROGRESS = pytest.StashKey[Progress]()
 RESOURCES = pytest.StashKey[contextlib.ExitStack]()  # closed at the end: the device, the lock, temporary folders
+_LEAST_ROOM_BYTES = 2**20  # a result is up to 60 kB for each pair of processes
 # A test with this mark, or with pytest-benchmark's fixture, measures rounds.
 ROUNDS_MARK = "rounds"
 
@@ -75,7 +79,11 @@ def pytest_configure(config: pytest.Config) -> None:
     _check_gpu_key(config, session)
     if config.getoption("results"):
         check_folder("--results", session_options.results)
+    if getattr(config.option, "benchmark_json", None):  # pytest-benchmark opens it at the end
+        check_file("--benchmark-json", Path(config.option.benchmark_json))
     after.check_report(config)
+    if config.getoption("report"):
+        check_file("--report", config.getoption("report"))
     _point_storage(config, session)
     after.register_upload(config, session)
 
@@ -84,10 +92,29 @@ def check_folder(option: str, folder: Path) -> None:
     """Create the folder that an option names. Raises `pytest.UsageError` if nothing can be written there."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
+        _try_to_write(folder)
     except OSError as error:
         raise pytest.UsageError(f"{option} {folder}: {error.strerror}; name a folder that can be written") from error
+
+
+def check_file(option: str, path: Path) -> None:
+    """Raise `pytest.UsageError` if the file that an option names cannot be written; its folder must exist."""
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if path.exists():
+            with path.open("ab"):
+                pass
+        _try_to_write(path.parent)
+    except OSError as error:
+        raise pytest.UsageError(f"{option} {path}: {error.strerror}; name a file that can be written") from error
+
+
+def _try_to_write(folder: Path) -> None:
+    """Write as much as a result needs and remove it: a full disk takes new files and none of their bytes."""
+    with tempfile.TemporaryFile(dir=folder) as file:
+        file.write(bytes(_LEAST_ROOM_BYTES))
+        file.flush()
 
 
 def _session_name() -> str:
@@ -121,6 +148,11 @@ def _point_storage(config: pytest.Config, session: Session) -> None:
         if newest is not None:
             option.benchmark_compare = str(newest.relative_to(Path.cwd()))
         elif not any(folder.glob("*.json")):
+            if option.benchmark_compare_fail:
+                raise pytest.UsageError(
+                    f"--benchmark-compare-fail: there is no baseline of {session.machine.key} to compare with: record one with"
+                    " --gate record, or drop it"
+                )
             option.benchmark_compare = []  # nothing to read: our own report says so for each case
     if "--benchmark-storage" not in " ".join(config.invocation_params.args):
         if not (option.benchmark_save or option.benchmark_autosave or option.benchmark_compare):
@@ -281,21 +313,45 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[Any]) -> 
     return result
 
 
-def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    """Write obtained.json of a recording. With `--gate enforce`, a session that judged nothing is not green."""
-    state = session.config.stash.get(SESSION, None)
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Generator[None, None, None]:
+    """Write obtained.json of a recording before other plugins end; if one of them raises, still write all that is ours.
+
+    With `--gate enforce`, a session that judged nothing is not green.
+    """
+    config = session.config
+    state = config.stash.get(SESSION, None)
     if state is None:
-        return
+        return (yield)
     if judged_nothing(state) and exitstatus == pytest.ExitCode.OK and has_gate(session.items):
         session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED
-    if not state.options.is_recording:
-        return
+    if state.options.is_recording:
+        _finish_recording(config, state, exitstatus)
+    if state.outcome.unwritten and session.exitstatus == pytest.ExitCode.OK:
+        # pytest documents no other way to set the exit status.
+        session.exitstatus = ExitStatus.UPLOAD
+    try:
+        return (yield)
+    except BaseException:
+        reporter = config.pluginmanager.get_plugin("terminalreporter")
+        if reporter is not None:
+            after.write_rest(reporter, session, state)
+        raise
+
+
+def _finish_recording(config: pytest.Config, state: Session, exitstatus: int) -> None:
+    """Write obtained.json into the folder of this machine's baselines; drop the checkpoints of cases that are in it."""
     outcome, root = state.outcome, state.options.baselines_root
     if not (outcome.runs or outcome.failed_tests or outcome.out_of_memory):
         return
     unfinished = {key: f"not finished: {reason}" for key, reason in outcome.unfinished.items()}
     failed = {**state.unjudged_cases(), **unfinished, **outcome.failed_tests}
-    path = _write_obtained(session.config, state, failed)
+    try:
+        path = _write_obtained(config, state, failed)
+    except OSError as error:  # the checkpoints stay, and the same command continues from them
+        outcome.unwritten[str(root / state.machine.key / store.OBTAINED)] = str(error.strerror)
+        return
+    failed = {**store.unusable_runs(_recorded_runs(state), state.benchmarks), **failed}
     if exitstatus == pytest.ExitCode.OK and not failed:  # otherwise the same command continues from the checkpoints
         checkpoint.discard(root, state.machine.key, case_keys={*outcome.runs, *outcome.out_of_memory})
     # An interrupted or unfinished recording is reported by the recording plugin.
@@ -309,6 +365,12 @@ def judged_nothing(session: Session) -> bool:
     return session.options.policy.mode is Mode.ENFORCE and not any(session.outcome.verdicts.values())
 
 
+def _recorded_runs(state: Session) -> list[Run]:
+    """Return the runs of a recording, also of cases that failed, but not of those that were built only for parity."""
+    outcome = state.outcome
+    return [run for run in outcome.runs.values() if run.processes or run.case_key in outcome.failed_tests]
+
+
 def _write_obtained(config: pytest.Config, state: Session, failed: Mapping[str, str]) -> Path:
     machine_info = config.hook.pytest_benchmark_generate_machine_info(config=config)
     config.hook.pytest_benchmark_update_machine_info(config=config, machine_info=machine_info)
@@ -316,8 +378,7 @@ def _write_obtained(config: pytest.Config, state: Session, failed: Mapping[str, 
     return store.write_obtained(
         state.options.baselines_root,
         state.machine.key,
-        # A case that was built only as a reference of parity is left out; a case that failed is written as failed.
-        runs=[run for run in outcome.runs.values() if run.processes or run.case_key in outcome.failed_tests],
+        runs=_recorded_runs(state),
         failed=failed,
         benchmarks_meta={
             key: {"name": benchmark.name, "fullname": benchmark.fullname, "group": benchmark.group}
@@ -338,8 +399,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     state = config.stash.get(SESSION, None)
     if state is None or config.option.collectonly:
         return
-    outcome = state.outcome
-    if outcome.runs or outcome.verdicts or outcome.not_judged or outcome.not_built:
+    if after.has_section(config, state):
         after.write_section(terminalreporter, config, state)
     if judged_nothing(state) and terminalreporter.stats.get("skipped"):
         terminalreporter.write_line(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -83,7 +84,7 @@ class SessionOutcome:
     did not last, `judged_elsewhere` the claims that are judged at another workload, and `images` the images for a report.
     `gpu_codes` has the generated code of a case by target.
     `not_judged` counts the cases of each claim that cannot be judged here, by the reason; `not_built` has the reason of each
-    case that this machine cannot have.
+    case that this machine cannot have. `unwritten` maps a file that could not be written, as on a full disk, to the reason.
     """
 
     runs: dict[str, Run] = dataclasses.field(default_factory=dict)
@@ -101,6 +102,7 @@ class SessionOutcome:
     gpu_codes: dict[str, dict[str, GeneratedCode]] = dataclasses.field(default_factory=dict)
     not_built: dict[str, str] = dataclasses.field(default_factory=dict)
     recording: Recording | None = None
+    unwritten: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 class Session:
@@ -133,14 +135,16 @@ class Session:
         self.outcome.runs[run.case_key] = run
         self._write(run.case_key)
         if self.options.is_recording and run.processes and run != before:
-            checkpoint.store_run(
-                self.options.baselines_root,
-                self.machine.key,
-                key=self.checkpoint_key_of(run),
-                run=run,
-                session=self._time_and_commit(run.case_key),
-            )
+            self._store_checkpoint(run)
         return run
+
+    def _store_checkpoint(self, run: Run) -> None:
+        root, gpu_key = self.options.baselines_root, self.machine.key
+        key, session = self.checkpoint_key_of(run), self._time_and_commit(run.case_key)
+        try:
+            checkpoint.store_run(root, gpu_key, key=key, run=run, session=session)
+        except OSError as error:  # the recording itself goes on, and obtained.json may have room again
+            self.outcome.unwritten[str(checkpoint.checkpoint_path(root, gpu_key, run.case_key))] = str(error.strerror)
 
     def store_comparison(self, comparison: Comparison) -> None:
         """Store the other arm's figures of a live comparison beside the run."""
@@ -271,5 +275,23 @@ class Session:
             document["gpu_code"] = {target: to_json(code) for target, code in outcome.gpu_codes[case_key].items()}
         if case_key in self.benchmarks:
             self.benchmarks[case_key].extra_info["speedgate"] = document
-        path = self.result_files[case_key] = self.result_file(case_key)
-        write_json(path, document)
+        self._write_result(case_key, document)
+
+    def _write_result(self, case_key: str, document: Mapping[str, Any]) -> None:
+        """Write a result file; on a full disk, to the folder for temporary files. What was measured is never lost for it."""
+        path = self.result_file(case_key)
+        elsewhere = Path(tempfile.gettempdir()) / f"speedgate-{self.options.results.name}" / path.name
+        reason = ""
+        for place in (path, elsewhere):
+            try:
+                write_json(place, document)
+            except OSError as error:
+                reason = reason or str(error.strerror)
+                continue
+            self.result_files[case_key] = place
+            self.outcome.unwritten.pop(str(path), None)
+            if place == elsewhere:
+                self.outcome.unwritten[str(path)] = f"{reason}; it is in {elsewhere.parent}"
+            return
+        self.result_files.pop(case_key, None)
+        self.outcome.unwritten[str(path)] = f"{reason}; it is nowhere else"

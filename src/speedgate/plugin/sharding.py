@@ -78,7 +78,9 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 def _manifest(config: pytest.Config) -> shards.Manifest:
     state, (selection, part) = config.stash[SESSION], config.stash[SELECTED]
-    commit = state.inputs.commit or config.hook.pytest_benchmark_generate_commit_info(config=config)
+    commit = state.inputs.commit
+    if not commit and config.pluginmanager.hasplugin("benchmark"):
+        commit = config.hook.pytest_benchmark_generate_commit_info(config=config)
     return shards.Manifest(
         shard=config.getoption("shard"),
         selection=tuple(selection),
@@ -105,7 +107,8 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Write the exit status into the manifest; a fire drill has set its own by now."""
     if MANIFEST in session.config.stash:
-        state = session.config.stash[SESSION]
-        session.config.stash[MANIFEST].end(
-            int(session.exitstatus), cases_with_result=[*state.outcome.runs, *state.outcome.verdicts]
-        )
+        outcome, manifest = session.config.stash[SESSION].outcome, session.config.stash[MANIFEST]
+        try:
+            manifest.end(int(session.exitstatus), cases_with_result=[*outcome.runs, *outcome.verdicts])
+        except OSError as error:  # what was measured must still be shown
+            outcome.unwritten[str(manifest.folder / shards.MANIFEST_FILE)] = str(error.strerror)

@@ -11,7 +11,7 @@ class ExitStatus(enum.IntEnum):
     OK = 0  # every test passed; the command did its work
     RED = 1  # a test failed; the verdict that the command gave is red
     FAILED = 2  # the command printed an error; argparse uses the same, and pytest when it is interrupted
-    UPLOAD = 10  # every test passed, and the history did not take the results
+    UPLOAD = 10  # every test passed, and the history or the disk did not take the results
     UPLOAD_AND_TESTS = 11  # a test failed, and the history did not take the results
     UNFINISHED = 75  # a recording stopped at its budget; the same command continues it (EX_TEMPFAIL of sysexits.h)
 
