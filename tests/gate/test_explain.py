@@ -64,18 +64,18 @@ SAME = {
     ("changes", "expected"),
     [
         ({}, {}),
-        ({"components": {"vae_decode": 0.35}}, {"components": "vae_decode 0.25 s -> 0.35 s (100% of +0.1 s)"}),
-        ({"components": {"denoiser": 1.5}}, {"components": "denoiser 2 s -> 1.5 s (100% of -0.5 s)"}),
+        ({"components": {"vae_decode": 0.35}}, {"components": "vae_decode 0.25 s -> 0.35 s (+40.0%)"}),
+        ({"components": {"denoiser": 1.5}}, {"components": "denoiser 2 s -> 1.5 s (-25.0%)"}),
         (
             {"components": {"denoiser": 2.3, "vae_decode": 0.35}},
-            {"components": "denoiser 2 s -> 2.3 s (75% of +0.4 s); vae_decode 0.25 s -> 0.35 s (25% of +0.4 s)"},
+            {"components": "denoiser 2 s -> 2.3 s (+15.0%); vae_decode 0.25 s -> 0.35 s (+40.0%)"},
         ),
         (
             {"components": {"denoiser": 1.9, "vae_decode": 0.35}},
-            {"components": "denoiser 2 s -> 1.9 s; vae_decode 0.25 s -> 0.35 s"},
+            {"components": "denoiser 2 s -> 1.9 s (-5.0%); vae_decode 0.25 s -> 0.35 s (+40.0%)"},
         ),
-        ({"components": {"safety": 0.1}}, {"components": "safety nothing -> 0.1 s (100% of +0.1 s)"}),
-        ({"components": {"vae_decode": None}}, {"components": "vae_decode 0.25 s -> nothing (100% of -0.25 s)"}),
+        ({"components": {"safety": 0.1}}, {"components": "safety nothing -> 0.1 s"}),
+        ({"components": {"vae_decode": None}}, {"components": "vae_decode 0.25 s -> nothing"}),
         ({"kernels": {"cat": (7, 0.02)}}, {"kernels appeared": "cat (7 calls, 0.02 s)"}),
         (
             {"kernels": {f"fused_{number}": (1, 0.1 * number) for number in range(1, 8)}},
@@ -138,7 +138,7 @@ def test_of_several_processes_each_counts():
     run, slower = run_of(), run_of(components={"vae_decode": 0.45})
     both = msgspec.structs.replace(run, processes=(*run.processes, *slower.processes))
 
-    assert lines_by_kind(both)["components"] == "vae_decode 0.25 s -> 0.35 s (100% of +0.1 s)"
+    assert lines_by_kind(both)["components"] == "vae_decode 0.25 s -> 0.35 s (+40.0%)"
 
 
 def test_nothing_is_made_up_for_a_run_that_lacks_it():
@@ -188,3 +188,49 @@ def test_a_verdict_that_something_moved_is_explained(claim, outcomes):
     verdicts = [Verdict(case_key="a/b/c", claim=claim, outcome=outcome, sentence="") for outcome in Outcome]
 
     assert {each.outcome.value for each in verdicts if explain.needs_explanation(each)} == set(outcomes.split())
+
+
+def scaled(*, by, **other):
+    """The recorded run with every component and kernel slower by this factor, but for those that are named."""
+    factors = dict.fromkeys(COMPONENTS, by) | other
+    return run_of(
+        components={name: seconds * factors[name] for name, seconds in COMPONENTS.items()},
+        kernels={name: (count, seconds * by) for name, (count, seconds) in KERNELS.items()},
+    )
+
+
+def test_a_machine_that_became_slower_is_not_blamed_on_kernels():
+    """If every component takes as much longer, the first line says so and no kernel is named as slower."""
+    lines = explain.compare_runs(scaled(by=1.3, vae_decode=1.34), run_of(), name=NAME)
+
+    assert lines[0] == (
+        "everything became slower alike, each component by +30.0% to +34.0%: the machine, more likely than the code"
+    )
+    assert "kernels: the same with the same calls" in lines and not any("slower:" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        scaled(by=1.3, vae_decode=1.0),
+        scaled(by=1.01),
+        run_of(),
+        run_of(components={"text_encoders": None}),
+        run_of(kernels={"gemm": (120, 1.6)}),
+    ],
+)
+def test_a_change_of_one_component_is_not_one_of_the_machine(run):
+    """One component that stayed, a change within the noise, and a kernel alone are not called common."""
+    assert not any("alike" in line for line in explain.compare_runs(run, run_of(), name=NAME))
+
+
+def test_new_versions_may_slow_everything():
+    """With other versions the machine is not blamed, and kernels that appeared are still named."""
+    run = msgspec.structs.replace(
+        scaled(by=0.7), environment={"torch": "2.14.0"}, attribution=run_of(kernels={"new": (5, 0.5)}).attribution
+    )
+
+    lines = explain.compare_runs(run, run_of(), name=NAME)
+
+    assert lines[0] == "everything became faster alike, each component by -30.0% to -30.0%"
+    assert "kernels appeared: new (5 calls, 0.5 s)" in lines

@@ -27,6 +27,9 @@ _LONGEST_LINE = 1000  # characters; names of kernels are another program's
 _KERNEL_CHANGE = 0.1  # of a kernel's seconds a call
 _KERNEL_SHARE = 0.01  # of the seconds of all kernels; smaller changes are left out
 _FLAT = 0.005  # of an image; smaller differences in seconds are left out
+_LARGE_SHARE = 0.05  # of an image: smaller components say little about a change of the machine
+_LEAST_COMMON_CHANGE = 0.02  # logarithm of a ratio
+_ALIKE = 0.25  # of the common change: components that differ more from it have not moved alike
 _CALL_SHARE = 0.5  # of a component's change; a call that holds less of it is not named
 
 
@@ -88,12 +91,14 @@ def compare_runs(run: Run, other: Run | None, *, name: str) -> list[str]:
         return [f"nothing to compare with: {name} holds a figure and no run"]
     components, attributions = _compare_components(run, other), []
     after, before = run.attribution, other.attribution
+    alike = _compare_alike(run, other)
     if after is not None and before is not None:
-        compare = (_compare_kernels, _compare_attention, _compare_code)
-        attributions = [line for function in compare for line in function(after, before)]
+        # A kernel has no reason of its own to be slower where everything is.
+        kernels = _compare_kernels(after, before, with_seconds=not alike)
+        attributions = [*kernels, *_compare_attention(after, before), *_compare_code(after, before)]
     if components or attributions:
         missing = f"nothing to compare with in {name}, or in this run"
-        lines = [*(components or [f"components: {missing}"]), *(attributions or [f"kernels: {missing}"])]
+        lines = [*alike, *(components or [f"components: {missing}"]), *(attributions or [f"kernels: {missing}"])]
     else:
         lines = [f"nothing to compare with: components and kernels are not in this run or not in {name}"]
     return [line[:_LONGEST_LINE] for line in (*lines, _compare_versions(run.environment, other.environment))]
@@ -104,15 +109,15 @@ def _compare_components(run: Run, other: Run) -> list[str]:
     if not (after and before):
         return []
     changes_s = {name: after.get(name, 0.0) - before.get(name, 0.0) for name in {**before, **after}}
-    total_s = sum(changes_s.values())
     least_s = _FLAT * sum(before.values())
     largest_first = sorted(changes_s, key=lambda name: -abs(changes_s[name]))
     named = [name for name in largest_first if abs(changes_s[name]) >= least_s][:_MOST_NAMED]
     if not named:
         return [f"components: none takes {_FLAT:.1%} of an image more or less"]
+    # A share of the image's change would be one of arithmetic means, and the verdict's figures are geometric.
     figures = [
         f"{name} {_seconds(before.get(name))} -> {_seconds(after.get(name))}"
-        + ("" if abs(total_s) < least_s else f" ({changes_s[name] / total_s:.0%} of {total_s:+.4g} s)")
+        + (f" ({after[name] / before[name] - 1:+.1%})" if before.get(name) and after.get(name) else "")
         for name in named
     ]
     return [f"components: {'; '.join(figures)}", *_compare_calls(run, other, named[0])]
@@ -139,7 +144,24 @@ def _mean_s(processes: Sequence[Component], call: int) -> float:
     return statistics.fmean(component.call_medians_s[call] for component in processes)
 
 
-def _compare_kernels(after: Attribution, before: Attribution) -> list[str]:
+def _compare_alike(run: Run, other: Run) -> list[str]:
+    """Say that everything moved alike, if each component of some size did: then something around the code has changed."""
+    after, before = component_means_s(run.processes), component_means_s(other.processes)
+    total_s = sum(before.values())
+    large = [name for name in before if before[name] >= _LARGE_SHARE * total_s]
+    if len(large) < 2 or not all(after.get(name, 0.0) > 0 for name in large):
+        return []
+    ratio = sum(after.values()) / total_s
+    ratios = {name: after[name] / before[name] for name in large}
+    spread = max(abs(math.log(value / ratio)) for value in ratios.values())
+    if abs(math.log(ratio)) < _LEAST_COMMON_CHANGE or spread > _ALIKE * abs(math.log(ratio)):
+        return []
+    low, high = (f"{value - 1:+.1%}" for value in (min(ratios.values()), max(ratios.values())))
+    cause = "" if run.environment != other.environment else ": the machine, more likely than the code"
+    return [f"everything became {'slower' if ratio > 1 else 'faster'} alike, each component by {low} to {high}{cause}"]
+
+
+def _compare_kernels(after: Attribution, before: Attribution, *, with_seconds: bool = True) -> list[str]:
     new, old = ({kernel.name: kernel for kernel in side.kernels if kernel.name != OTHERS} for side in (after, before))
     least_s = _KERNEL_SHARE * max(after.total_s, before.total_s)
     none = Kernel(name="", count=0, seconds=0.0)
@@ -147,17 +169,20 @@ def _compare_kernels(after: Attribution, before: Attribution) -> list[str]:
         _KernelChange(name=name, before=old.get(name, none), after=new.get(name, none)) for name in {**old, **new}
     ]
     in_both = [change for change in changes if change.before.count and change.after.count]
+    timed = in_both if with_seconds else []
     changes_by_kind = {
         "appeared": _above_cut([change for change in changes if not change.before.count], before),
         "vanished": _above_cut([change for change in changes if not change.after.count], after),
         "more calls": [change for change in in_both if change.after.count > change.before.count],
         "fewer calls": [change for change in in_both if change.after.count < change.before.count],
-        "slower": [c for c in in_both if c.change_per_call > _KERNEL_CHANGE and c.change_s > least_s],
-        "faster": [c for c in in_both if c.change_per_call < -_KERNEL_CHANGE and -c.change_s > least_s],
+        "slower": [c for c in timed if c.change_per_call > _KERNEL_CHANGE and c.change_s > least_s],
+        "faster": [c for c in timed if c.change_per_call < -_KERNEL_CHANGE and -c.change_s > least_s],
     }
     lines = [
         f"kernels {kind}: {_list(matching, _FORMAT[kind])}" for kind, matching in changes_by_kind.items() if matching
     ]
+    if not with_seconds:
+        return lines or ["kernels: the same with the same calls"]
     return lines or [f"kernels: the same with the same calls, none slower or faster by more than {_KERNEL_CHANGE:.0%}"]
 
 
