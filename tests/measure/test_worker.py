@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from speedgate.measure.import_server import ImportServers
 from speedgate.measure.worker import InProcessTarget, OutOfTime, Worker, WorkerFailure, last_lines
 
 PATHS = [str(Path(__file__).parents[2]), str(Path(__file__).parents[2] / "src")]
@@ -20,27 +21,41 @@ def start(folder, **options):
 
 
 @pytest.fixture(scope="module")
-def worker(tmp_path_factory):
+def servers():
+    """Fork workers from a process that has imported a small module."""
+    with ImportServers(["colorsys"]) as servers:
+        yield servers
+
+
+@pytest.fixture(scope="module", params=["fresh", "forked"])
+def server(request):
+    """Give no server, for workers that are fresh interpreters, and a server that forks them: both behave alike."""
+    if request.param == "fresh":
+        return None
+    # Each test is a case of its own, so one server forks all of them.
+    return request.getfixturevalue("servers").server("shared", python=sys.executable, paths=PATHS)
+
+
+@pytest.fixture(scope="module")
+def worker(tmp_path_factory, server):
     """Share one worker among the tests that do not end it."""
-    worker = start(tmp_path_factory.mktemp("shared"))
+    worker = start(tmp_path_factory.mktemp("shared"), server=server)
     yield worker
     worker.close()
 
 
 @pytest.fixture
-def doomed(tmp_path):
+def doomed(tmp_path, server):
     """Start a worker that the test makes fail."""
-    worker = start(tmp_path)
+    worker = start(tmp_path, server=server)
     yield worker
     worker.close()
 
 
 @pytest.fixture(params=["process", "none"])
-def target(request):
+def target(request, worker):
     """Give the same target in a worker process and in this process."""
-    if request.param == "process":
-        return request.getfixturevalue("worker")
-    return InProcessTarget("tests.support.targets:Target", arguments={})
+    return worker if request.param == "process" else InProcessTarget("tests.support.targets:Target", arguments={})
 
 
 @pytest.fixture
@@ -89,9 +104,9 @@ def test_isolation_decides_which_process_a_target_runs_in(worker):
     target.close()
 
 
-def test_output_goes_to_the_log_and_closing_ends_the_process(tmp_path):
+def test_output_goes_to_the_log_and_closing_ends_the_process(tmp_path, server):
     """Both streams are in the log, printing does not disturb the protocol, and closing twice is harmless."""
-    worker = start(tmp_path)
+    worker = start(tmp_path, server=server)
     pid = worker.call("pid")
     worker.call("say", out="on stdout", err="on stderr")
     worker.close()
@@ -171,9 +186,9 @@ def test_running_out_of_memory_differs_from_dying(reason, of_gpu, of_host, guess
 
 
 @pytest.mark.usefixtures("short_exit_timeout")
-def test_a_hung_call_is_killed_after_its_timeout(tmp_path):
+def test_a_hung_call_is_killed_after_its_timeout(tmp_path, server):
     """A worker that does not answer is ended instead of waited for, and its last lines are reported."""
-    worker = start(tmp_path, timeout_s=0.5)
+    worker = start(tmp_path, timeout_s=0.5, server=server)
     pid = worker.call("pid")
 
     with pytest.raises(WorkerFailure, match=r"did not answer 'hang' within 0\.5 s and was killed.*\n  about to hang"):
@@ -231,10 +246,10 @@ def test_only_the_last_useful_lines_are_returned(tmp_path):
 
 
 @pytest.mark.usefixtures("short_exit_timeout")
-def test_nothing_begins_after_the_budget_is_over(tmp_path):
+def test_nothing_begins_after_the_budget_is_over(tmp_path, server):
     """No call and no worker begins, and a live worker stays; once the budget ended a call, it is over for every case."""
     left = [20.0]
-    worker = start(tmp_path, left_s=lambda: left[0])
+    worker = start(tmp_path, left_s=lambda: left[0], server=server)
     pid = worker.call("pid")
     left[0] = -1.0
     with pytest.raises(OutOfTime, match="the budget was over before 'hang'"):

@@ -6,8 +6,12 @@ import gc
 import os
 import signal
 import sys
+import threading
 import time
+from pathlib import Path
 from typing import Any
+
+from speedgate.measure.import_server import inherited_import_s
 
 
 class Target:
@@ -41,6 +45,23 @@ class Target:
         while time.perf_counter() - started_s < seconds:
             pass
         return time.perf_counter() - started_s
+
+    def inherited_import_s(self) -> dict[str, float]:
+        """Return the seconds of the imports that this process inherited."""
+        return dict(inherited_import_s())
+
+    def process_state(self) -> dict[str, Any]:
+        """Return what a program can see of how its process was started."""
+        return {
+            "argv": sys.argv,
+            "path": sys.path,
+            "main": [name for name in ("__file__", "Message", "Popen2IO") if hasattr(sys.modules["__main__"], name)],
+            "descriptors": sorted(path.name for path in Path("/proc/self/fd").iterdir()),
+            "threads": threading.active_count(),
+            "tasks": len(list(Path("/proc/self/task").iterdir())),
+            "streams": [stream.fileno() for stream in (sys.stdin, sys.stdout, sys.stderr)],
+            "variables": {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"},
+        }
 
     def setting(self, *, name: str) -> str | None:
         """Return an environment variable of the worker."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import importlib
+import inspect
 import math
 import os
 import shlex
@@ -19,6 +20,8 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
+
+from speedgate.measure.import_server import ImportServer, prepare_interpreter
 
 TAIL_LINES = 25
 _MAX_REASON_CHARS = 300
@@ -71,7 +74,10 @@ class Target(Protocol):
 
 
 class Worker:
-    """Run a target in a fresh interpreter. Its stdout and stderr go to `log`; error messages call it `name`."""
+    """Run a target in an own process: a fresh interpreter, or a fork of `server`, which must be of the same interpreter.
+
+    Its stdout and stderr go to `log`; error messages call it `name`.
+    """
 
     def __init__(
         self,
@@ -82,36 +88,43 @@ class Worker:
         log: Path,
         timeout_s: float,
         python: str = sys.executable,
+        server: ImportServer | None = None,
         name: str = "the worker",
         left_s: Callable[[], float] = lambda: math.inf,
     ) -> None:
+        self._pid = self._worker_pid = 0
         self._name = name
         self._left_s = left_s
         self._is_out_of_time = False
         self._timeout_s = timeout_s
         self._log = log
+        self._server = server
         self._check_time("start")
         import execnet
 
         self._group = execnet.Group()
         # CUDA graphs keep thread-local state, so everything runs in the worker's main thread.
         # execnet splits the interpreter's path like a shell command.
+        command = shlex.join(server.command if server else [python])
         try:
-            gateway = self._group.makegateway(f"popen//python={shlex.quote(python)}//execmodel=main_thread_only")
+            gateway = self._group.makegateway(f"popen//python={command}//execmodel=main_thread_only")
             self._channel = gateway.remote_exec(
                 _bootstrap,
+                setup=inspect.getsource(prepare_interpreter),
                 log=str(log),
-                paths=list(paths),
+                paths=[] if server else list(paths),  # the server has them already
                 factory=factory,
                 arguments=dict(arguments),
-                foreign=python != sys.executable,
+                foreign=python != sys.executable and server is None,
             )
         # execnet asserts that the first byte which it reads is that of its own bootstrap.
         except (AssertionError, EOFError, OSError, execnet.HostNotFound) as error:
+            self._check_server(error)
             raise WorkerFailure(
                 f"{python} did not start as a Python interpreter ({type(error).__name__}: {error})"
             ) from error
-        self._pid: int = self._receive("start", timeout_s)
+        # execnet's process is the worker itself or, with a server, the client that ends as the worker ends.
+        self._pid, self._worker_pid = self._receive("start", timeout_s)
 
     def call(self, operation: str, **keywords: Any) -> Any:
         """Run `operation` in the worker; after a failure the worker is ended and cannot be used again.
@@ -133,6 +146,15 @@ class Worker:
     def close(self) -> None:
         """Ask the process to end, and kill it after two seconds."""
         self._group.terminate(timeout=_EXIT_TIMEOUT_S)
+        if self._worker_pid != self._pid:  # the server kills and reaps it when the client is gone
+            _wait_until_gone(self._worker_pid)
+
+    def _check_server(self, error: Exception) -> None:
+        """Raise a failure with the end of the server's log if the server has ended."""
+        cause = self._server.cause_of_death(_EXIT_TIMEOUT_S) if self._server else None
+        if self._server and cause:
+            self._log = self._server.log
+            raise self._failure(f"did not start: the process that imports its libraries ended ({cause})") from error
 
     def _check_time(self, operation: str) -> None:
         if self._left_s() <= 0 or self._is_out_of_time:
@@ -149,6 +171,8 @@ class Worker:
                 raise OutOfTime(f"{operation!r} was ended when the budget was over") from error
             raise self._failure(f"did not answer {operation!r} within {timeout_s:g} s and was killed") from error
         except EOFError as error:
+            if operation == "start":
+                self._check_server(error)
             raise self._failure(f"died during {operation!r}{self._cause_of_death()}") from error
         except self._channel.RemoteError as error:  # SystemExit, or an answer with other than builtin types
             self.close()
@@ -189,6 +213,15 @@ class InProcessTarget:
         self._target.close()
 
 
+def _wait_until_gone(pid: int) -> None:
+    """Wait until a process of this user does not exist any more, at most for the time that a worker has to end."""
+    deadline_s = time.monotonic() + _EXIT_TIMEOUT_S
+    with contextlib.suppress(ProcessLookupError):
+        while time.monotonic() < deadline_s:
+            os.kill(pid, 0)
+            time.sleep(0.002)
+
+
 def _one_line(message: str) -> str:
     """Join the lines of an exception's message: the cause of a failed import is on a later line."""
     line = " ".join(message.split())
@@ -203,7 +236,7 @@ def last_lines(log: Path, *, count: int = TAIL_LINES) -> list[str]:
     return [line for line in lines if line.strip() and not line.startswith(_NOISE_PREFIXES)][-count:]
 
 
-def _bootstrap(channel, log, paths, factory, arguments, foreign):  # type: ignore[no-untyped-def]
+def _bootstrap(channel, setup, log, paths, factory, arguments, foreign):  # type: ignore[no-untyped-def]
     """Set up the worker's process. execnet sends this function's source, so it imports what it uses."""
     import faulthandler
     import os
@@ -216,17 +249,11 @@ def _bootstrap(channel, log, paths, factory, arguments, foreign):  # type: ignor
     faulthandler.enable()
     # Ctrl-C reaches the whole foreground process group, but only pytest decides when a worker ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if foreign:  # PYTHONPATH would bring packages of pytest's environment into this one
-        for path in os.environ.pop("PYTHONPATH", "").split(os.pathsep):
-            if path in sys.path:
-                sys.path.remove(path)
-    sys.path[:0] = paths
-    # How threads wait affects the measurement, so the user's shell must not set it. With OMP_WAIT_POLICY=active, a worker that
-    # is idle between its turns takes a core from the worker that is measured; with passive, the tiny pipeline took twice as long
-    # and varied more. LLVM's and Intel's OpenMP spin for 200 ms after a round, GNU's for about 1 ms.
-    os.environ.pop("OMP_WAIT_POLICY", None)
-    os.environ["KMP_BLOCKTIME"] = "1"
-    channel.send(os.getpid())
+    names: dict = {}  # type: ignore[type-arg]
+    exec(setup, names)  # noqa: S102 - a function of ours, from a module that this interpreter cannot import yet
+    names["prepare_interpreter"](paths, foreign)
+    pid = os.getpid()
+    channel.send((getattr(sys.modules["__main__"], "CLIENT_PID", pid), pid))
 
     from speedgate.measure.worker import serve
 

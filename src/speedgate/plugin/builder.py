@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -13,6 +14,7 @@ from typing import Any, Protocol
 import speedgate
 from speedgate.fleet import compile_cache
 from speedgate.fleet.cache_archive import Build, CacheOrigin
+from speedgate.measure.import_server import ImportServers
 from speedgate.measure.other_arm import OtherArm
 from speedgate.measure.worker import InProcessTarget, Target, Worker
 from speedgate.plugin.progress import Progress
@@ -57,7 +59,8 @@ class Builder:
     `factory` names the worker's target as `module:name`. `arguments` returns the keyword arguments of the factory for a
     case, and `weights` the weights that it loads; a checkpoint of an interrupted recording counts for the same weights only.
     `injected_arguments` are further arguments for this arm of a case that a fault is injected into. `paths` go to the front
-    of the worker's `sys.path`. `open_target` replaces the worker process, for tests.
+    of the worker's `sys.path`. Workers are forked from `servers`, or are fresh interpreters without it. `open_target`
+    replaces the worker process, for tests.
     """
 
     session: Session
@@ -69,6 +72,7 @@ class Builder:
     weights: Callable[[Any], Mapping[str, Any]] = lambda _: {}
     injected_arguments: Callable[[Any], Mapping[str, Any]] = lambda _: {}
     other: OtherArm | None = None
+    servers: ImportServers | None = None
     open_target: Callable[[CaseSpec, bool], Target] | None = None
 
     def build(self, case: CaseSpec, *, other: bool = False) -> BuiltWorker:
@@ -105,14 +109,19 @@ class Builder:
         if self.session.options.isolation == "none":
             return InProcessTarget(self.factory, arguments=arguments)
         arm = self.other if other else None
+        python, paths = (arm.python, arm.paths) if arm else (sys.executable, self.paths)
         return Worker(
             self.factory,
             arguments=arguments,
-            paths=arm.paths if arm else self.paths,
+            paths=paths,
             log=self.logs / f"{case.id}{'-other' if arm else ''}.log",
             timeout_s=self.session.options.worker_timeout_s,
             left_s=lambda: self.session.budget.left_s,
-            **({"python": arm.python, "name": f"the worker of {arm.label}"} if arm else {}),
+            python=python,
+            server=self.servers.server(arm_name(case, other=other), python=python, paths=paths)
+            if self.servers
+            else None,
+            **({"name": f"the worker of {arm.label}"} if arm else {}),
         )
 
     def _make_first_image(

@@ -11,6 +11,7 @@ from typing import Any, Generic, NoReturn, TypeVar
 
 import pytest
 
+from speedgate.measure.import_server import ImportServers
 from speedgate.measure.other_arm import OtherArm
 from speedgate.measure.rounds import replay_in_benchmark
 from speedgate.measure.worker import OutOfTime
@@ -35,6 +36,7 @@ def open_runner(
     packages: tuple[ModuleType, ...] = (),
     collector: Collector | None = None,
     other: OtherArm | None = None,
+    servers: ImportServers | None = None,
 ) -> Iterator[RunnerFixture]:
     """Yield the runner of this session, for a suite's own `runner` fixture; see `Builder` for the arguments.
 
@@ -52,6 +54,7 @@ def open_runner(
             paths=import_paths(session.options.root, *packages),
             logs=Path(logs),
             other=other,
+            servers=servers,
         )
         runner = Runner(
             session=session,
