@@ -53,6 +53,30 @@ def test_changes_are_found_as_the_right_kind(levels, options, expected):
     assert expected or trend.outliers == ()
 
 
+def spikes(count, *, since, every, factor=2.0):
+    """Levels of nights of which, since one of them, every n-th is slower by this factor."""
+    nights = np.arange(count)
+    return np.where((nights >= since) & (nights % every == 0), np.log(factor), 0.0)
+
+
+@pytest.mark.parametrize(
+    ("levels", "since"),
+    [
+        (spikes(90, since=0, every=3), 1),
+        (spikes(90, since=60, every=3), 60),
+        (spikes(90, since=60, every=3) + stepped(90, (75, 1.04)), 60),  # the 4 % are not seen, and that is said
+        (spikes(90, since=50, every=4, factor=1.3), 52),
+        (spikes(90, since=0, every=30), None),
+        (np.where(np.arange(90) < 60, spikes(90, since=0, every=3), 0.0), None),  # it has become quiet
+        (stepped(90, (30, 1.5), (33, 0.5), (60, 2.0)), None),
+        (0.05 * np.random.default_rng(9).integers(0, 2, 90), None),
+    ],
+)
+def test_a_series_that_is_too_noisy_says_since_when(levels, since):
+    """Every third night twice as slow is no silence; steps, single outliers, small modes and past noise are not called noise."""
+    assert analyse(make_series(levels)).noisy_since == since
+
+
 @pytest.mark.parametrize("ratio", [1.03, 0.97, 1.01])
 def test_a_step_is_named_by_its_commits(ratio):
     """A step lies between the right two runs, its interval contains the true ratio, and the spread is that of the runs."""
@@ -174,6 +198,20 @@ def test_a_change_that_is_not_asked_for_is_not_red(capsys, levels, arguments, li
     status, output = run_trend([make_series(levels)], capsys, *arguments)
 
     assert (status, line in output) == (0, True)
+
+
+def test_a_noisy_series_is_not_silent(capsys):
+    """The line says since which run, the count has it, and it is not red: nothing is known to be slower."""
+    series = make_series(spikes(90, since=0, every=3))
+
+    status, output = run_trend([series], capsys)
+
+    lines = output.splitlines()
+    point = series.points[1]
+    assert (status, lines[-1]) == (0, "0 of 1 series changed, 1 too noisy to judge")
+    assert lines[1].startswith(
+        f"  TOO NOISY to judge since {point.commit[:12]} ({point.measured_at[:16]}), 89 runs ago: "
+    )
 
 
 def test_red_series_come_first(capsys):

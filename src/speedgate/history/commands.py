@@ -186,18 +186,33 @@ def _fails(trend: Trend, change: TrendChange, options: argparse.Namespace) -> bo
 
 def _trend_lines(trends: Sequence[Trend], too_short: Sequence[Series], options: argparse.Namespace) -> Iterator[str]:
     """Yield a paragraph for each series that changed, failing ones first, then a count of changed and of short series."""
-    changed = [trend for trend in trends if trend.changes]
-    for trend in sorted(changed, key=lambda trend: not _has_failed(trend, options)):
+    shown = [trend for trend in trends if trend.changes or trend.noisy_since is not None]
+    for trend in sorted(shown, key=lambda trend: not _has_failed(trend, options)):
         outliers = f", {len(trend.outliers)} of them outliers" if trend.outliers else ""
         yield (
             f"{trend.series.case_key} on {trend.series.gpu_key}: {trend.measured_count} runs{outliers};"
             f" a run's spread {trend.run_spread:.2%}"
         )
+        if trend.noisy_since is not None:
+            yield f"  {_noise_line(trend)}"
         yield from (f"  {_change_line(trend, change, options)}" for change in reversed(trend.changes))
-    yield f"{len(changed)} of {len(trends)} series changed"
+    noisy = sum(trend.noisy_since is not None for trend in trends)
+    note = f", {noisy} too noisy to judge" if noisy else ""
+    yield f"{sum(bool(trend.changes) for trend in trends)} of {len(trends)} series changed{note}"
     if too_short:
         examples = ", ".join(series.case_key for series in too_short[:3])
         yield f"{len(too_short)} series too short to judge: {examples}{', ...' * (len(too_short) > 3)}"
+
+
+def _noise_line(trend: Trend) -> str:
+    """Write `TOO NOISY to judge since A, 30 runs ago: ...`: no news of such a series is not good news."""
+    assert trend.noisy_since is not None
+    points = trend.series.points
+    return (
+        f"TOO NOISY to judge since {_point_text(points[trend.noisy_since])}, {len(points) - trend.noisy_since} runs ago:"
+        " neighbouring runs differ by more than 8 % again and again, and a change of some percent would not be seen; look at"
+        " the machine first"
+    )
 
 
 def _change_line(trend: Trend, change: TrendChange, options: argparse.Namespace) -> str:
@@ -228,6 +243,7 @@ def _trends_json(trends: Sequence[Trend], too_short: Sequence[Series], options: 
                 "case_key": trend.series.case_key,
                 "runs": trend.measured_count,
                 "run_spread": trend.run_spread,
+                "noisy_since": None if trend.noisy_since is None else trend.series.points[trend.noisy_since].run_id,
                 "outliers": [trend.series.points[place].run_id for place in trend.outliers],
                 "changes": [_change_json(trend, change, options) for change in trend.changes],
             }

@@ -22,6 +22,9 @@ CONFIDENCE = 0.99  # of the interval around a ratio
 LATENCY, PEAK = "latency", "peak memory"
 _SMALLEST_SCALE = {LATENCY: 1e-6, PEAK: 1e-4}  # standard deviation of the logarithm; smaller noise counts as this much
 _MONTH_DAYS = 30.0
+# A series is too noisy to judge while most neighbouring runs of any ten differ a lot: four differences of more than 8 %. A step
+# is one such difference and an outlier two; a change of some percent cannot be told from such noise.
+_NOISY_WINDOW, _NOISY_DIFFERENCES, _NOISY_CHANGE = 10, 4, 0.08
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -98,6 +101,7 @@ class Trend:
     """The changes in a series, in order. `outliers` are indices of points that were left out.
 
     `measured_count` is the number of runs with a latency, `run_spread` the relative standard deviation of a run.
+    `noisy_since` is the index of the point from which the series is too noisy to judge; None if its last runs are not.
     """
 
     series: Series
@@ -105,6 +109,7 @@ class Trend:
     outliers: tuple[int, ...]
     measured_count: int
     run_spread: float
+    noisy_since: int | None = None
 
     def versions(self, change: TrendChange) -> dict[str, tuple[str | None, str | None]]:
         """Return each version that differs after the change, by package: the version before and the one after."""
@@ -143,8 +148,27 @@ def analyse(series: Series) -> Trend:
     )
     outliers = tuple(int(index) for index in np.array(indices)[is_outlier])
     return Trend(
-        series=series, changes=tuple(changes), outliers=outliers, measured_count=len(indices), run_spread=run_spread
+        series=series,
+        changes=tuple(changes),
+        outliers=outliers,
+        measured_count=len(indices),
+        run_spread=run_spread,
+        noisy_since=None if (start := _noise_start(means)) is None else indices[start],
     )
+
+
+def _noise_start(means: Floats) -> int | None:
+    """Return the index of the run with which the noise of the last runs began; None if they agree."""
+    is_large = np.abs(np.diff(means)) > math.log1p(_NOISY_CHANGE)
+    if len(is_large) < _NOISY_WINDOW:
+        return None
+    windows = np.lib.stride_tricks.sliding_window_view(is_large, _NOISY_WINDOW)
+    noisy = windows.sum(axis=1) >= _NOISY_DIFFERENCES
+    if not noisy[-1]:
+        return None
+    quiet = np.flatnonzero(~noisy)
+    first = int(quiet[-1]) + 1 if len(quiet) else 0
+    return first + int(np.argmax(windows[first])) + 1
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
