@@ -12,11 +12,13 @@ from speedgate.cli import main
 from speedgate.gate import explain
 from speedgate.report.html.document import render_report
 from speedgate.report.html.view import ReportCase, as_mapping, load_report
+from speedgate.results.gpu_code import GeneratedCode
 from speedgate.results.json_io import to_json
 from speedgate.results.profile import Attribution, Kernel
 from speedgate.results.run import Outcome, Verdict
 from tests.support.artifacts import MARKS, result, write_results
 from tests.support.baseline_samples import BF16, INT8, make_run, store_file, store_published
+from tests.support.gpu_codes import CASE, make_code
 from tests.support.web_samples import STAGES, case_key, make_case, make_report
 
 
@@ -259,3 +261,17 @@ def test_an_explanation_stands_below_the_verdict_that_it_belongs_to():
     text = text_of(render_report(make_report(make_case("int8", verdicts=(red, open_), explanation=lines))))
 
     assert text.index("parity: so") < text.index("latency: so") < text.index(lines[0])
+
+
+def test_generated_code_has_a_section_of_its_own(tmp_path):
+    """A case whose code was generated has a row for each target with its verdict, and none among the measured cases."""
+    codes = {target: GeneratedCode(this=make_code(target=target)) for target in ("a100", "h100")}
+    verdict = Verdict(case_key=CASE, claim="gpu spills on h100", outcome=Outcome.NOT_APPLIED, sentence="one")
+    stored = {target: to_json(code) for target, code in codes.items()}
+    write_results(tmp_path, result(CASE, run=None, verdicts=[to_json(verdict)], gpu_code=stored))
+
+    document = render_report(load_report(tmp_path, root=tmp_path / "baselines"))
+
+    assert f"{CASE} a100 1 2 / 4 16 MB bfloat16 100 0 B not judged" in section(document, "gpu-code")
+    assert f"{CASE} h100 1 2 / 4 16 MB bfloat16 100 0 B NOT_APPLIED" in section(document, "gpu-code")
+    assert CASE not in section(document, "cases")
