@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from fixtures.worker.preloaded import COMPILER_MODULES, MODULES, inherited_s
 from speedgate.measure.import_server import ImportServers
 from speedgate.measure.worker import Worker, WorkerFailure
 
@@ -61,6 +62,7 @@ def parent(pid):
 def wait_until_gone(pids):
     """Wait until none of the processes runs; they may be zombies of a process that nobody waits for here."""
     deadline_s = time.monotonic() + 20.0
+    pids = list(pids)
     while any(is_running(pid) for pid in pids):
         assert time.monotonic() < deadline_s, "a process was left behind"
         time.sleep(0.01)
@@ -169,7 +171,7 @@ def test_ctrl_c_ends_neither_server_nor_client_nor_worker(tmp_path, servers, mod
 
 
 def test_nothing_is_left_when_pytest_is_killed(tmp_path, modules):
-    """Server, client and a worker that hangs end after SIGKILL of the process that started them."""
+    """Server, client, a worker that hangs, and their folder are gone after SIGKILL of the process that started them."""
     code = f"""
         import sys
         from pathlib import Path
@@ -178,21 +180,47 @@ def test_nothing_is_left_when_pytest_is_killed(tmp_path, modules):
         with ImportServers(["slow_library"]) as servers:
             worker = fork(Path({str(tmp_path)!r}), servers, {modules!r})
             pid = worker.call("pid")
-            print(parent(pid), worker._pid, pid, flush=True)
+            print(Path(worker._server.command[-1]).parent, parent(pid), worker._pid, pid, flush=True)
             worker.call("hang")
     """
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(PATHS)}
     with subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.PIPE, text=True, env=environment
     ) as process:
-        pids = [int(pid) for pid in process.stdout.readline().split()]
+        folder, *pids = process.stdout.readline().split()
         process.kill()
 
     assert len(pids) == 3
-    wait_until_gone(pids)
+    wait_until_gone(map(int, pids))
+    assert not Path(folder).exists()
 
 
-def test_the_socket_is_private_and_removed(tmp_path, servers, modules):
+def test_the_libraries_start_no_thread_before_the_fork(tmp_path, monkeypatch):
+    """Each module that we name exists, and its import leaves one thread and no child: a fork copies one thread only."""
+    for library in ("OMP", "OPENBLAS", "MKL"):
+        monkeypatch.setenv(f"{library}_NUM_THREADS", "1")
+    with ImportServers(MODULES) as servers:
+        worker = fork(tmp_path, servers, PATHS)
+        assert set(worker.call("inherited_import_s")) == set(MODULES)
+        pid = worker.call("pid")
+        server = parent(pid)
+        tasks = list(Path(f"/proc/{server}/task").iterdir())
+        children = Path(f"/proc/{server}/task/{server}/children").read_text().split()
+        worker.close()
+
+    assert len(tasks) == 1
+    assert children == [str(pid)]
+
+
+def test_only_a_stage_that_compiles_pays_for_the_import_of_the_compiler(monkeypatch):
+    """A cold start has the seconds of the imports that a fresh start of the stage would make; a fresh worker has none."""
+    assert inherited_s("fp32") == 0
+
+    monkeypatch.setattr(sys.modules["__main__"], "IMPORT_S", {"torch": 2.0, COMPILER_MODULES[0]: 1.0}, raising=False)
+    assert [inherited_s(stage) for stage in ("fp32", "sdpa", "compile", "int8")] == [2.0, 2.0, 3.0, 3.0]
+
+
+def test_the_socket_is_private_and_removed():
     """Nobody else can connect, and the folder is gone at the end of the session."""
     with ImportServers([]) as others:
         server = others.server("a", python=sys.executable, paths=PATHS)

@@ -229,7 +229,7 @@ class _Server:
             # An import may raise anything. The worker that needs the module raises it again and reports it.
             with contextlib.suppress(Exception):
                 importlib.import_module(name)
-            self.import_s[name] = time.perf_counter() - started_s
+                self.import_s[name] = time.perf_counter() - started_s
         # The modules stay, so no collection has to visit them: neither now nor in a worker, where it would copy their pages.
         gc.freeze()
         gc.enable()
@@ -244,6 +244,7 @@ class _Server:
             if descriptor == self._control:
                 if not self.read_line():
                     self._kill_all()
+                    self._remove_folder()
                     return None
                 self._retired = True
             elif descriptor == self._listening.fileno():
@@ -306,9 +307,16 @@ class _Server:
                 os.close(pidfd)
                 connection.close()
 
+    def _remove_folder(self) -> None:
+        """Remove what pytest leaves behind if it is killed."""
+        import shutil
+
+        shutil.rmtree(Path(self._listening.getsockname()).parent, ignore_errors=True)
+
     def _kill_all(self) -> None:
         for pid in self._workers:
             os.kill(pid, signal.SIGKILL)
+        for pid in self._workers:
             os.waitpid(pid, 0)
 
 
