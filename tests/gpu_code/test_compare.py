@@ -132,13 +132,13 @@ def test_kernels_that_differ_are_named_with_their_share() -> None:
 
 
 def test_many_kernels_are_counted_and_not_named() -> None:
-    """Five kernels of a line are named, those that move most; the others are counted with their share."""
+    """Three kernels of a line are named, those that move most; the others are counted with their share."""
     kernels = tuple(make_kernel(f"new{n}", name=f"k{n}_x", moved_bytes=100_000 * n) for n in range(1, 9))
 
     _, lines = judge_work(make_code(make_module(kernels=kernels)), make_code(make_module(kernels=())), label=OTHER)
 
     assert lines[0].startswith("a100 denoiser: kernels appeared: k8_x new8 (20.0% of the bytes), k7_x")
-    assert lines[0].endswith(", 3 more (15.0% of the bytes)")
+    assert lines[0].endswith(", 5 more (37.5% of the bytes)")
 
 
 def test_the_command_judges_one_record_by_another(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

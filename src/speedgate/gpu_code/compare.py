@@ -19,7 +19,7 @@ from speedgate.results.run import Outcome, Verdict
 
 CLAIM = explain.WORK
 TOLERANCE = 0.01  # a smaller rise of bytes, launches or FLOPs is not more work
-_MOST_NAMED = 5  # kernels in one line
+_MOST_NAMED = 3  # kernels in one line
 _LONGEST_LINE = 1000  # characters; names of kernels are another program's
 _WIDTHS = (8, 16)  # bits: products may not move from at most so many to more
 _NUMBER = re.compile(r"_\d+$")  # the running number at the end of a kernel's name

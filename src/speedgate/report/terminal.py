@@ -336,9 +336,12 @@ def _discarded_rounds(view: TerminalView) -> Iterator[str]:
 def _versions(view: TerminalView) -> Iterator[str]:
     """Format the package versions of both arms of a live comparison, side by side."""
     if view.is_live and view.injection is None:
-        versions = next((run.environment for run in view.runs.values()), {})
+        codes = [code.this.versions for by_target in view.gpu_codes.values() for code in by_target.values()]
+        versions: Mapping[str, Any] = next((run.environment for run in view.runs.values()), {}) or next(iter(codes), {})
         yield f"{'':<14}{'this arm':<42}other arm"
         for name, other_version in view.other_versions.items():
+            if codes and name not in versions:  # generated code depends on these packages alone
+                continue
             yield f"{name:<14}{versions.get(name)!s:<42}{other_version}"
 
 
