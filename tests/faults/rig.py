@@ -19,7 +19,7 @@ from fixtures.pipelines.definition import Workload
 from fixtures.stages.ladder import STAGES, Phase, lineage
 from fixtures.stages.torch_state import compiler_counts
 from fixtures.worker.built_case import PROBES
-from fixtures.worker.structure import describe
+from fixtures.worker.process_globals import read_globals
 from speedgate.gate import judge
 from speedgate.measure.monitor import HostMonitor
 from speedgate.measure.rounds import InvalidMeasurement, Measurement, MeasurementPlan, measure_process
@@ -64,8 +64,10 @@ class Rig:
         case = self.copy(stage)
         for step in _compile_steps(stage):
             step(case.pipeline, case.pipeline_spec.parts[0], {})
-        change.apply(case)
-        return [_judge_recipe(case, Case(pipeline="sdxl", size="tiny", stage=stage).expected_structure())]
+        with _restored_inductor():
+            change.apply(case)
+            case.compare_weights()
+            return [_judge_recipe(case, Case(pipeline="sdxl", size="tiny", stage=stage).expected_structure())]
 
     def compile(self, change: Change, stage: str) -> list[Verdict]:
         """Judge the counts of an edited case with one compiled transformer block. Inductor, which takes minutes, is left out."""
@@ -82,6 +84,7 @@ class Rig:
         case = self.copy(stage)
         with contextlib.ExitStack() as self.undo:
             change.apply(case, self)
+            case.globals_before = read_globals()  # a user or machine changed them, not the stage
             expected = Case(pipeline="sdxl", size="tiny", stage=stage).expected_structure()
             compiled = {name: False for name in expected if name.endswith(".compiled")}
             with _fresh_counts() as since_start:
@@ -99,12 +102,15 @@ class Rig:
         expected = Case(pipeline="sdxl", size="tiny", stage=stage).expected_structure()
         eager = {fact: False for fact in expected if fact.endswith(".compiled")}
         fault = injectable.catalogue().faults[name]
-        injectable.inject(case, name=name, amount=fault.amount.default if fault.amount else None)
-        with _fresh_counts() as since_start:
+        with _restored_inductor(), _fresh_counts() as since_start:
+            injectable.inject(case, name=name, amount=fault.amount.default if fault.amount else None)
+            if injectable.is_structural(name):
+                case.compare_weights()
+            recipe = _judge_recipe(case, expected | eager)
             counts = since_start(case.count())
         probes = PROBES if stage == "int8" else FEW_PROBES
         return [
-            _judge_recipe(case, expected | eager),
+            recipe,
             _judge_compile(case, counts, structure=eager),
             self._judge_parity(case, intact_workload, probes=probes),
         ]
@@ -137,6 +143,7 @@ class Rig:
             self._cases[stage] = self.build(stage)
         case = copy.copy(self._cases[stage])
         case.pipeline = copy.deepcopy(case.pipeline)
+        case.globals_before = read_globals()
         return case
 
     def _judge_parity(self, case: Any, workload: Workload, *, probes: int) -> Verdict:
@@ -182,8 +189,9 @@ def _judge_recipe(case: Any, expected: dict[str, object]) -> Verdict:
         case.stage,
         "recipe",
         expected=expected,
-        observed=describe(case.pipeline, case.pipeline_spec),
+        observed=case.structure(),
         outcome=Outcome.NOT_APPLIED,
+        exact=True,
     )
 
 
@@ -193,6 +201,20 @@ def _judge_compile(case: Any, counts: dict[str, Any], *, structure: dict[str, An
     assert expected is not None
     del expected["inductor_graphs"]  # see `compile`
     return judge.judge_facts(case.stage, "compile", expected=expected, observed=counts, outcome=Outcome.NOT_APPLIED)
+
+
+@contextlib.contextmanager
+def _restored_inductor():
+    """Put inductor's settings back that a fault has changed."""
+    from torch._inductor import config
+
+    before = config.get_config_copy()
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if config.get_config_copy()[name] != value:
+                setattr(config, name, value)
 
 
 @contextlib.contextmanager

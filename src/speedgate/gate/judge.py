@@ -150,15 +150,26 @@ def judge_regional(regional: Run, whole: Run) -> Verdict | None:
 
 
 def judge_facts(
-    case_key: str, claim: str, *, expected: Mapping[str, Any], observed: Mapping[str, Any], outcome: Outcome
+    case_key: str,
+    claim: str,
+    *,
+    expected: Mapping[str, Any],
+    observed: Mapping[str, Any],
+    outcome: Outcome,
+    exact: bool = False,
 ) -> Verdict:
-    """`outcome` unless every expected fact was observed exactly; the sentence lists each fact that was not."""
+    """`outcome` unless every expected fact was observed exactly; the sentence lists each fact that was not.
+
+    With `exact`, a fact that nobody expects is wrong as well.
+    """
     assert expected, f"{case_key}: nothing is expected of its {claim}, so nothing could fail"
     wrong = [
         f"{name} is {observed.get(name, 'not reported')!r}, expected {value!r}"
         for name, value in expected.items()
         if name not in observed or observed[name] != value
     ]
+    if exact:
+        wrong += [f"{name} is {observed[name]!r}, expected nothing" for name in observed if name not in expected]
     sentence = "; ".join(wrong) or f"all {len(expected)} facts hold"
     return Verdict(case_key=case_key, claim=claim, outcome=outcome if wrong else Outcome.PASS, sentence=sentence)
 

@@ -127,10 +127,19 @@ class Gate:
         stored = self.session.outcome.verdicts.get(run.case_key, ())
         return verdict if verdict in stored else self.add(verdict)
 
-    def facts(self, case_key: str, claim: str, *, expected: Mapping[str, Any], observed: Mapping[str, Any]) -> Verdict:
-        """Judge facts: NOT_APPLIED unless each expected fact was observed exactly."""
+    def facts(
+        self,
+        case_key: str,
+        claim: str,
+        *,
+        expected: Mapping[str, Any],
+        observed: Mapping[str, Any],
+        exact: bool = False,
+    ) -> Verdict:
+        """Judge facts: NOT_APPLIED unless each expected fact was observed, and with `exact` no other one."""
+        outcome = Outcome.NOT_APPLIED
         return self.add(
-            judge.judge_facts(case_key, claim, expected=expected, observed=observed, outcome=Outcome.NOT_APPLIED)
+            judge.judge_facts(case_key, claim, expected=expected, observed=observed, outcome=outcome, exact=exact)
         )
 
     def parity(self, verdict: Verdict, figures: Mapping[str, float]) -> Verdict:
