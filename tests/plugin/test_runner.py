@@ -308,3 +308,14 @@ def test_the_same_conditions_are_measured(make_runner, before, after):
     runner = make_runner(FakeTarget(environment=after), baselines={CASE.key: recorded})
 
     assert isinstance(runner.measure(CASE), Run)
+
+
+def test_a_torn_file_of_the_compile_cache_is_named(make_runner):
+    """What a killed process left half written is one line of progress, and the case is measured."""
+    target = FakeTarget(first={"torn_files": ["/cache/ab/x.so"]})
+    runner = make_runner(target)
+
+    assert isinstance(runner.measure(CASE), Run)
+    assert "toy-fast: /cache/ab/x.so was half written by a process that was killed; it was built anew" in (
+        runner.progress.lines
+    )

@@ -30,8 +30,15 @@ class FakeTarget:
     `fails` maps an operation to the exception that it raises: text becomes a `WorkerFailure` with that text.
     """
 
-    def __init__(self, *, seconds: float = 0.5, fails: dict[str, Any] | None = None, **reply: Any) -> None:
-        self.seconds, self.fails, self.reply = seconds, fails or {}, reply
+    def __init__(
+        self,
+        *,
+        seconds: float = 0.5,
+        fails: dict[str, Any] | None = None,
+        first: dict[str, Any] | None = None,
+        **reply: Any,
+    ) -> None:
+        self.seconds, self.fails, self.first, self.reply = seconds, fails or {}, first or {}, reply
         self.calls: list[str] = []
         self.images = 0
         self.is_closed = False
@@ -65,7 +72,7 @@ class FakeTarget:
 
     def first_image(self) -> dict[str, Any]:
         self.images += 1
-        return {"first_image_s": 1.0, "cache_hits": 0, "cache_misses": 0}
+        return {"first_image_s": 1.0, "cache_hits": 0, "cache_misses": 0} | self.first
 
     def generate(self) -> dict[str, Any]:
         self.images += 1

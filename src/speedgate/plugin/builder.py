@@ -139,6 +139,8 @@ class Builder:
         activity = FIRST_IMAGE_COMPILING if compiles else FIRST_IMAGE
         with self.progress.activity(f"{arm_name(case, other=other)}: {activity}"):
             first_image: dict[str, Any] = worker.call("first_image")
+        for path in first_image.pop("torn_files", ()):
+            self.progress.note(f"{case.id}: {path} was half written by a process that was killed; it was built anew")
         if cache:
             cache.save_from(worker, loaded=load_s > 0, missed=first_image["cache_misses"] > 0)
         return first_image | {"cache_load_s": load_s}
