@@ -94,7 +94,7 @@ def generate(
     fullgraph: bool = True,
 ) -> GpuCode:
     """Return the code of a block for an A100, in bfloat16 and channels_last."""
-    from fixtures.gpu_code import Calls, _module
+    from fixtures.gpu_code import Calls, describe_module
     from speedgate.gpu_code.lowering import Lowering
 
     with Lowering(TARGETS["a100"]) as low:
@@ -109,7 +109,7 @@ def generate(
             case_key="toy/stage/32px-1steps-b1",
             target="a100",
             versions={"torch": torch.__version__},
-            modules=(_module("denoiser", Calls(count=1), low.graphs),),
+            modules=(describe_module("denoiser", Calls(count=1, graphs=[(graph, 1) for graph in low.graphs])),),
             quantised=layers,
         )
 

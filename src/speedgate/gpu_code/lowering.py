@@ -24,7 +24,7 @@ from typing import Any
 
 from speedgate.gpu_code.attention import attend
 from speedgate.gpu_code.targets import Target
-from speedgate.gpu_code.work import counting_work
+from speedgate.gpu_code.work import Work, counting_work
 from speedgate.gpu_code.wrapper import kernel_digest, read_wrapper
 from speedgate.results.json_io import decode, read_json, write_json
 
@@ -108,14 +108,15 @@ class GraphCode:
 
 @dataclasses.dataclass
 class Graph:
-    """A graph that torch.compile handed to its backend: its code, how often it has run since, and the identities of its inputs,
-    which are the parameters that it reads.
+    """A graph that torch.compile handed to its backend: its code, and its eager `work` in one run.
+
+    `runs` counts how often it ran since, and `inputs` has the identities of its inputs: the parameters that it reads too.
     """
 
     code: GraphCode
     skips: tuple[str, ...] = ()
     runs: int = 0
-    flops: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    work: Work = dataclasses.field(default_factory=Work)
     inputs: frozenset[int] = frozenset()
 
 
@@ -155,7 +156,7 @@ class Lowering:
         self._stack = contextlib.ExitStack()
         self._kernel_of_node: dict[str, str] = {}
         self._code: GraphCode | None = None
-        self._compiling = False
+        self._compiling = self._present = False
 
     def __enter__(self) -> Lowering:
         import torch
@@ -178,6 +179,18 @@ class Lowering:
         torch.compiler.reset()
         self._stack.close()
 
+    @contextlib.contextmanager
+    def device_present(self) -> Iterator[None]:
+        """Let code ask in this block whether there is a GPU, as torchao does before it quantises to float8.
+
+        Outside of it and of inductor there is none: torch would make constants of a traced function on it.
+        """
+        self._present = True
+        try:
+            yield
+        finally:
+            self._present = False
+
     def _replacements(self) -> Iterator[tuple[Any, str, Any]]:
         import torch
         from torch._inductor import compile_fx, cudagraph_utils
@@ -187,7 +200,7 @@ class Lowering:
 
         cuda, target = torch.cuda, self.target
         properties, state = device_properties(target), torch.zeros(16, dtype=torch.uint8)
-        yield cuda, "is_available", lambda: self._compiling
+        yield cuda, "is_available", lambda: self._compiling or self._present
         for name, value in {
             "get_device_properties": properties,
             "_get_device_properties": properties,  # not there before CUDA is initialised
@@ -262,7 +275,7 @@ class Lowering:
                 return eager(*values)
             with counting_work() as work:
                 output = eager(*values)
-            graph.flops, graph.inputs = work.flops, frozenset(map(id, values))
+            graph.work, graph.inputs = work, frozenset(map(id, values))
             return output
 
         return run

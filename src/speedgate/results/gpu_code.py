@@ -38,6 +38,9 @@ class Kernel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 class ModuleCode(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The generated code of one compiled module, per call: "denoiser" or "vae_decode", with the part's prefix if there is one.
 
+    Where only regions of it are compiled, `graphs` counts the distinct ones, each of which counts as often as a call runs it,
+    and `moved_bytes` and `flops` include the eager rest.
+
     `external` counts the calls of kernels that inductor does not generate, by operation and dtype ("addmm bfloat16",
     "_int_mm int8", "flash_attention bfloat16"). `fallbacks` counts the calls of aten operators without a lowering.
     `device_copies` counts copies between devices, and `cpu_tensors` the CPU tensors that the code reads or makes.
