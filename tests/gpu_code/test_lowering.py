@@ -76,6 +76,20 @@ def test_a_fallback_is_told_from_an_external_kernel(function: str, expected: tup
     assert lowering._operation(function) == expected
 
 
+PTXAS = """ptxas info    : Compiling entry function 'kernel' for 'sm_80'
+ptxas info    : Function properties for kernel
+    32 bytes stack frame, 8 bytes spill stores, 12 bytes spill loads
+ptxas info    : Used 40 registers, used 1 barriers, 32 bytes cumulative stack size, 400 bytes cmem[0]
+"""
+
+
+def test_spills_are_told_from_the_stack() -> None:
+    """A stack frame is no spill, and what ptxas does not print is not taken for zero."""
+    assert lowering.read_ptxas(PTXAS) == (40, 20)
+    with pytest.raises(StubDoesNotFit, match="no registers and spills"):
+        lowering.read_ptxas("ptxas info    : Used 40 registers")
+
+
 def needs_cuda_build(function: Any) -> Any:
     """Mark a test that generates code: slow, and skipped on a CPU build of torch."""
     torch = pytest.importorskip("torch")

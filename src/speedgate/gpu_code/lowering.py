@@ -15,6 +15,7 @@ import contextlib
 import dataclasses
 import functools
 import importlib
+import os
 import re
 import subprocess
 import tempfile
@@ -403,7 +404,7 @@ def digests(graph: GraphCode) -> dict[str, str]:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MachineCode:
-    """What a kernel takes of a GPU: registers of a thread, bytes that it spills to memory, shared memory of a block."""
+    """What a kernel takes of a GPU: registers and spilled bytes of a thread, shared memory of a block."""
 
     registers: int
     spilled_bytes: int
@@ -445,24 +446,43 @@ def _compile_kernel(source: str) -> MachineCode:
         kernel.configs = kernel.configs[:1]
         kernel.precompile(warm_cache_only=True)
     binary = kernel.compile_results[0].kernel
-    registers, local_bytes = _resources(binary.asm["cubin"])
-    return MachineCode(registers=registers, spilled_bytes=local_bytes, shared_bytes=int(binary.metadata.shared))
+    registers, spilled_bytes = read_ptxas(_assemble(binary.asm["ptx"]))
+    return MachineCode(registers=registers, spilled_bytes=spilled_bytes, shared_bytes=int(binary.metadata.shared))
 
 
-def _resources(cubin: bytes) -> tuple[int, int]:
-    """Return registers and bytes of local memory of a thread, where registers are spilled to: stack and local."""
+def _assemble(ptx: str) -> str:
+    """Return what ptxas prints about a kernel: its registers, and the bytes of spills apart from the stack.
+
+    Triton's own count takes the stack for spills; a sine has a table there.
+    """
     import triton
 
-    tool = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
-    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
-        file.write(cubin)
+    tool = Path(triton.__file__).parent / "backends/nvidia/bin/ptxas"
+    architecture = re.search(r"^\.target (\w+)", ptx, re.MULTILINE)
+    with tempfile.NamedTemporaryFile("w", suffix=".ptx") as file:
+        file.write(ptx)
         file.flush()
-        arguments = [str(tool), "-res-usage", file.name]
-        printed = subprocess.run(arguments, capture_output=True, text=True, check=True).stdout  # noqa: S603
-    numbers = {name: int(number) for name, number in re.findall(r"\b(REG|STACK|LOCAL):(\d+)", printed)}
-    if set(numbers) != {"REG", "STACK", "LOCAL"}:
-        raise StubDoesNotFit(f"cuobjdump -res-usage printed no registers, stack and local memory: {printed[:100]!r}")
-    return numbers["REG"], numbers["STACK"] + numbers["LOCAL"]
+        arguments = [
+            str(tool),
+            "-v",
+            f"--gpu-name={architecture[1] if architecture else ''}",
+            "-o",
+            os.devnull,
+            file.name,
+        ]
+        process = subprocess.run(arguments, capture_output=True, text=True)  # noqa: S603
+    if process.returncode:
+        raise StubDoesNotFit(f"ptxas refuses the code of a kernel: {process.stderr[:200]!r}")
+    return process.stderr
+
+
+def read_ptxas(printed: str) -> tuple[int, int]:
+    """Return the registers of a thread, and the bytes that it stores to and loads from memory because registers are short."""
+    registers = re.search(r"Used (\d+) registers", printed)
+    spills = re.findall(r"(\d+) bytes spill (?:stores|loads)", printed)
+    if registers is None or not spills:
+        raise StubDoesNotFit(f"ptxas -v printed no registers and spills: {printed[:200]!r}")
+    return int(registers[1]), sum(map(int, spills))
 
 
 def device_properties(target: Target) -> Any:
