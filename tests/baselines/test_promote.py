@@ -202,8 +202,28 @@ def test_small_steps_are_refused_once_they_add_up(tmp_path):
 
     message = refusal(tmp_path)
 
-    assert message.startswith(f"{obtained}: slower than the oldest baseline")
+    assert message.startswith(f"{obtained}: slower than the lowest figure ever promoted")
     assert f"{INT8} takes 1.04 s against 1 s in 0001_recorded.json (+4.0%, floor 3%)" in message
+
+
+def test_a_removed_file_does_not_move_the_floor(tmp_path):
+    """Steps of 2 % add up although the oldest file is removed each time, and cases that a file lacks are carried through it."""
+    figures = {INT8: 1.0, BF16: 2.0}
+    store_file(tmp_path, "0001_a.json", *(take(seconds, key) for key, seconds in figures.items()))
+    obtain(tmp_path, take(1.02))
+    second = promote.promote(tmp_path, KEY)
+    (tmp_path / KEY / "0001_a.json").unlink()
+
+    obtain(tmp_path, take(1.04))
+    assert f"{INT8} takes 1.04 s against 1 s in 0001_a.json (+4.0%, floor 3%)" in refusal(tmp_path)
+    obtain(tmp_path, take(0.9), take(2.02, BF16))
+    promote.promote(tmp_path, KEY)
+    second.unlink()
+
+    obtain(tmp_path, take(0.93), take(2.1, BF16))
+    message = refusal(tmp_path)
+    assert f"{INT8} takes 0.93 s against 0.9 s in 0003_recorded.json (+3.3%, floor 3%)" in message
+    assert f"{BF16} takes 2.1 s against 2 s in 0001_a.json (+5.0%, floor 3%)" in message
 
 
 def test_every_case_that_drifted_is_listed(tmp_path):
@@ -232,8 +252,8 @@ def test_every_case_that_drifted_is_listed(tmp_path):
         (None, [1.0, 2.0, 4.0], [1.0, 2.0, 32.0], "against 2 s in 0002_a.json (+100.0%, floor 3%)"),
     ],
 )
-def test_a_case_is_held_to_its_oldest_figures(tmp_path, published_s, recorded_s, new_s, problem):
-    """3 % above the oldest recorded figure, 10 % above a published one; slower than both, it is listed once.
+def test_a_case_is_held_to_its_lowest_figures(tmp_path, published_s, recorded_s, new_s, problem):
+    """3 % above the lowest recorded figure, 10 % above a published one; slower than both, it is listed once.
 
     A figure is the geometric mean of its processes: their median would not show one that became eight times slower.
     """
@@ -299,6 +319,8 @@ def test_the_promoted_file_says_why_it_is_slower(tmp_path):
     slower = {"oldest": "0001_a.json", "ratio": pytest.approx(1.25)}
     cases = {INT8: slower, BF16: {"oldest": "0001_a.json", "outcome": "oom"}}
     assert promoted["speedgate"].pop("accepted_slower") == {"reason": "a bigger picture", "cases": cases}
+    lowest = promoted["speedgate"].pop("lowest_figures")
+    assert lowest == {INT8: {"file": "0001_a.json", "latency_s": 1.0}, BF16: {"file": "0001_a.json", "latency_s": 2.0}}
     assert promoted == recorded
     assert store.newest_cases(tmp_path, KEY).out_of_memory == {BF16: "0002_recorded"}
     reason = "accepted in 0002_recorded.json (a bigger picture)"

@@ -127,7 +127,9 @@ def test_a_misspelt_field_beside_the_benchmarks_is_refused(tmp_path):
     text = path.read_text().replace('"without_figure"', '"without_figures"')
     path.with_name("0001_a.json").write_text(text)
 
-    assert "0001_a.json: speedgate: expected no more than accepted_slower, without_figure" in refusal(tmp_path)
+    assert "0001_a.json: speedgate: expected no more than accepted_slower, lowest_figures, without_figure" in refusal(
+        tmp_path
+    )
 
 
 def test_gpu_keys_are_the_folders_with_a_baseline(tmp_path):

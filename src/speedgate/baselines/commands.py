@@ -28,7 +28,7 @@ def add_commands(commands: Any) -> None:
     promoting.add_argument(
         "--accept-slower",
         metavar="REASON",
-        help="accept cases that are slower than their oldest baseline; the file stores the reason",
+        help="accept cases that are slower than the lowest figure ever promoted; the file stores the reason",
     )
     promoting.set_defaults(run=_promote)
 

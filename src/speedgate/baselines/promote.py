@@ -13,24 +13,34 @@ import msgspec
 
 from speedgate.baselines import benchmark_json, store
 from speedgate.baselines.benchmark_json import BLOCK, WITHOUT_FIGURE
-from speedgate.baselines.store import ACCEPTED, OBTAINED, StoredCases
+from speedgate.baselines.store import ACCEPTED, LOWEST, OBTAINED, StoredCases
 from speedgate.gate.intervals import MIN_PROCESSES
 from speedgate.results.json_io import Positive, as_object, decode, read_json, to_json, write_json
 from speedgate.results.run import Baseline
 
-# How much slower than its oldest figure a case may be promoted without a reason. A gate compares with the newest figure, so
-# small steps would add up unseen. A published figure is one run on another machine and gets more room.
+# How much slower than the lowest figure that was ever promoted a case may be promoted without a reason. A gate compares with the
+# newest figure, so small steps would add up unseen. A published figure is one run on another machine and gets more room.
 DRIFT_FLOORS = {benchmark_json.RECORDED: 0.03, benchmark_json.PUBLISHED: 0.10}
 _LONGEST_REASON = 500
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
 
 class AcceptedCase(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A case that was promoted although it became slower (`ratio`, new by old) or runs out of memory (`outcome`)."""
+    """A case that was promoted although it became slower (`ratio`, new by lowest) or runs out of memory (`outcome`).
+
+    `oldest` is the file that it was compared with.
+    """
 
     oldest: str
     ratio: Positive | None = None
     outcome: str | None = None
+
+
+class LowestFigure(msgspec.Struct, frozen=True, kw_only=True):
+    """The lowest latency of a case that was ever promoted, and the file that had it, which may be gone."""
+
+    latency_s: Positive
+    file: str
 
 
 class AcceptedSlower(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,24 +53,24 @@ class AcceptedSlower(msgspec.Struct, frozen=True, kw_only=True):
 def promote(root: Path, gpu_key: str, *, name: str = "recorded", accept_slower: str | None = None) -> Path:
     """Make `obtained.json` the next numbered baseline of a GPU key. It never overwrites a file.
 
-    A `ValueError` if a case is slower than its oldest figure, or no longer fits, and `accept_slower` gives no reason.
+    A `ValueError` if a case is slower than its lowest figure, or no longer fits, and `accept_slower` gives no reason. The new
+    file carries lower figures of older files, which may be removed one day.
     """
     if not _NAME.fullmatch(name):
         raise ValueError(f"name {name!r}: expected lower-case letters, digits, '-' and '_', as in 'recorded'")
     obtained = store.key_folder(root, gpu_key) / OBTAINED
     document, cases = _read_obtained(root, obtained)
-    stored = [
-        baseline
-        for path in store.baseline_files(root, gpu_key)
-        for baseline in store.read_baselines(path, gpu_key=gpu_key)
-    ]
-    drifts, sentences = _find_drifts(cases, stored)
+    stored, lowest = _read_stored(root, gpu_key)
+    drifts, sentences = _find_drifts(cases, stored, lowest)
+    carried = _carried(lowest, cases)
+    if carried:
+        document[BLOCK] = as_object(document.get(BLOCK)) | {LOWEST: {key: to_json(low) for key, low in carried.items()}}
     if accept_slower is not None:
         accepted = {ACCEPTED: to_json(_accept(drifts, accept_slower, where=obtained))}
         document[BLOCK] = as_object(document.get(BLOCK)) | accepted
     elif drifts:
         raise ValueError(
-            f"{obtained}: slower than the oldest baseline, possibly by small steps that no gate caught:"
+            f"{obtained}: slower than the lowest figure ever promoted, possibly by small steps that no gate caught:"
             f' {"; ".join(sentences)}; find the cause, or give a reason with --accept-slower "why"'
         )
     target = store.next_file_path(obtained.parent, name)
@@ -90,24 +100,59 @@ def accepted_notes(document: Any, *, path: Path) -> list[str]:
     return notes
 
 
-def _find_drifts(cases: StoredCases, stored: Sequence[Baseline]) -> tuple[dict[str, AcceptedCase], list[str]]:
+def _read_stored(root: Path, gpu_key: str) -> tuple[list[Baseline], dict[str, LowestFigure]]:
+    """Read the published baselines of the numbered files, oldest first, and the lowest recorded figure of each case.
+
+    The figures that a file carries count as those of files that were removed.
+    """
+    published = []
+    lowest: dict[str, LowestFigure] = {}
+    for path in store.baseline_files(root, gpu_key):
+        document = read_json(path)
+        carried = as_object(as_object(document).get(BLOCK)).get(LOWEST, {})
+        figures = list(decode(carried, dict[str, LowestFigure], where=f"{path}: {BLOCK}.{LOWEST}").items())
+        for baseline in store.parse_document(document, path=path, gpu_key=gpu_key).baselines.values():
+            if baseline.source == benchmark_json.PUBLISHED:
+                published.append(baseline)
+            else:
+                figures.append((baseline.case_key, LowestFigure(latency_s=baseline.latency_s, file=path.name)))
+        for case_key, figure in figures:
+            if case_key not in lowest or figure.latency_s < lowest[case_key].latency_s:
+                lowest[case_key] = figure
+    return published, lowest
+
+
+def _carried(lowest: Mapping[str, LowestFigure], cases: StoredCases) -> dict[str, LowestFigure]:
+    """Return the figures that the new file must carry: those that are lower than its own, or of cases that it lacks."""
+    return {
+        case_key: figure
+        for case_key, figure in lowest.items()
+        if (new := cases.baselines.get(case_key)) is None or figure.latency_s < new.latency_s
+    }
+
+
+def _find_drifts(
+    cases: StoredCases, published: Sequence[Baseline], lowest: Mapping[str, LowestFigure]
+) -> tuple[dict[str, AcceptedCase], list[str]]:
     """Find the cases that drifted or no longer fit, by key, and a sentence about each.
 
-    `stored` holds all baselines of the numbered files, oldest first. The oldest figure of each source counts: a slow published
-    one must not hide a recorded one.
+    The oldest published figure and the lowest recorded one count, each by itself: a slow one must not hide the other.
     """
     drifts: dict[str, AcceptedCase] = {}
     sentences = []
     for case_key in (*cases.baselines, *cases.out_of_memory):
-        oldest_by_source: dict[str, Baseline] = {}
-        for baseline in stored:
-            if baseline.case_key == case_key:
-                oldest_by_source.setdefault(baseline.source, baseline)
+        references = [
+            (DRIFT_FLOORS[benchmark_json.PUBLISHED], baseline.latency_s, Path(baseline.path).name)
+            for baseline in published
+            if baseline.case_key == case_key
+        ][:1]
+        if case_key in lowest:
+            figure = lowest[case_key]
+            references.append((DRIFT_FLOORS[benchmark_json.RECORDED], figure.latency_s, figure.file))
         new = cases.baselines.get(case_key)
-        for oldest in oldest_by_source.values():
-            file_name, floor = Path(oldest.path).name, DRIFT_FLOORS[oldest.source]
-            before = f"{oldest.latency_s:.4g} s in {file_name}"
-            ratio = new.latency_s / oldest.latency_s if new else math.inf
+        for floor, latency_s, file_name in references:
+            before = f"{latency_s:.4g} s in {file_name}"
+            ratio = new.latency_s / latency_s if new else math.inf
             if ratio <= 1 + floor:
                 continue
             if new is None:
@@ -117,7 +162,7 @@ def _find_drifts(cases: StoredCases, stored: Sequence[Baseline]) -> tuple[dict[s
                 drifts[case_key] = AcceptedCase(oldest=file_name, ratio=ratio)
                 change = f"({ratio - 1:+.1%}, floor {floor:.0%})"
                 sentences.append(f"{case_key} takes {new.latency_s:.4g} s against {before} {change}")
-            break  # the oldest is enough
+            break  # one is enough
     return drifts, sentences
 
 
@@ -128,7 +173,7 @@ def _accept(drifts: dict[str, AcceptedCase], reason: str, *, where: Path) -> Acc
             f" {_LONGEST_REASON} printable characters on one line"
         )
     if not drifts:
-        raise ValueError(f"{where}: no case is slower than its oldest baseline; promote it without --accept-slower")
+        raise ValueError(f"{where}: no case is slower than its lowest figure; promote it without --accept-slower")
     return AcceptedSlower(reason=reason, cases=drifts)
 
 
@@ -152,7 +197,7 @@ def _read_obtained(root: Path, obtained: Path) -> tuple[dict[str, Any], StoredCa
                 f" estimated from; record it again with --processes {MIN_PROCESSES} or more"
             )
     if set(ours) - {WITHOUT_FIGURE}:
-        raise ValueError(f"{obtained}: {BLOCK}: only promotion writes {ACCEPTED}; record it again")
+        raise ValueError(f"{obtained}: {BLOCK}: only promotion writes {ACCEPTED} and {LOWEST}; record it again")
     return document, cases
 
 

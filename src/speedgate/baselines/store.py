@@ -19,7 +19,10 @@ from speedgate.results.run import Baseline, Run
 
 OBTAINED = "obtained.json"
 ACCEPTED = "accepted_slower"
-_OUR_FIELDS = frozenset({benchmark_json.WITHOUT_FIGURE, ACCEPTED})  # in the object of ours beside the benchmarks
+LOWEST = "lowest_figures"
+_OUR_FIELDS = frozenset(
+    {benchmark_json.WITHOUT_FIGURE, ACCEPTED, LOWEST}
+)  # in the object of ours beside the benchmarks
 _NUMBERED = re.compile(r"([0-9]{4})_.+\.json")
 
 

@@ -114,6 +114,8 @@ def describe(merged: MergedResults, *, baselines_root: Path) -> list[str]:
     count = len(manifest.selection)
     lines = [f"speedgate on {manifest.gpu_key}, --gate {manifest.policy.mode.value}, {count} cases"]
     lines += terminal.section(view)
+    if manifest.commit.get("id") == "unknown":
+        lines.append("the shards could not read their commit from git: nobody checked that it was the same")
     if manifest.commit.get("dirty"):
         lines.append("the checkouts had uncommitted changes: nobody checked that they were the same")
     return lines

@@ -22,7 +22,7 @@ from speedgate.plugin.items import has_gate
 from speedgate.plugin.session import Session
 from speedgate.report import terminal
 from speedgate.report.verdict_order import worst_first
-from speedgate.results import folder, optional
+from speedgate.results import folder, optional, provenance
 from speedgate.results.exit_status import ExitStatus
 from speedgate.results.text import command_line, printable
 
@@ -66,6 +66,8 @@ def write_section(reporter: pytest.TerminalReporter, config: pytest.Config, sess
         write_coloured(reporter, safe_line(line))
     if view.runs or view.gpu_codes:
         reporter.write_line(f"result files: {results.relative_to(root) if results.is_relative_to(root) else results}")
+    if problem := provenance.commit_problem(session.inputs.commit):
+        reporter.write_line(printable(f"no commit is recorded: {problem}"), yellow=True)
     for line in unwritten_lines(session.outcome.unwritten):
         reporter.write_line(line, red=True)
     if report_line := write_report(config, session):

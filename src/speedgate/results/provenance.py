@@ -6,6 +6,7 @@ A document may be a stranger's and may lack these fields: a value that is no tex
 from __future__ import annotations
 
 import datetime
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +14,8 @@ from speedgate.results.json_io import as_object
 
 NO_COMMIT = (None, "unknown", "unversioned")  # pytest-benchmark's words
 PACKAGES = ("torch", "diffusers", "torchao")
+_DUBIOUS = re.compile(r"dubious ownership in repository at \\?'(.+?)\\?'")
+_LONGEST_ERROR = 300
 _LONGEST = 60  # characters of a commit or version: a SHA-1 has 40
 
 
@@ -27,6 +30,21 @@ def describe(document: Mapping[str, Any]) -> str:
     environment = as_object(as_object(document.get("run")).get("environment"))
     versions = [f"{name} {text}" for name in PACKAGES if (text := _text(environment.get(name)))]
     return ", ".join(filter(None, [describe_time(document), *versions]))
+
+
+def commit_problem(commit: Mapping[str, Any]) -> str | None:
+    """Return why pytest-benchmark found no commit in a checkout, in a line that says what to do; None if nothing was wrong.
+
+    Outside of a repository there is nothing wrong.
+    """
+    error = commit.get("error")
+    if not isinstance(error, str):
+        return None
+    if "FileNotFoundError" in error:
+        return "git is not installed, or not on PATH: install it, and the commit is recorded"
+    if folder := _DUBIOUS.search(error):
+        return f"git refuses a checkout of another user: git config --global --add safe.directory {folder[1]}"
+    return f"git cannot read this checkout: {error[:_LONGEST_ERROR]}"
 
 
 def _time(value: Any) -> str:
