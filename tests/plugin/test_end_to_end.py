@@ -161,6 +161,7 @@ def judged(green):
     """Four stages, three with a fault, and a report: the suite and the result."""
     suite = green[0]
     (suite.path / "builds.log").unlink()
+    (suite.path / "out").mkdir()
     suite.misbehave(bf16={"slower": 1.10}, sdpa={"noise": 20}, fp16={"abort": "generate"})
     suite.environment |= {"GITHUB_ACTIONS": "true", "CI": "true"}
     secret = ("-o", "junit_suite_name=postgresql://boss:S3cret!pw@h/db")  # a password in the command
