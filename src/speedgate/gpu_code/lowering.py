@@ -148,6 +148,8 @@ class Lowering:
     returns fake tensors. Raises `StubDoesNotFit` on a CPU build, and where torch is not as expected.
     """
 
+    is_fake = True
+
     def __init__(self, target: Target) -> None:
         if (needed := cuda_build_needed()) is not None:
             raise StubDoesNotFit(needed)
@@ -194,9 +196,6 @@ class Lowering:
 
     def _replacements(self) -> Iterator[tuple[Any, str, Any]]:
         import torch
-        from torch._inductor import compile_fx, cudagraph_utils
-        from torch._inductor.codegen.triton import TritonScheduling
-        from torch._inductor.graph import GraphLowering
         from torch._subclasses import fake_tensor
 
         cuda, target = torch.cuda, self.target
@@ -224,6 +223,15 @@ class Lowering:
         yield cuda.random, "_lazy_init", _returning(None)
         yield torch.nn.Module, "_apply", _convert
         yield fake_tensor, "init_gpu_context", _returning(None)
+        yield from self._hooks()
+
+    def _hooks(self) -> Iterator[tuple[Any, str, Any]]:
+        """Yield what takes the code from the compiler, on any machine."""
+        from torch._inductor import compile_fx, cudagraph_utils
+        from torch._inductor.codegen.triton import TritonScheduling
+        from torch._inductor.graph import GraphLowering
+
+        self._compile_to_module = GraphLowering.compile_to_module
         yield compile_fx, "compile_fx", functools.partial(self._compile, compile_fx.compile_fx)
         yield cudagraph_utils, "cudagraphs_log", _SkipLog(self, cudagraph_utils.cudagraphs_log)
         yield GraphLowering, "compile_to_module", lambda graph: self._take(graph)
@@ -260,7 +268,7 @@ class Lowering:
         try:
             options = {**(keywords.pop("config_patches", None) or {}), **WITHOUT_TIMING}
             with config.patch(WITHOUT_TIMING):
-                compile_fx(graph_module, inputs, *args, config_patches=options, **keywords)
+                compiled = compile_fx(graph_module, inputs, *args, config_patches=options, **keywords)
         finally:
             self._compiling = False
             _forget_triton()
@@ -272,21 +280,54 @@ class Lowering:
 
         def run(*values: Any) -> Any:
             graph.runs += 1
-            if graph.runs > 1:
-                return eager(*values)
-            with counting_work() as work:
-                output = eager(*values)
-            graph.work, graph.inputs = work, frozenset(map(id, values))
-            return output
+            if graph.runs == 1:
+                with counting_work() as work:
+                    output = eager(*values)
+                graph.work, graph.inputs = work, frozenset(map(id, values))
+                if self.is_fake:
+                    return output
+            return eager(*values) if self.is_fake else compiled(*values)
 
         return run
 
     def _take(self, graph: Any) -> Any:
         """Stand for `GraphLowering.compile_to_module`: generate the code, and take it apart instead of loading it."""
         self._kernel_of_node.clear()
-        wrapper, _ = graph.codegen()
-        self._code = _graph_code(getattr(wrapper, "value", wrapper), graph, self._kernel_of_node)
-        return _NoModule()
+        code = graph.codegen()
+        self._code = _graph_code(getattr(code[0], "value", code[0]), graph, self._kernel_of_node)
+        if self.is_fake:
+            return _NoModule()
+        graph.codegen = lambda: code  # `compile_to_module` asks for the code again
+        return self._compile_to_module(graph)
+
+
+class Observing(Lowering):
+    """A `with` block on a machine with a GPU, in which `torch.compile` works as always and its code is taken as by `Lowering`.
+
+    Nothing of the device is replaced, tensors are real and the code is run, so it shows whether the stubs say the truth. Only the
+    options that time kernels stay off. Raises `StubDoesNotFit` without a GPU, and on another one than the target.
+    """
+
+    is_fake = False
+
+    def __init__(self, target: Target) -> None:
+        import torch
+
+        super().__init__(target)
+        gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+        if gpu != target.gpu:
+            raise StubDoesNotFit(f"--device cuda needs the GPU of the target, {target.gpu}; here is {gpu}")
+
+    def __enter__(self) -> Observing:
+        import torch
+
+        with contextlib.ExitStack() as stack:
+            for module, name, value in self._hooks():
+                stack.enter_context(_replaced(module, name, value))
+            stack.enter_context(torch._functorch.config.patch(enable_autograd_cache=False))
+            self.mode = contextlib.nullcontext()
+            self._stack = stack.pop_all()
+        return self
 
 
 class _NoModule:

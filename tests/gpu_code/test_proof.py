@@ -1,0 +1,136 @@
+"""The comparison of generated code with and without a GPU: what differs is named, and no GPU is no proof."""
+
+import msgspec
+import pytest
+import torch
+
+from fixtures import gpu_code_proof
+from fixtures.gpu_code_proof import differences
+from speedgate.gpu_code.lowering import Lowering, Observing, StubDoesNotFit, _NoModule
+from speedgate.gpu_code.targets import TARGETS
+from speedgate.results.gpu_code import GpuCode, Kernel, ModuleCode
+from tests.gpu_code import toy
+
+KERNEL = Kernel(name="triton_0", digest="d1", launches=3, moved_bytes=9, registers=40, spilled_bytes=0, shared_bytes=0)
+
+
+def record(kernel=KERNEL, **fields):
+    """Make a record of one module with one kernel."""
+    module = ModuleCode(
+        module="denoiser",
+        graphs=1,
+        calls_per_image=4,
+        kernels=(kernel,),
+        external={"mm bfloat16": 2},
+        fallbacks={},
+        device_copies=0,
+        cpu_tensors=0,
+        cudagraph_skips=(),
+        moved_bytes=100,
+        flops={"bfloat16": 7},
+    )
+    unit = {"case_key": "sdxl/compile/1px-1steps-b1", "target": "a100", "versions": {}}
+    return GpuCode(**unit, modules=(msgspec.structs.replace(module, **fields),))
+
+
+def test_equal_records_have_no_difference():
+    """Two records whose processes took different times are equal."""
+    assert list(differences(record(), msgspec.structs.replace(record(), processor_s=5.0))) == []
+
+
+@pytest.mark.parametrize(
+    ("real", "lines"),
+    [
+        (record(moved_bytes=101), ["denoiser.moved_bytes: stubs 100, cuda 101"]),
+        (
+            record(msgspec.structs.replace(KERNEL, registers=41)),
+            ["denoiser.kernel d1 (triton_0): stubs (3, 40, 0, 0), cuda (3, 41, 0, 0)"],
+        ),
+        (
+            record(msgspec.structs.replace(KERNEL, digest="d2")),
+            [
+                "denoiser.kernel d1 (triton_0): stubs (3, 40, 0, 0), cuda None",
+                "denoiser.kernel d2 (triton_0): stubs None, cuda (3, 40, 0, 0)",
+            ],
+        ),
+        (msgspec.structs.replace(record(), modules=(), unknown="out of memory"), ["cuda: unknown, out of memory"]),
+    ],
+    ids=["bytes", "registers", "source", "unknown"],
+)
+def test_each_difference_is_named(real, lines):
+    """A count, a kernel's machine code or its source that differs is a line, and so is a side that is unknown."""
+    assert list(differences(record(), real)) == lines
+
+
+def test_without_the_gpu_of_a_target_nothing_is_compared(monkeypatch, capsys):
+    """The command ends in one line that names the GPUs, before anything is generated."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(gpu_code_proof, "generate", None)
+
+    with pytest.raises(SystemExit):
+        gpu_code_proof.main([])
+
+    assert "NVIDIA H100 80GB HBM3, NVIDIA GeForce RTX 4090; found no GPU that torch can use" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("red", "status"), [(False, 0), (True, 1)])
+def test_the_command_compares_each_stage_with_and_without_the_gpu(monkeypatch, capsys, tmp_path, red, status):
+    """Each compiled stage of the ladder is generated twice, and the exit status says whether all records are equal."""
+    generated = []
+
+    def generate(case, target, *, device, into):
+        generated.append((case.stage, target, device))
+        return record(moved_bytes=101 if red and device == "cuda" and case.stage == "int8" else 100)
+
+    monkeypatch.setattr(gpu_code_proof, "this_target", lambda: "a100")
+    monkeypatch.setattr(gpu_code_proof, "generate", generate)
+
+    with pytest.raises(SystemExit) as ended:
+        gpu_code_proof.main(["--into", str(tmp_path)])
+
+    assert ended.value.code == status
+    stages = ("compile", "fused_qkv", "int8")
+    assert generated == [(stage, "a100", device) for stage in stages for device in ("stubs", "cuda")]
+    printed = capsys.readouterr().out
+    assert printed.count("equal to the digit") == len(stages) - red
+    assert (
+        "int8/1024px-30steps-b1 on a100: 1 facts differ\n  denoiser.moved_bytes: stubs 100, cuda 101" in printed
+    ) is red
+
+
+needs_cuda_build = pytest.mark.skipif(torch.version.cuda is None, reason="needs a CUDA build of torch")
+
+
+@pytest.mark.slow
+@needs_cuda_build
+def test_a_real_compilation_needs_the_targets_gpu():
+    """Without that GPU nothing is known, in one line that names it."""
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+
+    with pytest.raises(StubDoesNotFit, match="needs the GPU of the target, NVIDIA A100-SXM4-80GB; here is no GPU"):
+        Observing(TARGETS["a100"])
+
+
+@pytest.mark.slow
+@needs_cuda_build
+def test_the_code_that_is_taken_is_the_code_that_would_be_loaded(monkeypatch):
+    """Taking the code before it is loaded, as on a GPU, gives the record of the stubs: torch loads what was recorded."""
+    loaded = []
+
+    class Rehearsal(Lowering):
+        """Loads the code as on a GPU, but for the step that needs a GPU."""
+
+        def _take(self, graph):
+            self._compile_to_module = lambda graph: loaded.append(graph.codegen()) or _NoModule()
+            self.is_fake = False
+            try:
+                return super()._take(graph)
+            finally:
+                self.is_fake = True
+
+    stubbed = toy.generate()
+    monkeypatch.setattr("speedgate.gpu_code.lowering.Lowering", Rehearsal)
+
+    assert list(differences(stubbed, toy.generate())) == []
+    assert len(loaded) == 1
