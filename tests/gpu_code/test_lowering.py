@@ -100,6 +100,7 @@ def needs_cuda_build(function: Any) -> Any:
 @needs_cuda_build
 def test_everything_replaced_is_listed_and_put_back() -> None:
     """No attribute is replaced that `REACHES` does not list, and each is the same object again after the block."""
+    lowering.check()
     lowered = Lowering(TARGETS["a100"])
     replaced = [(owner, name) for owner, name, _ in lowered._replacements()]
     before = [getattr(owner, name, None) for owner, name in replaced]

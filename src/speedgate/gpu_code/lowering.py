@@ -86,6 +86,7 @@ REACHES = (
     Reach("torch._inductor.codecache", "PyCodeCache.load", "loads the source of a kernel"),
     Reach("torch._inductor.runtime.triton_heuristics", "CachingAutotuner.precompile", "compiles a kernel"),
     Reach("torch._inductor.runtime.triton_helpers", "set_driver_to_gpu", "it would look for a driver"),
+    Reach("torch._inductor.config", "compile_threads", "nothing is compiled in other processes"),
     Reach("torch._inductor.config", "use_static_triton_launcher", "it would load the machine code onto the device"),
     Reach("torch._functorch.config", "enable_autograd_cache", "a cached graph would not be generated"),
     *(Reach("torch._inductor.config", name, "would time kernels, or load code from a cache") for name in WITHOUT_TIMING),
@@ -153,7 +154,6 @@ class Lowering:
     def __init__(self, target: Target) -> None:
         if (needed := cuda_build_needed()) is not None:
             raise StubDoesNotFit(needed)
-        check()
         self.target = target
         self.graphs: list[Graph] = []
         self._stack = contextlib.ExitStack()
@@ -163,9 +163,13 @@ class Lowering:
 
     def __enter__(self) -> Lowering:
         import torch
+        from torch._inductor import config
         from torch._subclasses.fake_tensor import FakeTensorMode
 
         with contextlib.ExitStack() as stack:
+            # First, because inductor starts its processes when it is imported.
+            stack.enter_context(config.patch(compile_threads=1))
+            check()
             for module, name, value in self._replacements():
                 stack.enter_context(_replaced(module, name, value))
             stack.enter_context(_triton_driver(self.target))
