@@ -48,11 +48,20 @@ def test_a_wrapper_is_taken_apart():
     wrapper = read_wrapper(WRAPPER)
     assert dict(wrapper.kernels) == {"triton_poi_fused_silu_3": KERNEL}
     assert dict(wrapper.launches) == {"triton_poi_fused_silu_3": 2}
+    assert wrapper.partitions == 0
     assert set(wrapper.external) == {
         ExternalCall(function="extern_kernels.addmm", output="buf1"),
         ExternalCall(function="extern_kernels.convolution", output="buf2"),
         ExternalCall(function="torch.ops.aten._scaled_dot_product_flash_attention.default", output="buf3"),
     }
+
+
+def test_partitions_are_counted():
+    """Each function that would become a CUDA graph of its own is counted, and so is what it launches."""
+    split = WRAPPER.replace("def call(args)", "def partition_0(args)") + "\ndef partition_1(args):\n    pass\n"
+    wrapper = read_wrapper(split)
+    assert wrapper.partitions == 2
+    assert wrapper.launches == read_wrapper(WRAPPER).launches
 
 
 @pytest.mark.parametrize(

@@ -106,6 +106,7 @@ class GraphCode:
     device_copies: int
     cpu_tensors: int
     moved_bytes: int
+    partitions: int
 
 
 @dataclasses.dataclass
@@ -278,6 +279,8 @@ class Lowering:
             _forget_triton()
         if self._code is None:
             raise StubDoesNotFit("torch.compile generated no code (GraphLowering.compile_to_module was not called)")
+        if options.get("triton.cudagraphs") and self._code.partitions > 1:
+            self._skips.append(f"{self._code.partitions} CUDA graphs in place of one, with other work between them")
         graph = Graph(self._code, skips=tuple(self._skips))
         self._code = None
         self.graphs.append(graph)
@@ -405,6 +408,7 @@ def _graph_code(source: str, graph: Any, kernel_of_node: Mapping[str, str]) -> G
         device_copies=copies,
         cpu_tensors=cpu,
         moved_bytes=moved,
+        partitions=wrapper.partitions,
     )
 
 

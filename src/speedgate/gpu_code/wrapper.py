@@ -22,11 +22,15 @@ class ExternalCall:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Wrapper:
-    """A parsed wrapper: sources of the Triton kernels by name, their launches in one call, and the external calls."""
+    """A parsed wrapper: sources of the Triton kernels by name, their launches in one call, and the external calls.
+
+    `partitions` counts the functions that would each become a CUDA graph; 0 where inductor does not partition.
+    """
 
     kernels: Mapping[str, str]
     launches: Mapping[str, int]
     external: tuple[ExternalCall, ...]
+    partitions: int
 
 
 def read_wrapper(source: str) -> Wrapper:
@@ -34,7 +38,10 @@ def read_wrapper(source: str) -> Wrapper:
     kernels: dict[str, str] = {}
     launches: collections.Counter[str] = collections.Counter()
     external: list[ExternalCall] = []
+    partitions = 0
     for statement in ast.walk(ast.parse(source)):
+        if isinstance(statement, ast.FunctionDef):
+            partitions += statement.name.startswith("partition_")
         if not isinstance(statement, ast.Assign | ast.Expr) or not isinstance(statement.value, ast.Call):
             continue
         call = statement.value
@@ -45,7 +52,7 @@ def read_wrapper(source: str) -> Wrapper:
             launches[function.removesuffix(".run")] += 1
         elif function.startswith(("extern_kernels.", "torch.ops.", "aten.")):
             external.append(ExternalCall(function=function, output=_output(statement, call)))
-    return Wrapper(kernels=kernels, launches=launches, external=tuple(external))
+    return Wrapper(kernels=kernels, launches=launches, external=tuple(external), partitions=partitions)
 
 
 def _output(statement: ast.Assign | ast.Expr, call: ast.Call) -> str:
