@@ -27,11 +27,11 @@ PREFIX = Path(sys.prefix)
 ARM = "other" if (PREFIX / "behaviour.json").exists() else "this"
 NOISE = {
     "fp32": 0.0,
-    "bf16": 0.02,
-    "sdpa": 0.02,
-    "compile": 0.015,
-    "fused_qkv": 0.015,
-    "int8": 0.03,
+    "bf16": 0.016,
+    "sdpa": 0.016,
+    "compile": 0.012,
+    "fused_qkv": 0.012,
+    "int8": 0.024,
     "fp16": 0.01,
     "compile_reduce_overhead": 0.01,
 }
