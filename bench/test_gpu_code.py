@@ -34,6 +34,15 @@ def test_gpu_quantised_products(generated, gate):
     gate.check(gate.add(verdict))
 
 
+def test_gpu_fused_scale(generated, gate):
+    """The scale of an int8 product is multiplied in the product's own kernel, or a reason is listed why it is not."""
+    verdict = claims.judge_fused_scale(generated.known_code, generated.promise)
+    if verdict is None:
+        gate.cannot_judge(claims.SCALE, "the stage promises none", f"{generated.case_key} forces no fusion")
+
+    gate.check(gate.add(verdict))
+
+
 def test_gpu_fused_products(generated, gate):
     """With fused projections a call needs exactly as many products fewer as the architecture has projections to fuse."""
     if generated.promise.parent is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -43,6 +44,7 @@ JUDGES: Mapping[str, Callable[[GpuCode], Verdict | None]] = {
     "gpu placement": claims.judge_placement,
     "gpu fallbacks": lambda code: claims.judge_fallbacks(code, PROMISE),
     "gpu quantised products": lambda code: claims.judge_quantised(code, PROMISE),
+    "gpu fused scale": lambda code: claims.judge_fused_scale(code, PROMISE),
     "gpu fused products": lambda code: claims.judge_fused_products(code, parent(), PROMISE),
     "gpu spills": claims.judge_spills,
     "gpu attention": lambda code: claims.judge_attention(code, PROMISE),
@@ -101,6 +103,23 @@ def test_each_fault_fails_its_claim_alone(code: GpuCode, claim: str, sentence: s
 
     assert {name: verdict.outcome for name, verdict in red.items()} == {f"{claim} on a100": Outcome.NOT_APPLIED}
     assert red[f"{claim} on a100"].sentence == sentence
+
+
+def test_an_unfused_scale_needs_a_reason() -> None:
+    """External int8 products are red where a fusion is promised; with a listed reason the verdict shows it."""
+    promise = dataclasses.replace(PROMISE, fused_scale=True)
+    reason = dataclasses.replace(promise, unfused_scale="nothing reads the option")
+    verdicts = [
+        claims.judge_fused_scale(make(), promise),
+        claims.judge_fused_scale(make(), reason),
+        claims.judge_fused_scale(make(int8(external={})), promise),
+    ]
+
+    assert [(v.outcome, v.sentence) for v in verdicts if v] == [
+        (Outcome.NOT_APPLIED, "a later kernel multiplies the scale of 76 products, and no reason is listed"),
+        (Outcome.PASS, "a later kernel multiplies the scale of 76 products: nothing reads the option"),
+        (Outcome.PASS, "no product leaves its scale to a later kernel"),
+    ]
 
 
 def test_a_named_attention_kernel_is_the_only_one() -> None:

@@ -17,7 +17,8 @@ from speedgate.results.gpu_code import GpuCode, ModuleCode
 from speedgate.results.run import Outcome, Verdict
 
 GENERATED, GRAPHS, PLACEMENT, FALLBACKS = "gpu code", "gpu graphs", "gpu placement", "gpu fallbacks"
-QUANTISED, FUSED, SPILLS, ATTENTION = "gpu quantised products", "gpu fused products", "gpu spills", "gpu attention"
+QUANTISED, SCALE, FUSED = "gpu quantised products", "gpu fused scale", "gpu fused products"
+SPILLS, ATTENTION = "gpu spills", "gpu attention"
 CUDA_GRAPHS, COUNTS = "gpu CUDA graphs", "gpu counts"
 _CODECS = ("vae_decode", "vae_encode")  # names of modules that are no denoisers, below the prefix of their part
 _ATTENTION = re.compile(r"(\w+)_attention")
@@ -28,11 +29,12 @@ _MOST_NAMED = 5
 class Promise:
     """What a stage promises of its generated code.
 
-    `graphs` is the number of graphs of all modules together; with `whole_modules` each module is one. `quantised_layers` is the
-    number of quantised layers, called or not, and `product` the external operation that each called one becomes. `attentions`
-    is the number of attentions in one call of all denoisers, None if it is not compiled as a whole, and `attention_kernel` the
-    kernel that the stage names. `saved_products` is by how many products a call needs fewer than `parent`, another stage.
-    `fallbacks` maps each operator that may stay with aten to the reason.
+    `graphs` is the number of graphs of all modules together; with `whole_modules` each module is one. `quantised_layers` is
+    the number of quantised layers, called or not, and `product` the external operation that each called one becomes. With
+    `fused_scale` the scale is multiplied in the kernel of that product; `unfused_scale` is the known reason why it is not.
+    `attentions` is the number of attentions in one call of all denoisers, None if it is not compiled as a whole, and
+    `attention_kernel` the kernel that the stage names. `saved_products` is by how many products a call needs fewer than
+    `parent`, another stage. `fallbacks` maps each operator that may stay with aten to the reason.
     """
 
     graphs: int
@@ -40,6 +42,8 @@ class Promise:
     cuda_graphs: bool
     product: str | None = None
     quantised_layers: int = 0
+    fused_scale: bool = False
+    unfused_scale: str | None = None
     attentions: int | None = None
     attention_kernel: str | None = None
     parent: str | None = None
@@ -104,6 +108,22 @@ def judge_quantised(code: GpuCode, promise: Promise) -> Verdict | None:
         wrong.append(f"{count} products by {promise.product} for {layers.called} quantised layers that are called")
     dead = f"; {layers.dead} more are never called and hold {format_bytes(layers.dead_bytes)}" if layers.dead else ""
     return _facts(code, QUANTISED, wrong, f"each of {layers.called} called layers is one {promise.product}{dead}")
+
+
+def judge_fused_scale(code: GpuCode, promise: Promise) -> Verdict | None:
+    """NOT_APPLIED if products write their sums for a later kernel to scale, and no reason is listed.
+
+    A product with its scale is a kernel that inductor generates, so an external product has none.
+    """
+    if not promise.fused_scale:
+        return None
+    count = _external(code.modules, lambda name: figures.operation(name) == promise.product)
+    if count == 0:
+        return _verdict(code, SCALE, Outcome.PASS, "no product leaves its scale to a later kernel")
+    text = f"a later kernel multiplies the scale of {count} products"
+    if promise.unfused_scale is None:
+        return _verdict(code, SCALE, Outcome.NOT_APPLIED, f"{text}, and no reason is listed")
+    return _verdict(code, SCALE, Outcome.PASS, f"{text}: {promise.unfused_scale}")
 
 
 def judge_fused_products(code: GpuCode, parent: GpuCode, promise: Promise) -> Verdict | None:

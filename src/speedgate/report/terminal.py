@@ -48,7 +48,7 @@ _ADVICE = {
 }
 _OUTCOME = re.compile(rf"^({'|'.join(Outcome)})(?= )|(?<=  )({'|'.join(Outcome)})$")
 # Claims whose sentence is shown though they passed: it holds figures that a reader wants.
-_TELLING = ("latency", claims.QUANTISED, compare.CLAIM)
+_TELLING = ("latency", claims.QUANTISED, claims.SCALE, compare.CLAIM)
 _MORE_PROCESSES = 12  # the least number that a recording with a large spread is advised to take
 # pytest's markup of each outcome; red for the others.
 COLOURS = {
