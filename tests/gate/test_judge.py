@@ -100,12 +100,12 @@ TOO_NOISY = "raise --max-processes or quieten the machine"
         ),
         ([1.0], [1.0], {}, Outcome.UNDECIDED, "the spread of 1 and 1 processes: add --processes"),
         # On a quiet machine even a single new process shows a slowdown of 10 %.
-        *(([1.1 * each for each in QUIET_S[:count]], QUIET_S, {}, Outcome.SLOWER, " seen") for count in (1, 3)),
+        *(([1.1 * each for each in QUIET_S[:count]], QUIET_S, {}, Outcome.SLOWER, "tolerance 3%") for count in (1, 3)),
         # A stage may have a tolerance of its own.
-        ((1.04, 1.041), (1.0, 1.001), {}, Outcome.SLOWER, " seen"),
+        ((1.04, 1.041), (1.0, 1.001), {}, Outcome.SLOWER, "tolerance 3%"),
         ((1.04, 1.041), (1.0, 1.001), {"stage_tolerances": {"int8": 0.06}}, Outcome.PASS, " seen"),
         # One look of several asks for more than the only one.
-        (spanning(1.031, 1.2), (1.0, 1.0), {}, Outcome.SLOWER, " seen"),
+        (spanning(1.031, 1.2), (1.0, 1.0), {}, Outcome.SLOWER, "tolerance 3%"),
         (spanning(1.031, 1.2), (1.0, 1.0), {"looks": Looks(first=2, last=8)}, Outcome.UNDECIDED, ": not decided yet"),
     ],
 )
@@ -157,6 +157,13 @@ def test_a_published_figure_is_held_to_the_bare_ratio(medians_s, old_s, outcome)
             (2.5, 2.5, 2.5),
             "recorded",
             "2.75 s against 2.5 s in 0002_recorded: +10.0% (99% interval +10.0% to +10.0% from 2 and 3 processes);"
+            " tolerance 3%",
+        ),
+        (
+            (2.5, 2.5),
+            (2.5, 2.5, 2.5),
+            "recorded",
+            "2.5 s against 2.5 s in 0002_recorded: +0.0% (99% interval +0.0% to +0.0% from 2 and 3 processes);"
             " tolerance 3%, a slowdown of +3.0% would have been seen",
         ),
         (
@@ -169,7 +176,7 @@ def test_a_published_figure_is_held_to_the_bare_ratio(medians_s, old_s, outcome)
     ],
 )
 def test_the_sentence_holds_every_number_that_decided(medians_s, old_s, source, sentence):
-    """Both figures, their ratio, the interval with its processes, the tolerance and what would have been seen."""
+    """Both figures, their ratio, the interval with its processes, the tolerance, and what would have been seen if nothing was."""
     verdict = judge_latency(make_run(medians_s=medians_s), make_baseline(*old_s, source=source), POLICY)
 
     assert verdict.sentence == sentence

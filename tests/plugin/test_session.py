@@ -26,6 +26,7 @@ from speedgate.results.json_io import read_json, write_json
 from speedgate.results.run import Outcome
 from tests.support.baseline_samples import BF16, INT8, KEY, make_baseline, make_run
 from tests.support.fake_nvml import FakeNvml, answers
+from tests.support.fake_target import FakeSpec
 from tests.support.sessions import make_session
 
 NOISY_S = (2.25, 2.5, 2.75, 2.3, 2.7, 2.4, 2.6, 2.5)
@@ -253,3 +254,12 @@ def test_an_undecided_verdict_keeps_the_explanation_of_a_decided_one(judging):
 
     assert judging.outcome.explanations[INT8] == lines and explain.UNDECIDED_HEAD not in lines
     assert Gate(judging).failure_text(verdict) == str(verdict)
+
+
+def test_the_json_of_pytest_benchmark_names_each_case(session):
+    """A case among the parameters is its key, other parameters stay, and a test without parameters has none."""
+    case, plain = {"params": {"case": FakeSpec(), "size": 3}}, {"params": None}
+
+    hooks.pytest_benchmark_update_json(output_json={"benchmarks": [case, plain]})
+
+    assert (case["params"], plain["params"]) == ({"case": "toy/fast/one", "size": 3}, None)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from speedgate.results import console
+from speedgate.results.text import markdown_code
 
 
 @pytest.mark.parametrize(
@@ -24,3 +27,15 @@ def test_printed_text_cannot_steer_the_terminal(text, printed, capsys):
     console.print_error(text)
 
     assert capsys.readouterr() == (f"{printed}\n", f"speedgate: {printed}\n")
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_a_page_is_shown_without_html_in_a_terminal(is_terminal, monkeypatch, capsys):
+    """A terminal shows the texts themselves, which cannot steer it; a file or a pipe gets the Markdown for GitHub."""
+    hostile = markdown_code("@you \x1b[2J")
+    text = f"**1 PASS** on {markdown_code('a_b|c <x>')}, {hostile}\n"
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: is_terminal, raising=False)
+
+    console.print_markdown(text)
+
+    assert capsys.readouterr().out == ("**1 PASS** on a_b|c <x>, @you ?[2J\n" if is_terminal else text)

@@ -9,7 +9,7 @@ from typing import Any
 
 from speedgate.baselines import benchmark_json, describe, promote, published, store
 from speedgate.results import json_io
-from speedgate.results.console import print_error, print_line
+from speedgate.results.console import print_error, print_line, print_markdown
 from speedgate.results.exit_status import ExitStatus
 from speedgate.results.json_io import write_json
 from speedgate.results.text import aligned, ascii_line
@@ -126,5 +126,5 @@ def _import_published(options: argparse.Namespace) -> int:
 
 
 def _describe(options: argparse.Namespace) -> int:
-    print(describe.baseline_page(options.root, options.gpu_key), end="")
+    print_markdown(describe.baseline_page(options.root, options.gpu_key))
     return ExitStatus.OK

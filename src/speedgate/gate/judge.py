@@ -241,10 +241,12 @@ def _judge_interval(
     tolerance = policy.tolerance(run.stage)
     outcome = classify_interval(interval.low, interval.high, tolerance)
     advice = _advice(outcome, more=policy.looks.following(count) is not None, stored=stored)
+    # Beside a change that was seen, the smallest one that would have been is beside the point.
+    unseen = f", a slowdown of {_percent(interval.detectable(tolerance))} would have been seen"
     sentence = (
         f"{figures}: {_percent(interval.ratio)} ({_share(interval.confidence)} interval {_percent(interval.low)} to"
-        f" {_percent(interval.high)} from {sample}); tolerance {_share(tolerance)}, a slowdown of"
-        f" {_percent(interval.detectable(tolerance))} would have been seen{advice}"
+        f" {_percent(interval.high)} from {sample}); tolerance {_share(tolerance)}"
+        f"{unseen if outcome in (Outcome.PASS, Outcome.UNDECIDED) else ''}{advice}"
     )
     return _verdict(run, "latency", outcome, sentence)
 

@@ -171,6 +171,14 @@ def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: di
     machine_info["cpu"] = {name: cpu[name] for name in ("brand_raw", "arch", "count") if name in cpu}
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_benchmark_update_json(output_json: dict[str, Any]) -> None:
+    """Name the cases among the parameters by their keys: pytest-benchmark would write that they cannot be serialised."""
+    for benchmark in output_json.get("benchmarks", ()):
+        parameters = benchmark.get("params") or {}
+        benchmark["params"] = {name: getattr(value, "key", value) for name, value in parameters.items()} or None
+
+
 @pytest.hookimpl(optionalhook=True, tryfirst=True)
 def pytest_benchmark_compare_machine_info(
     config: pytest.Config, machine_info: dict[str, Any], compared_benchmark: dict[str, Any]

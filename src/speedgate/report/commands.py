@@ -45,7 +45,7 @@ def _summary(options: argparse.Namespace) -> int:
         raise ValueError(f"{options.folder}: holds no result of a case: run pytest bench first, or name {other}")
     text = markdown.render(files)
     if options.out is None:
-        print(text, end="")
+        console.print_markdown(text)
         return ExitStatus.OK
     try:
         markdown.append(options.out, text)

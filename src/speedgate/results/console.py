@@ -9,12 +9,20 @@ import sys
 from collections.abc import Callable
 
 from speedgate.results.exit_status import ExitStatus
-from speedgate.results.text import ascii_line
+from speedgate.results.text import ascii_line, plain_markdown
 
 
 def print_line(text: str) -> None:
     """Print one line of a command's output."""
     print(ascii_line(text), flush=True)
+
+
+def print_markdown(text: str) -> None:
+    """Print a page of Markdown as it is, or without HTML if it goes to a terminal."""
+    print(
+        "".join(f"{ascii_line(line)}\n" for line in plain_markdown(text).splitlines()) if sys.stdout.isatty() else text,
+        end="",
+    )
 
 
 def print_error(text: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 import shlex
 from collections.abc import Iterable, Sequence
@@ -15,6 +16,7 @@ _PLAIN = re.compile(r"[A-Za-z0-9 .,;/+%()=?-]")
 # GitHub links names, numbers and addresses in the rendered text, where a reference is a character again, and Markdown's own
 # extension links www. even between our tags. The joiner behind these breaks the pattern.
 _LINKED = re.compile(r"@|#|:(?=//)|www(?=\.)|gh(?=-)", re.IGNORECASE)
+_CODE = re.compile(r"<code>([^<]*)</code>")
 _JOINER = "\u2060"  # WORD JOINER: no width, no break
 
 
@@ -50,6 +52,11 @@ def log_line(text: str) -> str:
 def markdown_code(text: str, *, limit: int = 600) -> str:
     """`text` as a `<code>` element of one line, cut to `limit` characters; GitHub links nothing in it."""
     return f"<code>{_references(_one_line(text, limit=limit))}</code>"
+
+
+def plain_markdown(text: str) -> str:
+    """Markdown that `markdown_code` wrote, for a terminal: its elements become the text in them, `printable`."""
+    return _CODE.sub(lambda match: printable(html.unescape(match[1]).replace(_JOINER, "")), text)
 
 
 def markdown_block(text: str, *, limit: int) -> str:
