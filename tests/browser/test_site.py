@@ -92,7 +92,7 @@ def test_a_file_server_is_enough(at, served):
 def test_the_search_finds_cases_by_words(at, site):
     """A search by words of case and GPU filters the list and is kept in the address."""
     page = at(site, "index.html").page
-    page.get_by_label("Search cases and GPUs").fill("h200 INT8")
+    page.get_by_label("Search cases and machines").fill("h200 INT8")
 
     assert [row[0].split("\n")[0] for row in rows(page, "cases")] == ["sdxl/int8/1024px-30steps-b1"]
     assert page.locator("#matches").inner_text() == "1 of 18 cases found"

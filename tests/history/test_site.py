@@ -5,6 +5,7 @@ import datetime
 import re
 import shlex
 
+import msgspec
 import pytest
 
 from speedgate import cli
@@ -15,6 +16,7 @@ from speedgate.history.site.write import MARKER
 from speedgate.history.trend import Series
 from speedgate.results.case_key import CaseKey
 from tests.support import site_history as histories
+from tests.support.baseline_samples import make_run, store_file
 from tests.support.site_history import data, write
 
 STEP_AT, RUNS = 12, 24
@@ -344,3 +346,16 @@ def test_the_order_of_the_ladder_is_that_of_the_baselines(pytestconfig):
 
     assert commands.stages_of_baselines(root) == ("fp32", "bf16", "sdpa", "compile", "fused_qkv", "int8")
     assert commands.stages_of_baselines(root / "none") == ()
+
+
+def test_a_baseline_of_some_stages_does_not_reorder_the_ladder(tmp_path):
+    """A file that begins with int8, of another machine or of a variant, leaves bf16 after fp32: the runs name their stages."""
+    ladder = ["fp32", "bf16", "sdpa", "compile", "fused_qkv", "int8"]
+    int8, bf16, flash = (
+        msgspec.structs.replace(make_run(f"sdxl/{stages[-1]}/1024px-30steps-b1"), recipe={"stages": stages})
+        for stages in (ladder, ladder[:2], [*ladder[:3], "sdpa_flash"])
+    )
+    store_file(tmp_path, "0001_a.json", flash, int8)
+    store_file(tmp_path, "0002_b.json", bf16)
+
+    assert commands.stages_of_baselines(tmp_path) == tuple(ladder)

@@ -294,11 +294,26 @@ def _changes(series: Series) -> Sequence[TrendChange]:
 
 
 def stages_of_baselines(root: Path) -> Sequence[str]:
-    """List the stages in the order of the baseline files in `root`; empty if there are none."""
+    """List the stages of the longest ladder in the baseline files in `root`; empty if there are none.
+
+    A recorded run names the stages that it was built on, so a file with some stages of a ladder has all of its order. The stages
+    of a published file are in the order of the file.
+    """
     from speedgate.baselines import store
 
     if not root.is_dir():
         return ()
-    files = ((key, path) for key in store.gpu_keys(root) for path in store.baseline_files(root, key))
-    baselines = (baseline for key, path in files for baseline in store.read_baselines(path, gpu_key=key))
-    return tuple(dict.fromkeys(CaseKey.parse(baseline.case_key).stage for baseline in baselines))
+    ladders: list[tuple[str, ...]] = []
+    for gpu_key in store.gpu_keys(root):
+        for path in store.baseline_files(root, gpu_key):
+            listed: dict[tuple[str, str], list[str]] = {}
+            for baseline in store.read_baselines(path, gpu_key=gpu_key):
+                key = CaseKey.parse(baseline.case_key)
+                if baseline.run is not None:
+                    ladders.append(tuple(baseline.run.stages))
+                else:
+                    listed.setdefault((key.pipeline, key.workload), []).append(key.stage)
+            ladders[:0] = [
+                tuple(stages) for stages in listed.values()
+            ]  # of ladders as long as others, the published one
+    return max(ladders, key=len, default=())

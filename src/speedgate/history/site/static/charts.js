@@ -28,8 +28,11 @@ speedgate.charts = (() => {
   }
 
   const narrow = () => window.matchMedia("(max-width: 640px)").matches;
+  // The time of day only where a tick has one: the ticks of a day, or of a part that was zoomed in, would all have one label.
+  const time = "hours(datum.value) || minutes(datum.value) || seconds(datum.value)"
+    + " ? timeFormat(datum.value, '%d %b %H:%M') : timeFormat(datum.value, '%d %b %Y')";
   const xAxis = (byTime) => (byTime
-    ? { field: "x", type: "temporal", title: null, axis: { format: "%d %b %Y", labelOverlap: true, tickCount: narrow() ? 3 : 8 } }
+    ? { field: "x", type: "temporal", title: null, axis: { labelExpr: time, labelOverlap: true, tickCount: narrow() ? 3 : 8 } }
     : { field: "x", type: "quantitative", title: "run", scale: { zero: false, nice: false }, axis: { format: "d", labelOverlap: true } });
 
   // The chart of a case over its runs: rows of {x, y, lo, hi, worse, i}, numbered changes of {x, number}, levels of {x, x2, y}.
