@@ -44,6 +44,7 @@ class Rig:
         self.build, self._make_output, self.folder = build, make_output, folder
         self.bench: Callable[[], FakeBench] = NotImplemented  # set by the fixture `rig`, anew for each test
         self.undo = contextlib.ExitStack()  # restores the settings that a harmless change has changed
+        self.figures: parity.Parity | None = None  # of the last judgement of parity
         self._cases: dict[str, Any] = {}
         self._references: dict[tuple[Workload, int], tuple[parity.Output, parity.Output]] = {}
 
@@ -58,6 +59,17 @@ class Rig:
         intact_workload = case.workload
         change.apply(case)
         return [self._judge_parity(case, intact_workload, probes=FEW_PROBES)]
+
+    def weights_and_parity(self, apply: Callable[..., Any], stage: str, *, probes: int) -> list[Verdict]:
+        """Judge structure and image of an edited case, whichever of them must show the edit."""
+        case = self.copy(stage)
+        intact_workload = case.workload
+        expected = Case(pipeline="sdxl", size="tiny", stage=stage).expected_structure()
+        with _restored_inductor():
+            apply(case)
+            case.compare_weights()
+            recipe = _judge_recipe(case, expected | {name: False for name in expected if name.endswith(".compiled")})
+        return [recipe, self._judge_parity(case, intact_workload, probes=probes)]
 
     def recipe(self, change: Change, stage: str) -> list[Verdict]:
         """Judge the structure of an edited case, with its compile steps applied but not run."""
@@ -155,11 +167,16 @@ class Rig:
                 (parity.STEP_REFERENCE, parity.IMAGE_REFERENCE), self.references(workload, probes), strict=True
             )
         )
-        figures = parity.compare(output, image_reference=image_reference, step_reference=step_reference)
         size = case.size
+        self.figures = parity.compare(
+            output,
+            image_reference=image_reference,
+            step_reference=step_reference,
+            max_reference_step_error=size.max_reference_error[0],
+        )
         return parity.judge(
             case.stage,
-            figures,
+            self.figures,
             ssim_range=size.ssim_ranges[case.stage],
             factor=size.step_error_factor[case.stage],
             max_reference_error=size.max_reference_error,

@@ -7,7 +7,7 @@ import textwrap
 import time
 from pathlib import Path
 
-from tests.proof import document, faults, plot, real, replay, series, trend_section
+from tests.proof import document, faults, parity_page, plot, real, replay, series, trend_section
 
 ROOT = Path(__file__).parents[2]
 SERIES = ROOT / "tests" / "proof" / "series.json"
@@ -16,6 +16,8 @@ SERIES = ROOT / "tests" / "proof" / "series.json"
 def main() -> int:
     """Collect the real series, replay the simulated ones, inject the faults, and write the results."""
     options = _parser().parse_args()
+    if options.only_parity:
+        return _write_parity()
     measured = series.collect(options.series, alone=options.alone, pairs=options.pairs)
     target = ROOT / "docs" / "proof.md"
     trend = trend_section.simulate_section(measured)
@@ -30,7 +32,12 @@ def main() -> int:
     lines = document.lines(measured, drawn, simulated, results, trend=trend, **counts)
     plot.save([*drawn, *simulated], ROOT / "docs" / "proof.svg")
     _write(target, "\n".join(lines) + "\n")
+    _write_parity()
     return 0 if all(result.held for result in results) else 1
+
+
+def _write_parity() -> int:
+    return _write(ROOT / "docs" / "parity.md", "\n".join(parity_page.lines(parity_page.collect(ROOT))) + "\n")
 
 
 def _write(target: Path, text: str) -> int:
@@ -55,6 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--pairs", type=int, default=48, help="live pairs, 21 s each (default: %(default)s)")
     parser.add_argument("--repetitions", type=int, default=replay.REPETITIONS, help="simulated comparisons per cell")
+    parser.add_argument("--only-parity", action="store_true", help="write only docs/parity.md")
     parser.add_argument("--only-trend", action="store_true", help="write only the section on trends")
     return parser
 

@@ -1,0 +1,114 @@
+"""Faults of several sizes, and intact stages of every pipeline: the figures are the section on parity in docs/proof.md."""
+
+import dataclasses
+import functools
+import json
+
+import pytest
+
+from fixtures import parity
+from fixtures.faults import numerics, structure
+from fixtures.pipelines.registry import pipelines
+from fixtures.worker.built_case import PROBES
+from speedgate.results.run import Outcome
+from tests.faults.harmless import sigmas_in_half_precision
+
+pytestmark = pytest.mark.exhaustive
+
+STAGES = ("sdpa", "int8")
+# Each size of a fault, with the gate that shows it.
+FAULTS = [
+    *((numerics.later_steps_too_large, percent, "parity") for percent in (2, 5, 50)),
+    *((numerics.guidance_too_strong, percent, "parity") for percent in (2, 10, 20)),
+    (numerics.last_step_skipped, None, "parity"),
+    (numerics.clamped_decoder, None, "parity"),
+    (structure.another_epsilon, None, "recipe"),
+    (structure.one_linear_too_large, None, "recipe"),
+    (structure.scales_of_the_next_channel, None, "recipe"),
+]
+INTACT = ("fp32", "bf16", "sdpa", "fused_qkv", "int8", "fp16")
+SEEDS = range(5)
+
+
+def record(record_property, name, figures, verdicts):
+    """Put the figures of a case into pytest's JUnit file, from which the document is written."""
+    row = {"name": name, "verdicts": {it.claim: str(it.outcome) for it in verdicts}, **dataclasses.asdict(figures)}
+    record_property("parity", json.dumps(row))
+
+
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize(("fault", "amount", "gate"), FAULTS, ids=lambda value: getattr(value, "__name__", str(value)))
+def test_a_fault_of_this_size_is_caught(rig, record_property, fault, amount, gate, stage):
+    """The gate of the fault is red at each stage that can have it."""
+    if stage != "int8" and fault is structure.scales_of_the_next_channel:
+        pytest.skip("only int8 has scales")
+    arguments = () if amount is None else (amount,)
+
+    verdicts = rig.weights_and_parity(lambda case: fault(case, *arguments), stage, probes=PROBES)
+
+    name = f"{fault.__name__.replace('_', ' ')}{'' if amount is None else f', {amount} %'} ({stage})"
+    record(record_property, name, rig.figures, verdicts)
+    assert gate in {verdict.claim for verdict in verdicts if verdict.outcome is not Outcome.PASS}, verdicts
+
+
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("change", [None, sigmas_in_half_precision], ids=["none", "sigmas_in_half_precision"])
+def test_what_is_harmless_passes(rig, record_property, change, stage):
+    """No gate is red without a fault, nor if the noise levels are rounded."""
+    verdicts = rig.weights_and_parity(lambda case: change and change(case, rig), stage, probes=PROBES)
+
+    record(
+        record_property, f"{change.__name__.replace('_', ' ') if change else 'none'} ({stage})", rig.figures, verdicts
+    )
+    assert [verdict for verdict in verdicts if verdict.outcome is not Outcome.PASS] == []
+
+
+@pytest.fixture(scope="module")
+def inspect(build, make_output):
+    """Return a function that inspects a stage with a seed and a number of threads, once for all tests."""
+    import torch
+
+    @functools.cache
+    def collect(pipeline, stage, seed, threads):
+        case = build(stage, pipeline=pipeline)
+        case.workload = dataclasses.replace(case.workload, seed=seed)
+        before = torch.get_num_threads()
+        torch.set_num_threads(threads)
+        try:
+            return make_output(case, precise=stage == parity.STEP_REFERENCE, probes=PROBES)
+        finally:
+            torch.set_num_threads(before)
+
+    return collect
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("pipeline", pipelines())
+@pytest.mark.parametrize("stage", INTACT)
+def test_no_seed_and_no_number_of_threads_makes_an_intact_stage_different(
+    inspect, record_property, pipeline, stage, threads
+):
+    """Parity passes five seeds of the image, the prompts and the latents."""
+    size = pipelines()[pipeline].sizes["tiny"]
+    outcomes = []
+    for seed in SEEDS:
+        step_reference, image_reference, output = (
+            inspect(pipeline, it, seed, threads) for it in ("fp32", "bf16", stage)
+        )
+        figures = parity.compare(
+            output,
+            image_reference=image_reference,
+            step_reference=step_reference,
+            max_reference_step_error=size.max_reference_error[0],
+        )
+        verdict = parity.judge(
+            stage,
+            figures,
+            ssim_range=size.ssim_ranges[stage],
+            factor=size.step_error_factor[stage],
+            max_reference_error=size.max_reference_error,
+        )
+        record(record_property, f"{pipeline} {stage} seed {seed} threads {threads}", figures, [verdict])
+        outcomes.append(verdict)
+
+    assert [verdict for verdict in outcomes if verdict.outcome is not Outcome.PASS] == []

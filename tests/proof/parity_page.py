@@ -1,0 +1,129 @@
+"""Write `docs/parity.md`: what parity sees of faults of several sizes, and how far intact stages stay from its bounds."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+TESTS = "tests/faults/test_parity_table.py"
+INTACT = re.compile(r"(?P<pipeline>\S+) (?P<stage>\S+) seed (?P<seed>\d+) threads (?P<threads>\d+)")
+Row = Mapping[str, Any]
+
+TEXT = """\
+# What parity sees
+
+After this page you know which faults of the numbers are seen, by which figure, and how far intact stages stay from the
+bounds. `tox -e proof -- --only-parity` writes it from `{tests}`. Rules: [design.md](design.md).
+
+## Faults
+
+Tiny SDXL on a CPU, not compiled. Errors are multiples of bf16's: of all steps together, of the worst single step (each
+fed with latents that are the same for every stage), of the loop without its denoiser, and of the decoder. A gain is the
+factor in a step's output, the one that is furthest from 1. "recipe" is the gate that compares weights and settings.
+"""
+EXCUSED = """\
+Parity alone excuses what is no larger than bf16's own rounding: a norm's epsilon of 1e-2 in one layer, one linear layer
+that is 5 % too large, and the scales of one int8 layer that belong to its neighbours. A smaller bound would also be red
+for stages without a fault. These are faults of weights and settings, and the recipe compares those exactly. The same
+size of error in an activation of one layer, which no weight or setting shows, is not seen.
+"""
+ALARMS = """\
+## Intact stages
+
+{different} of {count} judgements of intact stages are red: {pipelines} pipelines, {seeds} seeds of image, prompts and
+latents, {threads} numbers of threads. A row has the largest figure of a stage among all of them, as multiples of bf16's
+error, the gain furthest from 1, and the lowest SSIM.
+"""
+
+
+def collect(root: Path) -> list[Row]:
+    """Run the tests and return the figures that they recorded in pytest's JUnit file."""
+    with tempfile.TemporaryDirectory(prefix="speedgate-parity-") as scratch:
+        report = Path(scratch) / "junit.xml"
+        command = [sys.executable, "-m", "pytest", TESTS, "--exhaustive", "-q", "-p", "no:cacheprovider"]
+        subprocess.run([*command, f"--junitxml={report}"], cwd=root, check=False, stdout=subprocess.DEVNULL)
+        return read(report)
+
+
+def read(report: Path) -> list[Row]:
+    """Return the figures that tests have recorded in a JUnit file."""
+    properties = ElementTree.parse(report).getroot().iter("property")  # noqa: S314 - pytest has just written it
+    return [json.loads(it.get("value") or "{}") for it in properties if it.get("name") == "parity"]
+
+
+def lines(rows: Sequence[Row]) -> list[str]:
+    """Return the lines of the page."""
+    intact = [row for row in rows if INTACT.fullmatch(row["name"])]
+    faults = [row for row in rows if row not in intact]
+    head = ["fault (stage)", "SSIM", "all steps", "worst step", "gain", "loop", "decoder", "parity", "recipe"]
+    return [
+        TEXT.format(tests=TESTS),
+        *_table(head, [_fault_cells(row) for row in faults]),
+        "",
+        EXCUSED,
+        ALARMS.format(**_counts(intact)),
+        *_table(["stage", "SSIM", "all steps", "worst step", "gain", "loop", "decoder"], _intact_cells(intact)),
+    ]
+
+
+def _fault_cells(row: Row) -> list[str]:
+    return [row["name"], *_cells(_figures(row)), row["verdicts"].get("parity", "-"), row["verdicts"].get("recipe", "-")]
+
+
+def _figures(row: Row) -> dict[str, float]:
+    """Return SSIM, errors as multiples of the reference's, and the gain furthest from 1."""
+
+    def multiple(error: str, reference: str) -> float:
+        return row[error] / row[reference] if row[reference] else 0.0
+
+    return {
+        "ssim": row["ssim"],
+        "all": multiple("step_error", "reference_step_error"),
+        "worst": multiple("worst_step_error", "worst_reference_step_error"),
+        "gain": row["worst_step_gain"],
+        "loop": multiple("loop_error", "reference_loop_error"),
+        "decoder": multiple("decoder_error", "reference_decoder_error"),
+    }
+
+
+def _cells(figures: Mapping[str, float]) -> list[str]:
+    return [
+        f"{figures['ssim']:.5f}",
+        *(f"{figures[name]:.3g}" for name in ("all", "worst")),
+        f"{figures['gain']:.4f}",
+    ] + [f"{figures[name]:.3g}" for name in ("loop", "decoder")]
+
+
+def _counts(rows: Sequence[Row]) -> dict[str, int]:
+    matches = [match for row in rows if (match := INTACT.fullmatch(row["name"]))]
+    return {
+        "count": len(rows),
+        "different": sum(row["verdicts"]["parity"] != "PASS" for row in rows),
+        "pipelines": len({match["pipeline"] for match in matches}),
+        "seeds": len({match["seed"] for match in matches}),
+        "threads": len({match["threads"] for match in matches}),
+    }
+
+
+def _intact_cells(rows: Sequence[Row]) -> Iterable[list[str]]:
+    by_stage: dict[str, list[dict[str, float]]] = {}
+    for row in rows:
+        match = INTACT.fullmatch(row["name"])
+        assert match is not None
+        by_stage.setdefault(match["stage"], []).append(_figures(row))
+    for stage, figures in by_stage.items():
+        worst = {name: max(it[name] for it in figures) for name in ("all", "worst", "loop", "decoder")}
+        worst["ssim"] = min(it["ssim"] for it in figures)
+        worst["gain"] = max((it["gain"] for it in figures), key=lambda gain: abs(gain - 1))
+        yield [stage, *_cells(worst)]
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    return [f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows)]
