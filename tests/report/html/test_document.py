@@ -274,4 +274,4 @@ def test_generated_code_has_a_section_of_its_own(tmp_path):
 
     assert f"{CASE} a100 1 2 / 4 16 MB bfloat16 100 0 B not judged" in section(document, "gpu-code")
     assert f"{CASE} h100 1 2 / 4 16 MB bfloat16 100 0 B NOT_APPLIED" in section(document, "gpu-code")
-    assert CASE not in section(document, "cases")
+    assert '<section id="cases"' not in document

@@ -89,9 +89,11 @@ def _verdict_section(report: Report) -> Markup:
     )
 
 
-def _case_section(report: Report) -> Markup:
+def _case_section(report: Report) -> Markup | None:
     built, described = _built_and_described(report)
     rows = [_case_row(case) for case in built if case.run is not None or not case.gpu_code]
+    if not rows and not described:
+        return None
     columns = case_table.with_figures(_COLUMNS, rows)
     if report.is_quick:  # the first image was made in a process that had made others
         columns = [column for column in columns if column is not case_table.COLD_START]
