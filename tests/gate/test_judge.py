@@ -342,3 +342,15 @@ def test_each_wrong_and_each_missing_fact_is_named(observed, outcome, sentence):
     verdict = judge_facts(INT8, "compile", expected=expected, observed=observed, outcome=Outcome.NOT_APPLIED)
 
     assert (verdict.outcome, verdict.sentence) == (outcome, sentence)
+
+
+def test_a_fact_that_nobody_expects_is_wrong_where_facts_are_exact():
+    """A structure with something else in it is not the expected one, though each expected fact holds."""
+    observed = {"graphs": 2, "weights.changed": ["unet.conv_in.weight"]}
+
+    verdict = judge_facts(
+        INT8, "recipe", expected={"graphs": 2}, observed=observed, outcome=Outcome.NOT_APPLIED, exact=True
+    )
+
+    assert verdict.outcome is Outcome.NOT_APPLIED
+    assert verdict.sentence == "weights.changed is ['unet.conv_in.weight'], expected nothing"

@@ -1,0 +1,43 @@
+"""The page on parity: every figure comes from what the tests recorded."""
+
+import json
+
+from tests.proof import parity_page
+
+
+def make_row(name, *, parity="PASS", **figures):
+    ones = dict.fromkeys(
+        (
+            "step_error",
+            "reference_step_error",
+            "worst_step_error",
+            "worst_reference_step_error",
+            "worst_step_gain",
+            "loop_error",
+            "reference_loop_error",
+            "decoder_error",
+            "reference_decoder_error",
+        ),
+        1.0,
+    )
+    return {"name": name, "verdicts": {"parity": parity, "recipe": "PASS"}, "ssim": 0.998, **ones, **figures}
+
+
+def test_the_page_has_the_figures_of_faults_and_the_worst_of_intact_stages(tmp_path):
+    """Errors are multiples of the reference's, and a red judgement of an intact stage is counted as a false alarm."""
+    rows = [
+        make_row("guidance too strong, 2 % (sdpa)", parity="DIFFERENT", loop_error=0.03, reference_loop_error=0.006),
+        make_row("sdxl int8 seed 0 threads 1", worst_step_gain=0.997),
+        make_row("sd15 int8 seed 1 threads 1", parity="DIFFERENT", step_error=1.7, ssim=0.991),
+    ]
+    report = tmp_path / "junit.xml"
+    properties = "".join(
+        f"<property name='parity' value='{json.dumps(row).replace(chr(34), '&quot;')}'/>" for row in rows
+    )
+    report.write_text(f"<testsuite><testcase><properties>{properties}</properties></testcase></testsuite>")
+
+    text = "\n".join(parity_page.lines(parity_page.read(report)))
+
+    assert "| guidance too strong, 2 % (sdpa) | 0.99800 | 1 | 1 | 1.0000 | 5 | 1 | DIFFERENT | PASS |" in text
+    assert "1 of 2 judgements of intact stages are red: 2 pipelines, 2 seeds" in text
+    assert "| int8 | 0.99100 | 1.7 | 1 | 0.9970 | 1 | 1 |" in text
