@@ -105,6 +105,17 @@ def test_claims_of_the_arms_alone_measure_no_round(bench: FakeBench) -> None:
     assert result.run("fp32").processes == ()
 
 
+def test_another_checkout_that_probes_in_another_way_is_not_compared(bench: FakeBench) -> None:
+    """The outputs of a suite without the present probes are no evidence: the claim is skipped with the reason."""
+    other = {"fp32": {"older_probes": True}}
+
+    result = bench.run("--stage=fp32", claims=("test_same_picture",), other=other)
+
+    (text,) = result.texts.values()
+    assert list(result.claims.values()) == ["skipped"]
+    assert "the other checkout probes steps in another way" in text
+
+
 def test_claims_of_two_arms_are_left_out_if_there_is_one(bench: FakeBench) -> None:
     """Without a live comparison no claim asks for the other arm."""
     result = bench.run("--stage=fp32")

@@ -171,8 +171,7 @@ class FakeCase:
             "earlier_shapes": [],
             "steps": [(step + size * error.standard_normal(step.shape)).astype(np.float32).tobytes()],
             "step_shapes": [[1, 1, *step.shape]],
-            "loops": [loop.tobytes()],
-            "loop_shapes": [list(loop.shape)],
+            **({} if "older_probes" in self.faults else {"loops": [loop.tobytes()], "loop_shapes": [list(loop.shape)]}),
             "decoded": (0.5 * (step + size * error.standard_normal(step.shape))).astype(np.float32).tobytes(),
             "decoded_shape": list(step.shape),
         }
