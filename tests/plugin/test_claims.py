@@ -215,7 +215,9 @@ def test_the_image_of_a_batch_is_judged_at_the_ladders_workload(bench):
 
 def test_an_unsupported_stage_is_skipped_and_not_built(bench, monkeypatch):
     """A stage that does not apply to a pipeline starts no worker, and its claims are skipped with the reason."""
-    sd15 = dataclasses.replace(pipelines()["sd15"], unsupported=dict.fromkeys(("int8", "int8_weight_only", "fp8"), "it has no linear"))
+    sd15 = dataclasses.replace(
+        pipelines()["sd15"], unsupported=dict.fromkeys(("int8", "int8_weight_only", "fp8"), "it has no linear")
+    )
     monkeypatch.setitem(pipelines(), "sd15", sd15)
 
     result = bench.run("--pipeline=sd15", claims=("test_recipe",))
@@ -227,7 +229,9 @@ def test_an_unsupported_stage_is_skipped_and_not_built(bench, monkeypatch):
 @pytest.mark.parametrize(("mode", "status"), [("enforce", pytest.ExitCode.NO_TESTS_COLLECTED), ("auto", 0)])
 def test_a_session_that_judges_nothing_is_not_green_under_enforce(bench, monkeypatch, mode, status):
     """Exit status 5 if every claim is skipped, as pytest ends when it collects nothing."""
-    sd15 = dataclasses.replace(pipelines()["sd15"], unsupported=dict.fromkeys(("int8", "int8_weight_only", "fp8"), "it has no linear"))
+    sd15 = dataclasses.replace(
+        pipelines()["sd15"], unsupported=dict.fromkeys(("int8", "int8_weight_only", "fp8"), "it has no linear")
+    )
     monkeypatch.setitem(pipelines(), "sd15", sd15)
 
     result = bench.run("--pipeline=sd15", "--stage=int8", f"--gate={mode}", claims=("test_recipe",))
