@@ -21,7 +21,9 @@ from speedgate.plugin import session as session_module
 from speedgate.plugin.after import write_coloured
 from speedgate.plugin.hooks import open_monitor
 from speedgate.plugin.judgement import Gate
-from speedgate.report import terminal
+from speedgate.report import markdown, terminal
+from speedgate.report.html import document, view
+from speedgate.results import folder
 from speedgate.results.json_io import read_json, write_json
 from speedgate.results.run import Outcome
 from tests.support.baseline_samples import BF16, INT8, KEY, make_baseline, make_run
@@ -263,3 +265,35 @@ def test_the_json_of_pytest_benchmark_names_each_case(session):
     hooks.pytest_benchmark_update_json(output_json={"benchmarks": [case, plain]})
 
     assert (case["params"], plain["params"]) == ({"case": "toy/fast/one", "size": 3}, None)
+
+
+def test_a_reference_is_shown_as_one(session):
+    """A case that was built only to be compared with is a reference in its file and every page, until it is judged itself."""
+    session.selected_keys = frozenset({INT8})
+    Gate(session).latency(session.store_run(make_run(INT8)))
+    session.store_run(make_run(BF16, medians_s=()))
+
+    files = folder.read_folder(session.options.results)
+    assert [result.is_reference for result in folder.parse_results(files)] == [True, False]
+    assert "**1 NO_BASELINE, 1 reference**" in markdown.render(files)
+    assert "| reference |" in markdown.render(files)
+    assert after.terminal_view(session).references == [BF16]
+    report = document.render_report(view.load_report(session.options.results, root=session.options.baselines_root))
+    assert '<span class="outcome plain">reference</span>' in report and "not judged" not in report
+
+    session.store_run(make_run(BF16))
+    assert not any(result.is_reference for result in folder.parse_results(folder.read_folder(session.options.results)))
+
+
+@pytest.mark.parametrize(
+    ("mode", "advice"), [(Mode.AUTO, "record one with --gate record"), (Mode.RECORD, "this recording")]
+)
+def test_a_recording_does_not_ask_for_one(tmp_path, mode, advice):
+    """While a baseline is being recorded, no verdict advises to record one."""
+    session = make_session(tmp_path, policy=Policy(mode=mode))
+
+    verdicts = [
+        judge(make_run(INT8)) for judge in (Gate(session).latency, Gate(session).memory, Gate(session).cold_start)
+    ]
+
+    assert all(f"on this machine: {advice}" in verdict.sentence for verdict in verdicts)

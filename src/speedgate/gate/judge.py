@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from speedgate.gate import intervals
-from speedgate.gate.policy import Policy
+from speedgate.gate.policy import Mode, Policy
 from speedgate.results.run import CPU_CONDITIONS, Baseline, Comparison, Outcome, Run, Verdict
 
 # Promised of regional compilation, on one machine and with the compile cache in the same state. Others measured a first
@@ -22,7 +22,7 @@ def judge_latency(run: Run, baseline: Baseline | None, policy: Policy) -> Verdic
     A published figure is one value of another machine: its bare ratio is held to the policy's point tolerance.
     """
     if baseline is None:
-        return judge_no_baseline(run, "latency", f"{run.latency_s:.4g} s")
+        return judge_no_baseline(run, "latency", f"{run.latency_s:.4g} s", policy)
     if is_stale(run, baseline):
         return judge_stale(run, baseline, "latency")
     figures = f"{run.latency_s:.4g} s against {baseline.latency_s:.4g} s in {baseline.name}"
@@ -56,7 +56,7 @@ def judge_memory(run: Run, baseline: Baseline | None, policy: Policy) -> Verdict
     A published peak was never reset and includes loading and autotuning. It is an upper limit: a smaller peak is a PASS.
     """
     if baseline is None:
-        return judge_no_baseline(run, "memory", f"peak {run.peak_bytes / 2**30:.3f} GiB")
+        return judge_no_baseline(run, "memory", f"peak {run.peak_bytes / 2**30:.3f} GiB", policy)
     if is_stale(run, baseline):
         return judge_stale(run, baseline, "memory")
     ceiling = "ceiling " if baseline.source == "published" else ""
@@ -207,9 +207,10 @@ def judge_stale(run: Run, baseline: Baseline, claim: str) -> Verdict:
     return _verdict(run, claim, Outcome.STALE, sentence)
 
 
-def judge_no_baseline(run: Run, claim: str, figure: str) -> Verdict:
+def judge_no_baseline(run: Run, claim: str, figure: str, policy: Policy) -> Verdict:
     """NO_BASELINE, with the measured figure."""
-    sentence = f"{figure}; no baseline for this case on this machine: record one with --gate record"
+    advice = "this recording can become one" if policy.mode is Mode.RECORD else "record one with --gate record"
+    sentence = f"{figure}; no baseline for this case on this machine: {advice}"
     return _verdict(run, claim, Outcome.NO_BASELINE, sentence)
 
 

@@ -54,6 +54,7 @@ def terminal_view(session: Session) -> terminal.TerminalView:
         not_built=list(outcome.not_built.values()),
         injection=session.injection,
         gpu_codes=outcome.gpu_codes,
+        references=[key for key in outcome.runs if session.is_reference(key)],
     )
 
 

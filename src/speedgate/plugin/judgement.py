@@ -97,7 +97,8 @@ class Gate:
         """Judge what the stage costs at a start. None if the baseline has no start with the cache in the same state."""
         baseline = self._baseline(run)
         if baseline is None:
-            return self.add(judge.judge_no_baseline(run, "cold start", f"{run.cold_start.stage_s:.3g} s"))
+            figure = f"{run.cold_start.stage_s:.3g} s"
+            return self.add(judge.judge_no_baseline(run, "cold start", figure, self.session.options.policy))
         verdict = judge.judge_cold_start(run, baseline, self.session.options.policy)
         return None if verdict is None else self.add(verdict)
 

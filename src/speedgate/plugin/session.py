@@ -121,6 +121,7 @@ class Session:
         self.monitor: Monitor = HostMonitor()
         self.budget = Budget()
         self.benchmarks: dict[str, Any] = {}  # pytest-benchmark's fixtures by case key
+        self.selected_keys: frozenset[str] = frozenset()  # cases that this command judges; empty if nobody said
         self.first_sessions: dict[str, Mapping[str, Any]] = {}  # time and commit of the session that began with a case
         self.result_files: dict[str, Path] = {}
 
@@ -145,6 +146,12 @@ class Session:
             checkpoint.store_run(root, gpu_key, key=key, run=run, session=session)
         except OSError as error:  # the recording itself goes on, and obtained.json may have room again
             self.outcome.unwritten[str(checkpoint.checkpoint_path(root, gpu_key, run.case_key))] = str(error.strerror)
+
+    def is_reference(self, case_key: str) -> bool:
+        """Return True for a case that nobody selected, and that was built only for others to be compared with."""
+        run = self.outcome.runs.get(case_key)
+        is_unused = run is not None and not run.processes and not self.outcome.verdicts.get(case_key)
+        return is_unused and bool(self.selected_keys) and case_key not in self.selected_keys
 
     def store_comparison(self, comparison: Comparison) -> None:
         """Store the other arm's figures of a live comparison beside the run."""
@@ -263,6 +270,8 @@ class Session:
         }
         if self.options.is_recording and run is not None and self._is_unfinished(run):
             document["unfinished"] = True
+        if self.is_reference(case_key):
+            document["reference"] = True
         if self.injection is not None:
             document[INJECTED] = to_json(self.injection)
         if self.options.is_quick:

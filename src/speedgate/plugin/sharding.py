@@ -70,6 +70,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     config = session.config
     if config.option.collectonly or not has_gate(session.items) or SELECTED not in config.stash:
         return
+    config.stash[SESSION].selected_keys = frozenset(config.stash[SELECTED][1])
     config.stash[MANIFEST] = shards.ManifestWriter(
         folder=config.stash[SESSION].options.results, manifest=_manifest(config)
     )

@@ -22,7 +22,9 @@ from speedgate.results.text import markdown_code
 MAX_SUMMARY_BYTES = 2**20  # of a job step; GitHub documents it with the workflow commands
 MAX_CHARACTERS = 60_000  # GitHub takes 65,536 in a comment; the rest is for what the poster adds
 _COLUMNS = (
-    dataclasses.replace(case_table.VERDICT, cell=lambda row: f"**{row.outcome}**" if row.outcome else NOT_JUDGED),
+    dataclasses.replace(
+        case_table.VERDICT, cell=lambda row: f"**{row.outcome}**" if row.outcome else case_table.verdict_text(row)
+    ),
     case_table.CASE,
     case_table.LATENCY,
     case_table.PROCESSES,
@@ -75,7 +77,9 @@ def render(files: Mapping[str, bytes], *, limit: int = MAX_CHARACTERS) -> str:
     results = sorted(folder.parse_results(files), key=lambda case: (_severity(case), case.case_key, case.session))
     built = [case for case in results if not case.is_structure_only]
     gpu_keys = sorted({case.gpu_key for case in results})[:10]
-    counts = count_outcomes(case.outcome for case in built) or "nothing was built"
+    references = sum(case.is_reference for case in built)
+    counts = count_outcomes((case.outcome for case in built if not case.is_reference), references=references)
+    counts = counts or "nothing was built"
     head = f"**{counts}** on {', '.join(map(markdown_code, gpu_keys))}\n"
     head += _warnings(results)
     head += _provenance(built or results, limit=limit // 10)
@@ -119,10 +123,11 @@ def gpu_code_lines(cases: Sequence[ResultFile], *, limit: int) -> list[str]:
     ]
 
 
-def count_outcomes(outcomes: Iterable[Outcome | None]) -> str:
-    """Count cases by their outcome, worst first; None stands for a case that nobody judged."""
+def count_outcomes(outcomes: Iterable[Outcome | None], *, references: int = 0) -> str:
+    """Count cases by their outcome, worst first; None stands for a case that nobody judged. References come last."""
     count = Counter(outcomes)
-    return ", ".join(f"{count[outcome]} {outcome or NOT_JUDGED}" for outcome in (None, *Outcome) if count[outcome])
+    counts = [f"{count[outcome]} {outcome or NOT_JUDGED}" for outcome in (None, *Outcome) if count[outcome]]
+    return ", ".join([*counts, *([f"{references} {case_table.REFERENCE}"] if references else [])])
 
 
 def structure_only_count(count: int) -> str:
@@ -149,6 +154,8 @@ def cut_to_limit(lines: Sequence[str], *, limit: int, noun: str) -> list[str]:
 
 def _severity(case: ResultFile) -> int:
     """Rank a case by its outcome, worst first; one that nobody judged comes before all, because it may hide anything."""
+    if case.is_reference:
+        return len(Outcome)
     return -1 if case.outcome is None else case.outcome.severity
 
 
@@ -185,7 +192,7 @@ def _verdicts_to_show(cases: Sequence[ResultFile]) -> list[tuple[Verdict, Sequen
 
 def _row(case: ResultFile) -> CaseRow:
     row = row_of_run(case.run) if case.run is not None else CaseRow(case_key=case.case_key)
-    return dataclasses.replace(row, outcome=case.outcome, session=case.session)
+    return dataclasses.replace(row, outcome=case.outcome, session=case.session, is_reference=case.is_reference)
 
 
 def _split_at_limit(lines: Sequence[str], *, limit: int) -> tuple[list[str], int]:

@@ -74,7 +74,7 @@ class TerminalView:
     `is_recording` is true for `--gate record`, and `recording` is what it wrote. `health` holds the machine's load before the
     first case. `not_judged` counts the cases of each claim that could not be judged, by the reason, and `not_built` has the
     reasons of cases that this machine cannot have. `injection` is the fault of a fire drill.
-    `gpu_codes` has the generated code of each case by target.
+    `gpu_codes` has the generated code of each case by target. `references` were built only for others to be compared with.
     """
 
     gpu_key: str
@@ -97,13 +97,14 @@ class TerminalView:
     not_built: Sequence[str] = ()
     injection: Injection | None = None
     gpu_codes: Mapping[str, Mapping[str, GeneratedCode]] = dataclasses.field(default_factory=dict)
+    references: Collection[str] = ()
 
 
 def table(view: TerminalView) -> list[str]:
     """Format one line per case below the headings, without columns that say nothing; empty if there is no case."""
     rows = _rows(view)
     columns = case_table.with_figures(_COLUMNS, rows)
-    if rows and all(row.outcome is Outcome.NO_BASELINE for row in rows):
+    if rows and all(row.outcome is Outcome.NO_BASELINE or row.is_reference for row in rows):
         columns.remove(case_table.VERDICT)  # the line below the table says it
     return case_table.text_table(columns, rows) if rows else []
 
@@ -116,6 +117,7 @@ def _rows(view: TerminalView) -> list[CaseRow]:
         baseline = view.baselines.get(key)
         compared_with = baseline.name if baseline else NO_FIGURE
         row = row_of_run(run, latencies_s=latencies_s, outcome=outcomes.get(key), compared_with=compared_with)
+        row = dataclasses.replace(row, is_reference=key in view.references)
         rows.append(row if latencies_s else dataclasses.replace(row, cold_start=None))  # a session that times nothing
     rows += [CaseRow(case_key=key, outcome=outcomes.get(key)) for key in view.lost_cases if key not in view.runs]
     injection = view.injection

@@ -16,7 +16,7 @@ from speedgate.results.run import ColdStart, Outcome, Run
 from speedgate.results.text import aligned, markdown_code, printable
 
 NO_FIGURE = "-"
-NOT_JUDGED = "not judged"
+NOT_JUDGED, REFERENCE = "not judged", "reference"
 
 Row = TypeVar("Row")
 Other = TypeVar("Other")
@@ -45,7 +45,7 @@ class CaseRow:
 
     `rates` are iterations per second by the name of the loop. `other_latency_s` is the other arm's, and the two ratios are this
     arm over the other. `compared_with` names the baseline or the other arm; `session` is the folder of the results, and
-    `injected_fault` the fault of a fire drill.
+    `injected_fault` the fault of a fire drill. `is_reference`: the case was built only for others to be compared with.
     """
 
     case_key: str
@@ -60,6 +60,7 @@ class CaseRow:
     cold_start: ColdStart | None = None
     compared_with: str = NO_FIGURE
     session: str = ""
+    is_reference: bool = False
     injected_fault: str = NO_FIGURE
     other_latency_s: float | None = None
     latency_ratio: float | None = None
@@ -127,7 +128,7 @@ def _spread_and_count(row: CaseRow) -> str:
 
 CASE = Column[CaseRow]("case", lambda row: row.case_key, is_name=True)
 STAGE = Column[CaseRow]("stage", lambda row: CaseKey.parse(row.case_key).stage, is_name=True)
-VERDICT = Column[CaseRow]("verdict", lambda row: NOT_JUDGED if row.outcome is None else row.outcome.value)
+VERDICT = Column[CaseRow]("verdict", lambda row: verdict_text(row))
 LATENCY = Column[CaseRow]("latency", lambda row: format_figure(row.latency_s, ".4g", " s"), is_number=True)
 RATES = Column[CaseRow]("it/s", lambda row: format_rates(row.rates), is_name=True, is_number=True)
 PROCESSES = Column[CaseRow](
@@ -149,6 +150,11 @@ INJECTED = Column[CaseRow]("injected", lambda row: row.injected_fault, is_name=T
 OTHER_LATENCY = Column[CaseRow]("stable", lambda row: format_figure(row.other_latency_s, ".4g", " s"), is_number=True)
 LATENCY_RATIO = Column[CaseRow]("ratio", lambda row: format_figure(row.latency_ratio, ".3f"), is_number=True)
 MEMORY_RATIO = Column[CaseRow]("peak memory ratio", lambda row: format_figure(row.memory_ratio, ".3f"), is_number=True)
+
+
+def verdict_text(row: CaseRow) -> str:
+    """Return the outcome of a case, or why it has none."""
+    return (REFERENCE if row.is_reference else NOT_JUDGED) if row.outcome is None else row.outcome.value
 
 
 def with_figures(columns: Sequence[Column[Row]], rows: Sequence[Row]) -> list[Column[Row]]:

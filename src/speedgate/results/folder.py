@@ -43,7 +43,7 @@ class ResultFile:
     """The result of one case: its run (None if nothing was measured) and its verdicts.
 
     `document` is the whole file, and `name` the file's name. `session` is the folder of the session that wrote it.
-    `gpu_code` has the generated code by target.
+    `gpu_code` has the generated code by target. `is_reference`: the case was built only for others to be compared with.
     """
 
     name: str
@@ -56,6 +56,7 @@ class ResultFile:
     explanation: tuple[str, ...] = ()
     injection: Injection | None = None
     is_quick: bool = False
+    is_reference: bool = False
     gpu_code: Mapping[str, GeneratedCode] = dataclasses.field(default_factory=dict)
 
     @property
@@ -91,6 +92,7 @@ class _ResultDocument(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     quick: bool = False
     roofline: Any = None
     unfinished: Any = None
+    reference: bool = False
 
 
 def read_folder(folder: Path) -> dict[str, bytes]:
@@ -223,5 +225,9 @@ def parse_result(name: str, document: Any) -> ResultFile:
         explanation=checked.explanation,
         injection=checked.injected,
         is_quick=checked.quick,
+        is_reference=checked.reference
+        and not checked.verdicts
+        and checked.run is not None
+        and not checked.run.processes,
         gpu_code=checked.gpu_code,
     )

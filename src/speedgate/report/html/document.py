@@ -64,8 +64,13 @@ def _summary(report: Report) -> str:
     """Count the cases by outcome, worst first."""
     built, described = _built_and_described(report)
     count = "1 case" if len(built) == 1 else f"{len(built)} cases"
-    summary = f"{count}: {count_outcomes(case.outcome for case in built)}" if built else "nothing was built"
+    summary = f"{count}: {_counts(built)}" if built else "nothing was built"
     return f"{summary}; {structure_only_count(len(described))}" if described else summary
+
+
+def _counts(cases: Sequence[ReportCase]) -> str:
+    references = sum(case.is_reference for case in cases)
+    return count_outcomes((case.outcome for case in cases if not case.is_reference), references=references)
 
 
 def _built_and_described(report: Report) -> tuple[list[ReportCase], list[ReportCase]]:
@@ -101,7 +106,11 @@ def _case_section(report: Report) -> Markup | None:
         caption="Each case, rounded; the raw samples are in the results",
         columns=[column.heading for column in columns],
         rows=[
-            [outcome_badge(row.outcome) if c is case_table.VERDICT else c.cell(row) for c in columns] for row in rows
+            [
+                outcome_badge(row.outcome, is_reference=row.is_reference) if c is case_table.VERDICT else c.cell(row)
+                for c in columns
+            ]
+            for row in rows
         ],
         numbers=frozenset(column.heading for column in columns if column.is_number),
     )
@@ -119,7 +128,7 @@ def _case_row(case: ReportCase) -> CaseRow:
     baseline = list(case.baselines.values())[-1] if case.baselines else None
     stored = f"{baseline.latency_s:.4g} s ({baseline.name})" if baseline else NO_FIGURE
     row = row_of_run(case.run) if case.run is not None else CaseRow(case_key=case.case_key)
-    return dataclasses.replace(row, outcome=case.outcome, compared_with=stored)
+    return dataclasses.replace(row, outcome=case.outcome, compared_with=stored, is_reference=case.is_reference)
 
 
 def _facts(run: Run) -> str:

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from speedgate.results.case_table import NOT_JUDGED
+from speedgate.results.case_table import NOT_JUDGED, REFERENCE
 from speedgate.results.json_io import atomic_write
 from speedgate.results.run import Outcome
 from speedgate.results.text import printable_lines
@@ -104,8 +104,10 @@ def render_panels(panels: Sequence[Panel]) -> Markup | None:
     return render_template("panels.html", panels=panels) if panels else None
 
 
-def outcome_badge(outcome: Outcome | None) -> Markup:
-    """Write an outcome in its colour; the word says it too."""
+def outcome_badge(outcome: Outcome | None, *, is_reference: bool = False) -> Markup:
+    """Write an outcome in its colour; the word says it too. A reference is not judged, and that is nothing bad."""
+    if outcome is None and is_reference:
+        return render_template("badge.html", text=REFERENCE, tone="plain")
     return render_template("badge.html", text=outcome or NOT_JUDGED, tone=TONES[outcome] if outcome else "bad")
 
 

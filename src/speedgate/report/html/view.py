@@ -33,7 +33,8 @@ class ReportCase:
 
     `baselines` go by source, the newest of each source, and the newest of all comes last. `other_run` is the other arm's in a
     live comparison. `explanation` says what changed if a verdict says that something moved. `roofline` is the result of
-    `speedgate.gate.roofline`, as stored, and `gpu_code` the generated code by target.
+    `speedgate.gate.roofline`, as stored, and `gpu_code` the generated code by target. `is_reference`: the case was built only
+    for others to be compared with.
     """
 
     case_key: str
@@ -45,6 +46,7 @@ class ReportCase:
     explanation: tuple[str, ...] = ()
     roofline: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     gpu_code: Mapping[str, GeneratedCode] = dataclasses.field(default_factory=dict)
+    is_reference: bool = False
 
     @property
     def outcome(self) -> Outcome | None:
@@ -241,6 +243,7 @@ def _report_case(
         explanation=result.explanation,
         roofline=as_mapping(result.document.get("roofline")),
         gpu_code=result.gpu_code,
+        is_reference=result.is_reference,
     )
 
 
