@@ -358,3 +358,14 @@ def test_kernels_are_profiled_once_a_case(bench):
     assert [
         worker.operations.count("attribute") for worker in result.builds.workers if worker.case.stage == "sdpa"
     ] == [1, 0, 0]
+
+
+@pytest.mark.parametrize("other", [None, {}])
+def test_without_latency_each_case_is_built_once(bench, other):
+    """Structure, compilation and parity share one worker of each arm, though no test measures its rounds."""
+    result = bench.run("--skip-latency", "--stage=sdpa", other=other)
+
+    arms = ["this"] if other is None else ["this", "other"]
+    assert sorted(result.builds.builds()) == sorted(
+        [("fp32", "this"), ("bf16", "this"), *(("sdpa", arm) for arm in arms)]
+    )
