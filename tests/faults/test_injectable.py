@@ -75,7 +75,7 @@ def test_a_worker_applies_its_fault_before_it_describes_the_case():
     reply = case.load()
     case.close()
 
-    assert reply["structure"]["unet.attention"] == {"AttnProcessor": 8}
+    assert reply["structure"]["unet.attention"] == {"AttnProcessor": 4}
 
 
 class FakeClock:
