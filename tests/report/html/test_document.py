@@ -145,6 +145,18 @@ def test_a_case_that_was_only_described_is_listed_apart():
     assert "on the meta device sdxl/holds/w" in section(document, "cases")
 
 
+def test_a_report_of_structure_alone_has_no_empty_table():
+    """If only the full size's structure was checked, its cases are listed and there is no table without rows or columns."""
+    verdict = Verdict(case_key="sdxl/fp32/w", claim="recipe", outcome=Outcome.PASS, sentence="s")
+
+    cases = section(
+        render_report(make_report(ReportCase(case_key="sdxl/fp32/w", run=None, verdicts=(verdict,)))), "cases"
+    )
+
+    assert cases.endswith("structure only: 1 case holds, on the meta device sdxl/fp32/w")
+    assert "raw samples" not in cases
+
+
 OPERATIONS = {
     "operations": {
         "unet": {"flops": {"mm": 3 * 10**12, "bmm": 10**12}, "bytes_read": 1},

@@ -117,7 +117,7 @@ def _case_section(report: Report) -> Markup | None:
     ids = _fact_ids(report)
     return render_template(
         "cases.html",
-        table=render_table(table),
+        table=render_table(table) if rows else None,
         facts=[(ids[case.case_key], case.case_key, _facts(case.run)) for case in report.cases if case.run is not None],
         described=[case.case_key for case in described],
         structure=structure_only_count(len(described)),
