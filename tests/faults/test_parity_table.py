@@ -16,15 +16,20 @@ from tests.faults.harmless import sigmas_in_half_precision
 pytestmark = pytest.mark.exhaustive
 
 STAGES = ("sdpa", "int8")
-# Each size of a fault, with the gate that shows it.
+# Each size of a fault, with the gate that shows it and the stages that can have it.
 FAULTS = [
-    *((numerics.later_steps_too_large, percent, "parity") for percent in (2, 5, 50)),
-    *((numerics.guidance_too_strong, percent, "parity") for percent in (2, 10, 20)),
-    (numerics.last_step_skipped, None, "parity"),
-    (numerics.clamped_decoder, None, "parity"),
-    (structure.another_epsilon, None, "recipe"),
-    (structure.one_linear_too_large, None, "recipe"),
-    (structure.scales_of_the_next_channel, None, "recipe"),
+    (fault, amount, gate, stage)
+    for fault, amounts, gate, stages in (
+        (numerics.later_steps_too_large, (2, 5, 50), "parity", STAGES),
+        (numerics.guidance_too_strong, (2, 10, 20), "parity", STAGES),
+        (numerics.last_step_skipped, (None,), "parity", STAGES),
+        (numerics.clamped_decoder, (None,), "parity", STAGES),
+        (structure.another_epsilon, (None,), "recipe", STAGES),
+        (structure.one_linear_too_large, (None,), "recipe", ("sdpa",)),
+        (structure.scales_of_the_next_channel, (None,), "recipe", ("int8",)),
+    )
+    for amount in amounts
+    for stage in stages
 ]
 INTACT = ("fp32", "bf16", "sdpa", "fused_qkv", "int8", "fp16")
 SEEDS = range(5)
@@ -36,12 +41,11 @@ def record(record_property, name, figures, verdicts):
     record_property("parity", json.dumps(row))
 
 
-@pytest.mark.parametrize("stage", STAGES)
-@pytest.mark.parametrize(("fault", "amount", "gate"), FAULTS, ids=lambda value: getattr(value, "__name__", str(value)))
+@pytest.mark.parametrize(
+    ("fault", "amount", "gate", "stage"), FAULTS, ids=lambda value: getattr(value, "__name__", str(value))
+)
 def test_a_fault_of_this_size_is_caught(rig, record_property, fault, amount, gate, stage):
     """The gate of the fault is red at each stage that can have it."""
-    if stage != "int8" and fault is structure.scales_of_the_next_channel:
-        pytest.skip("only int8 has scales")
     arguments = () if amount is None else (amount,)
 
     verdicts = rig.weights_and_parity(lambda case: fault(case, *arguments), stage, probes=PROBES)

@@ -47,8 +47,10 @@ def collect(root: Path) -> list[Row]:
     """Run the tests and return the figures that they recorded in pytest's JUnit file."""
     with tempfile.TemporaryDirectory(prefix="speedgate-parity-") as scratch:
         report = Path(scratch) / "junit.xml"
+        # pytest records properties of tests in this form of the file only.
+        options = ["-o", "junit_family=xunit1", f"--junitxml={report}"]
         command = [sys.executable, "-m", "pytest", TESTS, "--exhaustive", "-q", "-p", "no:cacheprovider"]
-        subprocess.run([*command, f"--junitxml={report}"], cwd=root, check=False, stdout=subprocess.DEVNULL)
+        subprocess.run([*command, *options], cwd=root, check=False, stdout=subprocess.DEVNULL)
         return read(report)
 
 
