@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
+import msgspec
 import pytest
 
 from speedgate.baselines import checkpoint
@@ -25,7 +26,7 @@ from speedgate.report import markdown, terminal
 from speedgate.report.html import document, view
 from speedgate.results import folder
 from speedgate.results.json_io import read_json, write_json
-from speedgate.results.run import Outcome
+from speedgate.results.run import Outcome, Verdict
 from tests.support.baseline_samples import BF16, INT8, KEY, make_baseline, make_run
 from tests.support.fake_nvml import FakeNvml, answers
 from tests.support.fake_target import FakeSpec
@@ -297,3 +298,27 @@ def test_a_recording_does_not_ask_for_one(tmp_path, mode, advice):
     ]
 
     assert all(f"on this machine: {advice}" in verdict.sentence for verdict in verdicts)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "before", "after_", "is_noted"),
+    [
+        (Outcome.DIFFERENT, "1a", "2b", True),
+        (Outcome.DIFFERENT, "1a", "1a", False),
+        (Outcome.DIFFERENT, None, "2b", False),
+        (Outcome.PASS, "1a", "2b", False),
+    ],
+)
+def test_other_weights_than_the_baselines_are_named(session, outcome, before, after_, is_noted):
+    """Another picture is not blamed on a stage without saying that the synthetic weights have changed as well."""
+    old, new = (
+        msgspec.structs.replace(make_run(INT8), recipe={"weights": {"digest": digest}}) for digest in (before, after_)
+    )
+    stored = msgspec.structs.replace(make_baseline(2.5, 2.5, 2.5), run=old)
+    session.inputs = dataclasses.replace(session.inputs, baselines={INT8: stored})
+    session.store_run(new)
+
+    verdict = Gate(session).parity(Verdict(case_key=INT8, claim="parity", outcome=outcome, sentence="SSIM 0.3"), {})
+
+    assert verdict.sentence.startswith("SSIM 0.3")
+    assert ("this run has other weights than 0002_recorded (digest 1a -> 2b)" in verdict.sentence) is is_noted

@@ -149,7 +149,24 @@ class Gate:
         finite = {name: float(value) if math.isfinite(value) else None for name, value in figures.items()}
         run = self.session.outcome.runs[verdict.case_key]
         self.session.store_run(msgspec.structs.replace(run, parity=finite))
-        return self.add(verdict)
+        return self.add(self._with_weights(verdict, run))
+
+    def _with_weights(self, verdict: Verdict, run: Run) -> Verdict:
+        """Say in a verdict of DIFFERENT that the weights are not the baseline's: a library may draw others than before."""
+        baseline = self._baseline(run)
+        before = baseline.run.weights_digest if baseline is not None and baseline.run is not None else None
+        if (
+            verdict.outcome is not Outcome.DIFFERENT
+            or None in (before, run.weights_digest)
+            or before == run.weights_digest
+        ):
+            return verdict
+        assert baseline is not None
+        note = (
+            f"; this run has other weights than {baseline.name} (digest {before} -> {run.weights_digest}): if they are"
+            " synthetic, a library draws them in another way, and only a comparison (--against) has the same on both sides"
+        )
+        return msgspec.structs.replace(verdict, sentence=verdict.sentence + note)
 
     def operations(self, case_key: str, operations: Mapping[str, Operations]) -> None:
         """Store how many operations an image takes, on a machine whose ceilings are not known."""
