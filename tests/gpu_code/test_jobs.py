@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -87,6 +88,22 @@ def test_a_process_that_fails_is_unknown_and_tried_again(folder: Path, record: s
     assert code.unknown.startswith(reason)
     assert (code.versions, calls(folder)) == ({"torch": "2.14.1"}, 2)
     assert list((folder / "cache").iterdir()) == []
+
+
+def test_each_new_record_is_noted_in_the_thread_that_asks(folder: Path) -> None:
+    """A record that was made has a line, one that was kept has none, and no line is written by another thread."""
+    notes: list[tuple[int, str]] = []
+
+    def note(line: str) -> None:
+        notes.append((threading.get_ident(), line))
+
+    for _ in range(2):
+        with Generator("fake_generator", cache=folder / "cache", processes=1, note=note) as generator:
+            generator.record(arm_of(folder), JOB)
+
+    ((thread, line),) = notes
+    assert thread == threading.get_ident()
+    assert line.startswith(f"{CASE} for a100: code generated in ")
 
 
 def test_a_process_that_takes_too_long_is_ended(folder: Path) -> None:

@@ -11,6 +11,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import queue
 import subprocess
 import sys
 import time
@@ -65,8 +66,8 @@ def digest_sources(suite_files: Iterable[Path], *, package: Path) -> str:
 class Generator:
     """Runs `python -m MODULE ARGUMENTS --into FILE` for each job, at most `processes` at a time.
 
-    `cache` is the folder of the records, and `note` is called with a line when a record was made. Use it as a `with` block,
-    whose end stops what still runs.
+    `cache` is the folder of the records. `record` calls `note` with a line for each record that was made, in the caller's
+    thread: pytest's capture is not made for others. Use it as a `with` block, whose end stops what still runs.
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class Generator:
         self._executor = concurrent.futures.ThreadPoolExecutor(max_workers=processes)
         self._records: dict[str, concurrent.futures.Future[GpuCode]] = {}
         self._running: set[subprocess.Popen[bytes]] = set()
+        self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
 
     def __enter__(self) -> Generator:
         return self
@@ -102,7 +104,10 @@ class Generator:
     def record(self, arm: Arm, job: Job) -> GpuCode:
         """Return the record of a job as soon as it is there. One that could not be made says why in `unknown`."""
         self.start(arm, [job])
-        return self._records[arm.digest(job)].result()
+        code = self._records[arm.digest(job)].result()
+        while not self._lines.empty():
+            self._note(self._lines.get())
+        return code
 
     def _record(self, arm: Arm, job: Job) -> GpuCode:
         path = self._cache / f"{arm.digest(job)}.json"
@@ -114,7 +119,7 @@ class Generator:
         code = self._make(arm, job, path.with_suffix(f".{os.getpid()}.part"))
         if code.unknown is None:
             write_json(path, to_json(code))
-        self._note(f"{job.case_key} for {job.target}: code generated in {time.monotonic() - started_s:.0f} s")
+        self._lines.put(f"{job.case_key} for {job.target}: code generated in {time.monotonic() - started_s:.0f} s")
         return code
 
     def _make(self, arm: Arm, job: Job, temporary: Path) -> GpuCode:
