@@ -18,8 +18,10 @@ def main() -> int:
     options = _parser().parse_args()
     if options.only_parity:
         return _write_parity()
-    measured = series.collect(options.series, alone=options.alone, pairs=options.pairs)
     target = ROOT / "docs" / "proof.md"
+    if options.only_faults:
+        return _write(target, document.replace_faults(target.read_text(encoding="utf-8"), faults.run(ROOT)))
+    measured = series.collect(options.series, alone=options.alone, pairs=options.pairs)
     trend = trend_section.simulate_section(measured)
     if options.only_trend:
         return _write(target, trend_section.replace_section(target.read_text(encoding="utf-8"), trend))
@@ -62,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--pairs", type=int, default=48, help="live pairs, 21 s each (default: %(default)s)")
     parser.add_argument("--repetitions", type=int, default=replay.REPETITIONS, help="simulated comparisons per cell")
+    parser.add_argument("--only-faults", action="store_true", help="write only the list of faults")
     parser.add_argument("--only-parity", action="store_true", help="write only docs/parity.md")
     parser.add_argument("--only-trend", action="store_true", help="write only the section on trends")
     return parser

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -35,7 +36,7 @@ On real processes, live comparisons raised a false alarm in {pairs_false_alarms:
 baseline caught {stored_caught:.1%} of them, was UNDECIDED in {stored_undecided:.1%} of the cases without a change, and raised a
 false alarm in {older_false_alarms:.1%} if all processes of the baseline were older than the run; on a simulated machine whose
 processes vary by {simulated_between:.1%} it caught {simulated_caught:.1%}, with {simulated_false_alarms:.1%} false alarms. The gates
-caught {caught} of {faults} injected faults and fired on {fired} of {harmless} harmless changes.
+{gates}.
 
 This file is written by `tox -e proof`, which measures the real series, simulates other series and injects the faults.
 No number in it is typed by hand.
@@ -46,6 +47,9 @@ alarms without a change, and that it catches at least 95 % of slowdowns of twice
 UNDECIDED is neither an alarm nor a pass: it is red under `--gate enforce` and means that this machine is too noisy for this
 tolerance with so many processes.
 """  # noqa: E501 - the figures are shorter than their names
+
+# Contains only numbers and words that may be searched for in an older document.
+GATES = "caught {caught} of {faults} injected faults and fired on {fired} of {harmless} harmless changes"
 
 REAL = """\
 ## Real processes
@@ -129,7 +133,6 @@ def _introduction(
     measured: dict[str, Any], drawn: Sequence[Cell], simulated: Sequence[Cell], faults: Sequence[Result]
 ) -> str:
     quiet = SERIES[0]
-    counts = _fault_counts(faults)
     unchanged, slower = (_cell(drawn, STORED, real.ALONE, change) for change in (0.0, SLOWDOWN))
     quiet_unchanged, quiet_slower = (_cell(simulated, STORED, quiet.name, change) for change in (0.0, SLOWDOWN))
     return INTRODUCTION.format(
@@ -143,8 +146,7 @@ def _introduction(
         simulated_between=quiet.between,
         simulated_caught=quiet_slower.alarms,
         simulated_false_alarms=quiet_unchanged.alarms,
-        **counts,
-        fired=counts["harmless"] - counts["passed"],
+        gates=GATES.format(**_fault_counts(faults)),
         tolerance=TOLERANCE,
         recorded=options.RECORD_PROCESSES,
         stored=_listed(STORED_LOOKS.counts),
@@ -220,7 +222,20 @@ def _faults(faults: Sequence[Result]) -> list[str]:
 def _fault_counts(faults: Sequence[Result]) -> dict[str, int]:
     harmful = [result.held for result in faults if result.family != HARMLESS]
     harmless = [result.held for result in faults if result.family == HARMLESS]
-    return {"caught": sum(harmful), "faults": len(harmful), "passed": sum(harmless), "harmless": len(harmless)}
+    return {
+        "caught": sum(harmful),
+        "faults": len(harmful),
+        "passed": sum(harmless),
+        "harmless": len(harmless),
+        "fired": len(harmless) - sum(harmless),
+    }
+
+
+def replace_faults(document: str, faults: Sequence[Result]) -> str:
+    """Replace the last section and the sentence that counts its rows."""
+    older = re.sub(r"\\{\w+\\}", r"\\d+", re.escape(GATES))
+    others = re.sub(older, GATES.format(**_fault_counts(faults)), document.partition("\n## Faults\n")[0])
+    return "\n".join([others, *_faults(faults)]) + "\n"
 
 
 def _fault_rows(faults: Sequence[Result]) -> Iterator[str]:

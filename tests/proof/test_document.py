@@ -1,5 +1,6 @@
 """The proof's document: real series are judged like simulated ones, trends are found, and every figure comes from the data."""
 
+import dataclasses
 import json
 import random
 
@@ -106,6 +107,10 @@ def test_the_document_counts_what_was_caught_and_what_was_not(quiet):
     assert "| cost | slower step | a description | parity | **missed** |" in text
     assert "live pairs were measured in turn on `cpu-made-up` with" in text
     assert "{" not in text
+    again = document.replace_faults(text, [*faults, dataclasses.replace(faults[0], name="another_mask")])
+    assert "The gates\ncaught 2 of 3 injected faults and fired on 0 of 1 harmless changes." in again
+    assert again.count("wrong mask") == again.count("another mask") == 1
+    assert again.partition("The gates\n")[0] == text.partition("The gates\n")[0]
 
 
 @pytest.mark.parametrize(
