@@ -216,3 +216,12 @@ def test_an_arm_without_a_profile_is_one_line(bench: FakeBench) -> None:
     nothing = "nothing to compare with: components and kernels are not in this run or not in the other arm"
     assert lines[0].startswith(nothing)
     assert lines[1:] == [CHANGES[-1]]
+
+
+def test_long_names_of_facts_do_not_run_into_their_values(bench: FakeBench) -> None:
+    """The table of both arms' versions is as wide as its longest name."""
+    versions = {"versions": {"onednn_max_cpu_isa": "AVX2"}}
+
+    result = bench.run(*ONE_PAIR, "--stage=fp32", claims=LATENCY, other=versions, **versions)
+
+    result.terminal.re_match_lines([r"onednn_max_cpu_isa  AVX2 +AVX2"])

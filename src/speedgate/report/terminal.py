@@ -340,11 +340,12 @@ def _versions(view: TerminalView) -> Iterator[str]:
     if view.is_live and view.injection is None:
         codes = [code.this.versions for by_target in view.gpu_codes.values() for code in by_target.values()]
         versions: Mapping[str, Any] = next((run.environment for run in view.runs.values()), {}) or next(iter(codes), {})
-        yield f"{'':<14}{'this arm':<42}other arm"
+        width = 2 + max(map(len, view.other_versions), default=0)
+        yield f"{'':<{width}}{'this arm':<42}other arm"
         for name, other_version in view.other_versions.items():
             if codes and name not in versions:  # generated code depends on these packages alone
                 continue
-            yield f"{name:<14}{versions.get(name)!s:<42}{other_version}"
+            yield f"{name:<{width}}{versions.get(name)!s:<42}{other_version}"
 
 
 def _published_figures(view: TerminalView) -> list[str]:
