@@ -83,12 +83,14 @@ class Generator:
         self._executor = concurrent.futures.ThreadPoolExecutor(max_workers=processes)
         self._records: dict[str, concurrent.futures.Future[GpuCode]] = {}
         self._running: set[subprocess.Popen[bytes]] = set()
+        self._is_closed = False
         self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
 
     def __enter__(self) -> Generator:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._is_closed = True
         self._executor.shutdown(wait=False, cancel_futures=True)
         for process in list(self._running):
             process.terminate()
@@ -148,6 +150,8 @@ class Generator:
         with log.open("wb") as stream:
             process = subprocess.Popen(command, env=environment, stdout=stream, stderr=subprocess.STDOUT)  # noqa: S603
             self._running.add(process)
+            if self._is_closed:  # since before the process was among those to end
+                process.terminate()
             try:
                 status = process.wait(self._timeout_s)
             except subprocess.TimeoutExpired:
