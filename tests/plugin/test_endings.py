@@ -81,3 +81,11 @@ def test_processes_that_no_baseline_can_take_are_kept(bench, monkeypatch):
     recording = result.session.outcome.recording
     assert list(recording.refused.values()) == ["no test benchmarked it"]
     assert list((bench.path / "baselines" / result.session.machine.key / FOLDER).glob("*fp32*.json"))
+
+
+def test_a_gpu_that_is_lost_before_the_first_case_is_one_line(bench):
+    """What NVML says while the machine is described ends the command as a wrong option does, without a traceback."""
+    bench.pretend_a100(nvmlDeviceGetUUID=["NVML_ERROR_GPU_IS_LOST"])
+
+    with pytest.raises(pytest.UsageError, match=r"^there is a GPU here that cannot be used: .* use --device cpu$"):
+        bench.run("--stage=fp32")

@@ -235,11 +235,12 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         check_folder("--results DIR: the default", state.options.results)
     try:
         state.inputs = _read_inputs(config, state)
-    except ValueError as error:
+        expected_workers = 2 if options.is_live_comparison(config) else 1
+        state.monitor = open_monitor(state.machine.device, expected_workers=expected_workers)
+        config.stash[RESOURCES].callback(state.monitor.close)
+        state.inputs = dataclasses.replace(state.inputs, machine_facts=state.monitor.facts())
+    except ValueError as error:  # a `GpuError` is one
         raise pytest.UsageError(str(error)) from error
-    state.monitor = open_monitor(state.machine.device, expected_workers=2 if options.is_live_comparison(config) else 1)
-    config.stash[RESOURCES].callback(state.monitor.close)
-    state.inputs = dataclasses.replace(state.inputs, machine_facts=state.monitor.facts())
 
 
 def _check_measures(config: pytest.Config, session: Session) -> None:
