@@ -82,6 +82,11 @@ def test_a_stage_that_keeps_its_promises_passes_every_claim() -> None:
             "gpu quantised products", "116 layers are quantised, expected 117",
         ),
         (
+            make(layers=None),
+            "gpu quantised products",
+            "0 layers are quantised, expected 117; 76 products by _int_mm for 0 quantised layers that are called",
+        ),
+        (
             make(layers=QuantisedLayers(called=77, dead=40, dead_bytes=1)),
             "gpu quantised products", "76 products by _int_mm for 77 quantised layers that are called",
         ),

@@ -13,7 +13,7 @@ from typing import Any
 from speedgate.gate.judge import judge_facts
 from speedgate.gpu_code import figures
 from speedgate.gpu_code.figures import claim_on, format_bytes
-from speedgate.results.gpu_code import GpuCode, ModuleCode
+from speedgate.results.gpu_code import GpuCode, ModuleCode, QuantisedLayers
 from speedgate.results.run import Outcome, Verdict
 
 GENERATED, GRAPHS, PLACEMENT, FALLBACKS = "gpu code", "gpu graphs", "gpu placement", "gpu fallbacks"
@@ -97,9 +97,9 @@ def judge_quantised(code: GpuCode, promise: Promise) -> Verdict | None:
 
     Layers that stay behind uncalled are counted with their bytes: they cost memory, and no time.
     """
-    if promise.product is None or code.quantised is None:
+    if promise.product is None:
         return None
-    layers = code.quantised
+    layers = code.quantised or QuantisedLayers(called=0, dead=0, dead_bytes=0)
     count = _external(code.modules, lambda name: figures.operation(name) == promise.product)
     total, wrong = layers.called + layers.dead, []
     if total != promise.quantised_layers:
