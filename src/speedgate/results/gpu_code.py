@@ -82,6 +82,9 @@ class QuantisedLayers(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 class GpuCode(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The generated code of one case for one target.
 
+    Choices for which kernels must be timed on the device keep inductor's defaults: the templates and configurations among
+    which max-autotune and coordinate descent choose. Every other option of the stage is applied.
+
     `unknown` says why nothing is known (a stub does not fit this version of torch, say); `modules` is then empty.
     `versions` are those of torch, triton, diffusers and torchao. `compiled` is False for an eager stage, whose modules hold
     bytes and FLOPs alone. `processor_s` is what lowering took; it is no fact of the code and is never compared.
