@@ -55,6 +55,10 @@ def test_more_work_is_red_and_says_what_rose(fields: dict[str, Any], sentence: s
         ({"moved_bytes": 4_040_000}, "no more work: denoiser: bytes moved 4 MB -> 4.04 MB (+1.00%)"),
         ({"moved_bytes": 3_000_000}, "no more work: denoiser: bytes moved 4 MB -> 3 MB (-25.00%)"),
         (
+            {"external": {"mm bfloat16": 60, "addmm bfloat16": 40, "efficient_attention bfloat16": 16}},
+            "no more work: denoiser: flash_attention bfloat16 16 -> 0, efficient_attention bfloat16 0 -> 16",
+        ),
+        (
             {"kernels": (make_kernel("c"), make_kernel("dd"))},
             "equal to the digit: denoiser 4 MB and 120 launches a call",
         ),

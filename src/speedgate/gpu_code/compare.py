@@ -134,6 +134,9 @@ def _no_more_work(pairs: Sequence[_Pair]) -> str:
         assert pair.this is not None and pair.other is not None, "a module of one arm only is more work"
         old_and_new = [(name, figure(pair.other), figure(pair.this), form) for name, figure, form in _FIGURES]
         texts = [_change(*figure) for figure in old_and_new if figure[1] != figure[2]]
+        after, before = pair.this.external, pair.other.external
+        names = [name for name in {**before, **after} if before.get(name, 0) != after.get(name, 0)]
+        texts += [f"{name} {before.get(name, 0)} -> {after.get(name, 0)}" for name in names]
         if texts:
             changes.append(f"{pair.name}: {', '.join(texts)}")
     if changes:
