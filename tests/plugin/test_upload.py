@@ -25,7 +25,7 @@ CLAIMS = ("test_latency", "test_recipe")
 @pytest.fixture(scope="session", autouse=True)
 def database_libraries():
     """Import what a history uses: `pytester` would forget each library that a test imports, and it would be imported again."""
-    for name in ("alembic.command", "psycopg", "sqlalchemy.dialects.postgresql.psycopg"):
+    for name in ("alembic.command", "psycopg", "speedgate.history.exchange", "sqlalchemy.dialects.postgresql.psycopg"):
         importlib.import_module(name)
 
 
