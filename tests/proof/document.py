@@ -55,8 +55,8 @@ REAL = """\
 ## Real processes
 
 {processes} processes of tiny SDXL (`fp32`, 64 px, 4 steps) alone and {pairs} live pairs were measured in turn on `{machine}` with
-torch {torch} and diffusers {diffusers}. To inject a slowdown, the last denoising step waits for a percentage of the seconds
-that an image takes in that process.
+torch {torch} and diffusers {diffusers}. They are of the tiny SDXL before commit ce06cb6, which was deeper. To inject a slowdown,
+the last denoising step waits for a percentage of the seconds that an image takes in that process.
 
 | | |
 |---|---:|
