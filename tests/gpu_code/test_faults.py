@@ -217,3 +217,13 @@ def test_a_harmless_change_is_left_alone(block, before):
     assert verdict.outcome is Outcome.PASS
     assert "equal to the digit" in verdict.sentence
     assert lines == []
+
+
+def test_epilogue_fusion_is_not_seen():
+    """`epilogue_fusion` concerns templates, which are chosen by time: docs/gpu-code.md names it as a limit."""
+    off = code_of(Block, {"options": {**OPTIONS, "epilogue_fusion": False}})
+
+    verdict, lines = judge_work(off, code_of(Block, WHOLE), label="the healthy block")
+
+    assert verdict.outcome is Outcome.PASS
+    assert lines == []
