@@ -85,6 +85,7 @@ REACHES = (
     Reach("torch._inductor.cudagraph_utils", "cudagraphs_log", "inductor says there why CUDA graphs are skipped"),
     Reach("torch._inductor.codecache", "PyCodeCache.load", "loads the source of a kernel"),
     Reach("torch._inductor.runtime.triton_heuristics", "CachingAutotuner.precompile", "compiles a kernel"),
+    Reach("torch._inductor.runtime.triton_heuristics", "NoTritonConfigsError", "a kernel does not compile"),
     Reach("torch._inductor.runtime.triton_helpers", "set_driver_to_gpu", "it would look for a driver"),
     Reach("torch._inductor.config", "compile_threads", "nothing is compiled in other processes"),
     Reach("torch._inductor.config", "use_static_triton_launcher", "it would load the machine code onto the device"),
@@ -463,7 +464,7 @@ class MachineCode:
 def machine_code(sources: Mapping[str, str], target: Target, folder: Path) -> dict[str, MachineCode]:
     """Compile Triton kernels, by digest, with the Triton wheel's ptxas, inside of a `Lowering` block.
 
-    A kernel is compiled with the first of the configurations between which inductor would choose on a device by time.
+    A kernel is compiled with the first of its configurations that compiles; on a device inductor would choose by time.
     `folder` keeps the results, by digest, target and versions, so that equal code is compiled once.
     """
     import torch
@@ -484,7 +485,7 @@ def _compile_kernel(source: str) -> MachineCode:
     from torch._inductor import config
     from torch._inductor.codecache import PyCodeCache
     from torch._inductor.runtime import triton_helpers
-    from torch._inductor.runtime.triton_heuristics import CachingAutotuner
+    from torch._inductor.runtime.triton_heuristics import CachingAutotuner, NoTritonConfigsError
 
     with (
         config.patch(use_static_triton_launcher=False),
@@ -492,8 +493,13 @@ def _compile_kernel(source: str) -> MachineCode:
     ):
         module = PyCodeCache.load(source)
         kernel = next(value for value in vars(module).values() if isinstance(value, CachingAutotuner))
-        kernel.configs = kernel.configs[:1]
-        kernel.precompile(warm_cache_only=True)
+        for configuration in kernel.configs:
+            kernel.configs = [configuration]
+            with contextlib.suppress(NoTritonConfigsError):  # as on a device, one that does not compile is passed over
+                kernel.precompile(warm_cache_only=True)
+                break
+    if not kernel.compile_results:
+        raise StubDoesNotFit("a kernel compiles with none of its configurations")
     binary = kernel.compile_results[0].kernel
     registers, spilled_bytes = read_ptxas(_assemble(binary.asm["ptx"]))
     return MachineCode(registers=registers, spilled_bytes=spilled_bytes, shared_bytes=int(binary.metadata.shared))
