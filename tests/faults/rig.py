@@ -229,8 +229,9 @@ def _restored_inductor():
     try:
         yield
     finally:
+        after = config.get_config_copy()
         for name, value in before.items():
-            if config.get_config_copy()[name] != value:
+            if after[name] != value:
                 setattr(config, name, value)
 
 
