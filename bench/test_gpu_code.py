@@ -7,27 +7,27 @@ from speedgate.gpu_code import claims
 
 def test_gpu_code(generated, gate):
     """Code is generated for the target by the installed versions of torch and Triton."""
-    gate.check(gate.add(claims.judge_generated(generated.code)))
+    gate.check(gate.add(claims.judge_generated(generated.record)))
 
 
 def test_gpu_graphs(generated, gate):
     """Each compiled module is one graph, and each shape of a compiled region is one."""
-    gate.check(gate.add(claims.judge_graphs(generated.known_code, generated.promise)))
+    gate.check(gate.add(claims.judge_graphs(generated.code, generated.promise)))
 
 
 def test_gpu_placement(generated, gate):
     """The code uses no tensor on the CPU and copies nothing between devices."""
-    gate.check(gate.add(claims.judge_placement(generated.known_code)))
+    gate.check(gate.add(claims.judge_placement(generated.code)))
 
 
 def test_gpu_fallbacks(generated, gate):
     """No operator is left to aten without a listed reason."""
-    gate.check(gate.add(claims.judge_fallbacks(generated.known_code, generated.promise)))
+    gate.check(gate.add(claims.judge_fallbacks(generated.code, generated.promise)))
 
 
 def test_gpu_quantised_products(generated, gate):
     """Each quantised layer that is called is one int8 or float8 product."""
-    verdict = claims.judge_quantised(generated.known_code, generated.promise)
+    verdict = claims.judge_quantised(generated.code, generated.promise)
     if verdict is None:
         gate.cannot_judge(claims.QUANTISED, "the stage promises none", f"{generated.case_key} quantises no product")
 
@@ -36,7 +36,7 @@ def test_gpu_quantised_products(generated, gate):
 
 def test_gpu_fused_scale(generated, gate):
     """The scale of an int8 product is multiplied in the product's own kernel, or a reason is listed why it is not."""
-    verdict = claims.judge_fused_scale(generated.known_code, generated.promise)
+    verdict = claims.judge_fused_scale(generated.code, generated.promise)
     if verdict is None:
         gate.cannot_judge(claims.SCALE, "the stage promises none", f"{generated.case_key} forces no fusion")
 
@@ -48,14 +48,14 @@ def test_gpu_fused_products(generated, gate):
     if generated.promise.parent is None:
         gate.cannot_judge(claims.FUSED, "the stage promises none", f"{generated.case_key} fuses nothing")
 
-    verdict = claims.judge_fused_products(generated.known_code, generated.parent_code, generated.promise)
+    verdict = claims.judge_fused_products(generated.code, generated.parent_code, generated.promise)
 
     gate.check(gate.add(verdict))
 
 
 def test_gpu_spills(generated, gate):
     """No kernel spills registers to memory."""
-    verdict = claims.judge_spills(generated.known_code)
+    verdict = claims.judge_spills(generated.code)
     if verdict is None:
         gate.cannot_judge(claims.SPILLS, "no machine code", f"{generated.case_key}: the kernels were not compiled")
 
@@ -64,7 +64,7 @@ def test_gpu_spills(generated, gate):
 
 def test_gpu_attention(generated, gate):
     """The denoisers call an attention kernel as often as they have attentions, and the one that the stage names."""
-    verdict = claims.judge_attention(generated.known_code, generated.promise)
+    verdict = claims.judge_attention(generated.code, generated.promise)
     if verdict is None:
         gate.cannot_judge(claims.ATTENTION, "regional", f"{generated.case_key} compiles each repeated block once")
 
@@ -73,7 +73,7 @@ def test_gpu_attention(generated, gate):
 
 def test_gpu_cuda_graphs(generated, gate):
     """Inductor has no reason to skip CUDA graphs in a mode that uses them."""
-    verdict = claims.judge_cuda_graphs(generated.known_code, generated.promise)
+    verdict = claims.judge_cuda_graphs(generated.code, generated.promise)
     if verdict is None:
         gate.cannot_judge(claims.CUDA_GRAPHS, "the stage uses none", f"the mode of {generated.case_key} has none")
 
@@ -85,7 +85,7 @@ def test_gpu_counts(generated, gate):
     if gate.is_live:
         gate.cannot_judge(claims.COUNTS, "live comparison", "the other arm is what this one is compared with")
 
-    verdict = claims.judge_counts(generated.known_code, generated.expected_counts(), version=generated.version)
+    verdict = claims.judge_counts(generated.code, generated.expected_counts(), version=generated.version)
 
     gate.check(gate.add(verdict))
 

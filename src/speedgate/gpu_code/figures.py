@@ -89,5 +89,5 @@ def format_bytes(count: float) -> str:
 def spilled_bytes(modules: Iterable[ModuleCode]) -> int | None:
     """Add up the bytes of spilled registers over all distinct kernels; None if no machine code was compiled."""
     spills = [kernel.spilled_bytes for module in modules for kernel in module.kernels]
-    known = [spilled for spilled in spills if spilled is not None]
-    return sum(known) if spills and len(known) == len(spills) else None
+    counted = [spilled for spilled in spills if spilled is not None]
+    return sum(counted) if spills and len(counted) == len(spills) else None

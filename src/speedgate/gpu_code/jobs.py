@@ -26,8 +26,8 @@ from speedgate.results.json_io import decode, read_json, to_json, write_json
 
 CACHE = Path(".speedgate/gpu-code")
 TIMEOUT_S = 3600.0  # full-size SDXL takes 300 s on a busy core
-# Files of this package, and of the records, on which a record depends.
-_OWN_FILES = ("gpu_code/attention.py", "gpu_code/lowering.py", "gpu_code/targets.py", "gpu_code/wrapper.py")
+# Modules of this package on which no record depends: they start processes, judge and print.
+_JUDGING = ("__init__.py", "claims.py", "commands.py", "compare.py", "figures.py", "floor.py", "jobs.py")
 _RECORD = "results/gpu_code.py"
 _PACKAGES = ("torch", "triton", "diffusers", "torchao")  # as in `GpuCode.versions`
 _LONGEST_REASON = 500
@@ -59,8 +59,8 @@ class Arm:
 
 def digest_sources(suite_files: Iterable[Path], *, package: Path) -> str:
     """Digest the suite's files and those of the package `speedgate` in the folder `package` that generate code."""
-    own = [package / name for name in (*_OWN_FILES, _RECORD)]
-    return digest([*suite_files, *(path for path in own if path.exists())])
+    own = [path for path in (package / "gpu_code").glob("*.py") if path.name not in _JUDGING]
+    return digest([*suite_files, *own, *package.glob(_RECORD)])
 
 
 class Generator:
