@@ -4,37 +4,20 @@ import pytest
 
 from speedgate.gpu_code.floor import compute_floor
 from speedgate.gpu_code.targets import TARGETS
-from speedgate.results.gpu_code import GpuCode, ModuleCode
+from tests.support.gpu_codes import make_code, make_module
 
 A100 = TARGETS["a100"]
 
 
 def module(name="denoiser", *, calls=1, moved_bytes=0, flops=None):
-    """Make the record of a module that has nothing but its work."""
-    return ModuleCode(
-        module=name,
-        graphs=1,
-        calls_per_image=calls,
-        kernels=(),
-        external={},
-        fallbacks={},
-        device_copies=0,
-        cpu_tensors=0,
-        cudagraph_skips=(),
-        moved_bytes=moved_bytes,
-        flops=flops or {},
-    )
-
-
-def record(*modules, **fields):
-    """Make the record of a case with these modules."""
-    return GpuCode(case_key="toy/compile/1px-1steps-b1", target="a100", versions={}, modules=modules, **fields)
+    """Make the record of a module with this work."""
+    return make_module(name, calls_per_image=calls, moved_bytes=moved_bytes, flops=flops or {})
 
 
 def test_a_module_takes_the_larger_of_bytes_and_flops():
     """34.8 GB are 17 ms of an A100 and 13.5 TFLOP are 43 ms, so thirty calls take at least 30 times 43 ms."""
     floor = compute_floor(
-        record(module(calls=30, moved_bytes=34_800_000_000, flops={"bfloat16": 13_500_000_000_000})), A100
+        make_code(module(calls=30, moved_bytes=34_800_000_000, flops={"bfloat16": 13_500_000_000_000})), A100
     )
 
     (denoiser,) = floor.modules
@@ -48,7 +31,7 @@ def test_modules_run_one_after_the_other():
     moving = module("denoiser", calls=2, moved_bytes=2039 * 10**9)
     computing = module("vae_decode", flops={"int8": 624 * 10**12, "bfloat16": 312 * 10**12})
 
-    floor = compute_floor(record(moving, computing), A100)
+    floor = compute_floor(make_code(moving, computing), A100)
 
     assert floor.least_s == pytest.approx(2 + 2)
     assert (floor.moved_bytes, floor.flops) == (2 * 2039 * 10**9, 936 * 10**12)
@@ -57,7 +40,7 @@ def test_modules_run_one_after_the_other():
 @pytest.mark.parametrize(("float32", "seconds"), [("tf32", 1 / 156), ("fp32", 1 / 19.5)])
 def test_float32_is_counted_in_the_arithmetic_of_the_stage(float32, seconds):
     """A stage that forbids TF32 is held to the far lower peak of plain float32."""
-    floor = compute_floor(record(module(flops={"float32": 10**12})), A100, float32=float32)
+    floor = compute_floor(make_code(module(flops={"float32": 10**12})), A100, float32=float32)
 
     assert floor.least_s == pytest.approx(seconds)
 
@@ -65,8 +48,8 @@ def test_float32_is_counted_in_the_arithmetic_of_the_stage(float32, seconds):
 @pytest.mark.parametrize(
     ("code", "message"),
     [
-        (record(module(flops={"float8_e4m3fn": 1})), "a100 has no published peak for products of float8_e4m3fn"),
-        (record(unknown="a stub does not fit"), "the generated code is unknown [(]a stub does not fit[)]"),
+        (make_code(module(flops={"float8_e4m3fn": 1})), "a100 has no published peak for products of float8_e4m3fn"),
+        (make_code(unknown="a stub does not fit"), "the generated code is unknown [(]a stub does not fit[)]"),
     ],
 )
 def test_no_figure_is_made_up(code, message):

@@ -8,29 +8,15 @@ from fixtures import gpu_code_proof
 from fixtures.gpu_code_proof import differences
 from speedgate.gpu_code.lowering import Lowering, Observing, StubDoesNotFit, _NoModule
 from speedgate.gpu_code.targets import TARGETS
-from speedgate.results.gpu_code import GpuCode, Kernel, ModuleCode
 from tests.gpu_code import toy
+from tests.support.gpu_codes import make_code, make_kernel, make_module
 
-KERNEL = Kernel(name="triton_0", digest="d1", launches=3, moved_bytes=9, registers=40, spilled_bytes=0, shared_bytes=0)
+KERNEL = make_kernel("d1", name="triton_0", launches=3)
 
 
 def record(kernel=KERNEL, **fields):
     """Make a record of one module with one kernel."""
-    module = ModuleCode(
-        module="denoiser",
-        graphs=1,
-        calls_per_image=4,
-        kernels=(kernel,),
-        external={"mm bfloat16": 2},
-        fallbacks={},
-        device_copies=0,
-        cpu_tensors=0,
-        cudagraph_skips=(),
-        moved_bytes=100,
-        flops={"bfloat16": 7},
-    )
-    unit = {"case_key": "sdxl/compile/1px-1steps-b1", "target": "a100", "versions": {}}
-    return GpuCode(**unit, modules=(msgspec.structs.replace(module, **fields),))
+    return make_code(make_module(**{"kernels": (kernel,), "moved_bytes": 100, **fields}))
 
 
 def test_equal_records_have_no_difference():
