@@ -42,10 +42,10 @@ class ModuleCode(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     and `moved_bytes` and `flops` include the eager rest.
 
     `external` counts the calls of kernels that inductor does not generate, by operation and dtype ("addmm bfloat16",
-    "_int_mm int8", "flash_attention bfloat16"). `fallbacks` counts the calls of aten operators without a lowering, named like them ("aten.sort int64").
-    `device_copies` counts copies between devices, and `cpu_tensors` the CPU tensors that the code reads or makes.
-    `cudagraph_skips` holds inductor's own reasons. `moved_bytes` is inductor's count for the whole module, external kernels
-    included. `flops` are by dtype of the product's inputs.
+    "_int_mm int8", "flash_attention bfloat16"). `fallbacks` counts the calls of aten operators without a lowering, named
+    likewise ("aten.sort int64"). `device_copies` counts copies between devices, and `cpu_tensors` the CPU tensors that the
+    code reads or makes. `cudagraph_skips` holds inductor's own reasons. `moved_bytes` is inductor's count for the whole
+    module, external kernels included. `flops` are by dtype of the product's inputs.
     """
 
     module: ShortText
