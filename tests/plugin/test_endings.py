@@ -38,7 +38,9 @@ def test_claim(gate):
 """
 
 
-@pytest.mark.parametrize("hook", ["pytest_sessionfinish", "pytest_terminal_summary"])
+@pytest.mark.parametrize(
+    "hook", ["pytest_sessionfinish", pytest.param("pytest_terminal_summary", marks=pytest.mark.exhaustive)]
+)
 def test_an_exception_of_another_plugin_does_not_take_our_section(pytester, monkeypatch, hook):
     """A plugin that raises at the end, as pytest-benchmark does for an unwritable file, comes after our table, written once."""
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
