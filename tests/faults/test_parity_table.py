@@ -1,4 +1,4 @@
-"""Faults of several sizes, and intact stages of every pipeline: the figures are the section on parity in docs/proof.md."""
+"""Faults of several sizes, and intact stages of every pipeline: the figures are those of docs/parity.md."""
 
 import dataclasses
 import functools
