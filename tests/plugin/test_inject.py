@@ -250,7 +250,8 @@ def test_a_session_puts_the_fault_into_this_arm_and_ends_with_status_0(pytester:
     """The name travels in the build request of this arm's workers only; the red verdict ends with the sentence and 0."""
     suite = Suite(pytester.path)
 
-    result = suite.run("--inject=slower_step=10", "--stage=bf16", "--rounds=4", "--benchmark-json=out.json")
+    pairs = ("--processes=3", "--max-processes=3", "--rounds=4")
+    result = suite.run("--inject=slower_step=10", "--stage=bf16", *pairs, "--benchmark-json=out.json")
 
     assert result.ret == 0
     assert red(result) == ["test_latency[sdxl-tiny-bf16]"]
