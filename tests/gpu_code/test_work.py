@@ -1,5 +1,7 @@
 """Bytes and FLOPs of eager operations, against figures that are computed by hand."""
 
+from functools import partial
+
 import pytest
 import torch
 
@@ -11,18 +13,6 @@ ROWS, INNER, COLUMNS = 8, 16, 32
 def tensor(*shape, dtype=torch.bfloat16):
     """Make a tensor without data."""
     return torch.empty(*shape, dtype=dtype, device="meta")
-
-
-@pytest.fixture
-def left():
-    """Return a matrix of 8 rows and 16 columns, 256 bytes."""
-    return tensor(ROWS, INNER)
-
-
-@pytest.fixture
-def right():
-    """Return a matrix of 16 rows and 32 columns, 1024 bytes."""
-    return tensor(INNER, COLUMNS)
 
 
 OUTPUT = 2 * ROWS * COLUMNS
@@ -45,37 +35,27 @@ OPERATIONS = {
 
 
 @pytest.mark.parametrize(("function", "moved_bytes"), OPERATIONS.values(), ids=OPERATIONS)
-def test_an_operation_reads_its_inputs_and_writes_its_outputs(left, right, function, moved_bytes):
+def test_an_operation_reads_its_inputs_and_writes_its_outputs(function, moved_bytes):
     """Each tensor counts once, a view and an allocation not at all, and nothing counts that is not read."""
+    left, right = tensor(ROWS, INNER), tensor(INNER, COLUMNS)  # 256 and 1024 bytes
     with counting_work() as work:
         function(left, right)
 
     assert work.moved_bytes == moved_bytes
 
 
-@pytest.mark.parametrize(
-    ("function", "dtype"),
-    [
-        (lambda: tensor(ROWS, INNER) @ tensor(INNER, COLUMNS), "bfloat16"),
-        (
-            lambda: torch._int_mm(tensor(ROWS, INNER, dtype=torch.int8), tensor(INNER, COLUMNS, dtype=torch.int8)),
-            "int8",
-        ),
-        (
-            lambda: torch.ops.higher_order.out_dtype(
-                torch.ops.aten.mm.default,
-                torch.int32,
-                tensor(ROWS, INNER, dtype=torch.int8),
-                tensor(INNER, COLUMNS, dtype=torch.int8),
-            ),
-            "int8",
-        ),
-        (lambda: tensor(ROWS, INNER).float() @ tensor(INNER, COLUMNS).float(), "float32"),
-    ],
-)
-def test_flops_are_counted_by_the_dtype_of_the_inputs(function, dtype):
+PRODUCTS = [
+    (torch.matmul, torch.bfloat16, "bfloat16"),
+    (torch._int_mm, torch.int8, "int8"),
+    (partial(torch.ops.higher_order.out_dtype, torch.ops.aten.mm.default, torch.int32), torch.int8, "int8"),
+    (torch.matmul, torch.float32, "float32"),
+]
+
+
+@pytest.mark.parametrize(("product", "dtype", "counted_as"), PRODUCTS)
+def test_flops_are_counted_by_the_dtype_of_the_inputs(product, dtype, counted_as):
     """A product is two operations for each row, column and inner element, in the arithmetic of its inputs."""
     with counting_work() as work:
-        function()
+        product(tensor(ROWS, INNER, dtype=dtype), tensor(INNER, COLUMNS, dtype=dtype))
 
-    assert work.flops == {dtype: 2 * ROWS * INNER * COLUMNS}
+    assert work.flops == {counted_as: 2 * ROWS * INNER * COLUMNS}
