@@ -81,6 +81,15 @@ def test_a_file_is_written_whole_and_for_review(tmp_path):
     assert path.read_text() == '{\n  "a": [\n    0.1\n  ],\n  "b": 1\n}\n'
 
 
+@pytest.mark.parametrize("text", ['\u00e9\u2028"\\', "\udcff"])
+def test_any_text_is_written_as_python_does(tmp_path, text):
+    """Escapes, empty containers and half of a surrogate pair are those of Python's encoder with an indent."""
+    path, document = tmp_path / "a.json", {"b": [text, [], {}], "a": {text: [1e300, -0.0, None]}}
+    write_json(path, document)
+
+    assert path.read_text() == json.dumps(document, indent=2, sort_keys=True) + "\n"
+
+
 @pytest.mark.parametrize("data", [{"a": 1, "b": math.nan}, {"a": [math.inf]}, {"a": object()}])
 def test_a_failed_write_leaves_the_old_file(tmp_path, data):
     """Data that is no JSON raises an error, leaves the old file as it was and no part of a new one."""

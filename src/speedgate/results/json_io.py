@@ -90,9 +90,18 @@ def to_json(record: Any) -> dict[str, Any]:
 
 def write_json(path: Path, data: Any) -> None:
     """Write `data` as indented JSON. A reader sees the old file or the new one, never half of it."""
-    with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8") as stream:
-        json.dump(data, stream, indent=2, sort_keys=True, allow_nan=False)
-        stream.write("\n")
+    text = _indented(data)
+    with atomic_write(path) as temporary:
+        temporary.write_text(text + "\n", encoding="ascii")
+
+
+def _indented(data: Any) -> str:
+    """Return `data` as indented JSON. With an indent Python's encoder is not the one in C, so msgspec indents the result."""
+    compact = json.dumps(data, sort_keys=True, allow_nan=False)
+    try:
+        return msgspec.json.format(compact, indent=2)
+    except msgspec.DecodeError:  # a text has half of a surrogate pair, as the name of a file may have
+        return json.dumps(data, indent=2, sort_keys=True, allow_nan=False)
 
 
 @contextlib.contextmanager
