@@ -57,41 +57,54 @@ class Reach:
     why: str
 
 
-_DEVICE = "without a driver it raises; the target's own facts are returned"
-_STATE = "it would make a CUDA context"
-REACHES = (
-    *(Reach("torch.cuda", name, _DEVICE) for name in (
-        "get_device_properties", "get_device_capability", "get_device_name", "device_count",
-        "current_device", "is_bf16_supported", "_exchange_device", "_maybe_exchange_device", "set_device",
-    )),
-    *(Reach("torch.cuda", name, _STATE) for name in (
-        "is_available", "is_initialized", "_lazy_init", "synchronize", "get_rng_state", "set_rng_state",
-    )),
-    *(Reach("torch.cuda.random", name, _STATE) for name in ("_lazy_init", "get_rng_state", "set_rng_state")),
-    Reach("torch._subclasses.fake_tensor", "init_gpu_context", _STATE),
-    Reach("torch._subclasses.fake_tensor", "FakeTensorMode", "weights and inputs are fake CUDA tensors"),
-    Reach("torch.nn", "Module._apply", "it swaps tensors, which torch refuses for fake parameters"),
-    Reach("torch.utils._triton", "has_triton", "its cached answers depend on is_available"),
-    Reach("triton.runtime", "driver.set_active", "Triton asks its active driver for the target"),
-    Reach("triton.runtime", "driver._active", "the driver before is put back"),
-    Reach("triton.backends.compiler", "GPUTarget", "Triton's own record of a target"),
-    Reach("torch._inductor.fx_passes.joint_graph", "lazy_init", "its patterns make constants on the device, if there is one"),
-    Reach("torch._inductor.compile_fx", "compile_fx", "the backend of torch.compile"),
-    Reach("torch._inductor.graph", "GraphLowering.compile_to_module", "the generated code is taken instead of loaded"),
-    Reach("torch._inductor.graph", "GraphLowering.codegen", "generates the code"),
-    Reach("torch._inductor.codegen.triton", "TritonScheduling.define_kernel", "tells which nodes became which kernel"),
-    Reach("torch._inductor.scheduler", "BaseSchedulerNode.get_read_write_buffers_sizes", "inductor's count of bytes"),
-    Reach("torch._inductor.ir", "DeviceCopy", "a copy between devices"),
-    Reach("torch._inductor.cudagraph_utils", "cudagraphs_log", "inductor says there why CUDA graphs are skipped"),
-    Reach("torch._inductor.codecache", "PyCodeCache.load", "loads the source of a kernel"),
-    Reach("torch._inductor.runtime.triton_heuristics", "CachingAutotuner.precompile", "compiles a kernel"),
-    Reach("torch._inductor.runtime.triton_heuristics", "NoTritonConfigsError", "a kernel does not compile"),
-    Reach("torch._inductor.runtime.triton_helpers", "set_driver_to_gpu", "it would look for a driver"),
-    Reach("torch._inductor.config", "compile_threads", "nothing is compiled in other processes"),
-    Reach("torch._inductor.config", "use_static_triton_launcher", "it would load the machine code onto the device"),
-    Reach("torch._functorch.config", "enable_autograd_cache", "a cached graph would not be generated"),
-    *(Reach("torch._inductor.config", name, "would time kernels, or load code from a cache") for name in WITHOUT_TIMING),
-)  # fmt: skip
+# The module, its attributes, and why they are replaced or called.
+_ROWS = (
+    (
+        "torch.cuda",
+        "get_device_properties get_device_capability get_device_name device_count current_device is_bf16_supported",
+        "it asks the driver",
+    ),
+    ("torch.cuda", "_exchange_device _maybe_exchange_device set_device", "it asks the driver"),
+    (
+        "torch.cuda",
+        "is_available is_initialized _lazy_init synchronize get_rng_state set_rng_state",
+        "it would make a CUDA context",
+    ),
+    ("torch.cuda.random", "_lazy_init get_rng_state set_rng_state", "it would make a CUDA context"),
+    ("torch._subclasses.fake_tensor", "init_gpu_context", "it would make a CUDA context"),
+    ("torch._subclasses.fake_tensor", "FakeTensorMode", "weights and inputs are fake CUDA tensors"),
+    ("torch.nn", "Module._apply", "it swaps tensors, which torch refuses for fake parameters"),
+    ("torch.utils._triton", "has_triton", "its cached answers depend on is_available"),
+    ("triton.runtime", "driver.set_active driver._active", "Triton asks its active driver for the target"),
+    ("triton.backends.compiler", "GPUTarget", "Triton's own record of a target"),
+    (
+        "torch._inductor.fx_passes.joint_graph",
+        "lazy_init",
+        "its patterns make constants on the device, if there is one",
+    ),
+    ("torch._inductor.compile_fx", "compile_fx", "the backend of torch.compile"),
+    (
+        "torch._inductor.graph",
+        "GraphLowering.compile_to_module GraphLowering.codegen",
+        "the generated code is taken instead of loaded",
+    ),
+    ("torch._inductor.codegen.triton", "TritonScheduling.define_kernel", "tells which nodes became which kernel"),
+    ("torch._inductor.scheduler", "BaseSchedulerNode.get_read_write_buffers_sizes", "inductor's count of bytes"),
+    ("torch._inductor.ir", "DeviceCopy ExternKernel", "copies between devices, and kernels that are called"),
+    ("torch._inductor.cudagraph_utils", "cudagraphs_log", "inductor says there why CUDA graphs are skipped"),
+    ("torch._inductor.codecache", "PyCodeCache.load", "loads the source of a kernel"),
+    (
+        "torch._inductor.runtime.triton_heuristics",
+        "CachingAutotuner.precompile NoTritonConfigsError",
+        "compiles a kernel",
+    ),
+    ("torch._inductor.runtime.triton_helpers", "set_driver_to_gpu", "it would look for a driver"),
+    ("torch._inductor.config", "compile_threads", "nothing is compiled in other processes"),
+    ("torch._inductor.config", "use_static_triton_launcher", "it would load the machine code onto the device"),
+    ("torch._functorch.config", "enable_autograd_cache", "a cached graph would not be generated"),
+    ("torch._inductor.config", " ".join(WITHOUT_TIMING), "it would time kernels, or load code from a cache"),
+)
+REACHES = tuple(Reach(module, name, why) for module, names, why in _ROWS for name in names.split())
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
