@@ -16,6 +16,8 @@ from speedgate.results.run import ShortText
 SCHEMA = 1
 
 NonNegativeInt = Annotated[int, Meta(ge=0)]
+# inductor names a kernel by all operations that it fuses: one of DeepFloyd IF's has more than 200 characters.
+KernelName = Annotated[str, Meta(min_length=1, max_length=2000)]
 
 
 class Kernel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -26,7 +28,7 @@ class Kernel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     from its cubin; None if it was not compiled.
     """
 
-    name: ShortText
+    name: KernelName
     digest: ShortText
     launches: NonNegativeInt
     moved_bytes: NonNegativeInt
