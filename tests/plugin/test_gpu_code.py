@@ -222,7 +222,7 @@ def test_a_build_for_cpus_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(torch.version, "cuda", None)
 
-    with pytest.raises(pytest.UsageError, match="cannot generate code for a GPU: install a build of torch for CUDA"):
+    with pytest.raises(pytest.UsageError, match="needs a build of torch for CUDA, and no GPU"):
         gpu_fixtures.check_build()
 
 

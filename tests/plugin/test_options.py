@@ -135,6 +135,7 @@ def test_a_bad_option_is_refused_in_one_line_that_names_the_valid_values(configu
         ("--against=nowhere", "--against nowhere: does not exist; *"),
         ("--gate=enforce --benchmark-skip", "--benchmark-skip: --gate enforce needs the latency, *; drop one of them"),
         ("--gate=record --benchmark-disable", "--benchmark-disable: --gate record needs the latency, *"),
+        ("--inject=slower_step --benchmark-skip", "--benchmark-skip: --inject needs the latency, *"),
     ],
 )
 def test_a_usage_error_ends_the_command_before_any_test(run_claim, option, message):

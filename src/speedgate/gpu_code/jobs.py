@@ -59,8 +59,8 @@ class Arm:
 
 def digest_sources(suite_files: Iterable[Path], *, package: Path) -> str:
     """Digest the suite's files and those of the package `speedgate` in the folder `package` that generate code."""
-    own = [path for path in (package / "gpu_code").glob("*.py") if path.name not in _JUDGING]
-    return digest([*suite_files, *own, *package.glob(_RECORD)])
+    generating = [path for path in (package / "gpu_code").glob("*.py") if path.name not in _JUDGING]
+    return digest([*suite_files, *generating, *package.glob(_RECORD)])
 
 
 class Generator:

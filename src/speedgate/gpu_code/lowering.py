@@ -22,6 +22,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from speedgate.gpu_code.attention import attend
 from speedgate.gpu_code.targets import Target
@@ -143,7 +144,7 @@ def cuda_build_needed() -> str | None:
 
     if torch.version.cuda is not None:
         return None
-    return f"--gpu-code needs a CUDA build of torch; this is {torch.__version__}"
+    return f"--gpu-code needs a build of torch for CUDA, and no GPU; this is torch {torch.__version__}"
 
 
 def check(modules: Callable[[str], Any] = importlib.import_module) -> None:
@@ -186,7 +187,7 @@ class Lowering:
             stack.enter_context(config.patch(compile_threads=1))
             check()
             for module, name, value in self._replacements():
-                stack.enter_context(_replaced(module, name, value))
+                stack.enter_context(mock.patch.object(module, name, value, create=True))
             stack.enter_context(_triton_driver(self.target))
             stack.enter_context(_forgetting_triton())
             stack.enter_context(_attention(self.target.capability))
@@ -312,7 +313,7 @@ class Lowering:
         return run
 
     def _take(self, graph: Any) -> Any:
-        """Stand for `GraphLowering.compile_to_module`: generate the code, and take it apart instead of loading it."""
+        """Replace `GraphLowering.compile_to_module`: generate the code and read it. It is not loaded: there is no GPU."""
         self._kernel_of_node.clear()
         code = graph.codegen()
         self._code = _graph_code(getattr(code[0], "value", code[0]), graph, self._kernel_of_node)
@@ -344,7 +345,7 @@ class Observing(Lowering):
 
         with contextlib.ExitStack() as stack:
             for module, name, value in self._hooks():
-                stack.enter_context(_replaced(module, name, value))
+                stack.enter_context(mock.patch.object(module, name, value, create=True))
             stack.enter_context(torch._functorch.config.patch(enable_autograd_cache=False))
             self.mode = contextlib.nullcontext()
             self._stack = stack.pop_all()
@@ -467,7 +468,7 @@ def digests(graph: GraphCode) -> dict[str, str]:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MachineCode:
-    """What a kernel takes of a GPU: registers and spilled bytes of a thread, shared memory of a block."""
+    """The resources that a kernel needs: registers and spilled bytes of each thread, and shared memory of each block."""
 
     registers: int
     spilled_bytes: int
@@ -502,7 +503,7 @@ def _compile_kernel(source: str) -> MachineCode:
 
     with (
         config.patch(use_static_triton_launcher=False),
-        _replaced(triton_helpers, "set_driver_to_gpu", _returning(None)),
+        mock.patch.object(triton_helpers, "set_driver_to_gpu", _returning(None)),
     ):
         module = PyCodeCache.load(source)
         kernel = next(value for value in vars(module).values() if isinstance(value, CachingAutotuner))
@@ -595,20 +596,6 @@ def _convert(module: Any, function: Callable[[Any], Any], recurse: bool = True) 
         if buffer is not None:
             module._buffers[name] = function(buffer)
     return module
-
-
-@contextlib.contextmanager
-def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
-    missing = object()
-    before = getattr(owner, name, missing)
-    setattr(owner, name, value)
-    try:
-        yield
-    finally:
-        if before is missing:
-            delattr(owner, name)
-        else:
-            setattr(owner, name, before)
 
 
 @contextlib.contextmanager

@@ -78,8 +78,8 @@ def kernel_digest(source: str) -> str:
     for decorator in function.decorator_list:
         if isinstance(decorator, ast.Call):
             keywords = {keyword.arg: keyword.value for keyword in decorator.keywords}
-            kept = [ast.unparse(keywords[name]) for name in ("size_hints", "reduction_hint") if name in keywords]
-            launch = " ".join([ast.unparse(decorator.func), *kept, _signature(keywords.get("triton_meta"))])
+            hints = [ast.unparse(keywords[name]) for name in ("size_hints", "reduction_hint") if name in keywords]
+            launch = " ".join([ast.unparse(decorator.func), *hints, _signature(keywords.get("triton_meta"))])
     function.name, function.decorator_list = "kernel", []
     return hashlib.sha256(f"{launch}\n{_renumbered(ast.unparse(function))}".encode()).hexdigest()[:16]
 

@@ -9,10 +9,6 @@ import pytest
 from speedgate.gate.policy import Mode
 from speedgate.gpu_code.targets import TARGETS, target_of
 
-NO_CUDA_BUILD = (
-    "--gpu-code: torch {version} cannot generate code for a GPU: install a build of torch for CUDA; no GPU is needed"
-)
-
 
 def add_options(group: pytest.OptionGroup) -> None:
     """Add `--gpu-code` and the number of its processes."""

@@ -230,7 +230,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         raise pytest.UsageError(
             "--benchmark-cprofile: profiles this process, but a case runs in its worker process; drop it"
         )
-    _check_measures(config, state)
+    options.check_measures(config, state.options.policy.mode)
     if not config.getoption("results"):
         check_folder("--results DIR: the default", state.options.results)
     try:
@@ -241,20 +241,6 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         state.inputs = dataclasses.replace(state.inputs, machine_facts=state.monitor.facts())
     except ValueError as error:  # a `GpuError` is one
         raise pytest.UsageError(str(error)) from error
-
-
-def _check_measures(config: pytest.Config, session: Session) -> None:
-    """Refuse to gate or to record without pytest-benchmark's measurement: nothing would be judged, and the run be green."""
-    mode = session.options.policy.mode
-    if mode not in (Mode.ENFORCE, Mode.RECORD) and not options.is_live_comparison(config):
-        return
-    purpose = "--against" if options.is_live_comparison(config) else f"--gate {mode}"
-    for name in ("benchmark_skip", "benchmark_disable"):
-        if getattr(config.option, name, False):
-            option = f"--{name.replace('_', '-')}"
-            raise pytest.UsageError(
-                f"{option}: {purpose} needs the latency, and this option measures none; drop one of them"
-            )
 
 
 @pytest.hookimpl(tryfirst=True)

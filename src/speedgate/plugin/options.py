@@ -194,6 +194,23 @@ def apply_quick(config: pytest.Config) -> None:
     option.skip_latency, option.isolation = True, "none"
 
 
+def check_measures(config: pytest.Config, mode: Mode) -> None:
+    """Raise `pytest.UsageError` if pytest-benchmark measures nothing although a gate or a recording needs the latency."""
+    if is_compared_drill(config):
+        purpose = "--inject"
+    elif is_live_comparison(config):
+        purpose = "--against"
+    elif mode in (Mode.ENFORCE, Mode.RECORD):
+        purpose = f"--gate {mode}"
+    else:
+        return
+    for name in ("benchmark-skip", "benchmark-disable"):
+        if getattr(config.option, name.replace("-", "_"), False):
+            raise pytest.UsageError(
+                f"--{name}: {purpose} needs the latency, and this option measures none; drop one of them"
+            )
+
+
 def is_live_comparison(config: pytest.Config) -> bool:
     """Return True if `--against`, `--against-rootdir` or the fault of `--inject` asks for a live comparison."""
     options = config.option
