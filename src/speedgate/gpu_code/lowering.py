@@ -246,7 +246,7 @@ class Lowering:
         yield from self._hooks()
 
     def _hooks(self) -> Iterator[tuple[Any, str, Any]]:
-        """Yield what takes the code from the compiler, on any machine."""
+        """Yield the replacements that capture the generated code, with or without a GPU."""
         from torch._inductor import compile_fx, cudagraph_utils
         from torch._inductor.codegen.triton import TritonScheduling
         from torch._inductor.graph import GraphLowering

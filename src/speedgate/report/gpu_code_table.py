@@ -26,7 +26,7 @@ class GpuCodeRow:
 def rows_of(
     codes: Mapping[str, Mapping[str, GeneratedCode]], verdicts: Mapping[str, Sequence[Verdict]]
 ) -> list[GpuCodeRow]:
-    """Make the rows of all cases; both arguments go by case key, and the first then by target."""
+    """Make the rows of all cases. Both mappings have the case key first; `codes` then has the target."""
     return [
         GpuCodeRow(code=code.this, other=code.other, outcome=_outcome(verdicts.get(case_key, ()), target))
         for case_key, by_target in codes.items()

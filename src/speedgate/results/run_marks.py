@@ -38,7 +38,7 @@ class Injection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 def warning(injection: Injection | None, *, is_quick: bool) -> tuple[str, str] | None:
-    """Return the name of a marked run and the sentence that must stand beside its results; None for any other run."""
+    """Return the mark of a run, such as "quick", and the sentence to show with its results; None for an ordinary run."""
     if injection is not None:
         return "Fire drill", injection.sentence
     if is_quick:
