@@ -24,7 +24,7 @@ FLOORS = {
     "report": 4,
     "history": 5,
     "fleet": 5,
-    "versions": 6,
+    "versions": 5,
     "plugin": 6,
     "cli": 7,
     "__main__": 8,

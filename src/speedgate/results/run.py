@@ -6,6 +6,7 @@ They are `msgspec.Struct`s: `json_io.decode` checks a stored one, `msgspec.struc
 from __future__ import annotations
 
 import enum
+import math
 import statistics
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -216,10 +217,24 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         return max(max(process.peak_bytes) for process in self.processes)
 
 
+class Origin(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything that makes the workers of a recording again: the code, and the versions of all packages that they imported.
+
+    `commit` is None if the code that measures is in no commit; `archive` then names the file with it, beside the baseline.
+    """
+
+    python: ShortText
+    packages: Mapping[str, str]
+    code_digest: str
+    commit: str | None = None
+    archive: str | None = None
+
+
 class Baseline(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A stored figure for one case on one GPU key; `source` is "recorded", with its `run`, or "published".
 
-    `share` is the share of the GPU's ceilings that the run reached (`speedgate.gate.roofline`), if that was measured.
+    `share` is the share of the GPU's ceilings that the run reached (`speedgate.gate.roofline`), if that was measured. `origin`
+    is None for a published figure, and for a recording of an older version of this project.
     """
 
     path: str
@@ -232,6 +247,7 @@ class Baseline(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     cold_starts: tuple[ColdStart, ...] = ()
     run: Run | None = None
     share: float | None = None
+    origin: Origin | None = None
 
     @property
     def latency_s(self) -> float:
@@ -268,3 +284,29 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     turns: Turns
     log_ratios: tuple[float, ...] = ()
     this_first: tuple[bool, ...] = msgspec.field(default=(), name="own_first")
+
+
+class Confirmation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A live comparison of a case that the stored rule suspected, with the code and the versions of its baseline.
+
+    `stored` and `stored_ratio` are the outcome and the ratio by the stored figures, `processes` those of this arm in the pairs.
+    `comparison` is None if it could not be made; `reason` says why, and the stored verdict stands.
+    """
+
+    case_key: ShortText
+    stored: Outcome
+    stored_ratio: Positive
+    comparison: Comparison | None = None
+    processes: tuple[Process, ...] = ()
+    seconds: NonNegative = 0.0
+    reason: str = ""
+
+    @property
+    def drift(self) -> float | None:
+        """The seconds of the baseline's own code here and now, relative to those of the recording: 1.05 if it takes 5 % longer.
+
+        None if no pair was measured.
+        """
+        if self.comparison is None or not self.comparison.log_ratios:
+            return None
+        return self.stored_ratio / math.exp(statistics.fmean(self.comparison.log_ratios))
