@@ -10,7 +10,6 @@ from speedgate.measure.rounds import (
     InvalidMeasurement,
     Measurement,
     MeasurementPlan,
-    log_ratio,
     measure_pair,
     measure_process,
 )
@@ -105,27 +104,6 @@ def test_the_arms_of_a_pair_take_turns_in_blocks_of_four():
 
     assert "".join(log) == "ab" + "abbaabba"
     assert [len(process.seconds) for process in processes] == [4, 4]
-
-
-def test_the_ratio_of_a_pair_cancels_the_cost_of_a_turn():
-    """If a round after the other arm's is 7 % slower, two equal arms have the ratio 1, and 3 % more work shows as 3 %."""
-    after_same_arm, after_other_arm = 1.0, 1.07
-    this_arm_s = [after_same_arm, after_other_arm] * 10
-    other_arm_s = [after_other_arm, after_same_arm] * 10
-
-    assert log_ratio(this_arm_s, other_arm_s, rounds_in_turn=True) == pytest.approx(0.0)
-    slower_s = [1.03 * seconds for seconds in this_arm_s]
-    assert math.exp(log_ratio(slower_s, other_arm_s, rounds_in_turn=True)) == pytest.approx(1.03)
-
-
-def test_the_ratio_of_a_pair_cancels_a_drift_of_the_machine():
-    """A machine that becomes slower affects both arms alike; arms that do not fit at once are compared by their medians."""
-    assert math.exp(log_ratio([3.0, 2.0, 9.0], [2.0, 4.0], rounds_in_turn=False)) == pytest.approx(1.0)
-    drift_s = [1 + 0.5 * turn / 80 for turn in range(80)]
-    this_arm_s = [seconds for turn, seconds in enumerate(drift_s) if turn % 4 in (0, 3)]
-    other_arm_s = [seconds for turn, seconds in enumerate(drift_s) if turn % 4 in (1, 2)]
-
-    assert log_ratio(this_arm_s, other_arm_s, rounds_in_turn=True) == pytest.approx(0.0, abs=1e-4)
 
 
 def test_a_discarded_round_is_measured_again_and_recorded():

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from speedgate.gate import intervals
-from speedgate.measure.rounds import log_ratio
 from speedgate.plugin import options
+from speedgate.results.timings import log_ratio
 from tests.proof.peers import RULES
 from tests.proof.replay import (
     OURS,

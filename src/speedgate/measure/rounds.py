@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import statistics
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from speedgate.measure.monitor import Monitor, Reading, summarize
@@ -190,20 +189,3 @@ def measure_pair(this_arm: Measurement, other_arm: Measurement) -> tuple[Process
         for measurement in (this_arm, other_arm) if index % 2 == 0 else (other_arm, this_arm):
             measurement.round()
     return this_arm.to_process(), other_arm.to_process()
-
-
-def log_ratio(this_arm_s: Sequence[float], other_arm_s: Sequence[float], *, rounds_in_turn: bool) -> float:
-    """Return the logarithm of this arm's seconds over the other arm's.
-
-    Without `rounds_in_turn` it is the ratio of the medians; with the rounds of `measure_pair`, the median over blocks of two
-    rounds per arm. In a block each arm has one round after its own and one after the other arm's: on the 2-core machine
-    that this was written on, a round after the other arm's was slower by 5 to 7 %.
-    """
-    if not rounds_in_turn:
-        return math.log(statistics.median(this_arm_s) / statistics.median(other_arm_s))
-    assert len(this_arm_s) == len(other_arm_s), "both arms of a pair measure the same number of rounds"
-    assert len(this_arm_s) % 2 == 0, "the rounds of a pair come in blocks of two per arm"
-    differences = [
-        math.log(this_s) - math.log(other_s) for this_s, other_s in zip(this_arm_s, other_arm_s, strict=True)
-    ]
-    return statistics.median((differences[i] + differences[i + 1]) / 2 for i in range(0, len(differences), 2))

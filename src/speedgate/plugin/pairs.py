@@ -7,12 +7,13 @@ from typing import Protocol
 
 import msgspec
 
-from speedgate.measure.rounds import InvalidMeasurement, Measurement, log_ratio, measure_pair, measure_process
+from speedgate.measure.rounds import InvalidMeasurement, Measurement, measure_pair, measure_process
 from speedgate.measure.worker import WorkerFailure
 from speedgate.plugin.builder import BuiltWorker, CaseSpec
 from speedgate.plugin.progress import Progress
 from speedgate.plugin.session import Session
 from speedgate.results.run import Comparison, Process, Run, Turns
+from speedgate.results.timings import log_ratio
 
 ROUNDS_IN_TURN = "rounds in turn"  # the activity of a pair, as progress shows it
 
