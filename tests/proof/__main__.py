@@ -7,7 +7,7 @@ import textwrap
 import time
 from pathlib import Path
 
-from tests.proof import document, faults, parity_page, plot, real, replay, series, trend_section
+from tests.proof import confirmation_section, document, faults, parity_page, plot, real, replay, series, trend_section
 
 ROOT = Path(__file__).parents[2]
 SERIES = ROOT / "tests" / "proof" / "series.json"
@@ -22,16 +22,19 @@ def main() -> int:
     if options.only_faults:
         return _write(target, document.replace_faults(target.read_text(encoding="utf-8"), faults.run(ROOT)))
     measured = series.collect(options.series, alone=options.alone, pairs=options.pairs)
+    confirmation = confirmation_section.replay_section(measured)
+    if options.only_confirmation:
+        return _write(target, document.replace_confirmation(target.read_text(encoding="utf-8"), confirmation))
     trend = trend_section.simulate_section(measured)
     if options.only_trend:
-        return _write(target, trend_section.replace_section(target.read_text(encoding="utf-8"), trend))
+        return _write(target, document.replace_section(target.read_text(encoding="utf-8"), trend))
     started_s = time.perf_counter()
     simulated = replay.replay(repetitions=options.repetitions)
     replay_s = time.perf_counter() - started_s
     drawn = real.comparisons(measured)
     results = faults.run(ROOT)
     counts = {"repetitions": options.repetitions, "replay_s": replay_s}
-    lines = document.lines(measured, drawn, simulated, results, trend=trend, **counts)
+    lines = document.lines(measured, drawn, simulated, results, confirmation=confirmation, trend=trend, **counts)
     plot.save([*drawn, *simulated], ROOT / "docs" / "proof.svg")
     _write(target, "\n".join(lines) + "\n")
     _write_parity()
@@ -66,6 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--repetitions", type=int, default=replay.REPETITIONS, help="simulated comparisons per cell")
     parser.add_argument("--only-faults", action="store_true", help="write only the list of faults")
     parser.add_argument("--only-parity", action="store_true", help="write only docs/parity.md")
+    parser.add_argument("--only-confirmation", action="store_true", help="write only the section on confirmation")
     parser.add_argument("--only-trend", action="store_true", help="write only the section on trends")
     return parser
 

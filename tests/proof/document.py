@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from speedgate.plugin import options
 from speedgate.results.run import Outcome
 from tests.proof import real, table
+from tests.proof.confirmation_section import Section
 from tests.proof.faults import HARMLESS, Result
 from tests.proof.peers import RULES
 from tests.proof.replay import (
@@ -35,7 +36,10 @@ On real processes, live comparisons raised a false alarm in {pairs_false_alarms:
 {pairs_caught:.1%} of the slowdowns of {slowdown:.0%}. On the same machine, whose processes vary by {between:.1%}, a stored
 baseline caught {stored_caught:.1%} of them, was UNDECIDED in {stored_undecided:.1%} of the cases without a change, and raised a
 false alarm in {older_false_alarms:.1%} if all processes of the baseline were older than the run; on a simulated machine whose
-processes vary by {simulated_between:.1%} it caught {simulated_caught:.1%}, with {simulated_false_alarms:.1%} false alarms. The gates
+processes vary by {simulated_between:.1%} it caught {simulated_caught:.1%}, with {simulated_false_alarms:.1%} false alarms.
+
+With confirmation by live pairs, those baselines that are older than the run
+{confirmed}. The gates
 {gates}.
 
 This file is written by `tox -e proof`, which measures the real series, simulates other series and injects the faults.
@@ -46,9 +50,10 @@ alarms without a change, and that it catches at least 95 % of slowdowns of twice
 {recorded} processes it tries to reach a verdict after {stored} processes, in a live comparison after {pairs} pairs.
 UNDECIDED is neither an alarm nor a pass: it is red under `--gate enforce` and means that this machine is too noisy for this
 tolerance with so many processes.
-"""  # noqa: E501 - the figures are shorter than their names
+"""
 
-# Contains only numbers and words that may be searched for in an older document.
+# Both contain only numbers and words that may be searched for in an older document.
+CONFIRMED = "raised a false alarm in {false_alarms:.1%}, caught {caught:.1%} and left {undecided:.1%} undecided"
 GATES = "caught {caught} of {faults} injected faults and fired on {fired} of {harmless} harmless changes"
 
 REAL = """\
@@ -113,24 +118,30 @@ def lines(
     simulated: Sequence[Cell],
     faults: Sequence[Result],
     *,
+    confirmation: Section,
     trend: Sequence[str],
     repetitions: int,
     replay_s: float,
 ) -> list[str]:
     """Return the document's lines; `drawn` are the cells of the real series, `trend` is the section on trends."""
     return [
-        _introduction(measured, drawn, simulated, faults),
+        _introduction(measured, drawn, simulated, faults, confirmation),
         *_real(measured, drawn),
         *_simulated(simulated, repetitions, replay_s),
         "![Share of alarms over the true change, by rule and series](proof.svg)",
         "",
+        *confirmation.lines,
         *trend,
         *_faults(faults),
     ]
 
 
 def _introduction(
-    measured: dict[str, Any], drawn: Sequence[Cell], simulated: Sequence[Cell], faults: Sequence[Result]
+    measured: dict[str, Any],
+    drawn: Sequence[Cell],
+    simulated: Sequence[Cell],
+    faults: Sequence[Result],
+    confirmation: Section,
 ) -> str:
     quiet = SERIES[0]
     unchanged, slower = (_cell(drawn, STORED, real.ALONE, change) for change in (0.0, SLOWDOWN))
@@ -146,6 +157,7 @@ def _introduction(
         simulated_between=quiet.between,
         simulated_caught=quiet_slower.alarms,
         simulated_false_alarms=quiet_unchanged.alarms,
+        confirmed=CONFIRMED.format(**confirmation.shares),
         gates=GATES.format(**_fault_counts(faults)),
         tolerance=TOLERANCE,
         recorded=options.RECORD_PROCESSES,
@@ -233,9 +245,27 @@ def _fault_counts(faults: Sequence[Result]) -> dict[str, int]:
 
 def replace_faults(document: str, faults: Sequence[Result]) -> str:
     """Replace the last section and the sentence that counts its rows."""
-    older = re.sub(r"\\{\w+\\}", r"\\d+", re.escape(GATES))
-    others = re.sub(older, GATES.format(**_fault_counts(faults)), document.partition("\n## Faults\n")[0])
+    others = _replace_figures(document.partition("\n## Faults\n")[0], GATES, _fault_counts(faults))
     return "\n".join([others, *_faults(faults)]) + "\n"
+
+
+def replace_confirmation(document: str, confirmation: Section) -> str:
+    """Replace the section on confirmation and the sentence with its shares."""
+    return replace_section(_replace_figures(document, CONFIRMED, confirmation.shares), confirmation.lines)
+
+
+def _replace_figures(document: str, sentence: str, figures: Mapping[str, float]) -> str:
+    older = re.sub(r"\\{[^}]+\\}", r"[\\d.%]+", re.escape(sentence))
+    return re.sub(older, sentence.format(**figures), document)
+
+
+def replace_section(document: str, section: Sequence[str]) -> str:
+    """Replace the section with the same heading, or insert the section before the last one."""
+    sections = document.split("\n## ")
+    new = "\n".join(section).removeprefix("## ")
+    headings = [text.partition("\n")[0] for text in sections]
+    place = headings.index(heading) if (heading := new.partition("\n")[0]) in headings else len(sections) - 1
+    return "\n## ".join([*sections[:place], new, *sections[place + (heading in headings) :]])
 
 
 def _fault_rows(faults: Sequence[Result]) -> Iterator[str]:

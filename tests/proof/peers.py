@@ -8,6 +8,7 @@ from __future__ import annotations
 import bisect
 import dataclasses
 import functools
+import itertools
 import math
 import statistics
 from collections.abc import Callable, Sequence
@@ -17,6 +18,10 @@ Seconds = Sequence[float]  # of each round
 Processes = Sequence[Seconds]  # of each process, oldest first
 
 RESAMPLES = 2000
+SGLANG_ATTEMPTS = (
+    7  # `max_retries = 6` after the first, in sgl-project/sglang, multimodal_gen/test/runner/pytest_runner.py
+)
+RUSTC_PERF_HISTORY = 30  # differences of neighbouring commits, in rust-lang/rustc-perf, site/src/comparison.rs
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -77,8 +82,29 @@ def sglang(new: Seconds, old: Seconds) -> bool:
     `denoise_agg` of `pr_test` in `perf_baselines/h100.json` and `_assert_le` in `test_server_utils.py`, both in
     sgl-project/sglang, `python/sglang/multimodal_gen/test/server/`. Its end-to-end limit is 25 %, and 15 % over a longer time.
     """
-    expected = statistics.median(old)
-    return statistics.median(new) > max(expected * 1.2, expected + 0.020)
+    return statistics.median(new) > sglang_limit(statistics.median(old))
+
+
+def sglang_limit(expected_s: float) -> float:
+    """Return the seconds above which SGLang calls a value slower than the expected one."""
+    return max(expected_s * 1.2, expected_s + 0.020)
+
+
+def above_in_every_attempt(attempts_s: Seconds, limit_s: float) -> bool:
+    """Model SGLang's retries of a failed performance test: one attempt within the limit makes it green."""
+    return min(attempts_s) > limit_s
+
+
+def rustc_perf(new_s: float, history_s: Seconds) -> bool:
+    """Model rustc-perf's significance: a change above the third quartile plus three interquartile ranges of the history.
+
+    The history are the absolute relative differences of neighbouring values; the new value is compared with the last one
+    (`docs/comparison-analysis.md`). Its quartiles are medians of the lower and the upper half.
+    """
+    differences = sorted(abs(after / before - 1) for before, after in itertools.pairwise(history_s))
+    half = len(differences) // 2
+    low, high = statistics.median(differences[:half]), statistics.median(differences[-half:])
+    return new_s / history_s[-1] - 1 > high + 3 * (high - low)
 
 
 def criterion(new: Seconds, old: Seconds) -> bool:

@@ -82,7 +82,7 @@ def sequential(
         medians_s.extend(draw_s() for _ in range(count - len(medians_s)))
         return intervals.between_sets(medians_s, baseline_s, confidence=looks.confidence_at(count))
 
-    return _look_by_look(judge, looks, tolerance)
+    return look_by_look(judge, looks, tolerance)
 
 
 def sequential_pairs(draw_log_ratio: Callable[[], float], *, looks: Looks, tolerance: float) -> tuple[Outcome, int]:
@@ -94,7 +94,7 @@ def sequential_pairs(draw_log_ratio: Callable[[], float], *, looks: Looks, toler
         this_first = [number % 2 == 0 for number in range(count)]
         return intervals.between_pairs(log_ratios, this_first=this_first, confidence=looks.confidence_at(count))
 
-    return _look_by_look(judge, looks, tolerance)
+    return look_by_look(judge, looks, tolerance)
 
 
 def replay(
@@ -166,7 +166,8 @@ def cells_by_rule(cells: Iterable[Cell], *, series: str, budget: str) -> dict[st
     }
 
 
-def _look_by_look(judge: Callable[[int], Interval | None], looks: Looks, tolerance: float) -> tuple[Outcome, int]:
+def look_by_look(judge: Callable[[int], Interval | None], looks: Looks, tolerance: float) -> tuple[Outcome, int]:
+    """Judge at each look until a verdict is reached; return it and the processes (or pairs) of that look."""
     count = looks.first
     while True:
         interval = judge(count)

@@ -11,6 +11,7 @@ from speedgate.history.trend import ChangeKind
 from speedgate.results.run import Outcome
 from tests.proof import __main__ as proof
 from tests.proof import document, real, replay, series, trend_section, trends
+from tests.proof.confirmation_section import Section
 from tests.proof.faults import COMMAND, Result, _held
 
 
@@ -94,10 +95,19 @@ def test_the_document_counts_what_was_caught_and_what_was_not(quiet):
         Result(family="harmless", name="another_seed", held=True, **fields),
     ]
     simulated = replay.replay(repetitions=2)
+    shares = {"false_alarms": 0.25, "caught": 0.5, "undecided": 0.125}
+    confirmation = Section(lines=["## Confirmation", "earlier", ""], shares=shares)
 
     text = "\n".join(
         document.lines(
-            quiet, real.comparisons(quiet, count=2), simulated, faults, trend=["## Trend"], repetitions=2, replay_s=1.0
+            quiet,
+            real.comparisons(quiet, count=2),
+            simulated,
+            faults,
+            confirmation=confirmation,
+            trend=["## Trend"],
+            repetitions=2,
+            replay_s=1.0,
         )
     )
 
@@ -111,6 +121,11 @@ def test_the_document_counts_what_was_caught_and_what_was_not(quiet):
     assert "The gates\ncaught 2 of 3 injected faults and fired on 0 of 1 harmless changes." in again
     assert again.count("wrong mask") == again.count("another mask") == 1
     assert again.partition("The gates\n")[0] == text.partition("The gates\n")[0]
+    assert "raised a false alarm in 25.0%, caught 50.0% and" in text
+    newer = document.replace_confirmation(
+        text, Section(lines=["## Confirmation", "later", ""], shares={**shares, "caught": 1.0})
+    )
+    assert newer == text.replace("caught 50.0%", "caught 100.0%").replace("earlier", "later")
 
 
 @pytest.mark.parametrize(
@@ -210,13 +225,14 @@ def test_the_section_has_every_machine(machines):
 
 
 def test_a_section_replaces_the_one_before():
-    """The rest of the document stays the same, with or without an earlier section."""
-    document = "# Proof\n\ntext\n\n## Simulated\n\nplot\n\n## Faults\n\nlist\n"
+    """The rest of the page stays the same and in its order, with or without an earlier section."""
+    page = "# Proof\n\ntext\n\n## Simulated\n\nplot\n\n## Faults\n\nlist\n"
 
-    once = trend_section.replace_section(document, ["## Trend\n", "one", ""])
+    once = document.replace_section(page, ["## Trend\n", "one", ""])
 
     assert once == "# Proof\n\ntext\n\n## Simulated\n\nplot\n\n## Trend\n\none\n\n## Faults\n\nlist\n"
-    assert trend_section.replace_section(once, ["## Trend\n", "two", ""]) == once.replace("one", "two")
+    assert document.replace_section(once, ["## Trend\n", "two", ""]) == once.replace("one", "two")
+    assert document.replace_section(once, ["## Simulated\n", "two", ""]) == once.replace("plot", "two")
 
 
 def test_the_document_has_the_section():

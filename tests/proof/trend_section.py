@@ -66,14 +66,6 @@ def lines(
     ]
 
 
-def replace_section(document: str, section: Sequence[str]) -> str:
-    """Replace this section of the document, or insert it before the last section."""
-    sections = document.split("\n## ")
-    others = [section for section in sections if not section.startswith(HEADING.removeprefix("## "))]
-    new = "\n".join(section).removeprefix("## ")
-    return "\n## ".join([*others[:-1], new, others[-1]])
-
-
 def _alarms(alarms: Sequence[Alarms]) -> list[str]:
     names = [f"{kind}, {how}" for how in ("nightly", "whole") for kind in ChangeKind]
     rows = [
