@@ -118,11 +118,7 @@ def resolve_other_arm(
     executable = find_interpreter(python) if python is not None else sys.executable
     option = f"--against {python}" if python is not None else f"--against-rootdir {rootdir}"
     try:
-        worker = Worker(factory, arguments={}, paths=paths, log=log, timeout_s=timeout_s, python=executable)
-        try:
-            versions = worker.call("versions")
-        finally:
-            worker.close()
+        versions = ask_versions(executable, paths=paths, factory=factory, log=log, timeout_s=timeout_s)
     except WorkerFailure as failure:
         raise ValueError(
             f"{option}: that side cannot build a case: {failure.reason}; it needs torch, diffusers, torchao and"
@@ -130,6 +126,18 @@ def resolve_other_arm(
         ) from failure
     label = other_arm_label(this_versions, versions, rootdir=rootdir)
     return OtherArm(python=executable, paths=paths, versions=versions, label=label)
+
+
+def ask_versions(
+    python: str, *, paths: tuple[str, ...], factory: str, log: Path, timeout_s: float
+) -> Mapping[str, Any]:
+    """Import what a case needs in an interpreter, and return its versions. Raises `WorkerFailure`."""
+    worker = Worker(factory, arguments={}, paths=paths, log=log, timeout_s=timeout_s, python=python)
+    try:
+        versions: Mapping[str, Any] = worker.call("versions")
+    finally:
+        worker.close()
+    return versions
 
 
 def other_arm_label(

@@ -46,16 +46,21 @@ class IndexFailure(ValueError):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OverlayEnvironment:
-    """The packages to install on top of this environment, as pip's requirements and constraints."""
+    """The packages to install on top of this environment, as pip's requirements and constraints.
+
+    `is_exact`: nothing but the requirements is installed, and only from wheels, because building a package runs its code.
+    """
 
     requirements: tuple[str, ...]
     constraints: tuple[str, ...] = ()
     index_url: str | None = None
+    is_exact: bool = False
 
     @property
     def digest(self) -> str:
         """Identify the environment in the name of its folder; a change of Python or of any installed package changes it."""
-        facts = [self.requirements, self.constraints, self.index_url, sys.version, sys.prefix, _installed()]
+        pip = [self.requirements, self.constraints, self.index_url, self.is_exact]
+        facts = [*pip, sys.version, sys.prefix, _installed()]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
 
@@ -70,7 +75,11 @@ def build(overlay: OverlayEnvironment, *, cache: Path) -> Path:
     cache.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_suffix(".lock")):
         if not (folder / _COMPLETE).exists():
-            _install(overlay, folder)
+            try:
+                _install(overlay, folder)
+            except BaseException:  # a full disk: half of an environment would keep it full
+                shutil.rmtree(folder, ignore_errors=True)
+                raise
     return folder / "bin" / "python"
 
 
@@ -83,7 +92,8 @@ def _install(overlay: OverlayEnvironment, folder: Path) -> None:
     constraints.write_text("".join(f"{line}\n" for line in overlay.constraints), encoding="utf-8")
     python = str(folder / "bin" / "python")
     index = ["--index-url", overlay.index_url] if overlay.index_url else []
-    options = ["--no-compile", *index, "--constraint", str(constraints)]
+    exact = ["--no-deps", "--only-binary", ":all:"] if overlay.is_exact else []
+    options = ["--no-compile", *index, *exact, "--constraint", str(constraints)]
     output = _run_pip("--python", python, "install", *options, *overlay.requirements)
     write_json(folder / _COMPLETE, dataclasses.asdict(overlay) | {"pip": output.splitlines()[-1:]})
 

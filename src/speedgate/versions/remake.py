@@ -1,0 +1,172 @@
+"""Make the other arm again that a baseline was recorded with: its code, and the versions of its packages.
+
+Nothing is run that the history of the default branch does not contain, except for the code of this checkout.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib.metadata
+import json
+import platform
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from packaging.utils import InvalidName, canonicalize_name
+from packaging.version import InvalidVersion, Version
+
+from speedgate.baselines import source
+from speedgate.measure.other_arm import OtherArm, ask_versions, checkout_paths, isolate_packages
+from speedgate.measure.worker import WorkerFailure
+from speedgate.results.run import Baseline, Origin
+from speedgate.versions import environment
+from speedgate.versions.environment import InstallFailure, OverlayEnvironment
+
+_MAX_NAMED = 4  # packages in a label or an error
+
+
+class CannotRemake(ValueError):
+    """The code or the environment of a baseline cannot be made again; the message is one line that says why."""
+
+
+@dataclasses.dataclass(kw_only=True)
+class ArmMaker:
+    """Makes the arm of each baseline again, once for all baselines of one origin. One of it serves a session.
+
+    `root` is the checkout, `paths` the folders where workers find the code, `code_digest` the digest of the code that
+    measures, and `versions` the versions of this arm. `factory` is a worker target that answers `versions`. `cache` keeps
+    environments for later sessions; `scratch`, a folder of this session alone, gets the code.
+    """
+
+    root: Path
+    paths: tuple[str, ...]
+    code_digest: str
+    versions: Mapping[str, Any]
+    factory: str
+    scratch: Path
+    cache: Path = environment.CACHE
+    timeout_s: float = 300.0
+    _arms: dict[str, OtherArm | CannotRemake] = dataclasses.field(default_factory=dict, repr=False)
+
+    def key(self, baseline: Baseline) -> str:
+        """Identify the arm of a baseline: baselines with one key share an arm. "" if nothing is known of its origin."""
+        if baseline.origin is None:
+            return ""
+        facts = [self._code_key(baseline, baseline.origin), sorted(differing_packages(baseline.origin).items())]
+        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+
+    def make(self, baseline: Baseline) -> OtherArm:
+        """Return the arm that the baseline was recorded with; raise `CannotRemake`, the same at each call, if there is none."""
+        key = self.key(baseline)
+        if key not in self._arms:
+            try:
+                self._arms[key] = self._make(baseline)
+            except CannotRemake as error:
+                self._arms[key] = error
+            except OSError as error:  # a full disk
+                self._arms[key] = CannotRemake(f"{error.filename or self.scratch}: {error.strerror or error}")
+            except ValueError as error:
+                self._arms[key] = CannotRemake(str(error).partition("\n")[0])
+        arm = self._arms[key]
+        if isinstance(arm, CannotRemake):
+            raise CannotRemake(str(arm))
+        return arm
+
+    def _make(self, baseline: Baseline) -> OtherArm:
+        origin = baseline.origin
+        if origin is None:
+            raise CannotRemake(f"{baseline.name} does not state its code and its versions; record it again")
+        _check_python(origin)
+        changes = differing_packages(origin)
+        paths = self._code_paths(baseline, origin)
+        python = self._interpreter(baseline, changes)
+        label = _label(baseline, origin, changes, is_present_code=paths == self.paths)
+        if python == sys.executable and paths == self.paths:
+            return OtherArm(python=python, paths=paths, versions=self.versions, label=label)
+        if python != sys.executable:
+            paths = isolate_packages(paths, scratch=self.scratch)
+        log = self.scratch / f"{self.key(baseline)}.log"
+        try:
+            versions = ask_versions(python, paths=paths, factory=self.factory, log=log, timeout_s=self.timeout_s)
+        except WorkerFailure as failure:
+            raise CannotRemake(f"its environment does not import: {failure.reason}") from failure
+        return OtherArm(python=python, paths=paths, versions=versions, label=label)
+
+    def _code_key(self, baseline: Baseline, origin: Origin) -> str:
+        if origin.code_digest == self.code_digest:
+            return ""
+        return origin.commit or f"{Path(baseline.path).parent}/{origin.archive}"
+
+    def _code_paths(self, baseline: Baseline, origin: Origin) -> tuple[str, ...]:
+        """Return the paths with the code of the baseline, which is unpacked for this session unless this checkout has it."""
+        if origin.code_digest == self.code_digest:
+            return self.paths
+        folder = self.scratch / f"code-{hashlib.sha256(self._code_key(baseline, origin).encode()).hexdigest()[:16]}"
+        if not folder.exists():
+            source.write_files(self._read_code(baseline, origin), folder)
+        return checkout_paths(folder)
+
+    def _read_code(self, baseline: Baseline, origin: Origin) -> Mapping[str, bytes]:
+        if origin.commit is not None:
+            return source.read_commit(self.root, origin.commit)
+        if origin.archive is not None:
+            return source.read_archive(self.root, Path(baseline.path).parent / Path(origin.archive).name)
+        raise CannotRemake(f"{baseline.name} was measured by code that is in no commit, and no archive has it")
+
+    def _interpreter(self, baseline: Baseline, changes: Mapping[str, str]) -> str:
+        """Return this interpreter if all packages agree, else that of an environment with the ones that differ."""
+        if not changes:
+            return sys.executable
+        pins = tuple(_pin(name, version) for name, version in sorted(changes.items()))
+        named = ", ".join(pins[:_MAX_NAMED]) + (f" and {len(pins) - _MAX_NAMED} more" if len(pins) > _MAX_NAMED else "")
+        if not source.is_committed(self.root, Path(baseline.path)):
+            raise CannotRemake(
+                f"{named} would be installed, but {baseline.name} is not committed on the default branch"
+            )
+        try:
+            python = environment.build(OverlayEnvironment(requirements=pins, is_exact=True), cache=self.cache)
+        except InstallFailure as error:
+            raise CannotRemake(f"{named} cannot be installed: {error}") from error
+        here = installed_packages(environment.package_folders(python))
+        if wrong := [name for name, version in changes.items() if here.get(name) != version]:
+            raise CannotRemake(f"the environment of {named} has {wrong[0]} {here.get(wrong[0])}")
+        return str(python)
+
+
+def differing_packages(origin: Origin) -> dict[str, str]:
+    """Return the packages of an origin, with their versions there, that this environment has in another version or not at all."""
+    here = installed_packages(environment.package_folders())
+    packages = {canonicalize_name(name): version for name, version in origin.packages.items()}
+    return {name: version for name, version in packages.items() if here.get(name) != version}
+
+
+def installed_packages(folders: Sequence[str]) -> dict[str, str]:
+    """Return the version of each package in these folders, by canonical name; of two the first counts, as for an import."""
+    packages: dict[str, str] = {}
+    for distribution in importlib.metadata.distributions(path=list(folders)):
+        packages.setdefault(canonicalize_name(distribution.name), distribution.version)
+    return packages
+
+
+def _check_python(origin: Origin) -> None:
+    here = platform.python_version()
+    if origin.python.split(".")[:2] != here.split(".")[:2]:
+        raise CannotRemake(f"it was recorded with Python {origin.python[:20]}, and this is Python {here}")
+
+
+def _label(baseline: Baseline, origin: Origin, changes: Mapping[str, str], *, is_present_code: bool) -> str:
+    """Name the arm by the baseline's file, and by what differs from this arm."""
+    code = [] if is_present_code else [f"commit {origin.commit[:12]}" if origin.commit else str(origin.archive)]
+    packages = [f"{name} {version}" for name, version in list(changes.items())[:_MAX_NAMED]]
+    return f"the arm of {baseline.name} ({', '.join([*code, *packages]) or 'the code and versions of this one'})"
+
+
+def _pin(name: str, version: str) -> str:
+    """Return pip's requirement of one release; a `CannotRemake` for a text that could be anything else."""
+    try:
+        return f"{canonicalize_name(name, validate=True)}=={Version(version)}"
+    except (InvalidName, InvalidVersion) as error:
+        raise CannotRemake(f"{name[:40]!r} {version[:40]!r}: expected a package and its version") from error
