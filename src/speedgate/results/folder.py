@@ -21,7 +21,7 @@ from msgspec import Meta
 from speedgate.results.case_key import RESULT_FILES
 from speedgate.results.gpu_code import GeneratedCode
 from speedgate.results.json_io import decode, parse_json
-from speedgate.results.run import Outcome, Run, ShortText, Verdict, worst_outcome
+from speedgate.results.run import Confirmation, Outcome, Run, ShortText, Verdict, worst_outcome
 from speedgate.results.run_marks import Injection, warning
 from speedgate.results.zip_reader import ZipReader
 
@@ -43,7 +43,7 @@ class ResultFile:
     """The result of one case: its run (None if nothing was measured) and its verdicts.
 
     `document` is the whole file, and `name` the file's name. `session` is the folder of the session that wrote it.
-    `gpu_code` has the generated code by target. `is_reference`: the case was built only for others to be compared with.
+    `gpu_code` has the generated code by target, and `confirmation` the live pairs of a suspected case. `is_reference`: the case was built only for others to be compared with.
     """
 
     name: str
@@ -58,6 +58,7 @@ class ResultFile:
     is_quick: bool = False
     is_reference: bool = False
     gpu_code: Mapping[str, GeneratedCode] = dataclasses.field(default_factory=dict)
+    confirmation: Confirmation | None = None
 
     @property
     def warning(self) -> tuple[str, str] | None:
@@ -84,6 +85,7 @@ class _ResultDocument(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     verdicts: Annotated[tuple[Verdict, ...], Meta(max_length=200)]
     explanation: Annotated[tuple[Annotated[str, Meta(max_length=2000)], ...], Meta(max_length=20)] = ()
     against: Any = None
+    confirmation: Confirmation | None = None
     commit: Any = None
     gpu_code: Annotated[Mapping[ShortText, GeneratedCode], Meta(max_length=20)] = msgspec.field(default_factory=dict)
     injected: Injection | None = None
@@ -211,7 +213,8 @@ def _at_most(limit: int, size: int, what: str) -> None:
 def parse_result(name: str, document: Any) -> ResultFile:
     """Check a parsed result field by field; a `ValueError` names `name` and the field."""
     checked = decode(document, _ResultDocument, where=name)
-    keys = {verdict.case_key for verdict in checked.verdicts} | ({checked.run.case_key} if checked.run else set())
+    keys = {verdict.case_key for verdict in checked.verdicts}
+    keys |= {record.case_key for record in (checked.run, checked.confirmation) if record is not None}
     if len(keys) != 1:
         raise ValueError(f"{name}: expected the result of one case, found {len(keys)}")
     return ResultFile(
@@ -230,4 +233,5 @@ def parse_result(name: str, document: Any) -> ResultFile:
         and checked.run is not None
         and not checked.run.processes,
         gpu_code=checked.gpu_code,
+        confirmation=checked.confirmation,
     )

@@ -29,6 +29,8 @@ WEIGHTS, WEIGHTS_DIGEST = "weights", "digest"  # fields of a recipe, and of the 
 
 # Keys and names of stored records: some are another commit's data, and are shown in tables.
 ShortText = Annotated[str, Meta(min_length=1, max_length=200)]
+_LARGEST_RATIO = 1e6  # of two latencies of one case: beyond it a stored record was edited
+PlausibleRatio = Annotated[float, Meta(ge=1 / _LARGEST_RATIO, le=_LARGEST_RATIO)]
 
 
 class Outcome(enum.StrEnum):
@@ -290,16 +292,28 @@ class Confirmation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """A live comparison of a case that the stored rule suspected, with the code and the versions of its baseline.
 
     `stored` and `stored_ratio` are the outcome and the ratio by the stored figures, `processes` those of this arm in the pairs.
-    `comparison` is None if it could not be made; `reason` says why, and the stored verdict stands.
+    `comparison` is None if it could not be made; `reason` says why, and the stored verdict stands. `baseline` is the baseline's
+    path. A `ValueError` for a comparison of another case, or with ratios that no machine has.
     """
 
     case_key: ShortText
     stored: Outcome
-    stored_ratio: Positive
+    stored_ratio: PlausibleRatio
     comparison: Comparison | None = None
     processes: tuple[Process, ...] = ()
     seconds: NonNegative = 0.0
     reason: str = ""
+    baseline: Annotated[str, Meta(max_length=1000)] = ""
+
+    def __post_init__(self) -> None:
+        if self.comparison is None:
+            return
+        if self.comparison.case_key != self.case_key:
+            raise ValueError(f"expected a comparison of {self.case_key!r}, found {self.comparison.case_key[:200]!r}")
+        if len(self.comparison.log_ratios) != len(self.comparison.this_first):
+            raise ValueError("expected an order for each log-ratio")
+        if not all(abs(value) <= math.log(_LARGEST_RATIO) for value in self.comparison.log_ratios):
+            raise ValueError(f"expected ratios of at most {_LARGEST_RATIO:.0f}")
 
     @property
     def drift(self) -> float | None:
