@@ -92,6 +92,18 @@ def between_sets(new_s: Sequence[float], old_s: Sequence[float], *, confidence: 
     return _interval(new_mean - old_mean, error, freedom, confidence)
 
 
+def expected_between_sets(
+    new_s: Sequence[float], old_s: Sequence[float], *, confidence: float, later: int
+) -> Interval | None:
+    """The interval that `later` processes would give if centre and spread stayed the same; None if no variance is known."""
+    interval = between_sets(new_s, old_s, confidence=confidence)
+    if interval is None:
+        return None
+    spread = interval.error / math.sqrt(1 / len(new_s) + 1 / len(old_s))
+    error = spread * math.sqrt(1 / later + 1 / len(old_s))
+    return _interval(math.log(interval.ratio), error, later + len(old_s) - 2, confidence)
+
+
 def unseen_slowdown(
     medians_s: Sequence[float], *, later: int, confidence: float, tolerance: float, processes: int | None = None
 ) -> float | None:

@@ -6,9 +6,11 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
+
 from speedgate.gate import intervals
 from speedgate.gate.policy import Mode, Policy
-from speedgate.results.run import CPU_CONDITIONS, Baseline, Comparison, Outcome, Run, Verdict
+from speedgate.results.run import CPU_CONDITIONS, Baseline, Comparison, Confirmation, Outcome, Run, Verdict
 
 # Promised of regional compilation, on one machine and with the compile cache in the same state. Others measured a first
 # image of FLUX.1-dev on an H100 after 67.4 s against 9.6 s, cold (Paul, Jain and Bossan, PyTorch's development log, 2026-05-11).
@@ -39,15 +41,52 @@ def judge_latency(run: Run, baseline: Baseline | None, policy: Policy) -> Verdic
     return _judge_interval(run, figures, interval, policy, sample=sample, count=count)
 
 
-def judge_latency_against(run: Run, comparison: Comparison, policy: Policy) -> Verdict:
-    """Judge as `judge_latency` does, by the paired log-ratios to the other arm of a live comparison."""
+def may_be_acquitted(run: Run, baseline: Baseline, policy: Policy) -> bool:
+    """True if the run will be no slower at the last look, should its centre and its spread stay as they are."""
+    last = policy.looks.last
+    interval = intervals.expected_between_sets(
+        run.process_medians_s,
+        baseline.process_medians_s,
+        confidence=policy.looks.confidence_at(last),
+        later=last,
+    )
+    if interval is None:
+        return True
+    outcome = classify_interval(interval.low, interval.high, policy.tolerance(run.stage))
+    return outcome in (Outcome.PASS, Outcome.FASTER)
+
+
+def judge_latency_against(run: Run, comparison: Comparison, policy: Policy, *, can_add_pairs: bool = True) -> Verdict:
+    """Judge as `judge_latency` does, by the paired log-ratios to the other arm of a live comparison.
+
+    Without `can_add_pairs`, no option adds pairs, so none is advised.
+    """
     count = len(comparison.log_ratios)
     interval = intervals.between_pairs(
         comparison.log_ratios, this_first=comparison.this_first, confidence=policy.looks.confidence_at(count)
     )
     figures = f"{run.latency_s:.4g} s against {comparison.other.latency_s:.4g} s of {comparison.label}"
     sample = f"{count} {'pair' if count == 1 else 'pairs'}, {comparison.turns.description}"
-    return _judge_interval(run, figures, interval, policy, sample=sample, count=count, stored=False)
+    return _judge_interval(
+        run, figures, interval, policy, sample=sample, count=count, stored=False, can_add=can_add_pairs
+    )
+
+
+def judge_confirmed(stored: Verdict, live: Verdict | None, confirmation: Confirmation, baseline: Baseline) -> Verdict:
+    """Join the verdict by the stored figure and the one by live pairs, which counts; without it the stored one stands.
+
+    Where they disagree, the machine has drifted since the recording, and the sentence says by how much.
+    """
+    if live is None:
+        return msgspec.structs.replace(stored, sentence=f"{stored.sentence}; not confirmed live: {confirmation.reason}")
+    sentence = (
+        f"live, {live.sentence}; the stored figure said {confirmation.stored},"
+        f" {_percent(confirmation.stored_ratio)} to {baseline.name}"
+    )
+    drift = confirmation.drift
+    if confirmation.stored is not Outcome.UNDECIDED and confirmation.stored is not live.outcome and drift is not None:
+        sentence += f": since that recording the machine has drifted by {_percent(drift)}"
+    return msgspec.structs.replace(live, sentence=sentence)
 
 
 def judge_memory(run: Run, baseline: Baseline | None, policy: Policy) -> Verdict:
@@ -234,14 +273,18 @@ def _judge_interval(
     sample: str,
     count: int,
     stored: bool = True,
+    can_add: bool = True,
 ) -> Verdict:
-    """`sample` describes the `count` processes or pairs; without `stored`, no new baseline is advised."""
+    """`sample` describes the `count` processes or pairs; without `stored`, no new baseline is advised.
+
+    With `can_add` an option adds more of them.
+    """
     if interval is None:
         sentence = f"{figures}: nothing is known of the spread of {sample}: add --processes"
         return _verdict(run, "latency", Outcome.UNDECIDED, sentence)
     tolerance = policy.tolerance(run.stage)
     outcome = classify_interval(interval.low, interval.high, tolerance)
-    advice = _advice(outcome, more=policy.looks.following(count) is not None, stored=stored)
+    advice = _advice(outcome, more=policy.looks.following(count) is not None, stored=stored, can_add=can_add)
     # Beside a change that was seen, the smallest one that would have been is beside the point.
     unseen = f", a slowdown of {_percent(interval.detectable(tolerance))} would have been seen"
     sentence = (
@@ -262,9 +305,10 @@ def _verdict(run: Run, claim: str, outcome: Outcome, sentence: str) -> Verdict:
     return Verdict(case_key=run.case_key, claim=claim, outcome=outcome, sentence=sentence)
 
 
-def _advice(outcome: Outcome, *, more: bool = False, stored: bool = True) -> str:
+def _advice(outcome: Outcome, *, more: bool = False, stored: bool = True, can_add: bool = True) -> str:
     if outcome is Outcome.UNDECIDED:
-        return ": not decided yet" if more else ": too noisy to tell, raise --max-processes or quieten the machine"
+        option = "raise --max-processes or " if can_add else ""
+        return ": not decided yet" if more else f": too noisy to tell, {option}quieten the machine"
     if stored and outcome in (Outcome.FASTER, Outcome.SMALLER):
         return ": record a new baseline"
     return ""

@@ -16,9 +16,11 @@ from speedgate.fleet import compile_cache
 from speedgate.fleet.cache_archive import Build, CacheOrigin
 from speedgate.measure.import_server import ImportServers
 from speedgate.measure.other_arm import OtherArm
-from speedgate.measure.worker import InProcessTarget, Target, Worker
+from speedgate.measure.worker import InProcessTarget, Target, Worker, WorkerFailure
 from speedgate.plugin.progress import Progress
 from speedgate.plugin.session import Session
+from speedgate.results import profile
+from speedgate.results.profile import Attribution
 from speedgate.results.run import ColdStart, Run
 
 # Names of the activities of a worker, as progress shows them and the budget of a recording looks them up.
@@ -60,7 +62,8 @@ class Builder:
     case, and `weights` the weights that it loads; a checkpoint of an interrupted recording counts for the same weights only.
     `injected_arguments` are further arguments for this arm of a case that a fault is injected into. `paths` go to the front
     of the worker's `sys.path`. Workers are forked from `servers`, or are fresh interpreters without it. `open_target`
-    replaces the worker process, for tests.
+    replaces the worker process, for tests. `shared_arguments` returns the arguments of a case that is compared with its
+    baseline's own code: those that give both arms the same weights.
     """
 
     session: Session
@@ -72,8 +75,13 @@ class Builder:
     weights: Callable[[Any], Mapping[str, Any]] = lambda _: {}
     injected_arguments: Callable[[Any], Mapping[str, Any]] = lambda _: {}
     other: OtherArm | None = None
+    shared_arguments: Callable[[Any], Mapping[str, Any]] | None = None
     servers: ImportServers | None = None
     open_target: Callable[[CaseSpec, bool], Target] | None = None
+
+    def against(self, arm: OtherArm) -> Builder:
+        """Return a builder of the same cases in this arm and `arm`, with the same weights in both."""
+        return dataclasses.replace(self, other=arm, arguments=self.shared_arguments or self.arguments)
 
     def build(self, case: CaseSpec, *, other: bool = False) -> BuiltWorker:
         """Start a worker, load the case, and make its first image. Raises `WorkerFailure` or `OutOfTime`."""
@@ -154,6 +162,21 @@ class Builder:
             activity=lambda text: self.progress.activity(f"{case.id}: {text}"),
             note=lambda text: self.progress.note(f"{case.id}: {text}"),
         )
+
+
+def read_attribution(built: BuiltWorker, *, name: str, session: Session, progress: Progress) -> Attribution | None:
+    """Return the kernels of one image, after the rounds. Raises `WorkerFailure`.
+
+    None if the worker has no profile, or if cases share this process: a profiler stays.
+    """
+    if "attribute" not in built.capabilities or session.options.isolation == "none":
+        return None
+    with progress.activity(f"{name}: kernels"):
+        reply = built.worker.call("attribute")
+    try:
+        return profile.parse_profile(reply)
+    except ValueError as error:
+        raise WorkerFailure(str(error)) from error
 
 
 def arm_name(case: CaseSpec, *, other: bool) -> str:

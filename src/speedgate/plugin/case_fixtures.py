@@ -19,7 +19,7 @@ from speedgate.plugin.builder import Builder, CaseSpec, import_paths
 from speedgate.plugin.github import safe_lines
 from speedgate.plugin.hooks import GATE, PROGRESS, SESSION
 from speedgate.plugin.runner import CaseFailure, Collector, FailureKind, LiveCase, Runner
-from speedgate.results.run import Outcome, Run, Verdict
+from speedgate.results.run import Baseline, Outcome, Run, Verdict
 
 T = TypeVar("T")
 Spec = TypeVar("Spec", bound=CaseSpec)
@@ -36,7 +36,9 @@ def open_runner(
     packages: tuple[ModuleType, ...] = (),
     collector: Collector | None = None,
     other: OtherArm | None = None,
+    shared_arguments: Callable[[Any], Mapping[str, Any]] | None = None,
     servers: ImportServers | None = None,
+    make_arm: Callable[[Baseline], OtherArm] | None = None,
 ) -> Iterator[RunnerFixture]:
     """Yield the runner of this session, for a suite's own `runner` fixture; see `Builder` for the arguments.
 
@@ -54,6 +56,7 @@ def open_runner(
             paths=import_paths(session.options.root, *packages),
             logs=Path(logs),
             other=other,
+            shared_arguments=shared_arguments,
             servers=servers,
         )
         runner = Runner(
@@ -62,6 +65,7 @@ def open_runner(
             builder=builder,
             progress=progress,
             collector=collector,
+            make_arm=make_arm,
             always_collect=config.getoption("skip_latency") or config.getoption("report") is not None,
         )
         yield RunnerFixture(runner)

@@ -66,6 +66,7 @@ def pytest_configure(config: pytest.Config) -> None:
         root=config.rootpath,
         tests=command_line(config.args),
         is_quick=config.getoption("quick"),
+        confirmation=options.confirmation_plan(config),
         results=config.getoption("results") or config.rootpath / ".speedgate" / _session_name(),
     )
     code = code_digest.digest(code_digest.measuring_files()) if session_options.is_recording else ""

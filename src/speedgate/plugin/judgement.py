@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NoReturn
 
 import msgspec
@@ -12,13 +13,14 @@ import pytest
 from speedgate.baselines import benchmark_json, checkpoint
 from speedgate.gate import explain, judge, roofline
 from speedgate.gate.fit import Expectation, Fit, expect_fit, judge_fit
+from speedgate.gate.intervals import Looks
 from speedgate.gate.roofline import Operations, Roofline
 from speedgate.measure.machine import Machine
 from speedgate.plugin.github import safe_line
 from speedgate.plugin.session import Session
 from speedgate.results.gpu_code import GpuCode
 from speedgate.results.json_io import to_json
-from speedgate.results.run import Baseline, Outcome, Run, Verdict
+from speedgate.results.run import Baseline, Confirmation, Outcome, Run, Verdict
 
 
 class Gate:
@@ -208,14 +210,40 @@ class Gate:
 
     def processes_wanted(self, run: Run) -> int:
         """Return how many processes are wanted for a verdict on this run: more, look by look, while it is undecided."""
-        options, count = self.session.options, len(run.processes)
-        looks = options.policy.looks
+        options = self.session.options
         if not self._adds_processes(run.case_key):
-            return max(count, options.plan.processes)
-        following = looks.following(count)
-        # A verdict between two looks would not be one that the error rate counts, so none is tried there.
-        is_decided = count in looks.counts and self._judge_latency(run).outcome is not Outcome.UNDECIDED
-        return count if following is None or is_decided else following
+            return max(len(run.processes), options.plan.processes)
+        return _next_look(options.policy.looks, len(run.processes), lambda: self._judge_unconfirmed(run))
+
+    def pairs_wanted(self, run: Run) -> int:
+        """Return how many live pairs are wanted for the verdict of a run that is confirmed."""
+        plan = self.session.options.confirmation
+        assert plan is not None, "only a session with a plan confirms"
+        return _next_look(plan.looks, len(self._confirmation(run).processes), lambda: self._judge_pairs(run))
+
+    def suspects(self, run: Run) -> bool:
+        """Return True if the stored figure says SLOWER, or will stay undecided, so that live pairs have to decide.
+
+        An undecided run goes to the pairs at once unless more processes are expected to acquit it: so the session takes the
+        least processor time, because pairs take the time of several processes. The error rate stays the same: a stored
+        figure can only acquit then, at the looks that its error rate counts.
+        """
+        looks, count = self.session.options.policy.looks, len(run.processes)
+        baseline = self._baseline(run)
+        if self.is_live or baseline is None or count == 0 or self.session.options.is_recording:
+            return False
+        if self._adds_processes(run.case_key) and count not in looks.counts:
+            return False
+        outcome = self.stored_latency(run).outcome
+        if outcome is Outcome.UNDECIDED:
+            return looks.following(count) is None or not judge.may_be_acquitted(
+                run, baseline, self.session.options.policy
+            )
+        return outcome is Outcome.SLOWER
+
+    def stored_latency(self, run: Run) -> Verdict:
+        """Return the verdict on the latency by the stored figure alone; it is not stored."""
+        return judge.judge_latency(run, self._baseline(run), self.session.options.policy)
 
     def processes_at_first(self, case_key: str) -> int:
         """Return how many processes a case has before its first verdict."""
@@ -297,6 +325,9 @@ class Gate:
         """Store the verdict, with what changed if it says or suspects that something did."""
         outcome = self.session.outcome
         reference = outcome.comparisons.get(run.case_key) or self.baselines.get(run.case_key)
+        confirmation = outcome.confirmations.get(run.case_key)
+        if confirmation is not None and confirmation.decides:
+            run, reference = confirmation.this_run(run), confirmation.comparison
         if reference is not None and explain.needs_explanation(verdict):
             outcome.explanations[run.case_key] = explain.explain_change(run, reference)
         if reference is not None and verdict.outcome is Outcome.UNDECIDED:
@@ -306,13 +337,42 @@ class Gate:
         return self.add(verdict)
 
     def _judge_latency(self, run: Run) -> Verdict:
+        """Judge by the live pairs of a confirmation, if there is one."""
+        verdict = self._judge_unconfirmed(run)
+        if run.case_key not in self.session.outcome.confirmations:
+            return verdict
+        confirmation, baseline = self._confirmation(run), self.baselines[run.case_key]
+        live = self._judge_pairs(run) if confirmation.decides else None
+        return judge.judge_confirmed(verdict, live, confirmation, baseline)
+
+    def _judge_unconfirmed(self, run: Run) -> Verdict:
         policy = self.session.options.policy
         if self.is_live:
             return judge.judge_latency_against(run, self.session.outcome.comparisons[run.case_key], policy)
-        return judge.judge_latency(run, self._baseline(run), policy)
+        return self.stored_latency(run)
+
+    def _judge_pairs(self, run: Run) -> Verdict:
+        """Judge by the live pairs of a confirmation alone."""
+        confirmation, options = self._confirmation(run), self.session.options
+        assert options.confirmation is not None and confirmation.comparison is not None, "pairs were measured"
+        policy = dataclasses.replace(options.policy, looks=options.confirmation.looks)
+        return judge.judge_latency_against(
+            confirmation.this_run(run), confirmation.comparison, policy, can_add_pairs=False
+        )
+
+    def _confirmation(self, run: Run) -> Confirmation:
+        return self.session.outcome.confirmations[run.case_key]
 
     def _baseline(self, run: Run) -> Baseline | None:
         return self.baselines.get(run.case_key)
+
+
+def _next_look(looks: Looks, count: int, judge_now: Callable[[], Verdict]) -> int:
+    """Return the number at which a verdict is tried next; `count` itself if it is decided, or if there is no later look."""
+    following = looks.following(count)
+    # A verdict between two looks would not be one that the error rate counts, so none is tried there.
+    is_decided = count in looks.counts and judge_now().outcome is not Outcome.UNDECIDED
+    return count if following is None or is_decided else following
 
 
 def _missing(case_key: str, sentence: str) -> Verdict:

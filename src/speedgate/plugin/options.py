@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import enum
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,7 @@ from speedgate.history import database
 from speedgate.measure.machine import DEVICES
 from speedgate.measure.rounds import MeasurementPlan
 from speedgate.plugin import gpu_code, injection
+from speedgate.plugin.session import ConfirmationPlan
 
 ROUNDS = 10  # in each process, if their total time is long enough
 # Processes of a recording. Eight cost time once, and save processes in every later run that is judged by the baseline.
@@ -97,6 +99,14 @@ def _add_gate_options(group: pytest.OptionGroup) -> None:
         "(default: %(default)s)",
     )
     group.addoption(
+        "--confirm",
+        choices=[confirm.value for confirm in Confirm],
+        default=Confirm.AUTO.value,
+        help="measure a case that its baseline calls slower, or that stays undecided, again in live pairs with the code and"
+        " versions of the baseline; the pairs decide. auto: with --gate enforce; always: with --gate auto too"
+        " (default: %(default)s)",
+    )
+    group.addoption(
         "--strict-improvement",
         action="store_true",
         help="the verdicts FASTER and SMALLER fail the test too, until a new baseline is recorded",
@@ -170,6 +180,44 @@ def _add_measurement_options(group: pytest.OptionGroup) -> None:
         help="check structure and images of the stages that compile nothing, in the tiny size and in one process; measure"
         " nothing",
     )
+
+
+class Confirm(enum.StrEnum):
+    """When live pairs confirm a case that its stored figure suspects (`--confirm`)."""
+
+    AUTO = "auto"  # with --gate enforce
+    ALWAYS = "always"  # with --gate auto too
+    NEVER = "never"
+
+
+def confirmation_plan(config: pytest.Config) -> ConfirmationPlan | None:
+    """Return how suspected cases are confirmed, or None if they are not.
+
+    Raises `pytest.UsageError` if `--confirm always` is combined with an option that leaves nothing to confirm.
+    """
+    confirm, mode = Confirm(config.getoption("confirm")), Mode(config.getoption("gate"))
+    obstacles = {
+        f"--gate {mode}": mode in (Mode.RECORD, Mode.REPORT),
+        "--quick": config.getoption("quick"),
+        "--inject": injection.chosen_fault(config) is not None,
+        "--against": is_live_comparison(config),
+        "--gpu-code": bool(config.getoption("gpu_code")),
+        "--skip-latency": config.getoption("skip_latency"),
+        "--isolation none": config.getoption("isolation") == "none",
+    }
+    obstacle = next((name for name, is_chosen in obstacles.items() if is_chosen), None)
+    if confirm is Confirm.ALWAYS and obstacle is not None:
+        raise pytest.UsageError(
+            f"--confirm always: cannot be used with {obstacle}, which leaves no verdict by a stored figure to confirm; drop one"
+            " of them"
+        )
+    if obstacle is not None or not (confirm is Confirm.ALWAYS or (confirm is Confirm.AUTO and mode is Mode.ENFORCE)):
+        return None
+    rounds = config.getoption("rounds")
+    measurement = MeasurementPlan(
+        processes=1, rounds=rounds or ROUNDS, min_total_s=0.0 if rounds else AGAINST_MIN_TOTAL_S
+    )
+    return ConfirmationPlan(looks=Looks(first=FIRST_LOOK_PAIRS, last=MAX_PAIRS), measurement=measurement)
 
 
 def apply_quick(config: pytest.Config) -> None:

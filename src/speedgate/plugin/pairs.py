@@ -7,11 +7,11 @@ from typing import Protocol
 
 import msgspec
 
+from speedgate.measure.monitor import Monitor
 from speedgate.measure.rounds import InvalidMeasurement, Measurement, measure_pair, measure_process
 from speedgate.measure.worker import WorkerFailure
 from speedgate.plugin.builder import BuiltWorker, CaseSpec
 from speedgate.plugin.progress import Progress
-from speedgate.plugin.session import Session
 from speedgate.results.run import Comparison, Process, Run, Turns
 from speedgate.results.timings import log_ratio
 
@@ -19,15 +19,19 @@ ROUNDS_IN_TURN = "rounds in turn"  # the activity of a pair, as progress shows i
 
 
 class PairedCase(Protocol):
-    """The two arms of one case. The live case of the runner satisfies this."""
+    """The two arms of one case. The live case of the runner satisfies this, and a case that is confirmed."""
 
     @property
     def case(self) -> CaseSpec:
         """The case of both arms."""
 
     @property
-    def session(self) -> Session:
-        """The session that stores the runs and the comparison."""
+    def title(self) -> str:
+        """The name of a pair in progress lines."""
+
+    @property
+    def monitor(self) -> Monitor:
+        """The monitor of the device, which is told how many workers are alive."""
 
     @property
     def progress(self) -> Progress:
@@ -43,16 +47,19 @@ class PairedCase(Protocol):
         """Return the rounds of a worker, none of which is measured yet."""
 
     def collect(self, built: BuiltWorker, *, other: bool) -> Run:
-        """Collect the outputs that other claims need, after the rounds; return the arm's run without rounds."""
+        """Collect what other claims and explanations need, after the rounds; return the arm's run without rounds."""
 
     def other_label(self) -> str:
         """Return the text that names the other arm."""
 
-    def wanted(self, run: Run) -> int:
-        """Return how many pairs are wanted, given those measured so far."""
+    def wanted(self) -> int:
+        """Return how many pairs are wanted, given those stored so far."""
 
     def at_most(self) -> int:
         """Return how many pairs are measured if the verdict stays undecided."""
+
+    def store(self, processes: tuple[Process, ...], comparison: Comparison | None) -> None:
+        """Store the pairs so far: the processes of this arm, and the comparison; None if there is no pair."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -64,18 +71,20 @@ class _Pair:
     other_run: Run
 
 
-def measure_pairs(paired: PairedCase, run: Run) -> Run:
-    """Measure as many pairs as the verdict needs; return this arm's run.
+def measure_pairs(paired: PairedCase) -> None:
+    """Measure as many pairs as the verdict needs, and store each.
 
     Both workers are alive and take turns round by round. If both do not fit into memory, they run one after the other.
     """
-    session, key, turns = paired.session, paired.case.key, Turns.ROUNDS
-    while len(run.processes) < paired.wanted(run):
-        session.monitor.expected_workers = 2 if turns is Turns.ROUNDS else 1
-        number = len(run.processes)
+    turns = Turns.ROUNDS
+    processes: tuple[Process, ...] = ()
+    comparison: Comparison | None = None
+    while len(processes) < paired.wanted():
+        paired.monitor.expected_workers = 2 if turns is Turns.ROUNDS else 1
+        number = len(processes)
         this_first = number % 2 == 0
         order = f"{'this' if this_first else 'the other'} arm first"
-        paired.progress.heading(f"{paired.case.id}: pair {number + 1} of at most {paired.at_most()}, {order}")
+        paired.progress.heading(f"{paired.case.id}: {paired.title} {number + 1} of at most {paired.at_most()}, {order}")
         try:
             pair = (_in_turns if turns is Turns.ROUNDS else _one_after_the_other)(paired, this_first)
         except WorkerFailure as failure:
@@ -85,14 +94,11 @@ def measure_pairs(paired: PairedCase, run: Run) -> Run:
             paired.progress.note(
                 f"{paired.case.id}: both arms do not fit into memory together ({failure.reason}); measured one after the other"
             )
-            session.outcome.comparisons.pop(key, None)
-            run = session.store_run(msgspec.structs.replace(session.outcome.runs[key], processes=()))
-            continue
-        session.store_comparison(_with_pair(session.outcome.comparisons.get(key), paired, pair, turns, this_first))
-        run = session.store_run(
-            msgspec.structs.replace(session.outcome.runs[key], processes=(*run.processes, pair.this))
-        )
-    return run
+            processes, comparison = (), None
+        else:
+            comparison = _with_pair(comparison, paired, pair, turns, this_first)
+            processes = (*processes, pair.this)
+        paired.store(processes, comparison)
 
 
 def check_same_weights(this: Run, other: Run, *, other_name: str) -> None:

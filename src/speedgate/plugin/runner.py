@@ -14,7 +14,9 @@ from typing import Any, Protocol, TypeVar
 import msgspec
 
 from speedgate.baselines.checkpoint import CheckpointKey
+from speedgate.measure.monitor import Monitor
 from speedgate.measure.nvml import GpuError
+from speedgate.measure.other_arm import OtherArm
 from speedgate.measure.rounds import InvalidMeasurement, Measurement, measure_process
 from speedgate.measure.worker import OutOfTime, WorkerFailure
 from speedgate.plugin.builder import (
@@ -25,14 +27,15 @@ from speedgate.plugin.builder import (
     BuiltWorker,
     CaseSpec,
     arm_name,
+    read_attribution,
 )
+from speedgate.plugin.confirm import Confirmer
 from speedgate.plugin.judgement import Gate
 from speedgate.plugin.pairs import check_same_weights, measure_pairs
 from speedgate.plugin.progress import Progress
 from speedgate.plugin.session import Session
-from speedgate.results import profile
 from speedgate.results.profile import Attribution
-from speedgate.results.run import Run, Verdict
+from speedgate.results.run import Baseline, Comparison, Process, Run, Verdict
 
 # Activities of a case after its start, as progress shows them and the budget of a recording looks them up.
 PROCESS, COLLECT, COUNT, END = "process", "collect outputs", "count graphs and recompiles", "end the worker"
@@ -87,7 +90,7 @@ class Runner:
     """Builds and measures cases of one session. At most one worker of each arm is alive at a time.
 
     With `always_collect`, the outputs of every built case are collected before its worker ends, even if no claim asked for
-    them: a report shows them.
+    them: a report shows them. `make_arm` makes the code and versions of a baseline again, for live pairs that confirm a case.
     """
 
     def __init__(
@@ -99,10 +102,17 @@ class Runner:
         progress: Progress,
         collector: Collector | None = None,
         always_collect: bool = False,
+        make_arm: Callable[[Baseline], OtherArm] | None = None,
     ) -> None:
         self.session, self.gate, self.builder, self.progress = session, gate, builder, progress
         self.collector = collector
         self.always_collect = always_collect
+        plan = session.options.confirmation
+        self.confirmer = (
+            Confirmer(session=session, gate=gate, builder=builder, progress=progress, plan=plan, make_arm=make_arm)
+            if plan is not None and make_arm is not None
+            else None
+        )
         self.other_runs: dict[str, Run] = {}
         self._restored: set[str] = set()
         self._environment: Mapping[str, Any] | None = None
@@ -121,12 +131,12 @@ class Runner:
             live.close()
 
     def measure(self, case: CaseSpec) -> Run | CaseFailure:
-        """Return the run of a case with its rounds: from earlier in the session, or measured now."""
-        run = self.session.outcome.runs.get(case.key)
-        if run is not None and run.processes and case.key not in self.session.outcome.broken:
-            return run
+        """Return the run of a case with its rounds: from earlier in the session, or measured now.
+
+        It is not confirmed: only the tests of the case itself judge its latency.
+        """
         with self.live(case) as live:
-            return live.measure()
+            return live.measure(confirm=False)
 
     def collect(self, case: CaseSpec, *, other: bool = False) -> CaseFailure | None:
         """Collect the outputs of one arm, unless they are there; builds the case for that alone if need be."""
@@ -181,12 +191,22 @@ class LiveCase:
         run = self.session.outcome.runs.get(self.case.key)
         return run if run is not None else self._attempt(self._start)
 
-    def measure(self) -> Run | CaseFailure:
-        """Return the run with its rounds; measures once."""
+    @property
+    def title(self) -> str:
+        return "pair"
+
+    @property
+    def monitor(self) -> Monitor:
+        return self.session.monitor
+
+    def measure(self, *, confirm: bool = True) -> Run | CaseFailure:
+        """Return the run with its rounds; measures once. With `confirm`, live pairs decide if the stored figure suspects it."""
         run = self.session.outcome.runs.get(self.case.key)
-        if run is not None and run.processes and self.case.key not in self.session.outcome.broken:
-            return run
-        return self._attempt(self._measure)
+        is_measured = run is not None and run.processes and self.case.key not in self.session.outcome.broken
+        result = run if run is not None and is_measured else self._attempt(self._measure)
+        if confirm and isinstance(result, Run) and self._needs_confirmation(result):
+            return self._attempt(self._confirm)
+        return result
 
     def counts(self) -> dict[str, Any] | CaseFailure:
         """Return the facts that the worker counts over another generation, such as graphs and recompiles."""
@@ -277,13 +297,24 @@ class LiveCase:
         assert self.runner.builder.other is not None, "a live comparison has another arm"
         return self.runner.builder.other.label
 
-    def wanted(self, run: Run) -> int:
+    def wanted(self) -> int:
         """Return how many processes are wanted, given those measured so far."""
+        run, confirmer = self.session.outcome.runs[self.case.key], self.runner.confirmer
+        if confirmer is not None and self.runner.gate.suspects(run) and confirmer.can_confirm(self.case):
+            return len(run.processes)  # live pairs decide
         return self.runner.gate.processes_wanted(run)
 
     def at_most(self) -> int:
         """Return how many processes are measured if the verdict stays undecided."""
         return self.runner.gate.processes_at_most(self.case.key)
+
+    def store(self, processes: tuple[Process, ...], comparison: Comparison | None) -> None:
+        """Store the pairs of a live comparison so far."""
+        if comparison is None:
+            self.session.outcome.comparisons.pop(self.case.key, None)
+        else:
+            self.session.store_comparison(comparison)
+        self.session.store_run(msgspec.structs.replace(self.session.outcome.runs[self.case.key], processes=processes))
 
     # The operations themselves: they raise, and `_attempt` turns what they raise into a value.
 
@@ -296,7 +327,24 @@ class LiveCase:
         run = self.session.outcome.runs.get(self.case.key) or self._start()
         if run.processes:
             return run
-        return measure_pairs(self, run) if self.runner.builder.other else self._measure_alone(run)
+        if self.runner.builder.other is None:
+            return self._measure_alone(run)
+        measure_pairs(self)
+        return self.session.outcome.runs[self.case.key]
+
+    def _needs_confirmation(self, run: Run) -> bool:
+        if self.runner.confirmer is None or self.case.key in self.session.outcome.confirmations:
+            return False
+        return self.runner.gate.suspects(run)
+
+    def _confirm(self) -> Run:
+        """Measure live pairs; the worker of this arm ends, and the last one of the pairs takes its place."""
+        assert self.runner.confirmer is not None, "only a session with a plan confirms"
+        self.close()
+        run = self.session.outcome.runs[self.case.key]
+        self.built = self.runner.confirmer.confirm(self.case, run)
+        self.is_measured = self.built is not None
+        return run
 
     def _measure_alone(self, run: Run) -> Run:
         if (verdict := self.runner.gate.stale_conditions(run)) is not None:
@@ -304,7 +352,7 @@ class LiveCase:
         run = self.session.store_run(self.session.resume_run(run))
         if run.processes:
             self.progress.note(f"{self.case.id}: {len(run.processes)} processes of an interrupted recording count")
-        while (count := len(run.processes)) < (wanted := self.wanted(run)):
+        while (count := len(run.processes)) < (wanted := self.wanted()):
             most = max(wanted, self.at_most())
             of = f"of {wanted}" if wanted == most else f"of at most {most}"
             needs_start = self.built is None or self.is_measured
@@ -354,15 +402,8 @@ class LiveCase:
         return dict(counts)
 
     def _attribution(self, built: BuiltWorker, *, other: bool) -> Attribution | None:
-        """Return the kernels of one image. None if the worker has no profile, or cases share this process: a profiler stays."""
-        if "attribute" not in built.capabilities or self.session.options.isolation == "none":
-            return None
-        with self.progress.activity(f"{arm_name(self.case, other=other)}: kernels"):
-            reply = built.worker.call("attribute")
-        try:
-            return profile.parse_profile(reply)
-        except ValueError as error:
-            raise WorkerFailure(str(error)) from error
+        name = arm_name(self.case, other=other)
+        return read_attribution(built, name=name, session=self.session, progress=self.progress)
 
     def _open(self) -> BuiltWorker:
         """Return the worker that is alive, or start one."""

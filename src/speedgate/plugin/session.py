@@ -13,6 +13,7 @@ import msgspec
 
 from speedgate.baselines import checkpoint
 from speedgate.baselines.checkpoint import CheckpointKey
+from speedgate.gate.intervals import Looks
 from speedgate.gate.policy import Mode, Policy
 from speedgate.measure.budget import Budget
 from speedgate.measure.machine import Machine
@@ -25,8 +26,16 @@ from speedgate.results.case_key import CaseKey
 from speedgate.results.family_figure import FamilyFigure
 from speedgate.results.gpu_code import GeneratedCode, GpuCode
 from speedgate.results.json_io import to_json, write_json
-from speedgate.results.run import Baseline, Comparison, Run, Verdict
+from speedgate.results.run import Baseline, Comparison, Confirmation, Run, Verdict
 from speedgate.results.run_marks import INJECTED, QUICK, Injection
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ConfirmationPlan:
+    """How a suspected case is confirmed: the looks, in pairs, at which its verdict is tried, and the rounds of a process."""
+
+    looks: Looks
+    measurement: MeasurementPlan
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -34,7 +43,8 @@ class SessionOptions:
     """The options of a session.
 
     `root` is pytest's root directory, `results` the folder of this session's result files, and `tests` the arguments of pytest
-    that name the tests. `is_quick` is true for `--quick`, which times nothing.
+    that name the tests. `is_quick` is true for `--quick`, which times nothing. `confirmation` is None if stored figures are
+    not confirmed by live pairs.
     """
 
     policy: Policy
@@ -45,6 +55,7 @@ class SessionOptions:
     worker_timeout_s: float = 1800.0
     tests: str = "bench/"
     is_quick: bool = False
+    confirmation: ConfirmationPlan | None = None
 
     @property
     def baselines_root(self) -> Path:
@@ -82,13 +93,15 @@ class SessionOutcome:
     `broken` has the reason why nothing more is asked of a case, `failed_tests` the test that failed, `out_of_memory` the
     sentence of a case that a recording found to be out of memory, `unfinished` the reason why the budget of a recording
     did not last, `judged_elsewhere` the claims that are judged at another workload, and `images` the images for a report.
-    `gpu_codes` has the generated code of a case by target.
+    `gpu_codes` has the generated code of a case by target, and `confirmations` the live pairs of a case that its stored
+    figure suspects.
     `not_judged` counts the cases of each claim that cannot be judged here, by the reason; `not_built` has the reason of each
     case that this machine cannot have. `unwritten` maps a file that could not be written, as on a full disk, to the reason.
     """
 
     runs: dict[str, Run] = dataclasses.field(default_factory=dict)
     comparisons: dict[str, Comparison] = dataclasses.field(default_factory=dict)
+    confirmations: dict[str, Confirmation] = dataclasses.field(default_factory=dict)
     verdicts: dict[str, list[Verdict]] = dataclasses.field(default_factory=dict)
     explanations: dict[str, list[str]] = dataclasses.field(default_factory=dict)
     rooflines: dict[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
@@ -157,6 +170,12 @@ class Session:
         """Store the other arm's figures of a live comparison beside the run."""
         self.outcome.comparisons[comparison.case_key] = comparison
         self._write(comparison.case_key)
+
+    def store_confirmation(self, confirmation: Confirmation) -> Confirmation:
+        """Store the live pairs of a suspected case so far, or why there are none."""
+        self.outcome.confirmations[confirmation.case_key] = confirmation
+        self._write(confirmation.case_key)
+        return confirmation
 
     def store_verdict(self, verdict: Verdict) -> Verdict:
         """Store a verdict. A case that was not built gets a result file too."""
@@ -278,6 +297,8 @@ class Session:
             document[QUICK] = True
         if case_key in outcome.comparisons:
             document["against"] = to_json(outcome.comparisons[case_key])
+        if case_key in outcome.confirmations:
+            document["confirmation"] = to_json(outcome.confirmations[case_key])
         if case_key in outcome.rooflines:
             document["roofline"] = dict(outcome.rooflines[case_key])
         if case_key in outcome.gpu_codes:

@@ -43,7 +43,8 @@ class ResultFile:
     """The result of one case: its run (None if nothing was measured) and its verdicts.
 
     `document` is the whole file, and `name` the file's name. `session` is the folder of the session that wrote it.
-    `gpu_code` has the generated code by target, and `confirmation` the live pairs of a suspected case. `is_reference`: the case was built only for others to be compared with.
+    `gpu_code` has the generated code by target, and `confirmation` the live pairs of a case that its stored figure suspected.
+    `is_reference`: the case was built only for others to be compared with.
     """
 
     name: str

@@ -292,8 +292,8 @@ class Confirmation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """A live comparison of a case that the stored rule suspected, with the code and the versions of its baseline.
 
     `stored` and `stored_ratio` are the outcome and the ratio by the stored figures, `processes` those of this arm in the pairs.
-    `comparison` is None if it could not be made; `reason` says why, and the stored verdict stands. `baseline` is the baseline's
-    path. A `ValueError` for a comparison of another case, or with ratios that no machine has.
+    `reason` says why the pairs do not decide, and the stored verdict stands; `comparison` then has the pairs until there, or
+    is None. `baseline` is the baseline's path. A `ValueError` if the pairs do not fit together, or have impossible ratios.
     """
 
     case_key: ShortText
@@ -310,10 +310,20 @@ class Confirmation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             return
         if self.comparison.case_key != self.case_key:
             raise ValueError(f"expected a comparison of {self.case_key!r}, found {self.comparison.case_key[:200]!r}")
-        if len(self.comparison.log_ratios) != len(self.comparison.this_first):
-            raise ValueError("expected an order for each log-ratio")
+        pairs = len(self.comparison.log_ratios)
+        if {pairs} != {len(self.comparison.this_first), len(self.comparison.other.processes), len(self.processes)}:
+            raise ValueError("expected an order and a process of each arm for each log-ratio")
         if not all(abs(value) <= math.log(_LARGEST_RATIO) for value in self.comparison.log_ratios):
             raise ValueError(f"expected ratios of at most {_LARGEST_RATIO:.0f}")
+
+    @property
+    def decides(self) -> bool:
+        """True if the verdict is that of the pairs; otherwise the stored verdict stands."""
+        return self.comparison is not None and bool(self.comparison.log_ratios) and not self.reason
+
+    def this_run(self, run: Run) -> Run:
+        """Return the run with the processes of the pairs in place of those that the stored figure was compared with."""
+        return msgspec.structs.replace(run, processes=self.processes)
 
     @property
     def drift(self) -> float | None:
