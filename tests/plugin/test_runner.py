@@ -1,7 +1,7 @@
 """The runner measures cases and returns each failure as a value; called directly, with targets in this process."""
 
-import contextlib
 import dataclasses
+import functools
 import os
 
 import msgspec
@@ -9,108 +9,22 @@ import pytest
 
 from speedgate.gate.intervals import Looks
 from speedgate.gate.policy import Mode, Policy
-from speedgate.measure.other_arm import OtherArm
-from speedgate.measure.rounds import MeasurementPlan
 from speedgate.measure.worker import InProcessTarget, OutOfTime
-from speedgate.plugin.builder import Builder
-from speedgate.plugin.judgement import Gate
-from speedgate.plugin.runner import CaseFailure, FailureKind, Runner
-from speedgate.results.run import Baseline, Outcome, Run
+from speedgate.plugin.runner import CaseFailure, FailureKind
+from speedgate.results.run import Outcome, Run
+from tests.support import runners
 from tests.support.baseline_samples import make_run
-from tests.support.fake_target import FakeSpec, FakeTarget
-from tests.support.sessions import make_session
+from tests.support.fake_target import FakeTarget
+from tests.support.runners import CASE, FakeCollector, recorded_baseline, verdicts
 
-CASE = FakeSpec()
 OUT_OF_MEMORY = "'generate' of the worker raised MemoryError: CUDA out of memory"
 RECORD = Policy(mode=Mode.RECORD)
 
 
-class SilentProgress:
-    """Remembers the lines of progress."""
-
-    def __init__(self):
-        self.lines = []
-
-    def activity(self, text):
-        self.lines.append(text)
-        return contextlib.nullcontext()
-
-    def note(self, text):
-        self.lines.append(text)
-
-    heading = note
-
-
-class FakeCollector:
-    """Counts how often the outputs of each arm were collected."""
-
-    def __init__(self):
-        self.collected = []
-
-    def collect(self, case, built, *, other):
-        built.worker.call("count")
-        self.collected.append((case.stage, other))
-
-    def has(self, case, *, other=False):
-        return (case.stage, other) in self.collected
-
-    def restore(self, case, key):
-        self.collected.append((case.stage, False))
-
-
 @pytest.fixture
 def make_runner(tmp_path):
-    """Make a runner whose workers are the given targets, in order; the last one serves every later worker too."""
-
-    def make(*targets, others=(), collector=None, processes=1, rounds=3, **session_arguments):
-        plan = MeasurementPlan(processes=processes, rounds=rounds)
-        session = make_session(tmp_path, plan=plan, **session_arguments)
-        queues = {False: list(targets or [FakeTarget()]), True: list(others)}
-        opened = []
-
-        def open_target(case, other):
-            queue = queues[other]
-            target = queue.pop(0) if len(queue) > 1 else queue[0]
-            if target.is_closed:  # the last one again, as a fresh process
-                target = FakeTarget(seconds=target.seconds, fails=target.fails, **target.reply)
-            opened.append(("other" if other else "this", target))
-            return target
-
-        arm = OtherArm(python="python", paths=(), versions={}, label="the other arm") if others else None
-        progress = SilentProgress()
-        builder = Builder(
-            session=session,
-            progress=progress,
-            factory="",
-            arguments=lambda _: {},
-            paths=(),
-            logs=tmp_path,
-            other=arm,
-            open_target=open_target,
-        )
-        runner = Runner(session=session, gate=Gate(session), builder=builder, progress=progress, collector=collector)
-        runner.opened = opened
-        return runner
-
-    return make
-
-
-def recorded_baseline(*medians_s):
-    """A recorded baseline of the case, of any recipe."""
-    return Baseline(
-        path="baselines/toy/0001_recorded.json",
-        gpu_key="toy",
-        case_key=CASE.key,
-        source="recorded",
-        process_medians_s=medians_s,
-        peak_bytes=2**20,
-        fingerprint=None,
-    )
-
-
-def verdicts(runner, case=CASE):
-    """The claim and outcome of each verdict on a case."""
-    return [(verdict.claim, verdict.outcome) for verdict in runner.session.outcome.verdicts.get(case.key, ())]
+    """Make a runner in the folder of this test; the arguments are those of `runners.make_runner`."""
+    return functools.partial(runners.make_runner, tmp_path)
 
 
 def test_a_case_is_measured_once(make_runner):
