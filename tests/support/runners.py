@@ -96,7 +96,7 @@ def make_runner(
     runner = Runner(
         session=session, gate=Gate(session), builder=builder, progress=progress, collector=collector, make_arm=make_arm
     )
-    runner.opened = opened
+    runner.opened, runner.queues = opened, queues
     return runner
 
 

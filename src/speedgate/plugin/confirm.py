@@ -6,6 +6,7 @@ A stored figure cannot tell a slower program from a machine that has drifted; a 
 from __future__ import annotations
 
 import dataclasses
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -58,7 +59,7 @@ class Confirmer:
                 case_key=case.key,
                 stored=stored.outcome,
                 stored_ratio=run.latency_s / baseline.latency_s,
-                baseline=baseline.path,
+                baseline=os.path.relpath(baseline.path, self.session.options.root),
             )
         )
         arm = self._arm(case)
