@@ -8,12 +8,12 @@ pytestmark = pytest.mark.rounds
 def test_cold_start(case, gate):
     """Applying the stage and its first image take at most the baseline's time, with the compile cache in the same state."""
     if gate.is_live:
-        gate.cannot_judge("cold start", "live comparison", "the other arm runs at the same time")
+        gate.cannot_judge(case.key, "cold start", "live comparison", "the other arm runs at the same time")
 
     verdict = gate.cold_start(case.measure())
 
     if verdict is None:
         gate.cannot_judge(
-            "cold start", "compile cache in another state", f"the baseline of {case.key} has no such start"
+            case.key, "cold start", "compile cache in another state", f"the baseline of {case.key} has no such start"
         )
     gate.check(verdict)

@@ -7,7 +7,7 @@ def test_compile(case, gate):
     expected = case.spec.expected_counts(case.start().structure, device=gate.machine.device)
     if expected is None:
         gate.cannot_judge(
-            "compile", "no graphs were counted", f"nothing is expected of {case.key} on {gate.machine.device}"
+            case.key, "compile", "no graphs were counted", f"nothing is expected of {case.key} on {gate.machine.device}"
         )
 
     verdict = gate.facts(case.key, "compile", expected=expected, observed=observed)

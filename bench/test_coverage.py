@@ -2,9 +2,12 @@
 
 
 def test_coverage(coverage, gate):
-    """Every case of this machine's baselines is in the suite, and is measured unless the command leaves it out."""
-    if not gate.baselines:
-        gate.cannot_judge("coverage", "no baseline", f"none of {gate.machine.key} is used in this session")
+    """Every stored or published case of this machine is in the suite, and measured unless the command leaves it out."""
+    verdicts = gate.missing(suite_keys=coverage.suite_keys, required_keys=coverage.required_keys, loops=coverage.loops)
 
-    for verdict in gate.missing(suite_keys=coverage.suite_keys, required_keys=coverage.required_keys):
+    for verdict in verdicts:
         gate.check(verdict)
+    if gate.is_live:
+        gate.cannot_judge(None, "coverage", "live comparison", "no baseline is used")
+    if not gate.baselines:
+        gate.cannot_judge(None, "coverage", "no baseline", f"none of {gate.machine.key} is used in this session")

@@ -29,7 +29,12 @@ def test_gpu_quantised_products(generated, gate):
     """Each quantised layer that is called is one int8 or float8 product."""
     verdict = claims.judge_quantised(generated.code, generated.promise)
     if verdict is None:
-        gate.cannot_judge(claims.QUANTISED, "the stage promises none", f"{generated.case_key} quantises no product")
+        gate.cannot_judge(
+            generated.case_key,
+            claims.QUANTISED,
+            "the stage promises none",
+            f"{generated.case_key} quantises no product",
+        )
 
     gate.check(gate.add(verdict))
 
@@ -38,7 +43,9 @@ def test_gpu_fused_scale(generated, gate):
     """The scale of an int8 product is multiplied in the product's own kernel, or a reason is listed why it is not."""
     verdict = claims.judge_fused_scale(generated.code, generated.promise)
     if verdict is None:
-        gate.cannot_judge(claims.SCALE, "the stage promises none", f"{generated.case_key} forces no fusion")
+        gate.cannot_judge(
+            generated.case_key, claims.SCALE, "the stage promises none", f"{generated.case_key} forces no fusion"
+        )
 
     gate.check(gate.add(verdict))
 
@@ -46,7 +53,9 @@ def test_gpu_fused_scale(generated, gate):
 def test_gpu_fused_products(generated, gate):
     """With fused projections a call needs exactly as many products fewer as the architecture has projections to fuse."""
     if generated.promise.parent is None:
-        gate.cannot_judge(claims.FUSED, "the stage promises none", f"{generated.case_key} fuses nothing")
+        gate.cannot_judge(
+            generated.case_key, claims.FUSED, "the stage promises none", f"{generated.case_key} fuses nothing"
+        )
 
     verdict = claims.judge_fused_products(generated.code, generated.parent_code, generated.promise)
 
@@ -57,7 +66,9 @@ def test_gpu_spills(generated, gate):
     """No kernel spills registers to memory."""
     verdict = claims.judge_spills(generated.code)
     if verdict is None:
-        gate.cannot_judge(claims.SPILLS, "no machine code", f"{generated.case_key}: the kernels were not compiled")
+        gate.cannot_judge(
+            generated.case_key, claims.SPILLS, "no machine code", f"{generated.case_key}: the kernels were not compiled"
+        )
 
     gate.check(gate.add(verdict))
 
@@ -66,7 +77,9 @@ def test_gpu_attention(generated, gate):
     """The denoisers call an attention kernel as often as they have attentions, and the one that the stage names."""
     verdict = claims.judge_attention(generated.code, generated.promise)
     if verdict is None:
-        gate.cannot_judge(claims.ATTENTION, "regional", f"{generated.case_key} compiles each repeated block once")
+        gate.cannot_judge(
+            generated.case_key, claims.ATTENTION, "regional", f"{generated.case_key} compiles each repeated block once"
+        )
 
     gate.check(gate.add(verdict))
 
@@ -75,7 +88,9 @@ def test_gpu_cuda_graphs(generated, gate):
     """Inductor has no reason to skip CUDA graphs in a mode that uses them."""
     verdict = claims.judge_cuda_graphs(generated.code, generated.promise)
     if verdict is None:
-        gate.cannot_judge(claims.CUDA_GRAPHS, "the stage uses none", f"the mode of {generated.case_key} has none")
+        gate.cannot_judge(
+            generated.case_key, claims.CUDA_GRAPHS, "the stage uses none", f"the mode of {generated.case_key} has none"
+        )
 
     gate.check(gate.add(verdict))
 
@@ -83,7 +98,9 @@ def test_gpu_cuda_graphs(generated, gate):
 def test_gpu_counts(generated, gate):
     """Graphs, kernels, launches, products, bytes and FLOPs are exactly those that are stored for this version of torch."""
     if gate.is_live:
-        gate.cannot_judge(claims.COUNTS, "live comparison", "the other arm is what this one is compared with")
+        gate.cannot_judge(
+            generated.case_key, claims.COUNTS, "live comparison", "the other arm is what this one is compared with"
+        )
 
     verdict = claims.judge_counts(generated.code, generated.expected_counts(), version=generated.version)
 

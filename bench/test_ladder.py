@@ -8,11 +8,13 @@ pytestmark = pytest.mark.rounds
 def test_ladder(selected_case, runner, gate):
     """The speed-up over the parent stage reaches the ratio of the two baselines, within the tolerance."""
     if gate.machine.device == "cpu":
-        gate.cannot_judge("ladder", "CPU", "a stage need not be faster than its parent there")
+        gate.cannot_judge(selected_case.key, "ladder", "CPU", "a stage need not be faster than its parent there")
     if gate.is_live:
-        gate.cannot_judge("ladder", "live comparison", "each stage is judged by the other arm")
+        gate.cannot_judge(selected_case.key, "ladder", "live comparison", "each stage is judged by the other arm")
     if selected_case.parent is None:
-        gate.cannot_judge("ladder", "first stage", f"{selected_case.stage} has no parent at this workload")
+        gate.cannot_judge(
+            selected_case.key, "ladder", "first stage", f"{selected_case.stage} has no parent at this workload"
+        )
 
     verdict = gate.ladder(runner.measured(selected_case), runner.measured(selected_case.parent))
 

@@ -6,7 +6,10 @@ def test_parity(selected_case, parity, gate):
     if selected_case.workload_override is not None:
         gate.judged_elsewhere(selected_case.key, "parity")
         gate.cannot_judge(
-            "parity", "at this workload", f"--stage {selected_case.stage} judges the image at the ladder's"
+            selected_case.key,
+            "parity",
+            "at this workload",
+            f"--stage {selected_case.stage} judges the image at the ladder's",
         )
 
     verdict = parity.judge(selected_case)

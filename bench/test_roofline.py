@@ -10,7 +10,7 @@ def test_roofline(selected_case, runner, operations, ceilings, gate):
     counted = operations(selected_case)
     if gate.machine.device == "cpu":
         gate.operations(selected_case.key, counted)
-        gate.cannot_judge("roofline", "CPU", "peak throughput is not measured there")
+        gate.cannot_judge(selected_case.key, "roofline", "CPU", "peak throughput is not measured there")
 
     verdict = gate.roofline(selected_case.roofline(runner.measured(selected_case), counted, ceilings))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 
 import pytest
 
@@ -10,7 +11,7 @@ from speedgate.baselines import promote
 from speedgate.results.family_figure import FamilyFigure
 from speedgate.results.run import Outcome
 from tests.support.baseline_samples import make_run, obtain, publish_throughput
-from tests.support.fake_bench import A100, FakeBench
+from tests.support.fake_bench import A100, ROOT, FakeBench
 
 FP32, BF16, SDPA = (f"sdxl/{stage}/1024px-30steps-b1" for stage in ("fp32", "bf16", "sdpa"))
 FAMILY = "out of memory in what was published for a100 (torch 2.0, torch nightly)"
@@ -226,4 +227,25 @@ def test_a_stored_out_of_memory_that_the_suite_lacks_is_missing(a100: FakeBench)
     assert result.red == ["test_coverage"]
     result.terminal.re_match_lines(
         [r"MISSING sdxl/gone/.* baseline: 0001_a has this case \(out of memory\), but the suite does not: .*"]
+    )
+
+
+def test_a_published_row_that_matches_no_case_is_missing(a100: FakeBench) -> None:
+    """A row of the ladder or of a family's table that no case and no loop of the suite has is MISSING, and says what to do."""
+    a100.pretend_a100()
+    published = a100.path / "baselines" / A100 / "0001_published.json"
+    published.write_text(published.read_text().replace("sdxl/int8/", "sdxl/int9/"))
+    throughput = a100.path / "baselines" / "published"
+    shutil.copytree(ROOT / "baselines" / "published", throughput)
+    for path in throughput.glob("*.toml"):
+        path.write_text(path.read_text().replace('= "deepfloyd-if-stage2"', '= "deepfloyd-if-stage4"'))
+
+    result = a100.run("--stage=bf16", "--gate=enforce", claims=("test_coverage",))
+
+    assert result.red == ["test_coverage"]
+    result.terminal.re_match_lines(
+        [
+            r"MISSING deepfloyd-if-stage4/fp16/.* baseline: a figure published for a100 has .* correct or remove its row",
+            r"MISSING sdxl/int9/.* baseline: 0001_published has this case, but the suite does not: correct or remove its row",
+        ]
     )

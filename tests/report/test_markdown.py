@@ -23,7 +23,10 @@ def verdict(sentence: str, *, claim: str = "latency", outcome: str = "SLOWER") -
 def test_hostile_texts_stay_texts() -> None:
     """The document holds only our elements, and no line begins with a text of the results."""
     document = result(
-        run=None, gpu_key=HOSTILE[:200], verdicts=[verdict(HOSTILE, claim=HOSTILE) | {"case_key": HOSTILE[:200]}]
+        run=None,
+        gpu_key=HOSTILE[:200],
+        not_judged={HOSTILE[:200]: HOSTILE[:200]},
+        verdicts=[verdict(HOSTILE, claim=HOSTILE) | {"case_key": HOSTILE[:200]}],
     )
 
     text = render({NAME: encoded(document)})

@@ -261,21 +261,19 @@ def test_other_verdicts_that_passed_are_counted_by_claim():
     ]
     verdicts = [make_verdict(Outcome.PASS, claim=claim, case_key=key) for claim, key in claims]
 
-    assert terminal.section(view(verdicts=verdicts))[-1] == "PASS recipe, compile of 2 cases; parity of 1 case"
+    assert terminal.section(view(verdicts=verdicts))[-2] == "PASS recipe, compile of 2 cases; parity of 1 case"
 
 
-def test_claims_that_cannot_be_judged_here_share_one_line():
-    """A claim is named once for each reason, with its number of cases if other cases of it were judged."""
+def test_the_last_line_counts_what_is_guarded_and_what_is_not():
+    """Below the verdicts one line counts guarded claims, and others by reason; a reason why cases are not built stands once."""
     shown = view(
         verdicts=[make_verdict(Outcome.PASS, claim="attention")],
-        not_judged={"CPU": {"memory": 6, "ladder": 6}, "the stage promises none": {"attention": 1}},
+        not_judged={INT8: {"memory": "CPU"}},
         not_built=["fp8: needs a CUDA GPU", "fp8: needs a CUDA GPU"],
     )
 
-    assert terminal.remarks(shown) == [
-        "not judged here: memory, ladder (CPU); attention of 1 case (the stage promises none)",
-        "not built here: fp8: needs a CUDA GPU",
-    ]
+    assert terminal.section(shown)[-1] == "guarded: 1 claim of 1 case; not guarded here: memory 1 (CPU)"
+    assert terminal.remarks(shown) == ["not built here: fp8: needs a CUDA GPU"]
 
 
 @pytest.mark.parametrize(

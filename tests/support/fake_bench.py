@@ -62,6 +62,7 @@ class Claim:
     index: int = 0
     id: str = ""
     param_marks: tuple[pytest.Mark, ...] = ()
+    config: pytest.Config | None = None
 
     @property
     def name(self) -> str:
@@ -226,7 +227,9 @@ class FakeBench:
     def _collect(self, config: pytest.Config, names: Collection[str]) -> list[Claim]:
         if config.pluginmanager.hasplugin("terminalreporter"):
             config.pluginmanager.unregister(name="terminalreporter")  # it belongs to a session
-        items = [claim for claim in _claims(config) if not names or claim.function.__name__ in names]
+        claims = [*_claims(config)]
+        items = [claim for claim in claims if not names or claim.function.__name__ in names]
+        config.hook.pytest_deselected(items=[claim for claim in claims if claim not in items])
         config.hook.pytest_collection_modifyitems(session=None, config=config, items=items)
         return items
 
@@ -349,10 +352,10 @@ def _claims(config: pytest.Config) -> Iterator[Claim]:
         )
         suite_plugin.pytest_generate_tests(metafunc)
         if not parameters:
-            yield Claim(function, module)
+            yield Claim(function, module, config=config)
         for index, (name, parameter) in enumerate(parameters):
             marks = tuple(decorator.mark for decorator in parameter.marks)
-            yield Claim(function, module, {name: parameter.values[0]}, index, str(parameter.id), marks)
+            yield Claim(function, module, {name: parameter.values[0]}, index, str(parameter.id), marks, config)
 
 
 def _other_arm(session: Session, behaviour: Mapping[str, Any]) -> OtherArm:

@@ -16,6 +16,7 @@ import pytest
 
 from speedgate.baselines import checkpoint, published, store
 from speedgate.baselines.lock import recording_lock
+from speedgate.gate import guard
 from speedgate.gate.policy import Mode
 from speedgate.measure import budget, code_digest
 from speedgate.measure.machine import resolve_machine
@@ -26,6 +27,7 @@ from speedgate.plugin.estimate import earlier_timings, expected_session_s
 from speedgate.plugin.items import case_attribute, fixtures_of, has_gate, parameters_of
 from speedgate.plugin.judgement import Gate
 from speedgate.plugin.progress import Progress, PytestScreen, format_seconds
+from speedgate.plugin.promises import find_promises, note_deselected
 from speedgate.plugin.recording import RecordingPlugin
 from speedgate.plugin.session import Session, SessionInputs, SessionOptions
 from speedgate.report import terminal
@@ -218,6 +220,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if item not in measuring]
 
 
+def pytest_deselected(items: list[pytest.Item]) -> None:
+    """Remember the tests that an option leaves out."""
+    if items:
+        note_deselected(items[0].config, items)
+
+
 def _measures_rounds(item: pytest.Item) -> bool:
     return "benchmark" in fixtures_of(item) or item.get_closest_marker(ROUNDS_MARK) is not None
 
@@ -232,6 +240,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
             "--benchmark-cprofile: profiles this process, but a case runs in its worker process; drop it"
         )
     options.check_measures(config, state.options.policy.mode)
+    find_promises(config, state, session.items)
     if not config.getoption("results"):
         check_folder("--results DIR: the default", state.options.results)
     try:
@@ -319,8 +328,8 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Generator[
     state = config.stash.get(SESSION, None)
     if state is None:
         return (yield)
-    if judged_nothing(state) and exitstatus == pytest.ExitCode.OK and has_gate(session.items):
-        session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED
+    if exitstatus == pytest.ExitCode.OK and has_gate(session.items):
+        session.exitstatus = _status_of_guard(state)
     if state.options.is_recording:
         _finish_recording(config, state, exitstatus)
     if state.outcome.unwritten and session.exitstatus == pytest.ExitCode.OK:
@@ -356,9 +365,26 @@ def _finish_recording(config: pytest.Config, state: Session, exitstatus: int) ->
         outcome.recording = terminal.Recording(path=str(path.relative_to(state.options.root)), refused=failed)
 
 
+def _status_of_guard(session: Session) -> pytest.ExitCode:
+    """Return the exit status of a session without a red test: with `--gate enforce`, 5 if nothing was judged, 1 for a gap."""
+    outcome, policy = session.outcome, session.options.policy
+    if policy.mode is not Mode.ENFORCE or session.injection is not None:
+        return pytest.ExitCode.OK
+    if judged_nothing(session):
+        return pytest.ExitCode.NO_TESTS_COLLECTED
+    gaps = guard.unguarded_claims(
+        session.promised, outcome.verdicts, outcome.not_judged, policy=policy, broken=outcome.broken
+    )
+    for verdict in gaps:
+        session.store_verdict(verdict)
+    return pytest.ExitCode.TESTS_FAILED if gaps else pytest.ExitCode.OK
+
+
 def judged_nothing(session: Session) -> bool:
-    """Return True if `--gate enforce` has not one verdict: every claim was skipped, and nothing guards the commit."""
-    return session.options.policy.mode is Mode.ENFORCE and not any(session.outcome.verdicts.values())
+    """Return True if `--gate enforce` guards not one claim: every one was skipped."""
+    outcome = session.outcome
+    is_enforced = session.options.policy.mode is Mode.ENFORCE
+    return is_enforced and not guard.count_guarded(outcome.verdicts, outcome.not_judged).claims
 
 
 def _recorded_runs(state: Session) -> list[Run]:

@@ -26,6 +26,12 @@ def case_attribute(item: pytest.Item, attribute: str) -> str | None:
     return next((str(value) for value in values if value), None)
 
 
+def claim_of(item: pytest.Item) -> str:
+    """Return the claim that a test makes: `test_cold_start` makes the claim "cold start"."""
+    name = item.name.partition("[")[0]
+    return name.removeprefix("test_").replace("_", " ")
+
+
 def has_gate(items: Iterable[pytest.Item]) -> bool:
     """Return True if any test judges a claim."""
     return any("gate" in fixtures_of(item) for item in items)

@@ -18,6 +18,7 @@ from speedgate.gate.roofline import Operations, Roofline
 from speedgate.measure.machine import Machine
 from speedgate.plugin.github import safe_line
 from speedgate.plugin.session import Session
+from speedgate.results.case_key import CaseKey
 from speedgate.results.gpu_code import GpuCode
 from speedgate.results.json_io import to_json
 from speedgate.results.run import Baseline, Confirmation, Outcome, Run, Verdict
@@ -55,11 +56,13 @@ class Gate:
         if not self.accepts(verdict):
             pytest.fail(self.failure_text(verdict), pytrace=False)
 
-    def cannot_judge(self, claim: str, reason: str, details: str) -> NoReturn:
-        """Skip the test of a claim that cannot be judged here. The terminal counts such claims by `reason`, in one line."""
+    def cannot_judge(self, case_key: str | None, claim: str, reason: str, details: str) -> NoReturn:
+        """Skip the test of a claim that cannot be judged here. The terminal counts such claims by `reason`, in one line.
+
+        `case_key` is None for a claim of the whole session.
+        """
         __tracebackhide__ = True
-        counts = self.session.outcome.not_judged.setdefault(reason, {})
-        counts[claim] = counts.get(claim, 0) + 1
+        self.session.store_not_judged(case_key or "", claim, reason)
         pytest.skip(f"{claim} is not judged here ({reason}): {details}")
 
     def failure_text(self, verdict: Verdict) -> str:
@@ -184,17 +187,26 @@ class Gate:
         """State that a claim is judged at another workload of the same stage."""
         self.session.store_judged_elsewhere(case_key, claim)
 
-    def missing(self, *, suite_keys: Collection[str], required_keys: Collection[str]) -> list[Verdict]:
-        """Return MISSING for each case of a baseline that the suite lacks, or that is required and was not measured.
+    def missing(
+        self, *, suite_keys: Collection[str], required_keys: Collection[str], loops: Collection[str] = ()
+    ) -> list[Verdict]:
+        """Return MISSING for each stored case that the suite lacks, or that is required and was not measured.
 
-        A published case may be missing in the suite: its authors chose what they measured.
+        A published figure of a GPU family may be of one loop of a case: `loops` are the pipelines that such a figure names.
         """
         outcome = self.session.outcome
-        restore = "restore the case, or record a baseline without it"
+        restore, correct = "restore the case, or record a baseline without it", "correct or remove its row"
         verdicts = [
             _missing(key, f"{name} has this case (out of memory), but the suite does not: {restore}")
             for key, name in self.session.inputs.out_of_memory.items()
             if key not in suite_keys
+        ]
+        verdicts += [
+            _missing(
+                key, f"a figure published for {figures[0].family} has this case, but the suite does not: {correct}"
+            )
+            for key, figures in self.session.inputs.family_figures.items()
+            if key not in suite_keys and CaseKey.parse(key).pipeline not in loops
         ]
         for key, baseline in self.baselines.items():
             is_measured = key in outcome.runs and bool(outcome.runs[key].processes)
@@ -202,8 +214,9 @@ class Gate:
             is_lost = key in outcome.broken or any(
                 verdict.outcome is Outcome.STALE for verdict in outcome.verdicts.get(key, ())
             )
-            if key not in suite_keys and baseline.source != benchmark_json.PUBLISHED:
-                verdicts.append(_missing(key, f"{baseline.name} has this case, but the suite does not: {restore}"))
+            if key not in suite_keys:
+                remedy = correct if baseline.source == benchmark_json.PUBLISHED else restore
+                verdicts.append(_missing(key, f"{baseline.name} has this case, but the suite does not: {remedy}"))
             elif key in required_keys and key in suite_keys and not is_measured and not is_lost:
                 verdicts.append(_missing(key, f"{baseline.name} has this case, but it was not measured"))
         return [self.add(verdict) for verdict in verdicts]

@@ -95,8 +95,9 @@ class SessionOutcome:
     did not last, `judged_elsewhere` the claims that are judged at another workload, and `images` the images for a report.
     `gpu_codes` has the generated code of a case by target, and `confirmations` the live pairs of a case that its stored
     figure suspects.
-    `not_judged` counts the cases of each claim that cannot be judged here, by the reason; `not_built` has the reason of each
-    case that this machine cannot have. `unwritten` maps a file that could not be written, as on a full disk, to the reason.
+    `not_judged` has the reason of each claim that cannot be judged here, under "" for claims of the session; `not_built` has
+    the reason of each case that this machine cannot have. `unwritten` maps a file that could not be written, as on a full
+    disk, to the reason.
     """
 
     runs: dict[str, Run] = dataclasses.field(default_factory=dict)
@@ -111,7 +112,7 @@ class SessionOutcome:
     unfinished: dict[str, str] = dataclasses.field(default_factory=dict)
     judged_elsewhere: dict[str, set[str]] = dataclasses.field(default_factory=dict)
     images: dict[str, CaseImage] = dataclasses.field(default_factory=dict)
-    not_judged: dict[str, dict[str, int]] = dataclasses.field(default_factory=dict)
+    not_judged: dict[str, dict[str, str]] = dataclasses.field(default_factory=dict)
     gpu_codes: dict[str, dict[str, GeneratedCode]] = dataclasses.field(default_factory=dict)
     not_built: dict[str, str] = dataclasses.field(default_factory=dict)
     recording: Recording | None = None
@@ -121,8 +122,8 @@ class SessionOutcome:
 class Session:
     """One pytest session. Stores each run and verdict in `outcome` and in the case's result file.
 
-    `required_claims` must be judged for each case before its figures may become a baseline, and `injection` says which cases
-    have a fault; a suite sets both.
+    `required_claims` must be judged for each case before its figures may become a baseline, `claims` are all that the tests of
+    a suite make of a case, and `injection` says which cases have a fault; a suite sets them.
     """
 
     def __init__(self, *, options: SessionOptions, machine: Machine, inputs: SessionInputs | None = None) -> None:
@@ -130,6 +131,8 @@ class Session:
         self.inputs = inputs or SessionInputs()
         self.outcome = SessionOutcome()
         self.required_claims: frozenset[str] = frozenset()
+        self.claims: tuple[str, ...] = ()
+        self.promised: dict[str, list[str]] = {}  # the claims of each selected case that this command judges
         self.injection: Injection | None = None
         self.monitor: Monitor = HostMonitor()
         self.budget = Budget()
@@ -196,6 +199,12 @@ class Session:
     def store_judged_elsewhere(self, case_key: str, claim: str) -> None:
         """Store that a claim is judged at another workload of the same stage, so that it is not missing here."""
         self.outcome.judged_elsewhere.setdefault(case_key, set()).add(claim)
+        if case_key in self.outcome.runs:
+            self._write(case_key)
+
+    def store_not_judged(self, case_key: str, claim: str, reason: str) -> None:
+        """Store why a claim of a case is not judged here; `case_key` is empty for a claim of the whole session."""
+        self.outcome.not_judged.setdefault(case_key, {})[claim] = reason
         if case_key in self.outcome.runs:
             self._write(case_key)
 
@@ -289,6 +298,8 @@ class Session:
         }
         if self.options.is_recording and run is not None and self._is_unfinished(run):
             document["unfinished"] = True
+        if case_key in outcome.not_judged:
+            document["not_judged"] = dict(outcome.not_judged[case_key])
         if self.is_reference(case_key):
             document["reference"] = True
         if self.injection is not None:

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from speedgate.gate import guard
 from speedgate.report import gpu_code_table
 from speedgate.report.verdict_order import worst_first
 from speedgate.results import case_table, folder, provenance
@@ -81,6 +82,7 @@ def render(files: Mapping[str, bytes], *, limit: int = MAX_CHARACTERS) -> str:
     counts = count_outcomes((case.outcome for case in built if not case.is_reference), references=references)
     counts = counts or "nothing was built"
     head = f"**{counts}** on {', '.join(map(markdown_code, gpu_keys))}\n"
+    head += f"\n**Claims**: {markdown_code(_guarded(results)[: limit // 20])}\n"
     head += _warnings(results)
     head += _provenance(built or results, limit=limit // 10)
     head += _structure_only([case for case in results if case.is_structure_only], limit=limit // 10)
@@ -128,6 +130,13 @@ def count_outcomes(outcomes: Iterable[Outcome | None], *, references: int = 0) -
     count = Counter(outcomes)
     counts = [f"{count[outcome]} {outcome or NOT_JUDGED}" for outcome in (None, *Outcome) if count[outcome]]
     return ", ".join([*counts, *([f"{references} {case_table.REFERENCE}"] if references else [])])
+
+
+def _guarded(cases: Sequence[ResultFile]) -> str:
+    """Say how many claims of the cases are guarded, and why others are not; the reasons come from anybody."""
+    return guard.count_guarded(
+        {case.name: case.verdicts for case in cases}, {case.name: case.not_judged for case in cases}
+    ).sentence
 
 
 def structure_only_count(count: int) -> str:

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from speedgate.gate import guard
 from speedgate.gate.intervals import unseen_slowdown
 from speedgate.gate.policy import Policy
 from speedgate.gpu_code import claims, compare
@@ -43,7 +44,7 @@ _ADVICE = {
     Outcome.INVALID: "read below what broke, and measure again.",
     Outcome.MORE_WORK: "read below what rose and which kernels differ.",
     Outcome.UNKNOWN: "read below why no code could be generated.",
-    Outcome.MISSING: "restore the case, or record a baseline without it.",
+    Outcome.MISSING: "read below which case or claim is missing.",
     Outcome.UNDECIDED: "measure on a quieter machine, or more processes (--max-processes).",
 }
 _OUTCOME = re.compile(rf"^({'|'.join(Outcome)})(?= )|(?<=  )({'|'.join(Outcome)})$")
@@ -72,8 +73,8 @@ class TerminalView:
     `tests` are the arguments of pytest that name the tests. `lost_cases` have no usable measurement. `is_live` is true if
     verdicts compare with the other arm and not with baselines; `other_versions` are then its package versions.
     `is_recording` is true for `--gate record`, and `recording` is what it wrote. `health` holds the machine's load before the
-    first case. `not_judged` counts the cases of each claim that could not be judged, by the reason, and `not_built` has the
-    reasons of cases that this machine cannot have. `injection` is the fault of a fire drill.
+    first case. `not_judged` has the reason of each claim of a case that could not be judged, and `not_built` the reasons of
+    cases that this machine cannot have. `injection` is the fault of a fire drill.
     `gpu_codes` has the generated code of each case by target. `references` were built only for others to be compared with.
     """
 
@@ -93,7 +94,7 @@ class TerminalView:
     rooflines: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     health: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     other_versions: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    not_judged: Mapping[str, Mapping[str, int]] = dataclasses.field(default_factory=dict)
+    not_judged: Mapping[str, Mapping[str, str]] = dataclasses.field(default_factory=dict)
     not_built: Sequence[str] = ()
     injection: Injection | None = None
     gpu_codes: Mapping[str, Mapping[str, GeneratedCode]] = dataclasses.field(default_factory=dict)
@@ -136,8 +137,10 @@ def gpu_code_lines(view: TerminalView) -> list[str]:
 
 
 def section(view: TerminalView) -> list[str]:
-    """Format the table, what to do next, the verdicts that a reader needs, and how many others passed."""
+    """Format the table, what to do next, the verdicts that a reader needs, and how many claims are guarded."""
     lines = [*table(view), *gpu_code_lines(view), "", *next_steps(view), *sentences(view), *_passes(view)]
+    if view.verdicts or view.not_judged:
+        lines.append(printable(guard.count_guarded(view.verdicts, view.not_judged).sentence))
     return lines if lines[0] else lines[1:]
 
 
@@ -276,7 +279,7 @@ def split_outcome(line: str) -> tuple[str, Outcome | None, str]:
 def remarks(view: TerminalView) -> list[str]:
     """Format what else a reader has to know, such as claims that were not judged, and a busy machine."""
     lines = [
-        *_left_out(view),
+        *dict.fromkeys(f"not built here: {reason}" for reason in view.not_built),
         *_published_figures(view),
         *_busy_machine(view),
         *_rooflines(view),
@@ -284,17 +287,6 @@ def remarks(view: TerminalView) -> list[str]:
         *_versions(view),
     ]
     return [printable(line) for line in lines]
-
-
-def _left_out(view: TerminalView) -> Iterator[str]:
-    judged = {verdict.claim for verdicts in view.verdicts.values() for verdict in verdicts}
-    groups = []
-    for reason, counts in view.not_judged.items():
-        claims = [f"{claim} of {_cases(count)}" if claim in judged else claim for claim, count in counts.items()]
-        groups.append(f"{', '.join(claims)} ({reason})")
-    if groups:
-        yield f"not judged here: {'; '.join(groups)}"
-    yield from (f"not built here: {reason}" for reason in dict.fromkeys(view.not_built))
 
 
 def _busy_machine(view: TerminalView) -> Iterator[str]:

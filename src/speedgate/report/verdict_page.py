@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from speedgate.gate.explain import WORK
+from speedgate.gate.guard import NO_COMPARISON
 from speedgate.gpu_code.figures import moved_bytes_per_image
 from speedgate.report import gpu_code_table
 from speedgate.report.markdown import MAX_CHARACTERS, cut_to_limit, verdict_item
@@ -32,15 +33,6 @@ _COLUMNS = (
     case_table.MEMORY_RATIO,
 )
 _MAX_EXPLANATION = 4_000  # characters: the kernels of one case must not crowd out the verdict of the next
-# These do not compare the two arms: nothing was measured, there was nothing to compare with, or there was too much noise.
-_NO_COMPARISON = {
-    Outcome.INVALID,
-    Outcome.STALE,
-    Outcome.MISSING,
-    Outcome.UNKNOWN,
-    Outcome.UNDECIDED,
-    Outcome.NO_BASELINE,
-}
 _COMPARE_URL = re.compile(r"https://github\.com/[\w./-]+")
 
 
@@ -56,7 +48,7 @@ def verdict_document(
         (verdict for result in results for verdict in result["verdicts"]),
         key=lambda verdict: Outcome(verdict["outcome"]).severity,
     )
-    green = status in GREEN and any(verdict["outcome"] not in _NO_COMPARISON for verdict in verdicts)
+    green = status in GREEN and any(verdict["outcome"] not in NO_COMPARISON for verdict in verdicts)
     return {
         "schema": SCHEMA,
         "green": green,

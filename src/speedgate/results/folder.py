@@ -44,7 +44,8 @@ class ResultFile:
 
     `document` is the whole file, and `name` the file's name. `session` is the folder of the session that wrote it.
     `gpu_code` has the generated code by target, and `confirmation` the live pairs of a case that its stored figure suspected.
-    `is_reference`: the case was built only for others to be compared with.
+    `not_judged` says why claims are not judged, by claim. `is_reference`: the case was built only for others to be compared
+    with.
     """
 
     name: str
@@ -60,6 +61,7 @@ class ResultFile:
     is_reference: bool = False
     gpu_code: Mapping[str, GeneratedCode] = dataclasses.field(default_factory=dict)
     confirmation: Confirmation | None = None
+    not_judged: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def warning(self) -> tuple[str, str] | None:
@@ -92,6 +94,7 @@ class _ResultDocument(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     injected: Injection | None = None
     iterations_per_s: Any = None
     measured_at: Any = None
+    not_judged: Annotated[Mapping[ShortText, ShortText], Meta(max_length=200)] = msgspec.field(default_factory=dict)
     quick: bool = False
     roofline: Any = None
     unfinished: Any = None
@@ -235,4 +238,5 @@ def parse_result(name: str, document: Any) -> ResultFile:
         and not checked.run.processes,
         gpu_code=checked.gpu_code,
         confirmation=checked.confirmation,
+        not_judged=checked.not_judged,
     )

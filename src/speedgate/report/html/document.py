@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from speedgate.gate import guard
 from speedgate.report.html import details, sections
 from speedgate.report.html.page import TONES, Table, outcome_badge, render_page, render_table, render_template
 from speedgate.report.html.view import Report, ReportCase, as_mapping
@@ -89,9 +90,16 @@ def _verdict_section(report: Report) -> Markup:
             for outcome in _FOLDED
         },
         tones=TONES,
-        remarks=report.remarks,
+        remarks=[_guarded(report), *report.remarks],
         targets=_fact_ids(report),
     )
+
+
+def _guarded(report: Report) -> str:
+    by_case = {case.case_key: case for case in report.cases}
+    return guard.count_guarded(
+        {key: case.verdicts for key, case in by_case.items()}, {key: case.not_judged for key, case in by_case.items()}
+    ).sentence
 
 
 def _case_section(report: Report) -> Markup | None:

@@ -34,7 +34,7 @@ class ReportCase:
     `baselines` go by source, the newest of each source, and the newest of all comes last. `other_run` is the other arm's in a
     live comparison. `explanation` says what changed if a verdict says that something moved. `roofline` is the result of
     `speedgate.gate.roofline`, as stored, and `gpu_code` the generated code by target. `is_reference`: the case was built only
-    for others to be compared with.
+    for others to be compared with. `not_judged` says why claims are not judged, by claim.
     """
 
     case_key: str
@@ -47,6 +47,7 @@ class ReportCase:
     roofline: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     gpu_code: Mapping[str, GeneratedCode] = dataclasses.field(default_factory=dict)
     is_reference: bool = False
+    not_judged: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def outcome(self) -> Outcome | None:
@@ -244,6 +245,7 @@ def _report_case(
         roofline=as_mapping(result.document.get("roofline")),
         gpu_code=result.gpu_code,
         is_reference=result.is_reference,
+        not_judged=result.not_judged,
     )
 
 
