@@ -8,9 +8,10 @@ import re
 import pytest
 
 from speedgate.report.markdown import MAX_CHARACTERS, MAX_SUMMARY_BYTES, append, render
+from speedgate.results.json_io import to_json
 from speedgate.results.text import markdown_code
 from tests.support.artifacts import HOSTILE, NAME, SESSION, encoded, result
-from tests.support.baseline_samples import BF16, INT8
+from tests.support.baseline_samples import BF16, INT8, make_confirmation
 
 ELEMENT = re.compile(r"</?[a-z!][^>]*>?")
 
@@ -51,6 +52,18 @@ def test_what_changed_stands_below_its_verdict() -> None:
         ["-", "DIFFERENT"], ["-", "SLOWER"], ["", "-"], ["", "-"], ["-", "BIGGER"],
     ]  # fmt: skip
     assert set(ELEMENT.findall("".join(lines))) == {"<code>", "</code>"}
+
+
+def test_the_drift_of_the_machine_has_a_line_below_the_counts() -> None:
+    """The summary has the drift and the baseline that will be stale, and a hostile name of a baseline stays a text."""
+    confirmation = make_confirmation(baseline=HOSTILE)
+
+    text = render({NAME: encoded(result(confirmation=to_json(confirmation)))}).partition("\n|")[0]
+
+    drift, stale = [line for line in text.splitlines() if "the machine" in line]
+    assert "the machine takes 6.0% longer than" in drift
+    assert "will soon be stale" in stale and "pytest bench --gate record" in stale
+    assert set(ELEMENT.findall(stale)) == {"<code>", "</code>"}
 
 
 def test_a_hostile_claim_breaks_no_table_row() -> None:

@@ -7,11 +7,12 @@ import re
 import msgspec
 import pytest
 
+from speedgate.gate.policy import Policy
 from speedgate.report import terminal
 from speedgate.results.family_figure import FamilyFigure
 from speedgate.results.run import Comparison, Outcome, Turns, Verdict
 from speedgate.results.timings import Loop
-from tests.support.baseline_samples import BF16, INT8, KEY, make_baseline, make_run
+from tests.support.baseline_samples import BF16, INT8, KEY, make_baseline, make_confirmation, make_run
 
 FP32 = "sdxl/fp32/1024px-30steps-b1"
 GIB = 2**30
@@ -318,6 +319,21 @@ def test_rounds_that_were_measured_again_are_counted():
 
     assert terminal.remarks(view(run)) == [f"2 discarded rounds of {FP32} were measured again"]
     assert terminal.remarks(view(run, comparisons={FP32: comparison}))[0].startswith("4 discarded rounds")
+
+
+def test_the_drift_of_the_machine_is_a_remark():
+    """The median over the confirmed cases is shown, and the tolerance of the session decides which baseline will be stale."""
+    confirmations = {key: make_confirmation(key, stored_ratio=ratio) for key, ratio in ((INT8, 1.01), (BF16, 1.03))}
+
+    default, strict = (
+        terminal.remarks(view(confirmations=confirmations, policy=Policy(latency_tolerance=tolerance)))
+        for tolerance in (0.05, 0.03)
+    )
+
+    assert [line.split(":")[0] for line in default] == [
+        "the machine takes 2.0% longer than when its baselines were recorded (median of 2 cases)"
+    ]
+    assert strict[0] == default[0] and strict[1].startswith(f"baselines/{KEY}/0002_recorded.json will soon be stale")
 
 
 def test_a_live_comparison_shows_both_arms_versions():

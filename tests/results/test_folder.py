@@ -17,15 +17,24 @@ from speedgate.measure.machine import Machine
 from speedgate.plugin.judgement import Gate
 from speedgate.results import folder
 from speedgate.results.folder import parse_results, read_archive, read_folder
+from speedgate.results.json_io import to_json
 from speedgate.results.run import Comparison, Outcome, Turns, Verdict
 from tests.support.artifacts import NAME, SESSION, archive, encoded, result
-from tests.support.baseline_samples import BF16, INT8, KEY, make_run
+from tests.support.baseline_samples import BF16, INT8, KEY, make_confirmation, make_run
 from tests.support.sessions import make_session
 
 
 def spoiled(**changes: Any) -> bytes:
     """A result with some fields replaced."""
     return encoded(result() | changes)
+
+
+def confirmed(**changes: Any) -> bytes:
+    """A result with a confirmation some of whose fields are replaced."""
+    return spoiled(confirmation=to_json(make_confirmation()) | changes)
+
+
+PAIRS = to_json(make_confirmation())["comparison"]
 
 
 def test_a_folder_and_an_archive_hold_the_same(tmp_path, monkeypatch):
@@ -205,6 +214,11 @@ def test_a_damaged_archive_is_one_clear_error():
         (encoded(result(explanation=["x" * 2001])), r"explanation\[0\]: expected a text of length <= 2000"),
         (encoded(result(verdicts=result("other/case/key")["verdicts"])), "expected the result of one case, found 2"),
         (spoiled(run=None, verdicts=[]), "expected the result of one case, found 0"),
+        (confirmed(case_key=BF16), "expected a comparison of 'sdxl/bf16"),
+        (confirmed(case_key=BF16, comparison=None), "expected the result of one case, found 2"),
+        (confirmed(stored_ratio=0.0), "confirmation.stored_ratio: expected a number"),
+        (confirmed(comparison=PAIRS | {"log_ratios": [1e300] * 6}), "expected ratios of at most 1000000"),
+        (confirmed(comparison=PAIRS | {"log_ratios": [0.1]}), "expected an order and a process of each arm"),
     ],
 )
 def test_what_is_no_result_is_refused(data, message):

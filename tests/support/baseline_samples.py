@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import csv
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from speedgate.baselines import benchmark_json, store
 from speedgate.results.case_key import CaseKey
 from speedgate.results.family_figure import FamilyFigure
 from speedgate.results.json_io import write_json
-from speedgate.results.run import Baseline, ColdStart, Process, Run
+from speedgate.results.run import Baseline, ColdStart, Comparison, Confirmation, Outcome, Process, Run, Turns
 
 KEY = "nvidia-a100-sxm4-80gb-400w"
 INT8 = "sdxl/int8/1024px-30steps-b1"
@@ -57,6 +58,36 @@ def make_baseline(*medians_s: float, source: str = "recorded", peak_bytes: int =
         process_medians_s=medians_s,
         peak_bytes=peak_bytes,
         fingerprint=None if published else "f00d",
+    )
+
+
+def make_confirmation(
+    case_key: str = INT8,
+    *,
+    stored_ratio: float = 1.06,
+    live_ratio: float | None = 1.0,
+    baseline: str = f"baselines/{KEY}/0002_recorded.json",
+) -> Confirmation:
+    """Make the confirmation of a case by six pairs of the same ratio; by none, with a reason, if the ratio is None."""
+    comparison = None
+    orders, run = (True, False) * 3, make_run(case_key, medians_s=(2.4,) * 6)
+    if live_ratio is not None:
+        comparison = Comparison(
+            case_key=case_key,
+            label="the baseline's code",
+            other=run,
+            turns=Turns.ROUNDS,
+            log_ratios=(math.log(live_ratio),) * len(orders),
+            this_first=orders,
+        )
+    return Confirmation(
+        case_key=case_key,
+        stored=Outcome.SLOWER,
+        stored_ratio=stored_ratio,
+        comparison=comparison,
+        processes=run.processes if comparison else (),
+        reason="" if comparison else "its commit is not in this clone",
+        baseline=baseline,
     )
 
 

@@ -46,6 +46,7 @@ def terminal_view(session: Session) -> terminal.TerminalView:
         explanations=outcome.explanations,
         baselines=inputs.baselines,
         comparisons=outcome.comparisons,
+        confirmations=outcome.confirmations,
         family_figures=inputs.family_figures,
         rooflines=outcome.rooflines,
         health=inputs.machine_facts,

@@ -15,12 +15,12 @@ from speedgate.gpu_code import claims, compare
 from speedgate.gpu_code.figures import target_of_claim
 from speedgate.report import gpu_code_table
 from speedgate.report.verdict_order import worst_first
-from speedgate.results import case_table
+from speedgate.results import case_table, machine_drift
 from speedgate.results.case_key import CaseKey
 from speedgate.results.case_table import NO_FIGURE, CaseRow, format_rates, format_spread, row_of_run
 from speedgate.results.family_figure import FamilyFigure
 from speedgate.results.gpu_code import GeneratedCode
-from speedgate.results.run import Baseline, Comparison, Outcome, Run, Verdict, worst_outcome
+from speedgate.results.run import Baseline, Comparison, Confirmation, Outcome, Run, Verdict, worst_outcome
 from speedgate.results.run_marks import Injection
 from speedgate.results.text import printable
 
@@ -75,7 +75,8 @@ class TerminalView:
     `is_recording` is true for `--gate record`, and `recording` is what it wrote. `health` holds the machine's load before the
     first case. `not_judged` has the reason of each claim of a case that could not be judged, and `not_built` the reasons of
     cases that this machine cannot have. `injection` is the fault of a fire drill.
-    `gpu_codes` has the generated code of each case by target. `references` were built only for others to be compared with.
+    `confirmations` are the live pairs of suspected cases. `gpu_codes` has the generated code of each case by target.
+    `references` were built only for others to be compared with.
     """
 
     gpu_key: str
@@ -90,6 +91,7 @@ class TerminalView:
     explanations: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
     baselines: Mapping[str, Baseline] = dataclasses.field(default_factory=dict)
     comparisons: Mapping[str, Comparison] = dataclasses.field(default_factory=dict)
+    confirmations: Mapping[str, Confirmation] = dataclasses.field(default_factory=dict)
     family_figures: Mapping[str, Sequence[FamilyFigure]] = dataclasses.field(default_factory=dict)
     rooflines: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     health: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -282,6 +284,7 @@ def remarks(view: TerminalView) -> list[str]:
         *dict.fromkeys(f"not built here: {reason}" for reason in view.not_built),
         *_published_figures(view),
         *_busy_machine(view),
+        *machine_drift.remarks(view.confirmations.values(), tolerance=view.policy.latency_tolerance),
         *_rooflines(view),
         *_discarded_rounds(view),
         *_versions(view),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import statistics
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from speedgate.results.run import Confirmation
 
@@ -28,13 +28,17 @@ class MachineDrift:
 
 
 def measure_drift(confirmations: Iterable[Confirmation]) -> MachineDrift | None:
-    """Return the median drift over all cases with a pair; None if there is none."""
-    ratios = [ratio for confirmation in confirmations if (ratio := confirmation.drift) is not None]
+    """Return the median drift over all cases that pairs decided; None if there is none.
+
+    Other cases may have pairs of one order only, and the arm that is opened first is slower.
+    """
+    drifts = [confirmation.drift for confirmation in confirmations if confirmation.decides]
+    ratios = [ratio for ratio in drifts if ratio is not None]
     return MachineDrift(ratio=statistics.median(ratios), cases=len(ratios)) if ratios else None
 
 
 def drift_line(confirmations: Iterable[Confirmation]) -> str | None:
-    """Describe the machine's drift in one line; None if no pair was measured."""
+    """Describe the machine's drift in one line; None if no case was decided by pairs."""
     drift = measure_drift(confirmations)
     if drift is None:
         return None
@@ -43,6 +47,12 @@ def drift_line(confirmations: Iterable[Confirmation]) -> str | None:
         f"the machine {drift.description} when its baselines were recorded ({count}): stored figures include this change,"
         " live pairs do not"
     )
+
+
+def remarks(confirmations: Collection[Confirmation], *, tolerance: float) -> list[str]:
+    """Return the line on the machine's drift, and a remark for each baseline file that will soon be stale."""
+    line = drift_line(confirmations)
+    return [line, *stale_baselines(confirmations, tolerance=tolerance)] if line is not None else []
 
 
 def stale_baselines(confirmations: Iterable[Confirmation], *, tolerance: float) -> list[str]:

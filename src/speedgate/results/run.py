@@ -293,7 +293,8 @@ class Confirmation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     `stored` and `stored_ratio` are the outcome and the ratio by the stored figures, `processes` those of this arm in the pairs.
     `reason` says why the pairs do not decide, and the stored verdict stands; `comparison` then has the pairs until there, or
-    is None. `baseline` is the baseline's path. A `ValueError` if the pairs do not fit together, or have impossible ratios.
+    is None. `baseline` is the baseline's path below pytest's root. A `ValueError` if the pairs do not fit together, or have
+    impossible ratios.
     """
 
     case_key: ShortText
