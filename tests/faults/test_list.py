@@ -16,7 +16,7 @@ from tests.faults.rig import FEW_PROBES
 
 ROOT = Path(__file__).parents[2]
 TINY = pipelines()["sdxl"].sizes["tiny"]
-JUDGING = {"_verdict", "facts", "judge_facts", "judge_stale", "judge_no_baseline"}
+JUDGING = {"_verdict", "facts", "judge_facts", "judge_stale", "judge_no_baseline", "cannot_judge"}
 
 
 def claims():

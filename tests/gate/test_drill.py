@@ -139,8 +139,31 @@ def test_the_list_has_gate_and_stages_of_each_fault_and_the_reasons_of_the_other
             "latency went red as it must, but latency fired too (SLOWER sdxl-tiny/sdpa/one latency: a reason)",
         ),
         ([verdict("latency", Outcome.SLOWER)], ["test_roofline"], "but test_roofline ended with an error"),
+        ([verdict("latency", Outcome.SLOWER), verdict("components", Outcome.SLOWER)], [], ""),
+        (
+            [verdict("latency", Outcome.UNDECIDED), verdict("components", Outcome.SLOWER)],
+            [],
+            "latency should have fired for sdxl-tiny/bf16/one and did not",
+        ),
+        (
+            [verdict("latency", Outcome.SLOWER), verdict("components", Outcome.SLOWER, SDPA)],
+            [],
+            "but components fired too",
+        ),
     ],
-    ids=["passed", "silent", "undecided", "red otherwise", "worker lost", "another gate", "another case", "exception"],
+    ids=[
+        "passed",
+        "silent",
+        "undecided",
+        "red otherwise",
+        "worker lost",
+        "another gate",
+        "another case",
+        "exception",
+        "with components",
+        "components alone",
+        "components of another case",
+    ],
 )
 def test_a_drill_passes_only_if_its_gate_and_no_other_went_red(verdicts, errors, sentence):
     """Every other ending fails the drill with a sentence that says what was missing or too much."""
@@ -151,7 +174,8 @@ def test_a_drill_passes_only_if_its_gate_and_no_other_went_red(verdicts, errors,
     drill = judge_drill(INJECTION, by_case, accepts=Policy().accepts, errors=errors)
 
     assert drill.has_passed == (not sentence)
-    assert (sentence or "fire drill passed: latency went red, and nothing else did") in drill.sentence
+    gates = " and ".join(dict.fromkeys(each.claim for each in verdicts if each.outcome is Outcome.SLOWER))
+    assert (sentence or f"fire drill passed: {gates} went red, and nothing else did") in drill.sentence
 
 
 def test_every_injected_case_must_go_red():

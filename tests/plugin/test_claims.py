@@ -57,8 +57,14 @@ def test_an_unchanged_ladder_passes_its_own_baseline(bench):
             (
                 "sdpa",
                 {"slower": 1.10},
-                "latency",
+                "latency components",
                 r"SLOWER \S+ latency: 0\.44 s against 0\.4 s in 0001_.*: \+10\.0% .*",
+            ),
+            (
+                "bf16",
+                {"slower": 1.02, "at": "text_encoders"},
+                "components",
+                r"SLOWER \S+ components: text_encoders 0\.06 s against 0\.05 s in 0001_\S+: \+20\.0% .*, \+2\.0% of the .*",
             ),
             ("compile", {"noise": 20}, "parity", r"DIFFERENT \S+ parity: .*"),
             ("fused_qkv", {"recompiles": 1}, "compile", r"NOT_APPLIED \S+ compile: recompiles is 1, expected 0"),
@@ -87,14 +93,15 @@ def test_an_unchanged_ladder_passes_its_own_baseline(bench):
         ],
     ],
 )
-def test_each_fault_is_one_red_claim(bench, faults):
-    """The claim that owns the fault of a stage is red and no other one, its sentence has the numbers, and all cases are built."""
+def test_each_fault_turns_its_own_claims_red(bench, faults):
+    """The claims that own the fault of a stage are red and no other one, a sentence has the numbers, and all cases are built."""
     bench.promoted()
 
     result = bench.run(*QUICK, **{stage: fault for stage, fault, _, _ in faults})
 
     assert set(result.stages) == set(LADDER)
-    assert sorted(result.red) == sorted(f"test_{claim}[sdxl-tiny-{stage}]" for stage, _, claim, _ in faults)
+    names = [f"test_{claim}[sdxl-tiny-{stage}]" for stage, _, claims, _ in faults for claim in claims.split()]
+    assert sorted(result.red) == sorted(names)
     for *_, line in faults:
         result.terminal.re_match_lines([line])
 
@@ -319,13 +326,13 @@ def test_a_red_verdict_says_what_changed_wherever_it_is_read(bench):
 
     result = bench.run(*QUICK, stages, sdpa=SLOWER, bf16={"slower": 0.9}, versions={"diffusers": "0.42.1"})
 
-    assert result.red == ["test_latency[sdxl-tiny-sdpa]"]
+    assert result.red == ["test_latency[sdxl-tiny-sdpa]", "test_components[sdxl-tiny-sdpa]"]
     for lines in (result.texts[result.red[0]].splitlines(), below(result.terminal, "SLOWER sdxl-tiny/sdpa/")):
         assert [line.strip() for line in lines][-len(CHANGES) :] == CHANGES
     assert result.document("sdpa")["explanation"] == CHANGES
     assert result.document("fp32")["explanation"] == []
     text = markdown.render(result.folder).splitlines()
-    (number,) = [number for number, line in enumerate(text) if line.startswith("- **SLOWER**")]
+    number, _ = [number for number, line in enumerate(text) if line.startswith("- **SLOWER**")]
     assert [line[:10] for line in text[number + 1 : number + 1 + len(CHANGES)]] == ["  - <code>"] * len(CHANGES)
     assert "vae&#95;decode 0.08 s -&#62; 0.12 s" in text[number + 1]
 

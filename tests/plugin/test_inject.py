@@ -24,6 +24,7 @@ from tests.support.suite import Suite, red
 SENTENCE = (
     "injected fault slower_step=10 in sdxl-tiny/bf16/64px-4steps-b1: the figures of this run are not those of the code"
 )
+BOTH = ["test_latency[sdxl-tiny-bf16]", "test_components[sdxl-tiny-bf16]"]  # claims that a slower denoiser turns red
 REFUSED = [
     ("--inject=slow_step", "--inject: 'slow_step' is unknown, perhaps slower_step; `--inject list` prints *"),
     ("--inject=slower_step=1000", "--inject: slower_step=1000: expected 5 to 400 (percent)"),
@@ -154,7 +155,7 @@ def test_every_output_of_a_quick_run_is_marked_and_shows_no_seconds(bench: FakeB
 @pytest.mark.parametrize(
     ("slower", "red", "status", "sentence"),
     [
-        (1.1, ["test_latency[sdxl-tiny-bf16]"], 0, "fire drill passed: latency went red, and nothing else did"),
+        (1.1, BOTH, 0, "fire drill passed: latency and components went red, and nothing else did"),
         (
             1.0,
             [],
@@ -166,7 +167,7 @@ def test_every_output_of_a_quick_run_is_marked_and_shows_no_seconds(bench: FakeB
 def test_the_exit_status_says_if_the_gate_fired(
     bench: FakeBench, slower: float, red: list[str], status: int, sentence: str
 ) -> None:
-    """If one arm is slower, its latency alone is red, after the first look: the status is 0. A green gate ends with 1."""
+    """If one arm is slower, its latency and denoiser are red, after the first look: the status is 0. A green gate ends with 1."""
     result = bench.run("--inject=slower_step=10", "--stage=bf16", "--rounds=4", other={}, bf16={"slower": slower})
     lines: list[str] = []
     reporter = SimpleNamespace(write_line=lambda line, **_: lines.append(line))
@@ -192,7 +193,7 @@ def test_on_github_the_drill_is_one_annotation(bench: FakeBench, monkeypatch: py
     annotations = [line for line in lines if line.startswith("::")]
     assert annotations == [
         "::notice title=fire drill%3A injected fault slower_step=10::"
-        "fire drill passed: latency went red, and nothing else did"
+        "fire drill passed: latency and components went red, and nothing else did"
     ]
 
 
@@ -254,8 +255,10 @@ def test_a_session_puts_the_fault_into_this_arm_and_ends_with_status_0(pytester:
     result = suite.run("--inject=slower_step=10", "--stage=bf16", *pairs, "--benchmark-json=out.json")
 
     assert result.ret == 0
-    assert red(result) == ["test_latency[sdxl-tiny-bf16]"]
-    result.stdout.fnmatch_lines([f"speedgate: {SENTENCE}", "fire drill passed: latency went red, and nothing else did"])
+    assert red(result) == BOTH
+    result.stdout.fnmatch_lines(
+        [f"speedgate: {SENTENCE}", "fire drill passed: latency and components went red, and nothing else did"]
+    )
     benchmark = json.loads((suite.path / "out.json").read_text())["benchmarks"][0]
     assert benchmark["extra_info"]["speedgate"]["injected"]["fault"] == "slower_step=10"
     assert read_json(suite.path / "results" / "manifest.json")["exit_status"] == 0

@@ -26,15 +26,16 @@ def test_two_equal_arms_pass_though_the_first_worker_is_slower(bench: FakeBench)
     assert "+0.0% (99% interval +0.0% to +0.0% from 3 pairs, taking turns round by round)" in verdict.sentence
 
 
-def test_a_slower_arm_is_one_red_claim(bench: FakeBench) -> None:
-    """This arm's slowdown fails its latency alone, and the other arm's makes this one FASTER, which is green."""
+def test_a_slower_arm_is_red_in_latency_and_component(bench: FakeBench) -> None:
+    """This arm's slowdown fails its latency and its denoiser, and the other arm's makes this one FASTER, which is green."""
     versions = {"diffusers": "0.41.0"}
 
     result = bench.run(
         *THREE_PAIRS, "--stage=bf16,sdpa", bf16={"slower": 1.06}, other={"sdpa": {"slower": 1.06}, "versions": versions}
     )
 
-    assert result.red == ["test_latency[sdxl-tiny-bf16]"]
+    assert result.red == ["test_latency[sdxl-tiny-bf16]", "test_components[sdxl-tiny-bf16]"]
+    assert "denoiser 0.33 s against 0.3 s in the other arm (diffusers 0.41.0): +10.0%" in result.texts[result.red[1]]
     assert "0.53 s against 0.5 s of the other arm (diffusers 0.41.0): +6.0%" in result.verdict("bf16").sentence
     assert result.verdict("sdpa").outcome is Outcome.FASTER
 

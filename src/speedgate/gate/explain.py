@@ -10,12 +10,12 @@ import math
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from speedgate.gate import judge
+from speedgate.gate import components, judge
 from speedgate.results.profile import OTHERS, Attribution, Kernel
 from speedgate.results.run import CPU_CONDITIONS, Baseline, Comparison, Outcome, Run, Verdict
 from speedgate.results.timings import Component, component_means_s
 
-CLAIMS = frozenset({"latency", "memory"})
+CLAIMS = frozenset({"latency", "memory", components.CLAIM})
 WORK = "gpu work"  # begins the name of the claim about the work of generated code
 MAX_LINES = 20  # of the explanation of a case; result files hold no more
 MOVED = frozenset({Outcome.SLOWER, Outcome.FASTER, Outcome.BIGGER, Outcome.SMALLER})
@@ -54,7 +54,7 @@ class _KernelChange:
 
 
 def needs_explanation(verdict: Verdict) -> bool:
-    """True if the verdict says that latency or memory moved."""
+    """True if the verdict says that latency, a component or memory moved."""
     return verdict.claim in CLAIMS and verdict.outcome in MOVED
 
 

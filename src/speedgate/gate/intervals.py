@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 MIN_PROCESSES = 3  # of a baseline: with two, the interval has one degree of freedom and is too wide to decide anything
 POWER = 0.95  # probability with which a slowdown of the size that a verdict names is called slower
+_LARGEST_LOGARITHM = 700.0  # of a float that is not infinite
 _SPENDING = 2  # the exponent; with 1, slowdowns of 6 % on a machine with a spread of 1.5 % are caught less often
 
 
@@ -76,7 +77,7 @@ class Interval:
         The usual sum of the two quantiles, with Student's t for both: an approximation, exact where the standard error is known.
         """
         shift = (_quantile((1 + self.confidence) / 2, self.freedom) + _quantile(POWER, self.freedom)) * self.error
-        return (1 + tolerance) * math.exp(shift)
+        return (1 + tolerance) * _ratio(shift)
 
 
 def between_sets(new_s: Sequence[float], old_s: Sequence[float], *, confidence: float) -> Interval | None:
@@ -149,12 +150,17 @@ def _interval(mean: float, error: float, freedom: int, confidence: float) -> Int
     half = _quantile((1 + confidence) / 2, freedom) * error
     return Interval(
         ratio=math.exp(mean),
-        low=math.exp(mean - half),
-        high=math.exp(mean + half),
+        low=_ratio(mean - half),
+        high=_ratio(mean + half),
         confidence=confidence,
         error=error,
         freedom=freedom,
     )
+
+
+def _ratio(logarithm: float) -> float:
+    """Return the ratio of a logarithm; with one degree of freedom a bound may be larger than any float."""
+    return math.exp(min(logarithm, _LARGEST_LOGARITHM))
 
 
 @functools.cache

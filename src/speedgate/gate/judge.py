@@ -31,7 +31,7 @@ def judge_latency(run: Run, baseline: Baseline | None, policy: Policy) -> Verdic
     if baseline.source == "published":
         ratio = run.latency_s / baseline.latency_s
         outcome = classify_interval(ratio, ratio, policy.point_tolerance)
-        limits = f"(a published figure, so no interval); tolerance {_share(policy.point_tolerance)}"
+        limits = f"(a published figure, so no interval); tolerance {share_text(policy.point_tolerance)}"
         return _verdict(run, "latency", outcome, f"{figures}: {_percent(ratio)} {limits}{_advice(outcome)}")
     count = len(run.processes)
     interval = intervals.between_sets(
@@ -121,7 +121,7 @@ def judge_memory_against(run: Run, comparison: Comparison, tolerance: float) -> 
     ratio = this_bytes / other_bytes
     sentence = (
         f"peak {this_bytes / 2**30:.3f} GiB against {other_bytes / 2**30:.3f} GiB of {comparison.label} ({_percent(ratio)});"
-        f" tolerance {_share(tolerance)}"
+        f" tolerance {share_text(tolerance)}"
     )
     return _verdict(run, "memory", _classify_memory(ratio, tolerance), sentence)
 
@@ -138,7 +138,7 @@ def judge_ladder(run: Run, parent: Run, expected: float | None, policy: Policy) 
     low, high = (interval.low, interval.high) if interval else (speedup, speedup)
     figures = f"{speedup:.3f}x over {parent.case_key}"
     if interval:
-        figures += f" ({_share(interval.confidence)} interval {low:.3f}x to {high:.3f}x)"
+        figures += f" ({share_text(interval.confidence)} interval {low:.3f}x to {high:.3f}x)"
     if expected is None:
         return _verdict(run, "ladder", Outcome.NO_BASELINE, f"{figures}; no baseline on this GPU holds both stages")
     least = expected * (1 - policy.ladder_tolerance)
@@ -288,8 +288,8 @@ def _judge_interval(
     # Beside a change that was seen, the smallest one that would have been is beside the point.
     unseen = f", a slowdown of {_percent(interval.detectable(tolerance))} would have been seen"
     sentence = (
-        f"{figures}: {_percent(interval.ratio)} ({_share(interval.confidence)} interval {_percent(interval.low)} to"
-        f" {_percent(interval.high)} from {sample}); tolerance {_share(tolerance)}"
+        f"{figures}: {_percent(interval.ratio)} ({share_text(interval.confidence)} interval {_percent(interval.low)} to"
+        f" {_percent(interval.high)} from {sample}); tolerance {share_text(tolerance)}"
         f"{unseen if outcome in (Outcome.PASS, Outcome.UNDECIDED) else ''}{advice}"
     )
     return _verdict(run, "latency", outcome, sentence)
@@ -318,5 +318,6 @@ def _percent(ratio: float) -> str:
     return f"{ratio - 1:+.1%}"
 
 
-def _share(fraction: float) -> str:
+def share_text(fraction: float) -> str:
+    """Format a fraction as percent with at most four digits, such as "99.86%"."""
     return f"{fraction * 100:.4g}%"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from speedgate.gate.drill import Drill, judge_drill, listing
+from speedgate.gate.drill import Drill, expectation, judge_drill, listing
 from speedgate.plugin import github, hookspecs, injection
 from speedgate.plugin.github import is_on_github, safe_line
 from speedgate.plugin.hooks import GATE, SESSION
@@ -38,8 +38,7 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     injected = config.stash[SESSION].injection
     if injected is None:
         return []
-    expectation = f"{injected.gate} must go red ({injected.outcome}), and nothing else may"
-    return [printable(f"speedgate: {injected.sentence}"), printable(f"speedgate: {expectation}")]
+    return [printable(f"speedgate: {injected.sentence}"), printable(f"speedgate: {expectation(injected)}")]
 
 
 @pytest.hookimpl(wrapper=True)

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from speedgate.baselines import benchmark_json, checkpoint
-from speedgate.gate import explain, judge, roofline
+from speedgate.gate import components, explain, judge, roofline
 from speedgate.gate.fit import Expectation, Fit, expect_fit, judge_fit
 from speedgate.gate.intervals import Looks
 from speedgate.gate.roofline import Operations, Roofline
@@ -87,6 +87,12 @@ class Gate:
     def latency(self, run: Run) -> Verdict:
         """Judge the latency against the other arm or this machine's baseline."""
         return self._explained(run, self._judge_latency(run))
+
+    def components(self, run: Run) -> Verdict | None:
+        """Judge each component of an image against the other arm or this machine's baseline; None if either has none."""
+        reference = self.session.outcome.comparisons[run.case_key] if self.is_live else self._baseline(run)
+        verdict = components.judge_components(run, reference, self.session.options.policy)
+        return None if verdict is None else self._explained(run, verdict)
 
     def memory(self, run: Run) -> Verdict:
         """Judge the peak memory against the other arm or this machine's baseline."""

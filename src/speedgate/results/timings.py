@@ -1,6 +1,6 @@
 """Loops and components within the rounds of a process: check what a worker reports of them, and derive rates and shares.
 
-They are shown, and compared to explain a verdict; no gate judges them.
+Loops are shown. Components are judged, and compared to explain a verdict.
 """
 
 from __future__ import annotations
@@ -108,11 +108,17 @@ def component_means_s(processes: Sequence[Any]) -> dict[str, float]:
     if not names or any(process.components.keys() != names for process in processes):
         return {}
     medians_s = [
-        {name: statistics.median(component.seconds) for name, component in process.components.items()}
-        | {REMAINDER: statistics.median(_remainders_s(process))}
+        {name: statistics.median(seconds) for name, seconds in component_rounds_s(process).items()}
         for process in processes
     ]
     return {name: statistics.fmean(each[name] for each in medians_s) for name in (*names, REMAINDER)}
+
+
+def component_rounds_s(process: Any) -> dict[str, Sequence[float]]:
+    """Seconds of each component in each round of a `Process`, and the rest of the round as `remainder`."""
+    seconds = {name: component.seconds for name, component in process.components.items()}
+    spent_s = [math.fsum(each) for each in zip(*seconds.values(), strict=True)] or [0.0] * len(process.seconds)
+    return {**seconds, REMAINDER: [whole - spent for whole, spent in zip(process.seconds, spent_s, strict=True)]}
 
 
 def log_ratio(this_arm_s: Sequence[float], other_arm_s: Sequence[float], *, rounds_in_turn: bool) -> float:
@@ -130,11 +136,6 @@ def log_ratio(this_arm_s: Sequence[float], other_arm_s: Sequence[float], *, roun
         math.log(this_s) - math.log(other_s) for this_s, other_s in zip(this_arm_s, other_arm_s, strict=True)
     ]
     return statistics.median((differences[i] + differences[i + 1]) / 2 for i in range(0, len(differences), 2))
-
-
-def _remainders_s(process: Any) -> list[float]:
-    rounds = zip(*(component.seconds for component in process.components.values()), strict=True)
-    return [round_s - math.fsum(spent_s) for round_s, spent_s in zip(process.seconds, rounds, strict=True)]
 
 
 def _check_rounds(
