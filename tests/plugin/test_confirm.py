@@ -10,6 +10,7 @@ from speedgate.gate.intervals import Looks
 from speedgate.gate.policy import Mode, Policy
 from speedgate.measure.other_arm import OtherArm
 from speedgate.measure.rounds import MeasurementPlan
+from speedgate.measure.worker import OutOfTime
 from speedgate.plugin.session import ConfirmationPlan
 from speedgate.results import folder
 from speedgate.results.run import Origin, Outcome, Run, Turns
@@ -219,6 +220,21 @@ def test_an_interrupt_loses_no_pair(make_runner):
     assert (len(stored.run.processes), stored.confirmation.reason, stored.verdicts) == (3, "", ())
     assert len(stored.confirmation.comparison.log_ratios) == len(stored.confirmation.processes) == 2
     assert all(target.is_closed for _, target in runner.opened)
+
+
+@pytest.mark.parametrize(("budget_s", "pairs"), [(1e-6, 0), (1e9, 2)])
+def test_a_budget_that_is_over_leaves_the_stored_verdict(make_runner, budget_s, pairs):
+    """No pair is begun after the budget, one that is measured is cut short, and the pairs before it are stored."""
+    plan = dataclasses.replace(PLAN, budget_s=budget_s)
+    runner = make_runner([0.53], [0.53, 0.53, 0.53], confirmation=plan)
+    runner.queues[True][2].fails["generate"] = OutOfTime("the budget is over")
+
+    verdict, confirmation = judged(runner)
+
+    assert verdict.outcome is Outcome.SLOWER
+    assert verdict.sentence.endswith("; not confirmed live: the budget is over")
+    assert len(confirmation.processes) == pairs and not confirmation.decides
+    assert arms(runner).count("this") - pairs - bool(pairs) == 3
 
 
 def test_arms_that_do_not_fit_at_once_take_turns_by_process(make_runner):

@@ -44,7 +44,10 @@ BAD_OPTIONS = [
     ("--processes=many", "*argument --processes: many: expected a whole number, 1 or more"),
     ("--rounds=0", "*argument --rounds: 0: expected a whole number, 1 or more"),
     ("--worker-timeout=never", "*argument --worker-timeout: never: expected a number of seconds, above 0"),
-    ("--budget=60", "--budget: only for a recording in worker processes; add --gate record*"),
+    (
+        "--budget=60",
+        "--budget: only for a recording, or a session that confirms*in worker processes; add --gate record or --confirm*",
+    ),
     ("--gate=record --budget=soon", "*argument --budget: soon: expected a number of seconds, above 0"),
     ("--gate=record --budget=60 --isolation=none", "--budget: *drop --isolation none"),
     ("--gate=record --budget=60 --processes=2", "--processes 2: a recording needs at least 3 processes*"),
@@ -70,6 +73,10 @@ BAD_OPTIONS = [
     ("--gate=record --shard=1/2", "--shard 1/2: cannot be used with --gate record*; drop --shard*"),
     ("--gate=record --against=python", LIVE),
     ("--isolation=none --against=python", LIVE),
+    (
+        "--confirm=always --skip-latency",
+        "--confirm always: cannot be used with --skip-latency, which leaves *; drop one of them",
+    ),
     ("--max-processes=2 --processes=5", "--max-processes 2: less than --processes 5; raise it to 5 or more"),
     ("--tolerance=int9=5", "--tolerance int9: unknown; choose from fp32, bf16, sdpa, compile, fused_qkv, int8*"),
     *[
@@ -345,6 +352,34 @@ def test_six_to_twelve_pairs_are_measured_unless_options_name_others(configure):
 
     assert options.gate_policy(config).looks.counts == (6, 9, 12)
     assert options.measurement_plan(config).min_total_s == 3.0
+
+
+def test_suspected_cases_are_confirmed_where_a_stored_figure_decides(configure):
+    """By default with --gate enforce alone; `always` refuses each option that leaves nothing to confirm, and names it."""
+    config = configure("--rounds=4", "--budget=900", "--confirm=always")
+    option = config.option
+    plan = options.confirmation_plan(config)
+    assert (plan.looks.counts, plan.measurement.rounds, plan.budget_s) == ((6, 9, 12), 4, 900)
+    obstacles = {
+        "--gate record": {"gate": "record"},
+        "--gate report": {"gate": "report"},
+        "--quick": {"quick": True},
+        "--inject": {"inject": ["slower_step"]},
+        "--against": {"against_rootdir": Path()},
+        "--gpu-code": {"gpu_code": "a100"},
+        "--isolation none": {"isolation": "none"},
+    }
+    for name, changes in obstacles.items():
+        before = {key: getattr(option, key) for key in changes}
+        vars(option).update(changes)
+        with pytest.raises(pytest.UsageError, match=f"^--confirm always: cannot be used with {name}, which leaves"):
+            options.confirmation_plan(config)
+        option.confirm = "auto"
+        assert options.confirmation_plan(config) is None
+        vars(option).update(before, confirm="always")
+    for gate, confirm, confirms in [("auto", "auto", False), ("enforce", "auto", True), ("enforce", "never", False)]:
+        option.gate, option.confirm = gate, confirm
+        assert (options.confirmation_plan(config) is not None) is confirms
 
 
 @pytest.mark.parametrize("option", ["--skip-latency", "--stage=fp32", "--suite=ladder", "--pipeline=sd15", "-kfp32"])

@@ -20,6 +20,8 @@ CASE = FakeSpec()
 class SilentProgress:
     """Remembers the lines of progress."""
 
+    log = None
+
     def __init__(self):
         self.lines = []
 

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import speedgate
 from speedgate.fleet import compile_cache
 from speedgate.fleet.cache_archive import Build, CacheOrigin
+from speedgate.measure.budget import Budget
 from speedgate.measure.import_server import ImportServers
 from speedgate.measure.other_arm import OtherArm
 from speedgate.measure.worker import InProcessTarget, Target, Worker, WorkerFailure
@@ -63,7 +64,8 @@ class Builder:
     `injected_arguments` are further arguments for this arm of a case that a fault is injected into. `paths` go to the front
     of the worker's `sys.path`. Workers are forked from `servers`, or are fresh interpreters without it. `open_target`
     replaces the worker process, for tests. `shared_arguments` returns the arguments of a case that is compared with its
-    baseline's own code: those that give both arms the same weights.
+    baseline's own code: those that give both arms the same weights. A worker is ended when `budget` is over, by default that
+    of the session.
     """
 
     session: Session
@@ -77,11 +79,13 @@ class Builder:
     other: OtherArm | None = None
     shared_arguments: Callable[[Any], Mapping[str, Any]] | None = None
     servers: ImportServers | None = None
+    budget: Budget | None = None
     open_target: Callable[[CaseSpec, bool], Target] | None = None
 
-    def against(self, arm: OtherArm) -> Builder:
+    def against(self, arm: OtherArm, *, budget: Budget) -> Builder:
         """Return a builder of the same cases in this arm and `arm`, with the same weights in both."""
-        return dataclasses.replace(self, other=arm, arguments=self.shared_arguments or self.arguments)
+        arguments = self.shared_arguments or self.arguments
+        return dataclasses.replace(self, other=arm, arguments=arguments, budget=budget)
 
     def build(self, case: CaseSpec, *, other: bool = False) -> BuiltWorker:
         """Start a worker, load the case, and make its first image. Raises `WorkerFailure` or `OutOfTime`."""
@@ -124,7 +128,7 @@ class Builder:
             paths=paths,
             log=self.logs / f"{case.id}{'-other' if arm else ''}.log",
             timeout_s=self.session.options.worker_timeout_s,
-            left_s=lambda: self.session.budget.left_s,
+            left_s=lambda: (self.budget or self.session.budget).left_s,
             python=python,
             server=self.servers.server(arm_name(case, other=other), python=python, paths=paths)
             if self.servers

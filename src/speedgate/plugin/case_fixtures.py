@@ -42,7 +42,8 @@ def open_runner(
 ) -> Iterator[RunnerFixture]:
     """Yield the runner of this session, for a suite's own `runner` fixture; see `Builder` for the arguments.
 
-    `packages` are the suite's own packages that a worker must be able to import.
+    `packages` are the suite's own packages that a worker must be able to import. `make_arm` makes the code and versions of
+    a baseline again, to confirm suspected cases.
     """
     session, progress = config.stash[SESSION], config.stash[PROGRESS]
     with tempfile.TemporaryDirectory(prefix="speedgate-") as logs:
@@ -65,10 +66,15 @@ def open_runner(
             builder=builder,
             progress=progress,
             collector=collector,
-            make_arm=make_arm,
+            make_arm=make_arm or _cannot_remake,
             always_collect=config.getoption("skip_latency") or config.getoption("report") is not None,
         )
         yield RunnerFixture(runner)
+
+
+def _cannot_remake(_: Baseline) -> NoReturn:
+    """Refuse to make the arm of a baseline, for a suite that has no way to do it."""
+    raise ValueError("this suite does not keep the code of its baselines")
 
 
 class RunnerFixture:

@@ -13,14 +13,24 @@ from pathlib import Path
 
 import msgspec
 
+from speedgate.measure.budget import Budget
 from speedgate.measure.monitor import Monitor
 from speedgate.measure.nvml import GpuError
 from speedgate.measure.other_arm import OtherArm
 from speedgate.measure.rounds import InvalidMeasurement, Measurement
-from speedgate.measure.worker import WorkerFailure
-from speedgate.plugin.builder import Builder, BuiltWorker, CaseSpec, arm_name, read_attribution
+from speedgate.measure.worker import OutOfTime, WorkerFailure
+from speedgate.plugin.builder import (
+    FIRST_IMAGE,
+    FIRST_IMAGE_COMPILING,
+    LOAD,
+    Builder,
+    BuiltWorker,
+    CaseSpec,
+    arm_name,
+    read_attribution,
+)
 from speedgate.plugin.judgement import Gate
-from speedgate.plugin.pairs import check_same_weights, measure_pairs
+from speedgate.plugin.pairs import ROUNDS_IN_TURN, check_same_weights, measure_pairs
 from speedgate.plugin.progress import Progress
 from speedgate.plugin.session import ConfirmationPlan, Session
 from speedgate.results.run import Baseline, Comparison, Confirmation, Process, Run
@@ -64,6 +74,7 @@ class Confirmer:
         )
         arm = self._arm(case)
         making_s, self._making_s = self._making_s, 0.0
+        budget = self._budget()
         if isinstance(arm, str):
             self.session.store_confirmation(msgspec.structs.replace(confirmation, reason=arm, seconds=making_s))
             return None
@@ -73,13 +84,17 @@ class Confirmer:
             baseline=baseline,
             session=self.session,
             gate=self.gate,
-            builder=self.builder.against(arm),
+            builder=self.builder.against(arm, budget=budget),
+            budget=budget,
             progress=self.progress,
             plan=self.plan,
             elapsed_s=_stopwatch(self.clock, already_s=making_s),
         )
         try:
             measure_pairs(confirmed)
+        except OutOfTime as error:
+            confirmed.close()
+            confirmed.change(reason=str(error))
         except (WorkerFailure, InvalidMeasurement, GpuError) as error:
             confirmed.close()
             reason = error.reason if isinstance(error, WorkerFailure) else str(error)
@@ -91,9 +106,14 @@ class Confirmer:
             self.session.monitor.expected_workers = 1
         return confirmed.built
 
+    def _budget(self) -> Budget:
+        return Budget(seconds=self.plan.budget_s, log=self.progress.log)
+
     def _arm(self, case: CaseSpec) -> OtherArm | str:
         """Return the arm of the case's baseline, or the reason why there is none."""
         baseline = self.gate.baselines[case.key]
+        if self._budget().left_s <= 0:
+            return "the budget is over"
         if baseline.source != "recorded":
             return f"{baseline.name} holds a published figure, which cannot be measured again"
         if baseline.origin is None:
@@ -131,6 +151,7 @@ class ConfirmedCase:
     builder: Builder
     progress: Progress
     plan: ConfirmationPlan
+    budget: Budget
     elapsed_s: Callable[[], float]
     built: BuiltWorker | None = None
     title: str = "confirm: pair"
@@ -201,8 +222,15 @@ class ConfirmedCase:
         return self.builder.other.label
 
     def wanted(self) -> int:
-        """Return how many pairs are wanted: more, look by look, while their verdict is undecided."""
-        return self.gate.pairs_wanted(self.run)
+        """Return how many pairs are wanted: more, look by look, while their verdict is undecided.
+
+        Raises `OutOfTime` if the budget is not expected to last for another one.
+        """
+        wanted = self.gate.pairs_wanted(self.run)
+        if wanted > len(self.confirmation.processes):
+            first_image = FIRST_IMAGE_COMPILING if self.case.compiles else FIRST_IMAGE
+            self.budget.afford(self.case.id, LOAD, first_image, ROUNDS_IN_TURN)
+        return wanted
 
     def at_most(self) -> int:
         return self.plan.looks.last

@@ -138,7 +138,7 @@ def _add_measurement_options(group: pytest.OptionGroup) -> None:
         type=_positive_float,
         metavar="SECONDS",
         help="with --gate record: stop before the command has run this long; the same command continues the recording"
-        f" (each case then needs {MIN_PROCESSES} processes only)",
+        f" (each case then needs {MIN_PROCESSES} processes only); with --confirm: confirm no case after that time",
     )
     group.addoption(
         "--processes",
@@ -199,7 +199,7 @@ def confirmation_plan(config: pytest.Config) -> ConfirmationPlan | None:
     obstacles = {
         f"--gate {mode}": mode in (Mode.RECORD, Mode.REPORT),
         "--quick": config.getoption("quick"),
-        "--inject": injection.chosen_fault(config) is not None,
+        "--inject": bool(config.getoption("inject")),
         "--against": is_live_comparison(config),
         "--gpu-code": bool(config.getoption("gpu_code")),
         "--skip-latency": config.getoption("skip_latency"),
@@ -217,7 +217,8 @@ def confirmation_plan(config: pytest.Config) -> ConfirmationPlan | None:
     measurement = MeasurementPlan(
         processes=1, rounds=rounds or ROUNDS, min_total_s=0.0 if rounds else AGAINST_MIN_TOTAL_S
     )
-    return ConfirmationPlan(looks=Looks(first=FIRST_LOOK_PAIRS, last=MAX_PAIRS), measurement=measurement)
+    looks = Looks(first=FIRST_LOOK_PAIRS, last=MAX_PAIRS)
+    return ConfirmationPlan(looks=looks, measurement=measurement, budget_s=config.getoption("budget"))
 
 
 def apply_quick(config: pytest.Config) -> None:
@@ -287,9 +288,11 @@ def measurement_plan(config: pytest.Config) -> MeasurementPlan:
             f"--processes {processes}: a recording needs at least {min_processes} processes, to measure the spread between"
             " processes"
         )
-    if budget is not None and not (is_recording and is_isolated):
+    has_budget = confirmation_plan(config) is not None or (is_recording and is_isolated)
+    if budget is not None and not has_budget:
         raise pytest.UsageError(
-            "--budget: only for a recording in worker processes; add --gate record, drop --isolation none"
+            "--budget: only for a recording, or a session that confirms suspected cases, in worker processes; add --gate"
+            " record or --confirm always, drop --isolation none"
         )
     if is_recording and config.getoption("skip_latency"):
         raise pytest.UsageError(

@@ -32,10 +32,14 @@ from speedgate.results.run_marks import INJECTED, QUICK, Injection
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ConfirmationPlan:
-    """How a suspected case is confirmed: the looks, in pairs, at which its verdict is tried, and the rounds of a process."""
+    """How a suspected case is confirmed: the looks, in pairs, at which its verdict is tried, and the rounds of a process.
+
+    No pair is measured after the command has run for `budget_s` seconds.
+    """
 
     looks: Looks
     measurement: MeasurementPlan
+    budget_s: float | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
