@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from speedgate.baselines import origin
 from speedgate.results.run import Baseline, Origin
 from speedgate.versions import remake
 from speedgate.versions.remake import ArmMaker
@@ -33,7 +34,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple[str, ...]]]:
         return dict(HERE)
 
     monkeypatch.setattr(remake, "ask_versions", ask_versions)
-    monkeypatch.setattr(remake, "installed_packages", lambda _: dict(HERE))
+    monkeypatch.setattr(origin, "_installed_version", HERE.get)
     return calls
 
 

@@ -15,7 +15,7 @@ from msgspec import Meta
 
 from speedgate.results.case_key import CaseKey
 from speedgate.results.json_io import Count, Positive, as_object, decode, expect, expect_equal, to_json
-from speedgate.results.run import SCHEMA, Baseline, Run
+from speedgate.results.run import SCHEMA, Baseline, Origin, Run
 from speedgate.results.run_marks import refuse_marked
 
 BLOCK = "speedgate"
@@ -57,6 +57,7 @@ class _Roofline(msgspec.Struct, frozen=True):
 class _RecordedBlock(_Block, frozen=True, kw_only=True, tag=RECORDED):
     run: Run
     roofline: _Roofline | None = None
+    origin: Origin | None = None
 
 
 class _PublishedBlock(_Block, frozen=True, kw_only=True, tag=PUBLISHED):
@@ -125,23 +126,26 @@ def recorded_benchmark(
     reason: str | None = None,
     session: Mapping[str, Any] | None = None,
     roofline: Mapping[str, Any] | None = None,
+    origin: Origin | None = None,
 ) -> dict[str, Any]:
     """Build the entry of a measured run. `meta` has the name, full name and group of its test; `reason` is why it failed.
 
     `session` has the time and commit of the session that measured the run, if another one writes the file. `roofline` is
-    the run's `speedgate.gate.roofline.Roofline` as builtin types.
+    the run's `speedgate.gate.roofline.Roofline` as builtin types. `origin` holds the packages of the run.
     """
     block = {
         "schema": SCHEMA,
         "gpu_key": gpu_key,
         "source": RECORDED,
         "outcome": PASSED if reason is None else FAILED,
-        "run": to_json(run),
+        "run": to_json(run if origin is None else msgspec.structs.replace(run, packages={})),
     }
     if session:
         block["session"] = dict(session)
     if roofline is not None:
         block["roofline"] = dict(roofline)
+    if origin is not None:
+        block["origin"] = to_json(origin)
     if reason is not None:
         block["reason"] = reason
     seconds = [value for process in run.processes for value in process.seconds]
@@ -253,7 +257,7 @@ def _baseline(block: Mapping[str, Any], *, path: Path, gpu_key: str, where: str)
         figures, source, where = parsed.run, RECORDED, f"{where}.run"
         expect(figures.processes, f"{where}.processes", "at least one process", [])
         share = parsed.roofline.share if parsed.roofline else None
-        recorded = {"cold_starts": figures.cold_starts, "run": figures, "share": share}
+        recorded = {"cold_starts": figures.cold_starts, "run": figures, "share": share, "origin": parsed.origin}
     check_case_key(figures.case_key, where=f"{where}.case_key")
     return Baseline(
         path=str(path),

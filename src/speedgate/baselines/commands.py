@@ -72,7 +72,8 @@ def _case_rows(cases: store.StoredCases) -> Iterator[tuple[str, str, str, str]]:
 
 def _promote(options: argparse.Namespace) -> int:
     target = promote.promote(options.root, options.gpu_key, name=options.name, accept_slower=options.accept_slower)
-    for note in promote.review_notes(target):
+    root = options.root.absolute().parent
+    for note in [*promote.review_notes(target), *promote.origin_notes(target, root=root)]:
         print_line(note)
     print_line(f"{target}: review it, then commit it")
     return ExitStatus.OK

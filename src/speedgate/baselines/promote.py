@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from speedgate.baselines import benchmark_json, store
+from speedgate.baselines import benchmark_json, origin, store
 from speedgate.baselines.benchmark_json import BLOCK, WITHOUT_FIGURE
 from speedgate.baselines.store import ACCEPTED, LOWEST, OBTAINED, StoredCases
 from speedgate.gate.intervals import MIN_PROCESSES
@@ -76,6 +76,7 @@ def promote(root: Path, gpu_key: str, *, name: str = "recorded", accept_slower: 
     target = store.next_file_path(obtained.parent, name)
     _write_new(target, document)
     obtained.unlink()
+    origin.remove_unused_archives(obtained.parent)
     return target
 
 
@@ -85,6 +86,19 @@ def review_notes(promoted: Path) -> list[str]:
     cases = store.parse_document(document, path=promoted, gpu_key=promoted.parent.name)
     full = [f"{case_key}: out of memory from now on" for case_key in cases.out_of_memory]
     return [*accepted_notes(document, path=promoted), *full]
+
+
+def origin_notes(promoted: Path, *, root: Path) -> list[str]:
+    """List what is missing to make the arm of each case of a promoted file again; `root` is the checkout."""
+    cases_by_part: dict[str, list[str]] = {}
+    for baseline in store.read_baselines(promoted, gpu_key=promoted.parent.name):
+        for part in origin.missing_parts(baseline, root=root):
+            cases_by_part.setdefault(part, []).append(baseline.case_key)
+    return [
+        f"{case_keys[0]}{f' and {len(case_keys) - 1} more' if case_keys[1:] else ''}: no live comparison can confirm a"
+        f" suspicion yet: {part}"
+        for part, case_keys in cases_by_part.items()
+    ]
 
 
 def accepted_notes(document: Any, *, path: Path) -> list[str]:

@@ -11,8 +11,9 @@ from collections.abc import Callable, Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from speedgate.baselines import benchmark_json
+from speedgate.baselines import benchmark_json, origin
 from speedgate.baselines.benchmark_json import OutOfMemory
+from speedgate.baselines.origin import RecordedCode
 from speedgate.measure.machine import check_gpu_key
 from speedgate.results.json_io import as_object, decode, expect, read_json, to_json, write_json
 from speedgate.results.run import Baseline, Run
@@ -138,17 +139,20 @@ def write_obtained(
     earlier: Mapping[str, Mapping[str, Any]] | None = None,
     out_of_memory: Mapping[str, str] | None = None,
     rooflines: Mapping[str, Mapping[str, Any]] | None = None,
+    code: RecordedCode | None = None,
 ) -> Path:
     """Replace `obtained.json` by a new recording. All mappings but `machine_info` and `commit_info` are by case key.
 
     `failed` holds why a case failed and `benchmarks_meta` its test; `earlier` the time and commit of the session that began
     a case, if it was another one; `out_of_memory` the sentence about a case that did not fit. Without `measured_at`: now.
+    `code` is the code that measured: its archive is written too, and those of earlier recordings are removed.
     """
     from pytest_benchmark import __version__
 
     reasons = unusable_runs(runs, benchmarks_meta)
     usable_runs = [run for run in runs if run.case_key not in reasons]
     reasons |= failed
+    origins = origin.origins(usable_runs, code)
     benchmarks = [
         benchmark_json.recorded_benchmark(
             run,
@@ -157,6 +161,7 @@ def write_obtained(
             reason=reasons.get(run.case_key),
             session=(earlier or {}).get(run.case_key),
             roofline=(rooflines or {}).get(run.case_key),
+            origin=origins.get(run.case_key),
         )
         for run in usable_runs
     ]
@@ -175,7 +180,10 @@ def write_obtained(
         ],
     )
     path = key_folder(root, gpu_key) / OBTAINED
+    if code is not None and origins:
+        origin.write_archive(path.parent, code)
     write_json(path, document)
+    origin.remove_unused_archives(path.parent)
     return path
 
 
@@ -201,6 +209,7 @@ def set_aside_obtained(root: Path, gpu_key: str) -> None:
     obtained = key_folder(root, gpu_key) / OBTAINED
     if obtained.is_file():
         obtained.replace(obtained.with_name(f"previous-{OBTAINED}"))
+        origin.remove_unused_archives(obtained.parent)
 
 
 def _numbered(folder: Path) -> list[Path]:

@@ -16,6 +16,7 @@ from speedgate.fleet import compile_cache
 from speedgate.fleet.cache_archive import Build, CacheOrigin
 from speedgate.measure.budget import Budget
 from speedgate.measure.import_server import ImportServers
+from speedgate.measure.imported_packages import packages_of
 from speedgate.measure.other_arm import OtherArm
 from speedgate.measure.worker import InProcessTarget, Target, Worker, WorkerFailure
 from speedgate.plugin.progress import Progress
@@ -95,7 +96,11 @@ class Builder:
             with self.progress.activity(f"{name}: {LOAD}"):
                 worker = self.open(case, other=other)
                 reply = worker.call("load")
+            capabilities = frozenset(reply.get("offers", ()))
             first_image = self._make_first_image(case, worker, reply, other=other)
+            # Once for a case: its other processes import the same.
+            is_recorded = self.session.options.is_recording and not other and case.key not in self.session.outcome.runs
+            modules = worker.call("modules") if is_recorded and "modules" in capabilities else ()
         except BaseException:  # Ctrl-C too: nobody else knows of this worker yet
             if worker is not None:
                 worker.close()
@@ -108,10 +113,9 @@ class Builder:
             recipe=reply["recipe"],
             structure=reply["structure"],
             cold_start=cold_start,
+            packages=packages_of(modules) if modules else {},
         )
-        return BuiltWorker(
-            worker=worker, cold_start=cold_start, run=run, capabilities=frozenset(reply.get("offers", ()))
-        )
+        return BuiltWorker(worker=worker, cold_start=cold_start, run=run, capabilities=capabilities)
 
     def open(self, case: CaseSpec, *, other: bool = False) -> Target:
         """Start a worker that has loaded nothing yet."""

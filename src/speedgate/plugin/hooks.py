@@ -412,6 +412,7 @@ def _write_obtained(config: pytest.Config, state: Session, failed: Mapping[str, 
         earlier=state.first_sessions,
         out_of_memory=outcome.out_of_memory,
         rooflines={key: roofline for key, roofline in outcome.rooflines.items() if "share" in roofline},
+        code=state.inputs.code,
     )
 
 

@@ -13,6 +13,7 @@ import msgspec
 
 from speedgate.baselines import checkpoint
 from speedgate.baselines.checkpoint import CheckpointKey
+from speedgate.baselines.origin import RecordedCode
 from speedgate.gate.intervals import Looks
 from speedgate.gate.policy import Mode, Policy
 from speedgate.measure.budget import Budget
@@ -76,12 +77,14 @@ class SessionInputs:
 
     `out_of_memory` names, for each case that is stored as out of memory, the baseline that says so. `other_arm` is the label
     of the other arm of a live comparison, and `other_versions` the versions of its packages. `code_digest` is the digest
-    of the code that measures, and `machine_facts` describes the machine's state before the first case.
+    of the code that measures, `code` where a recording's code can be read again, None if the suite does not say, and
+    `machine_facts` describes the machine's state before the first case.
     """
 
     measured_at: str = dataclasses.field(default_factory=lambda: datetime.datetime.now(datetime.UTC).isoformat())
     commit: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     code_digest: str = ""
+    code: RecordedCode | None = None
     machine_facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     baselines: Mapping[str, Baseline] = dataclasses.field(default_factory=dict)
     out_of_memory: Mapping[str, str] = dataclasses.field(default_factory=dict)
@@ -236,7 +239,8 @@ class Session:
         if stored is None:
             return run
         self._remember_first_session(run.case_key)
-        return msgspec.structs.replace(stored, environment=run.environment, cold_start=run.cold_start)
+        now = {"environment": run.environment, "cold_start": run.cold_start, "packages": run.packages}
+        return msgspec.structs.replace(stored, **now)
 
     def load_finished_run(self, key: CheckpointKey) -> Run | None:
         """Return the run of an interrupted recording that has all its processes: the case is not built again."""

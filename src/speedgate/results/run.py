@@ -31,6 +31,7 @@ WEIGHTS, WEIGHTS_DIGEST = "weights", "digest"  # fields of a recipe, and of the 
 ShortText = Annotated[str, Meta(min_length=1, max_length=200)]
 _LARGEST_RATIO = 1e6  # of two latencies of one case: beyond it a stored record was edited
 PlausibleRatio = Annotated[float, Meta(ge=1 / _LARGEST_RATIO, le=_LARGEST_RATIO)]
+Packages = Annotated[Mapping[ShortText, ShortText], Meta(max_length=1000)]  # versions by canonical name
 
 
 class Outcome(enum.StrEnum):
@@ -146,7 +147,8 @@ class Process(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 class Run(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The measurement of one case. The process, not the round, is the unit of replication.
 
-    `components_s` are the seconds of each component in an image: `component_means_s` of the processes.
+    `components_s` are the seconds of each component in an image: `component_means_s` of the processes. `packages` has the
+    versions of everything that the worker imported, by package; only a recording asks for them.
     """
 
     case_key: ShortText
@@ -160,6 +162,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     counts: Mapping[str, Any] | None = None
     parity: Mapping[str, Finite | None] | None = None
     attribution: Attribution | None = None
+    packages: Packages = msgspec.field(default_factory=dict)
 
     @property
     def key(self) -> CaseKey:
@@ -226,8 +229,8 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """
 
     python: ShortText
-    packages: Mapping[str, str]
-    code_digest: str
+    packages: Packages
+    code_digest: ShortText
     commit: str | None = None
     archive: str | None = None
 

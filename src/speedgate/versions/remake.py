@@ -9,7 +9,6 @@ import dataclasses
 import hashlib
 import importlib.metadata
 import json
-import platform
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,13 +18,12 @@ from packaging.utils import InvalidName, canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from speedgate.baselines import source
+from speedgate.baselines.origin import differing_packages, name_packages, python_problem
 from speedgate.measure.other_arm import OtherArm, ask_versions, checkout_paths, isolate_packages
 from speedgate.measure.worker import WorkerFailure
 from speedgate.results.run import Baseline, Origin
 from speedgate.versions import environment
 from speedgate.versions.environment import InstallFailure, OverlayEnvironment
-
-_MAX_NAMED = 4  # packages in a label or an error
 
 
 class CannotRemake(ValueError):
@@ -79,7 +77,8 @@ class ArmMaker:
         origin = baseline.origin
         if origin is None:
             raise CannotRemake(f"{baseline.name} does not state its code and its versions; record it again")
-        _check_python(origin)
+        if (problem := python_problem(origin)) is not None:
+            raise CannotRemake(problem)
         changes = differing_packages(origin)
         paths = self._code_paths(baseline, origin)
         python = self._interpreter(baseline, changes)
@@ -121,7 +120,7 @@ class ArmMaker:
         if not changes:
             return sys.executable
         pins = tuple(_pin(name, version) for name, version in sorted(changes.items()))
-        named = ", ".join(pins[:_MAX_NAMED]) + (f" and {len(pins) - _MAX_NAMED} more" if len(pins) > _MAX_NAMED else "")
+        named = name_packages(changes)
         if not source.is_committed(self.root, Path(baseline.path)):
             raise CannotRemake(
                 f"{named} would be installed, but {baseline.name} is not committed on the default branch"
@@ -136,13 +135,6 @@ class ArmMaker:
         return str(python)
 
 
-def differing_packages(origin: Origin) -> dict[str, str]:
-    """Return the packages of an origin, with their versions there, that this environment has in another version or not at all."""
-    here = installed_packages(environment.package_folders())
-    packages = {canonicalize_name(name): version for name, version in origin.packages.items()}
-    return {name: version for name, version in packages.items() if here.get(name) != version}
-
-
 def installed_packages(folders: Sequence[str]) -> dict[str, str]:
     """Return the version of each package in these folders, by canonical name; of two the first counts, as for an import."""
     packages: dict[str, str] = {}
@@ -151,16 +143,10 @@ def installed_packages(folders: Sequence[str]) -> dict[str, str]:
     return packages
 
 
-def _check_python(origin: Origin) -> None:
-    here = platform.python_version()
-    if origin.python.split(".")[:2] != here.split(".")[:2]:
-        raise CannotRemake(f"it was recorded with Python {origin.python[:20]}, and this is Python {here}")
-
-
 def _label(baseline: Baseline, origin: Origin, changes: Mapping[str, str], *, is_present_code: bool) -> str:
     """Name the arm by the baseline's file, and by what differs from this arm."""
     code = [] if is_present_code else [f"commit {origin.commit[:12]}" if origin.commit else str(origin.archive)]
-    packages = [f"{name} {version}" for name, version in list(changes.items())[:_MAX_NAMED]]
+    packages = [name_packages(changes)] if changes else []
     return f"the arm of {baseline.name} ({', '.join([*code, *packages]) or 'the code and versions of this one'})"
 
 
