@@ -151,7 +151,7 @@ def test_the_terminal_has_progress_lines_and_the_section(green):
             r"  \[0:\d\d.*\] sdxl-tiny-fp32: load and apply \.\.\. \d+\.\d s",
             r"case +latency +it/s .*",
             r"sdxl-tiny/bf16/\S+ +0.5 s +10 .* PASS",
-            r"not judged here: .*memory, ladder \(CPU\).*",
+            r"guarded: .*; not guarded here: .*memory 2, ladder 2 \(CPU\).*",
         ]
     )
 

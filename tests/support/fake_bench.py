@@ -62,7 +62,6 @@ class Claim:
     index: int = 0
     id: str = ""
     param_marks: tuple[pytest.Mark, ...] = ()
-    config: pytest.Config | None = None
 
     @property
     def name(self) -> str:
@@ -259,6 +258,7 @@ class FakeBench:
         arm = _other_arm(session, other) if other is not None else None
         prepare(config)
         collected = SimpleNamespace(config=config, items=items)
+        config.pluginmanager.get_plugin("speedgate-promises").pytest_collection_finish(collected)
         hooks.pytest_collection_finish(collected)
         sharding.pytest_collection_finish(collected)
         if (history := config.pluginmanager.get_plugin("speedgate-history")) is not None:
@@ -352,10 +352,10 @@ def _claims(config: pytest.Config) -> Iterator[Claim]:
         )
         suite_plugin.pytest_generate_tests(metafunc)
         if not parameters:
-            yield Claim(function, module, config=config)
+            yield Claim(function, module)
         for index, (name, parameter) in enumerate(parameters):
             marks = tuple(decorator.mark for decorator in parameter.marks)
-            yield Claim(function, module, {name: parameter.values[0]}, index, str(parameter.id), marks, config)
+            yield Claim(function, module, {name: parameter.values[0]}, index, str(parameter.id), marks)
 
 
 def _other_arm(session: Session, behaviour: Mapping[str, Any]) -> OtherArm:

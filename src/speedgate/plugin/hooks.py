@@ -27,7 +27,7 @@ from speedgate.plugin.estimate import earlier_timings, expected_session_s
 from speedgate.plugin.items import case_attribute, fixtures_of, has_gate, parameters_of
 from speedgate.plugin.judgement import Gate
 from speedgate.plugin.progress import Progress, PytestScreen, format_seconds
-from speedgate.plugin.promises import find_promises, note_deselected
+from speedgate.plugin.promises import PromisePlugin
 from speedgate.plugin.recording import RecordingPlugin
 from speedgate.plugin.session import Session, SessionInputs, SessionOptions
 from speedgate.report import terminal
@@ -74,6 +74,7 @@ def pytest_configure(config: pytest.Config) -> None:
     code = code_digest.digest(code_digest.measuring_files()) if session_options.is_recording else ""
     session = Session(options=session_options, machine=machine, inputs=SessionInputs(code_digest=code))
     config.stash[SESSION], config.stash[GATE] = session, Gate(session)
+    config.pluginmanager.register(PromisePlugin(session), "speedgate-promises")
     config.stash[PROGRESS] = progress = Progress(PytestScreen(config))
     if session_options.is_recording:
         recording = RecordingPlugin(config, session=session, progress=progress, seconds=config.getoption("budget"))
@@ -220,12 +221,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if item not in measuring]
 
 
-def pytest_deselected(items: list[pytest.Item]) -> None:
-    """Remember the tests that an option leaves out."""
-    if items:
-        note_deselected(items[0].config, items)
-
-
 def _measures_rounds(item: pytest.Item) -> bool:
     return "benchmark" in fixtures_of(item) or item.get_closest_marker(ROUNDS_MARK) is not None
 
@@ -240,7 +235,6 @@ def pytest_collection_finish(session: pytest.Session) -> None:
             "--benchmark-cprofile: profiles this process, but a case runs in its worker process; drop it"
         )
     options.check_measures(config, state.options.policy.mode)
-    find_promises(config, state, session.items)
     if not config.getoption("results"):
         check_folder("--results DIR: the default", state.options.results)
     try:

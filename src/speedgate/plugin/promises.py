@@ -10,28 +10,31 @@ from speedgate.gate.guard import LEFT_OUT
 from speedgate.plugin.items import case_attribute, claim_of
 from speedgate.plugin.session import Session
 
-DESELECTED = pytest.StashKey[list[pytest.Item]]()
 
+class PromisePlugin:
+    """A pytest plugin that remembers the deselected tests: a claim without a test is a gap unless its test was left out."""
 
-def note_deselected(config: pytest.Config, items: Sequence[pytest.Item]) -> None:
-    """Remember tests that an option leaves out: a claim without a test is a gap unless its test was left out."""
-    config.stash.setdefault(DESELECTED, []).extend(items)
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._deselected: list[pytest.Item] = []
 
+    def pytest_deselected(self, items: Sequence[pytest.Item]) -> None:
+        """Remember the tests that an option leaves out."""
+        self._deselected += items
 
-def find_promises(config: pytest.Config, session: Session, items: Sequence[pytest.Item]) -> None:
-    """Set the promised claims of each selected case, and store that the others are left out by the command."""
-    left_out: list[pytest.Item] = config.stash.get(DESELECTED, [])
-    collected = _claims_by_case(items)
-    session.promised = promised_claims(
-        {key: tests for key, tests in collected.items() if not tests.isdisjoint(session.claims)},
-        _claims_by_case(left_out),
-        claims=session.claims,
-        names_tests=_names_tests(config),
-    )
-    for key, promised in session.promised.items():
-        for claim in session.claims:
-            if claim not in promised:
-                session.store_not_judged(key, claim, LEFT_OUT)
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Set the promised claims of each selected case, and store that the others are left out by the command."""
+        collected = _claims_by_case(session.items)
+        self._session.promised = promised_claims(
+            {key: tests for key, tests in collected.items() if not tests.isdisjoint(self._session.claims)},
+            _claims_by_case(self._deselected),
+            claims=self._session.claims,
+            names_tests=_names_tests(session.config),
+        )
+        for key, promised in self._session.promised.items():
+            for claim in self._session.claims:
+                if claim not in promised:
+                    self._session.store_not_judged(key, claim, LEFT_OUT)
 
 
 def promised_claims(
