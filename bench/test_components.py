@@ -10,5 +10,7 @@ def test_components(case, gate):
     verdict = gate.components(case.measure())
 
     if verdict is None:
-        gate.cannot_judge("components", "no components", f"{case.key} or its baseline has no seconds of components")
+        gate.cannot_judge(
+            case.key, "components", "no components", f"{case.key} or its baseline has no seconds of components"
+        )
     gate.check(verdict)

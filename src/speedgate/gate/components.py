@@ -10,10 +10,12 @@ import functools
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+import msgspec
+
 from speedgate.gate import intervals, judge
 from speedgate.gate.intervals import Interval
 from speedgate.gate.policy import Policy
-from speedgate.results.run import Baseline, Comparison, Outcome, Process, Run, Turns, Verdict
+from speedgate.results.run import Baseline, Comparison, Confirmation, Outcome, Process, Run, Turns, Verdict
 from speedgate.results.timings import REMAINDER, component_rounds_s, log_ratio
 
 CLAIM = "components"
@@ -117,6 +119,17 @@ def compare_components(
 def needs_confirmation(verdict: Verdict | None) -> bool:
     """Return True if a verdict by stored figures is a reason to measure live pairs."""
     return verdict is not None and verdict.outcome is Outcome.SLOWER
+
+
+def join_confirmed(stored: Verdict, live: Verdict | None, confirmation: Confirmation) -> Verdict:
+    """Join the verdict by stored figures and the one by live pairs, which counts; without it the stored one stands."""
+    if live is not None:
+        return msgspec.structs.replace(
+            live, sentence=f"live, {live.sentence}; the stored figures said {stored.outcome}"
+        )
+    if not needs_confirmation(stored):
+        return stored
+    return msgspec.structs.replace(stored, sentence=f"{stored.sentence}; not confirmed live: {confirmation.reason}")
 
 
 def _interval(

@@ -72,6 +72,11 @@ def judge_latency_against(run: Run, comparison: Comparison, policy: Policy, *, c
     )
 
 
+def is_suspicious(stored: Outcome) -> bool:
+    """True if this outcome by a stored figure is no reason to believe it: the case may be slower, or the machine."""
+    return stored in (Outcome.SLOWER, Outcome.UNDECIDED)
+
+
 def judge_confirmed(stored: Verdict, live: Verdict | None, confirmation: Confirmation, baseline: Baseline) -> Verdict:
     """Join the verdict by the stored figure and the one by live pairs, which counts; without it the stored one stands.
 

@@ -14,6 +14,7 @@ from speedgate.baselines import benchmark_json, checkpoint
 from speedgate.gate import components, explain, judge, roofline
 from speedgate.gate.fit import Expectation, Fit, expect_fit, judge_fit
 from speedgate.gate.intervals import Looks
+from speedgate.gate.policy import Policy
 from speedgate.gate.roofline import Operations, Roofline
 from speedgate.measure.machine import Machine
 from speedgate.plugin.github import safe_line
@@ -89,10 +90,23 @@ class Gate:
         return self._explained(run, self._judge_latency(run))
 
     def components(self, run: Run) -> Verdict | None:
-        """Judge each component of an image against the other arm or this machine's baseline; None if either has none."""
+        """Judge each component against the other arm or this machine's baseline; None if either timed no component.
+
+        Live pairs decide if the case was confirmed.
+        """
+        stored = self._stored_components(run)
+        confirmation = self.session.outcome.confirmations.get(run.case_key)
+        if stored is None or confirmation is None:
+            return None if stored is None else self._explained(run, stored)
+        live = None
+        if confirmation.decides:
+            live_run, policy = confirmation.this_run(run), self._policy_of_pairs()
+            live = components.judge_components(live_run, confirmation.comparison, policy)
+        return self._explained(run, components.join_confirmed(stored, live, confirmation))
+
+    def _stored_components(self, run: Run) -> Verdict | None:
         reference = self.session.outcome.comparisons[run.case_key] if self.is_live else self._baseline(run)
-        verdict = components.judge_components(run, reference, self.session.options.policy)
-        return None if verdict is None else self._explained(run, verdict)
+        return components.judge_components(run, reference, self.session.options.policy)
 
     def memory(self, run: Run) -> Verdict:
         """Judge the peak memory against the other arm or this machine's baseline."""
@@ -241,7 +255,7 @@ class Gate:
         return _next_look(plan.looks, len(self._confirmation(run).processes), lambda: self._judge_pairs(run))
 
     def suspects(self, run: Run) -> bool:
-        """Return True if the stored figure says SLOWER, or will stay undecided, so that live pairs have to decide.
+        """Return True if stored figures say SLOWER, or will stay undecided, so that live pairs have to decide.
 
         An undecided run goes to the pairs at once unless more processes are expected to acquit it: so the session takes the
         least processor time, because pairs take the time of several processes. The error rate stays the same: a stored
@@ -258,7 +272,7 @@ class Gate:
             return looks.following(count) is None or not judge.may_be_acquitted(
                 run, baseline, self.session.options.policy
             )
-        return outcome is Outcome.SLOWER
+        return outcome is Outcome.SLOWER or components.needs_confirmation(self._stored_components(run))
 
     def stored_latency(self, run: Run) -> Verdict:
         """Return the verdict on the latency by the stored figure alone; it is not stored."""
@@ -356,11 +370,12 @@ class Gate:
         return self.add(verdict)
 
     def _judge_latency(self, run: Run) -> Verdict:
-        """Judge by the live pairs of a confirmation, if there is one."""
+        """Judge by the live pairs of a confirmation, if there is one and not for the sake of a component alone."""
         verdict = self._judge_unconfirmed(run)
-        if run.case_key not in self.session.outcome.confirmations:
+        confirmation = self.session.outcome.confirmations.get(run.case_key)
+        if confirmation is None or not judge.is_suspicious(confirmation.stored):
             return verdict
-        confirmation, baseline = self._confirmation(run), self.baselines[run.case_key]
+        baseline = self.baselines[run.case_key]
         live = self._judge_pairs(run) if confirmation.decides else None
         return judge.judge_confirmed(verdict, live, confirmation, baseline)
 
@@ -372,12 +387,17 @@ class Gate:
 
     def _judge_pairs(self, run: Run) -> Verdict:
         """Judge by the live pairs of a confirmation alone."""
-        confirmation, options = self._confirmation(run), self.session.options
-        assert options.confirmation is not None and confirmation.comparison is not None, "pairs were measured"
-        policy = dataclasses.replace(options.policy, looks=options.confirmation.looks)
+        confirmation = self._confirmation(run)
+        assert confirmation.comparison is not None, "pairs were measured"
         return judge.judge_latency_against(
-            confirmation.this_run(run), confirmation.comparison, policy, can_add_pairs=False
+            confirmation.this_run(run), confirmation.comparison, self._policy_of_pairs(), can_add_pairs=False
         )
+
+    def _policy_of_pairs(self) -> Policy:
+        """Return the policy with the looks of a confirmation, which count pairs."""
+        options = self.session.options
+        assert options.confirmation is not None, "only a session with a plan confirms"
+        return dataclasses.replace(options.policy, looks=options.confirmation.looks)
 
     def _confirmation(self, run: Run) -> Confirmation:
         return self.session.outcome.confirmations[run.case_key]
