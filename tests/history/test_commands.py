@@ -15,9 +15,9 @@ pytest.importorskip("sqlalchemy", reason="needs the history extra: pip install '
 from speedgate.cli import main
 from speedgate.history import database, queries
 from speedgate.history.entries import entry_from_result
-from speedgate.results.json_io import write_json
+from speedgate.results.json_io import to_json, write_json
 from tests.support.artifacts import HOSTILE
-from tests.support.baseline_samples import BF16, INT8, KEY, make_document, make_run, obtain
+from tests.support.baseline_samples import BF16, INT8, KEY, make_confirmation, make_document, make_run, obtain
 from tests.support.history_samples import commit, document, entry, session_folder
 
 ROOT = Path(__file__).parents[2]
@@ -41,7 +41,8 @@ def every_kind(tmp_path_factory: pytest.TempPathFactory) -> Path:
     hostile["run"]["environment"] = {"torch": HOSTILE}
     lost = document(outcome="INVALID", run=None, number=6)
     samples = [
-        *(entry(number=number) for number in range(3)),
+        *(entry(number=number) for number in range(2)),
+        entry(number=2, confirmation=to_json(make_confirmation())),
         *(entry_from_result(result, where="s") for result in (hostile, lost)),
     ]
     queries.add_entries(url, samples)
@@ -77,6 +78,7 @@ def test_a_round_trip_changes_nothing(url, tmp_path, capsys):
 
     assert first.read_bytes() == second.read_bytes()
     assert queries.read_series(url, source=None) == queries.read_series(other, source=None)
+    assert queries.read_machines(url) == queries.read_machines(other) != []
     assert history("import", first, "--history", url) == 0
     assert "0 added, 29 already stored" in capsys.readouterr().out
 

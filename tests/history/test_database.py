@@ -17,11 +17,13 @@ pytest.importorskip("sqlalchemy", reason="needs the history extra: pip install '
 
 from speedgate.cli import main
 from speedgate.history import database, entries, queries
-from speedgate.results.json_io import write_json
+from speedgate.history.entries import HistoryEntry
+from speedgate.results.json_io import to_json, write_json
 from tests.support.artifacts import HOSTILE
-from tests.support.baseline_samples import BF16, INT8, obtain
+from tests.support.baseline_samples import BF16, INT8, make_confirmation, obtain
 from tests.support.history_samples import at, commit, document, entry, fill, session_folder
 
+FP32 = "sdxl/fp32/1024px-30steps-b1"
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
 LARGE = document()["run"] | {"processes": [document()["run"]["processes"][0] | {"peak_bytes": [2**63] * 3}]}
@@ -29,7 +31,7 @@ LATER = """
 import sqlalchemy as sa
 from alembic import op
 
-revision, down_revision = "9999", "0001"
+revision, down_revision = "9999", "0002"
 
 
 def upgrade():
@@ -81,6 +83,33 @@ def test_everything_that_was_uploaded_is_kept(url):
     (stored,) = everything(url)
 
     assert {name: stored[name] for name in sample} == sample | {"measured_at": stored["measured_at"]}
+
+
+def confirmed(case_key: str, drift: float, *, number: int, baseline: str = "old.json", **changes: Any) -> HistoryEntry:
+    """Make the entry of a run whose case was confirmed on a machine with that drift; its program is 2 % faster."""
+    confirmation = make_confirmation(case_key, stored_ratio=drift * 0.98, live_ratio=0.98, baseline=baseline)
+    return entry(case_key, number=number, confirmation=to_json(confirmation), **changes)
+
+
+def test_a_machine_has_a_series_of_its_own(url):
+    """A session's drift is the median of its confirmed cases, by GPU key and baseline file; other runs add nothing."""
+    samples = [
+        confirmed(INT8, 1.05, number=1), confirmed(BF16, 1.03, number=1), confirmed(FP32, 1.07, number=1),
+        confirmed(INT8, 1.0, number=2, baseline="new.json"), confirmed(INT8, 0.9, number=0, gpu_key="another"),
+        entry(BF16, number=2),
+        entry(FP32, number=2, confirmation=to_json(make_confirmation(FP32, live_ratio=None))),
+    ]  # fmt: skip
+    queries.add_entries(url, samples)
+
+    another, ours = queries.read_machines(url)
+
+    assert (another.gpu_key, [point.drift for point in another.points]) == ("another", [pytest.approx(0.9)])
+    assert [(point.measured_at[11:13], point.commit, point.baseline, point.cases) for point in ours.points] == [
+        ("01", commit(1)["id"], "old.json", 3),
+        ("02", commit(2)["id"], "new.json", 1),
+    ]
+    assert [point.drift for point in ours.points] == pytest.approx([1.05, 1.0])
+    assert queries.read_machines(url, gpu_key="another") == [another]
 
 
 def test_a_retried_upload_adds_nothing(url):
@@ -186,6 +215,11 @@ def test_names_with_html_are_kept_as_they_are(url):
     [
         ({"measured_at": None}, "results of earlier versions do not contain the time"),
         ({"measured_at": "yesterday"}, "measured_at: expected a time in ISO 8601"),
+        (
+            {"confirmation": to_json(make_confirmation(baseline="a\0b"))},
+            "confirmation.baseline: contains characters that a database cannot store",
+        ),
+        ({"confirmation": {"drift": 1.05}}, "confirmation: "),
         ({"measured_at": "0001-01-01T00:00:00+14:00"}, "measured_at: expected a time in ISO 8601"),
         ({"gpu_key": "a\0b"}, "gpu_key: contains characters"),
         ({"gpu_key": "half \ud800 of a pair"}, "gpu_key: contains characters"),
@@ -212,7 +246,7 @@ def test_an_older_history_is_refused_until_it_is_upgraded(url, later, monkeypatc
             refused()
     assert main(["history", "upgrade", "--history", url]) == 0
 
-    assert "schema 0001 before, 9999 now" in capsys.readouterr().out
+    assert "schema 0002 before, 9999 now" in capsys.readouterr().out
     assert everything(url) == before
     database.prepare_history(url)
 

@@ -8,8 +8,9 @@ import pytest
 
 from speedgate import cli
 from speedgate.history import commands
+from speedgate.history.machine import CaseDrift, machine_series
 from speedgate.history.trend import MIN_RUNS, PEAK, ChangeKind, analyse
-from tests.support.histories import CASE, flat, make_series, stepped
+from tests.support.histories import CASE, GPU, flat, make_point, make_series, stepped
 
 STEP = stepped(120, (112, 1.05))
 
@@ -161,11 +162,11 @@ def test_recent_is_what_came_in_the_last_runs():
     assert drift.is_recent(drift.changes[0], 14)
 
 
-def run_trend(series, capsys, *arguments):
+def run_trend(series, capsys, *arguments, machines=()):
     """Return the exit status or the error, and the printed text."""
     options = cli._parse(["trend", "--history", "sqlite:///x.db", *arguments])
     try:
-        status = commands.report_trends(series, options)
+        status = commands.report_trends(series, options, machines=machines)
     except ValueError as error:
         status = str(error)
     return status, capsys.readouterr().out
@@ -198,6 +199,67 @@ def test_a_change_that_is_not_asked_for_is_not_red(capsys, levels, arguments, li
     status, output = run_trend([make_series(levels)], capsys, *arguments)
 
     assert (status, line in output) == (0, True)
+
+
+def drifted(*drifts, baseline="old.json", first, gpu_key=GPU):
+    """Make the series of a machine with a confirmed case on each day from `first` on."""
+    return machine_series(
+        CaseDrift(
+            gpu_key=gpu_key,
+            measured_at=make_point(first + day, ()).measured_at,
+            commit=None,
+            baseline=baseline,
+            drift=drift,
+        )
+        for day, drift in enumerate(drifts)
+    )
+
+
+@pytest.mark.parametrize(
+    ("machines", "part"),
+    [
+        (drifted(*[1.05] * 8, first=112), "the machine changed by +5.0%, which explains it"),
+        (drifted(*[1.02] * 7, *[1.07] * 8, first=105), "the machine changed by +4.9%, which explains it"),
+        (drifted(*[1.0] * 8, first=112), "the machine changed by +0.0%, the program by +5."),
+        (drifted(*[1.03] * 8, first=112), "the machine changed by +3.0%, the program by +2."),
+        (drifted(*[1.05] * 7, first=105), None),  # only before the step
+        (drifted(*[1.05] * 8, first=112, gpu_key="another"), None),
+    ],
+)
+def test_a_step_of_the_machine_is_not_the_programs(capsys, machines, part):
+    """An equal step of the machine makes a step no regression; otherwise it is red, with what is left for the program."""
+    status, text = run_trend([make_series(STEP)], capsys, machines=machines)
+
+    (line,) = [line for line in text.splitlines() if "STEP" in line]
+    is_machine = part is not None and "explains" in part
+    assert (status, line.split()[0]) == ((0, "MACHINE") if is_machine else (1, "FAIL"))
+    assert part in line if part else "the machine" not in line
+
+
+def test_another_baseline_is_another_beginning():
+    """Sessions of a file that was recorded after a step do not show it, and sessions after the next change do not count."""
+    old, new = drifted(1.05, 1.05, first=112), drifted(1.0, 1.2, first=114, baseline="new.json")
+    machine = dataclasses.replace(old[0], points=old[0].points + new[0].points)
+    days = [make_point(day, ()).measured_at for day in range(120)]
+
+    assert machine.ratio(before=days[111], after=days[112]) == pytest.approx(1.05)
+    assert machine.ratio(before=days[113], after=days[114], until=days[115]) == pytest.approx(1.0)
+    assert machine.ratio(before=days[114], after=days[115]) == pytest.approx(1.2)
+    assert machine.ratio(before=days[115], after=days[116]) is None
+
+
+def test_the_machine_has_a_line_and_is_in_the_json(capsys):
+    """The latest drift is shown with its baseline and the number of sessions, and the JSON has all of them."""
+    machines = drifted(1.02, 1.042, first=118)
+
+    _, text = run_trend([make_series(flat(120))], capsys, machines=machines)
+    _, document = run_trend([make_series(flat(120))], capsys, "--json", machines=machines)
+
+    assert text.splitlines()[-1] == (
+        f"machine {GPU}: +4.2% seconds since old.json was recorded (1 case, 2026-04-30T03:00);"
+        " confirmed cases in 2 sessions"
+    )
+    assert [point["drift"] for point in json.loads(document)["machines"][0]["points"]] == [1.02, 1.042]
 
 
 def test_a_noisy_series_is_not_silent(capsys):

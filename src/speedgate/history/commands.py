@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import datetime
+import functools
 import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from speedgate.results.text import redact_password
 
 if TYPE_CHECKING:
     from speedgate.history.entries import HistoryEntry
+    from speedgate.history.machine import MachineSeries
     from speedgate.history.trend import Series, SeriesPoint, Trend, TrendChange
 
 EXPORT_SUFFIX = ".json"
@@ -148,14 +150,17 @@ def _trend(options: argparse.Namespace) -> int:
     from speedgate.history import queries
 
     all_series = queries.read_series(options.history, gpu_key=options.gpu_key, case_key=options.case)
-    return report_trends(all_series, options)
+    return report_trends(all_series, options, machines=queries.read_machines(options.history, gpu_key=options.gpu_key))
 
 
-def report_trends(all_series: Sequence[Series], options: argparse.Namespace) -> int:
+def report_trends(
+    all_series: Sequence[Series], options: argparse.Namespace, *, machines: Sequence[MachineSeries] = ()
+) -> int:
     """Print the changes of each series. Returns 1 if one of them is a regression that `--fail-on` and `--recent` select.
 
     Raises `ValueError` if no series is long enough to judge.
     """
+    from speedgate.history.machine import attribute
     from speedgate.history.trend import MIN_RUNS, analyse, count_measured
 
     history = redact_password(options.history)
@@ -165,13 +170,15 @@ def report_trends(all_series: Sequence[Series], options: argparse.Namespace) -> 
     last = slice(-options.last if options.last else None, None)
     shortened = [dataclasses.replace(series, points=series.points[last]) for series in all_series]
     too_short = [series for series in shortened if count_measured(series.points) < MIN_RUNS]
-    trends = [analyse(series) for series in shortened if count_measured(series.points) >= MIN_RUNS]
+    long_enough = [series for series in shortened if count_measured(series.points) >= MIN_RUNS]
+    trends = [attribute(analyse(series), machines) for series in long_enough]
     if not trends:
         longest = max(count_measured(series.points) for series in shortened)
         raise ValueError(
             f"{history}: the longest series has {longest} runs with a latency; a trend needs at least {MIN_RUNS}"
         )
-    for line in _trends_json(trends, too_short, options) if options.json else _trend_lines(trends, too_short, options):
+    lines = _trends_json if options.json else _trend_lines
+    for line in lines(trends, too_short, machines, options):
         print_line(line)
     return ExitStatus.RED if any(_has_failed(trend, options) for trend in trends) else ExitStatus.OK
 
@@ -181,11 +188,15 @@ def _has_failed(trend: Trend, options: argparse.Namespace) -> bool:
 
 
 def _fails(trend: Trend, change: TrendChange, options: argparse.Namespace) -> bool:
-    return change.worse and change.kind in options.fail_on and trend.is_recent(change, options.recent)
+    """Return True for a recent regression of the program; one that the machine explains is shown and is not red."""
+    is_regression = change.worse and not change.of_machine
+    return is_regression and change.kind in options.fail_on and trend.is_recent(change, options.recent)
 
 
-def _trend_lines(trends: Sequence[Trend], too_short: Sequence[Series], options: argparse.Namespace) -> Iterator[str]:
-    """Yield a paragraph for each series that changed, failing ones first, then a count of changed and of short series."""
+def _trend_lines(
+    trends: Sequence[Trend], too_short: Sequence[Series], machines: Sequence[MachineSeries], options: argparse.Namespace
+) -> Iterator[str]:
+    """Yield a paragraph for each series that changed, failing ones first, then counts, and a line for each machine."""
     shown = [trend for trend in trends if trend.changes or trend.noisy_since is not None]
     for trend in sorted(shown, key=lambda trend: not _has_failed(trend, options)):
         outliers = f", {len(trend.outliers)} of them outliers" if trend.outliers else ""
@@ -202,6 +213,17 @@ def _trend_lines(trends: Sequence[Trend], too_short: Sequence[Series], options: 
     if too_short:
         examples = ", ".join(series.case_key for series in too_short[:3])
         yield f"{len(too_short)} series too short to judge: {examples}{', ...' * (len(too_short) > 3)}"
+    yield from map(_machine_line, machines)
+
+
+def _machine_line(machine: MachineSeries) -> str:
+    """Write `machine KEY: +4.2% since FILE was recorded (5 cases, DATE); 12 sessions with confirmed cases`."""
+    last = machine.points[-1]
+    return (
+        f"machine {machine.gpu_key}: {last.drift - 1:+.1%} seconds since {last.baseline or 'its baseline'} was recorded"
+        f" ({last.cases} {'case' if last.cases == 1 else 'cases'}, {last.measured_at[:16]});"
+        f" confirmed cases in {len({point.measured_at for point in machine.points})} sessions"
+    )
 
 
 def _noise_line(trend: Trend) -> str:
@@ -223,11 +245,22 @@ def _change_line(trend: Trend, change: TrendChange, options: argparse.Namespace)
     versions = [f"{name} {old or '-'} -> {new or '-'}" for name, (old, new) in trend.versions(change).items()]
     more = f" and {len(versions) - _VERSIONS_PER_LINE} more" if len(versions) > _VERSIONS_PER_LINE else ""
     return (
-        f"{fail}{change.kind.upper()} {change.metric} {change.ratio - 1:+.1%}{rate}"
+        f"{fail}{'MACHINE ' if change.of_machine else ''}{change.kind.upper()} {change.metric} {change.ratio - 1:+.1%}{rate}"
         f" (99% interval {change.low - 1:+.1%} to {change.high - 1:+.1%}, p {change.p_value:.4f})"
         f" between {_point_text(points[change.before])} and {_point_text(points[change.after])},"
         f" {len(points) - change.run} runs ago: {', '.join(versions[:_VERSIONS_PER_LINE]) or 'no version changed'}{more}"
+        f"{_machine_part(change)}"
     )
+
+
+def _machine_part(change: TrendChange) -> str:
+    """Write the machine's part of a change; empty if nothing is known of it."""
+    if change.machine_ratio is None:
+        return ""
+    part = f"; the machine changed by {change.machine_ratio - 1:+.1%}"
+    if change.of_machine:
+        return f"{part}, which explains it: the program is as fast as before"
+    return f"{part}, the program by {change.ratio / change.machine_ratio - 1:+.1%}"
 
 
 def _point_text(point: SeriesPoint) -> str:
@@ -235,7 +268,9 @@ def _point_text(point: SeriesPoint) -> str:
     return f"{commit} ({point.measured_at[:16]})"
 
 
-def _trends_json(trends: Sequence[Trend], too_short: Sequence[Series], options: argparse.Namespace) -> list[str]:
+def _trends_json(
+    trends: Sequence[Trend], too_short: Sequence[Series], machines: Sequence[MachineSeries], options: argparse.Namespace
+) -> list[str]:
     document = {
         "trends": [
             {
@@ -250,6 +285,7 @@ def _trends_json(trends: Sequence[Trend], too_short: Sequence[Series], options: 
             for trend in trends
         ],
         "too_short": [{"gpu_key": series.gpu_key, "case_key": series.case_key} for series in too_short],
+        "machines": [dataclasses.asdict(machine) for machine in machines],
     }
     return json.dumps(document, indent=1).splitlines()
 
@@ -262,6 +298,7 @@ def _change_json(trend: Trend, change: TrendChange, options: argparse.Namespace)
         **dataclasses.asdict(change),
         **{name: {fact: getattr(point, fact) for fact in _POINT_FACTS} for name, point in points.items()},
         "versions": versions,
+        "of_machine": change.of_machine,
         "fails": _fails(trend, change, options),
     }
 
@@ -272,11 +309,13 @@ def _site(options: argparse.Namespace) -> int:
 
     write.check_commit_url(options.commit_url)
     write.check_folder(options.folder.resolve())  # before a minute's work
+    machines = queries.read_machines(options.history)
     with write.replace_folder(options.folder) as new_folder:
         counts = write.write_site(
             new_folder,
             queries.read_series(options.history),
-            changes=_changes,
+            changes=functools.partial(_changes, machines),
+            machines=machines,
             generated_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             commit_url=options.commit_url,
             stages=options.stages.split(",") if options.stages else stages_of_baselines(options.root),
@@ -286,11 +325,13 @@ def _site(options: argparse.Namespace) -> int:
     return ExitStatus.OK
 
 
-def _changes(series: Series) -> Sequence[TrendChange]:
-    """Find the changes of a series; none if it is too short for a trend."""
-    from speedgate.history import trend
+def _changes(machines: Sequence[MachineSeries], series: Series) -> Sequence[TrendChange]:
+    """Find the changes of a series, with the machine's part of each; none if it is too short for a trend."""
+    from speedgate.history import machine, trend
 
-    return trend.analyse(series).changes if trend.count_measured(series.points) >= trend.MIN_RUNS else ()
+    if trend.count_measured(series.points) < trend.MIN_RUNS:
+        return ()
+    return machine.attribute(trend.analyse(series), machines).changes
 
 
 def stages_of_baselines(root: Path) -> Sequence[str]:

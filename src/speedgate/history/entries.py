@@ -19,9 +19,10 @@ from msgspec import Meta
 from speedgate.baselines.benchmark_json import PUBLISHED, RECORDED
 from speedgate.history import schema
 from speedgate.results import folder
+from speedgate.results.folder import ResultFile
 from speedgate.results.json_io import Positive, decode, parse_json
 from speedgate.results.provenance import NO_COMMIT
-from speedgate.results.run import Run, Verdict, worst_outcome
+from speedgate.results.run import Confirmation, Run, Verdict, worst_outcome
 from speedgate.results.run_marks import refuse_marked
 
 _ADDED = {"case_key", "source", "published"}  # the fields of an entry that a result file does not have
@@ -72,6 +73,7 @@ class HistoryEntry:
     run: Run | None
     verdicts: tuple[Verdict, ...]
     published: PublishedRun | None
+    confirmation: Confirmation | None
     document: Mapping[str, Any]
 
     @functools.cached_property
@@ -123,6 +125,7 @@ class HistoryEntry:
         """Make the row of the table `runs`, without the environment's key."""
         run, cold_start = self.run, self.run.cold_start if self.run else None
         outcome = worst_outcome(self.verdicts)
+        drift = self.confirmation.drift if self.confirmation and self.confirmation.decides else None
         return {
             "run_id": self.run_id,
             "gpu_key": self.gpu_key,
@@ -138,6 +141,8 @@ class HistoryEntry:
             "cache": cold_start.cache if cold_start else None,
             "fingerprint": run.fingerprint if run else None,
             "outcome": str(outcome) if outcome else None,
+            "drift": drift,
+            "drift_baseline": self.confirmation.baseline if self.confirmation and drift is not None else None,
         }
 
 
@@ -169,7 +174,7 @@ def entry_from_json(data: Any, *, where: str) -> HistoryEntry:
     measured_at = utc_text(fields.measured_at, where=f"{where}: measured_at")
     if (fields.source == PUBLISHED) != (fields.published is not None):
         raise ValueError(f"{where}: published: expected figures if the source is {PUBLISHED!r}, and only then")
-    run, verdicts = (None, ()) if fields.published else _run_and_verdicts(data, fields.case_key, where=where)
+    result = None if fields.published else _result(data, fields.case_key, where=where)
     return HistoryEntry(
         gpu_key=fields.gpu_key,
         case_key=fields.case_key,
@@ -177,14 +182,15 @@ def entry_from_json(data: Any, *, where: str) -> HistoryEntry:
         measured_at=measured_at,
         commit_id=None if fields.commit.id in NO_COMMIT else fields.commit.id,
         dirty=bool(fields.commit.dirty),
-        run=run,
-        verdicts=verdicts,
+        run=result.run if result else None,
+        verdicts=result.verdicts if result else (),
         published=fields.published,
+        confirmation=result.confirmation if result else None,
         document={**data, "measured_at": measured_at},
     )
 
 
-def _run_and_verdicts(data: Mapping[str, Any], case_key: str, *, where: str) -> tuple[Run | None, tuple[Verdict, ...]]:
+def _result(data: Mapping[str, Any], case_key: str, *, where: str) -> ResultFile:
     result = folder.parse_result(where, {name: value for name, value in data.items() if name not in _ADDED})
     if result.case_key != case_key:
         raise ValueError(f"{where}: case_key: the run in it is of another case")
@@ -192,7 +198,9 @@ def _run_and_verdicts(data: Mapping[str, Any], case_key: str, *, where: str) -> 
         _check_storable(run.fingerprint, where=f"{where}: run.fingerprint")
         if run.processes and run.peak_bytes > _LARGEST_INTEGER:
             raise ValueError(f"{where}: run.peak_bytes: expected at most 2**63 - 1")
-    return result.run, result.verdicts
+    if result.confirmation is not None and result.confirmation.baseline:
+        _check_storable(result.confirmation.baseline, where=f"{where}: confirmation.baseline")
+    return result
 
 
 def utc_text(value: str | None, *, where: str) -> str:

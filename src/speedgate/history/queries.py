@@ -18,6 +18,7 @@ from typing import Any
 from speedgate.baselines.benchmark_json import RECORDED
 from speedgate.history import database, schema
 from speedgate.history.entries import HistoryEntry, entry_from_json
+from speedgate.history.machine import CaseDrift, MachineSeries, machine_series
 from speedgate.history.trend import Series, SeriesPoint
 
 RETRY_S = 60.0  # long enough for a server that restarts
@@ -80,6 +81,24 @@ def read_series(
             for (gpu, case), group in itertools.groupby(rows, key=lambda row: row[:2])
         ]
     return sorted(all_series, key=lambda series: (series.gpu_key, series.case_key))
+
+
+def read_machines(url: str, *, gpu_key: str | None = None) -> list[MachineSeries]:
+    """Read the series of all machines, or of one GPU key: their drift since their baselines were recorded.
+
+    Raises `ValueError` as `read_series` does.
+    """
+    with database.open_engine(url, write=False) as engine, engine.connect() as connection:
+        import sqlalchemy as sa
+
+        database.require_current_schema(connection, url)
+        columns = schema.tables().runs.c
+        selected = [columns.gpu_key, columns.measured_at, columns.commit_id, columns.drift_baseline, columns.drift]
+        rows = _rows(connection, sa.select(*selected).where(columns.drift.is_not(None)), {columns.gpu_key: gpu_key})
+        return machine_series(
+            CaseDrift(gpu_key=gpu, measured_at=measured_at, commit=commit, baseline=baseline, drift=drift)
+            for gpu, measured_at, commit, baseline, drift in rows
+        )
 
 
 def read_entries(url: str, *, gpu_key: str | None = None, case_key: str | None = None) -> Iterator[HistoryEntry]:

@@ -55,6 +55,8 @@ def tables() -> Tables:
         sa.Column("fingerprint", sa.Text),
         sa.Column("outcome", sa.String(16)),
         sa.Column("environment_id", sa.String(32), sa.ForeignKey(environments.c.environment_id), nullable=False),
+        sa.Column("drift", sa.Double),
+        sa.Column("drift_baseline", sa.Text),
         sa.Index("speedgate_runs_series", "case_key", "gpu_key", "measured_at"),
         sa.Index("speedgate_runs_commit", "commit_id"),
     )

@@ -18,6 +18,7 @@ from speedgate.history.drift import Drift
 
 MIN_RUNS = 10  # with a latency; fewer points are not enough to tell two levels apart
 SMALLEST_CHANGE = 0.005  # the smallest relative change that is reported
+LARGEST_REMAINDER = 0.01  # of a change that is called the machine's: a drift is the median of a few cases
 CONFIDENCE = 0.99  # of the interval around a ratio
 LATENCY, PEAK = "latency", "peak memory"
 _SMALLEST_SCALE = {LATENCY: 1e-6, PEAK: 1e-4}  # standard deviation of the logarithm; smaller noise counts as this much
@@ -77,6 +78,7 @@ class TrendChange:
     `before`, `run` and `after` are indices of the series' points. A step lies between `before` and `after` with 95 % confidence,
     and `run` is most likely the first point after it; a drift begins at `before` and ends at `after`. The interval from `low` to
     `high` contains the ratio with 99 % confidence. `p_value` is the probability of so large a change in a series without one.
+    `machine_ratio` is the machine's part of it by live pairs (`history.machine`), or None if nothing is known of it.
     """
 
     metric: str
@@ -89,6 +91,15 @@ class TrendChange:
     run: int
     after: int
     per_month: float | None = None
+    machine_ratio: float | None = None
+
+    @property
+    def of_machine(self) -> bool:
+        """True if the machine explains the change: what remains is at most 1 %, and less than the machine's part."""
+        if self.machine_ratio is None:
+            return False
+        remainder = abs(math.log(self.ratio / self.machine_ratio))
+        return remainder <= math.log1p(LARGEST_REMAINDER) and remainder < abs(math.log(self.machine_ratio))
 
     @property
     def worse(self) -> bool:

@@ -13,11 +13,13 @@ import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from speedgate.history.machine import MachineSeries
 from speedgate.history.trend import Series, SeriesPoint, TrendChange
 from speedgate.results.case_key import CaseKey
 from speedgate.results.json_io import positive
 
 MAX_LINE_POINTS = 250  # of a stage in the chart of a ladder over time; the eye cannot tell more points apart
+MAX_DRIFTS = 100  # of a machine: rows of one table
 MAX_SESSIONS = 1000  # of a GPU key, the latest ones; each is a file
 _DIGITS = 6  # significant digits; process medians repeat to three at best
 
@@ -84,7 +86,7 @@ def case_document(series: Series, changes: Sequence[TrendChange]) -> dict[str, A
         "fingerprint": _texts([point.fingerprint for point in points]),
         "outcome": _texts([point.outcome for point in points]),
         "versions": {name: _texts([point.versions.get(name) for point in points]) for name in names},
-        "changes": [dataclasses.asdict(change) for change in changes],
+        "changes": [_change(change) for change in changes],
     }
 
 
@@ -104,10 +106,12 @@ def case_summary(series: Series, changes: Sequence[TrendChange]) -> dict[str, An
         "ssim": rounded(measured.ssim),
         "outcome": last.outcome,
         "changes": len(changes),
-        "change": None
-        if change is None
-        else {**dataclasses.asdict(change), "at_ms": _at_ms(series.points[change.run])},
+        "change": None if change is None else {**_change(change), "at_ms": _at_ms(series.points[change.run])},
     }
+
+
+def _change(change: TrendChange) -> dict[str, Any]:
+    return {**dataclasses.asdict(change), "of_machine": change.of_machine}
 
 
 def ladder_rung(series: Series) -> Rung | None:
@@ -147,6 +151,20 @@ def ladder_document(rungs: Sequence[Rung], *, stages: Sequence[str]) -> dict[str
             for rung in ordered
         ],
     }
+
+
+def machine_rows(machine: MachineSeries) -> list[dict[str, Any]]:
+    """List the drift of a machine in its latest sessions, newest first."""
+    return [
+        {
+            "at_ms": epoch_ms(point.measured_at, where=f"machine {machine.gpu_key}"),
+            "commit": point.commit,
+            "drift": rounded(point.drift),
+            "cases": point.cases,
+            "baseline": point.baseline,
+        }
+        for point in machine.points[: -MAX_DRIFTS - 1 : -1]
+    ]
 
 
 def rounded(value: float | None) -> float | None:

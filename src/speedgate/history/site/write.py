@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from speedgate.history.machine import MachineSeries
 from speedgate.history.site import model, pages
 from speedgate.history.site.model import Rung, SessionCollector
 from speedgate.history.trend import Series, TrendChange
@@ -38,6 +39,7 @@ def write_site(
     all_series: Iterable[Series],
     *,
     changes: Callable[[Series], Sequence[TrendChange]],
+    machines: Sequence[MachineSeries] = (),
     generated_at: str,
     commit_url: str | None = None,
     stages: Sequence[str] = (),
@@ -67,7 +69,7 @@ def write_site(
     if not summaries:
         raise ValueError("the history holds no runs: there is nothing to show yet")
     _write_index(folder, list(summaries.values()), gpu_keys=gpu_keys)
-    _write_ladders(folder, rungs, gpu_keys=gpu_keys, stages=stages)
+    _write_ladders(folder, rungs, machines, gpu_keys=gpu_keys, stages=stages)
     for name, document in sessions.documents():
         _write_data(folder, name, document)
     runs = sum(summary["runs"] for summary in summaries.values())
@@ -129,8 +131,16 @@ def _write_index(folder: Path, summaries: Sequence[Mapping[str, Any]], *, gpu_ke
     _write_data(folder, "index", {"gpus": gpus, "cases": cases})
 
 
-def _write_ladders(folder: Path, rungs: Sequence[Rung], *, gpu_keys: Mapping[str, str], stages: Sequence[str]) -> None:
+def _write_ladders(
+    folder: Path,
+    rungs: Sequence[Rung],
+    machines: Sequence[MachineSeries],
+    *,
+    gpu_keys: Mapping[str, str],
+    stages: Sequence[str],
+) -> None:
     """Write a file for each ladder with its lines, which are long, and one for each GPU key with the latest figures."""
+    drifts = {machine.gpu_key: model.machine_rows(machine) for machine in machines}
     for gpu_id, gpu_key in gpu_keys.items():
         ladders = []
         for group in _group_rungs([rung for rung in rungs if rung.gpu_key == gpu_key]):
@@ -138,7 +148,11 @@ def _write_ladders(folder: Path, rungs: Sequence[Rung], *, gpu_keys: Mapping[str
             _write_data(folder, f"ladder-{document['id']}", document)
             latest = [{name: stage[name] for name in stage if name != "line"} for stage in document["stages"]]
             ladders.append({**document, "stages": latest})
-        _write_data(folder, f"gpu-{gpu_id}", {"id": gpu_id, "key": gpu_key, "ladders": ladders})
+        _write_data(
+            folder,
+            f"gpu-{gpu_id}",
+            {"id": gpu_id, "key": gpu_key, "ladders": ladders, "machine": drifts.get(gpu_key, [])},
+        )
 
 
 def _group_rungs(rungs: Sequence[Rung]) -> list[list[Rung]]:

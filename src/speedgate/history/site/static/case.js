@@ -37,7 +37,8 @@ speedgate.page(async () => {
     const changed = Object.keys(after.versions).filter((name) => before.versions[name] !== after.versions[name]);
     const brief = (name, text) => (text === null || text === undefined ? "-" : commitLink(text, settings.sources[name], short(text)));
     const versions = changed.flatMap((name) => ["; ", `${name} `, brief(name, before.versions[name]), " \u2192 ", brief(name, after.versions[name])]);
-    return [` ${change.metric} (99 % interval ${range})`, ...when, ...versions, ". "];
+    const machine = change.machine_ratio === null ? [] : [change.of_machine ? "; the machine's, which changed by " : "; the machine changed by ", speedgate.percent(change.machine_ratio)];
+    return [` ${change.metric} (99 % interval ${range})`, ...when, ...versions, ...machine, ". "];
   }
 
   function changes() {

@@ -1,7 +1,7 @@
 "use strict";
 // The page of one GPU key: each ladder with its latest runs, and over time.
 speedgate.page(async () => {
-  const { byId, caseLink, cell, day, element, fill, rowHeading, seconds } = speedgate;
+  const { byId, caseLink, cell, day, element, fill, percent, rowHeading, seconds } = speedgate;
   const id = new URLSearchParams(location.search).get("id");
   await speedgate.load("site");
   const gpu = await speedgate.load("gpu", id);
@@ -40,7 +40,15 @@ speedgate.page(async () => {
     fill("bins", "If there are many runs, each point is the median of several neighbouring runs.");
   }
 
+  // Live pairs tell a slower machine from a slower program: their drift belongs to the machine.
+  function machine() {
+    fill("drift", gpu.machine.length ? "Live pairs of suspected cases show how far the machine has changed since its baselines were recorded." : "No case of this machine was confirmed by live pairs.");
+    speedgate.table("machine", gpu.machine.map((row) => element("tr", {},
+      rowHeading(day(row.at_ms)), cell(percent(row.drift), "number"), cell(String(row.cases), "number"), cell(row.baseline, "optional"))));
+  }
+
   speedgate.heading(gpu.key, ["Each ladder with its latest runs, and over time. Figures of different GPU keys are never compared."]);
+  machine();
   if (!gpu.ladders.length) throw new Error("no case of this GPU key has both a latency and a key of the form PIPELINE/STAGE/WORKLOAD");
   const select = byId("ladder");
   select.replaceChildren(...gpu.ladders.map((ladder, place) => element("option", { value: place }, `${name(ladder)} (${speedgate.count(ladder.stages.length, "stage")})`)));

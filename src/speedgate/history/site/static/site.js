@@ -100,7 +100,8 @@ const speedgate = (() => {
     const monthly = change.kind === "drift" && change.per_month !== null;
     const amount = monthly ? `${percent(1 + change.per_month)} a month` : percent(change.ratio);
     const metric = change.metric === "latency" ? "" : `${change.metric} `;
-    return element("span", { class: `outcome ${change.ratio > 1 ? "bad" : "good"}` }, `${metric}${change.kind} ${amount}`);
+    const label = `${change.of_machine ? "machine: " : ""}${metric}${change.kind} ${amount}`;
+    return element("span", { class: `outcome ${change.of_machine ? "" : change.ratio > 1 ? "bad" : "good"}`.trim() }, label);
   }
 
   // Get the text of a run, or null, from a column that stores each text once.
