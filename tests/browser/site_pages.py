@@ -16,7 +16,7 @@ def make_site(target, series):
     """Write the site of these series."""
     with write.replace_folder(target) as made:
         options = {"generated_at": "2026-11-21T19:00:00+00:00", "commit_url": COMMIT_URL, "stages": histories.STAGES}
-        write.write_site(made, series, changes=histories.changes, **options)
+        write.write_site(made, series, changes=histories.changes, machines=histories.machine(1.0, 1.042), **options)
     return target
 
 

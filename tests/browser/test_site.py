@@ -113,6 +113,9 @@ def test_the_list_can_be_sorted(at, site):
 def test_the_ladder_is_shown_now_and_over_time(at, site):
     """A ladder has a bar, a row with speed-ups and a line over time for each stage, in the order of the ladder."""
     page = at(site, f"gpu.html?id={GPU}").page
+    assert [row[1:] for row in rows(page, "machine")] == [
+        [percent, "3", "baselines/0002.json"] for percent in ("+4.2 %", "+0.0 %")
+    ]
     texts = rows(page, "stages")
 
     assert [row[0] for row in texts] == list(histories.STAGES)

@@ -78,6 +78,19 @@ def test_a_ladder_is_in_its_order(site):
     assert len(data(site, f"ladder-{ladder['id']}")["stages"][0]["line"]) == 40
 
 
+def test_a_machine_has_its_drift_on_the_page_of_its_key(site, tmp_path):
+    """The latest sessions are listed, newest first, and a machine without live pairs has none."""
+    drifts = [1 + day / 1000 for day in range(model.MAX_DRIFTS + 5)]
+    write(tmp_path / "site", histories.ladder(), machines=histories.machine(*drifts))
+    name = f"gpu-{model.short_digest(histories.GPUS[0])}"
+    machine = data(tmp_path / "site", name)["machine"]
+
+    assert [row["drift"] for row in machine] == pytest.approx(drifts[: -model.MAX_DRIFTS - 1 : -1])
+    assert (machine[0]["cases"], machine[0]["baseline"]) == (3, "baselines/0002.json")
+    assert machine[0]["at_ms"] - machine[1]["at_ms"] == 24 * 3600 * 1000
+    assert data(site, name)["machine"] == []
+
+
 def test_stages_that_no_order_names_follow(tmp_path):
     """Stages that the given order does not name follow after it, slowest first."""
     for stages in ((), ("int8",)):

@@ -6,6 +6,7 @@ import json
 import random
 import re
 
+from speedgate.history.machine import CaseDrift, machine_series
 from speedgate.history.site.write import replace_folder, write_site
 from speedgate.history.trend import LATENCY, ChangeKind, Series, SeriesPoint, TrendChange
 
@@ -67,6 +68,21 @@ def changes(series):
     return [
         TrendChange(metric=LATENCY, kind=ChangeKind.STEP, ratio=STEP, low=1.055, high=1.065, p_value=0.0005, **where)
     ]
+
+
+def machine(*drifts):
+    """Make the series of the first machine with one session a day, from three confirmed cases each."""
+    return machine_series(
+        CaseDrift(
+            gpu_key=GPUS[0],
+            measured_at=(START + datetime.timedelta(days=day)).isoformat(),
+            commit=None,
+            baseline="baselines/0002.json",
+            drift=drift,
+        )
+        for day, drift in enumerate(drifts)
+        for _ in range(3)
+    )
 
 
 def write(target, series, **options):
