@@ -17,7 +17,7 @@ def test_gpu_graphs(generated, gate):
 
 def test_gpu_placement(generated, gate):
     """The code uses no tensor on the CPU and copies nothing between devices."""
-    gate.check(gate.add(claims.judge_placement(generated.code)))
+    gate.check(gate.add(claims.judge_placement(generated.code, generated.promise)))
 
 
 def test_gpu_fallbacks(generated, gate):

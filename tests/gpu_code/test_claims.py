@@ -41,7 +41,7 @@ def parent(products: int = 103) -> GpuCode:
 JUDGES: Mapping[str, Callable[[GpuCode], Verdict | None]] = {
     "gpu code": claims.judge_generated,
     "gpu graphs": lambda code: claims.judge_graphs(code, PROMISE),
-    "gpu placement": claims.judge_placement,
+    "gpu placement": lambda code: claims.judge_placement(code, PROMISE),
     "gpu fallbacks": lambda code: claims.judge_fallbacks(code, PROMISE),
     "gpu quantised products": lambda code: claims.judge_quantised(code, PROMISE),
     "gpu fused scale": lambda code: claims.judge_fused_scale(code, PROMISE),
@@ -72,6 +72,7 @@ def test_a_stage_that_keeps_its_promises_passes_every_claim() -> None:
         (make(int8(graphs=2)), "gpu graphs", "3 graphs, expected 2; denoiser has 2 graphs"),
         (make(int8(graphs=0)), "gpu graphs", "1 graphs, expected 2"),
         (make(int8(cpu_tensors=1)), "gpu placement", "denoiser has 1 CPU tensors"),
+        (make(int8(cpu_scalars=7)), "gpu placement", "kernels of denoiser get 7 numbers from the CPU"),
         (make(device_copies=2), "gpu placement", "vae_decode copies 2 times between devices"),
         (
             make(int8(fallbacks={"aten.sort int64": 1, "aten.unique int64": 2})),
@@ -125,6 +126,17 @@ def test_an_unfused_scale_needs_a_reason() -> None:
         (Outcome.PASS, "a later kernel multiplies the scale of 76 products: nothing reads the option"),
         (Outcome.PASS, "no product leaves its scale to a later kernel"),
     ]
+
+
+def test_numbers_from_the_cpu_may_have_a_reason() -> None:
+    """With a listed reason they pass, the verdict shows it, and a tensor on the CPU stays red."""
+    promise = dataclasses.replace(PROMISE, cpu_scalars="a size may change")
+    verdicts = [
+        claims.judge_placement(make(int8(cpu_scalars=7, **fields)), promise) for fields in ({}, {"cpu_tensors": 1})
+    ]
+
+    assert [verdict.outcome for verdict in verdicts] == [Outcome.PASS, Outcome.NOT_APPLIED]
+    assert verdicts[0].sentence.endswith("; 7 numbers from the CPU: a size may change")
 
 
 def test_a_named_attention_kernel_is_the_only_one() -> None:

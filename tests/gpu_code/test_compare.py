@@ -31,6 +31,7 @@ def judge(**fields: Any) -> tuple[Outcome, str]:
         ({"graphs": 2}, "graphs 1 -> 2"),
         ({"device_copies": 1}, "copies between devices 0 -> 1"),
         ({"cpu_tensors": 3}, "CPU tensors 0 -> 3"),
+        ({"cpu_scalars": 3}, "numbers from the CPU 0 -> 3"),
         ({"fallbacks": {"aten.sort": 1}}, "fallbacks to aten.sort 0 -> 1"),
         ({"cudagraph_skips": ("cpu device",)}, "no CUDA graph any more: cpu device"),
         (

@@ -124,13 +124,7 @@ BROKEN_PROMISES = {
         INT8,
         "3 layers are quantised, expected 4",
     ),
-    "placement": (
-        lambda code, _: claims.judge_placement(code),
-        PROMISE,
-        (OnTheCpu, WHOLE),
-        WHOLE,
-        "denoiser has 1 CPU tensors",
-    ),
+    "placement": (claims.judge_placement, PROMISE, (OnTheCpu, WHOLE), WHOLE, "denoiser has 1 CPU tensors"),
     "attention": (claims.judge_attention, FLASH, (MathAttention, WHOLE), WHOLE, "none, expected flash x1"),
     "graphs": (claims.judge_graphs, PROMISE, (Broken, {"fullgraph": False}), WHOLE, "3 graphs, expected 1"),
     "counts": (

@@ -38,17 +38,17 @@ def call(args):
         extern_kernels.addmm(arg1_1, buf0, arg1_1, alpha=1, beta=1, out=reinterpret_tensor(buf1, (2, 4), (4, 1), 0))
         buf2 = extern_kernels.convolution(buf1, arg1_1, stride=(1, 1))
         buf3 = torch.ops.aten._scaled_dot_product_flash_attention.default(buf0, buf0, buf0)
-        triton_poi_fused_silu_3.run(buf1, buf0, 512, stream=stream0)
+        triton_poi_fused_silu_3.run(buf1, buf0, arg2_1.item(), stream=stream0)
     return (buf0, )
 """
 
 
 def test_a_wrapper_is_taken_apart():
-    """Each kernel is counted as often as it is launched, and each external call with the buffer that it fills."""
+    """Each kernel is counted as often as it is launched, each external call with its buffer, and a number is no address."""
     wrapper = read_wrapper(WRAPPER)
     assert dict(wrapper.kernels) == {"triton_poi_fused_silu_3": KERNEL}
     assert dict(wrapper.launches) == {"triton_poi_fused_silu_3": 2}
-    assert wrapper.partitions == 0
+    assert (wrapper.partitions, wrapper.by_value) == (0, {"arg2_1"})
     assert set(wrapper.external) == {
         ExternalCall(function="extern_kernels.addmm", output="buf1"),
         ExternalCall(function="extern_kernels.convolution", output="buf2"),

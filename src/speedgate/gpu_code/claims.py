@@ -34,7 +34,8 @@ class Promise:
     `fused_scale` the scale is multiplied in the kernel of that product; `unfused_scale` is the known reason why it is not.
     `attentions` is the number of attentions in one call of all denoisers, None if it is not compiled as a whole, and
     `attention_kernel` the kernel that the stage names. `saved_products` is by how many products a call needs fewer than
-    `parent`, another stage. `fallbacks` maps each operator that may stay with aten to the reason.
+    `parent`, another stage. `fallbacks` maps each operator that may stay with aten to the reason, and `cpu_scalars` is the
+    reason why kernels may get numbers from the CPU, if they may.
     """
 
     graphs: int
@@ -49,6 +50,7 @@ class Promise:
     parent: str | None = None
     saved_products: int | None = None
     fallbacks: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    cpu_scalars: str | None = None
 
 
 def judge_generated(code: GpuCode) -> Verdict:
@@ -69,15 +71,22 @@ def judge_graphs(code: GpuCode, promise: Promise) -> Verdict:
     return _facts(code, GRAPHS, wrong, f"{_count(total, 'graph')} of {_count(len(code.modules), 'module')}")
 
 
-def judge_placement(code: GpuCode) -> Verdict:
-    """NOT_APPLIED if the code reads or makes a tensor on the CPU, or copies between devices."""
+def judge_placement(code: GpuCode, promise: Promise) -> Verdict:
+    """NOT_APPLIED if the code reads or makes a tensor on the CPU, or copies between devices.
+
+    A number that a kernel gets from the CPU as an argument is allowed if a reason is listed.
+    """
     wrong = [f"{module.module} has {module.cpu_tensors} CPU tensors" for module in code.modules if module.cpu_tensors]
     wrong += [
         f"{module.module} copies {module.device_copies} times between devices"
         for module in code.modules
         if module.device_copies
     ]
-    return _facts(code, PLACEMENT, wrong, "no CPU tensor and no copy between devices")
+    scalars = {module.module: module.cpu_scalars for module in code.modules if module.cpu_scalars}
+    if promise.cpu_scalars is None:
+        wrong += [f"kernels of {name} get {number} numbers from the CPU" for name, number in scalars.items()]
+    reason = f"; {sum(scalars.values())} numbers from the CPU: {promise.cpu_scalars}" if scalars else ""
+    return _facts(code, PLACEMENT, wrong, f"no CPU tensor and no copy between devices{reason}")
 
 
 def judge_fallbacks(code: GpuCode, promise: Promise) -> Verdict:
@@ -209,6 +218,8 @@ def counts_of(code: GpuCode) -> dict[str, Any]:
             "moved_bytes": module.moved_bytes,
             "flops": dict(sorted(module.flops.items())),
         }
+        if module.cpu_scalars:
+            values["cpu_scalars"] = module.cpu_scalars
         facts |= {f"{prefix}.{name}": value for name, value in values.items()}
     if code.quantised is not None:
         layers = code.quantised

@@ -80,6 +80,7 @@ def _more_work(pair: _Pair) -> Iterator[str]:
         ("graphs", before.graphs, after.graphs),
         ("copies between devices", before.device_copies, after.device_copies),
         ("CPU tensors", before.cpu_tensors, after.cpu_tensors),
+        ("numbers from the CPU", before.cpu_scalars, after.cpu_scalars),
         *(
             (f"fallbacks to {operator}", before.fallbacks.get(operator, 0), count)
             for operator, count in after.fallbacks.items()

@@ -120,6 +120,7 @@ class GraphCode:
     fallbacks: Mapping[str, int]
     device_copies: int
     cpu_tensors: int
+    cpu_scalars: int
     moved_bytes: int
     partitions: int
 
@@ -389,7 +390,9 @@ def _graph_code(source: str, graph: Any, kernel_of_node: Mapping[str, str]) -> G
 
     wrapper = read_wrapper(source)
     moved, by_kernel, dtypes = 0, collections.Counter[str](), {}
-    copies, cpu = 0, sum(_on_cpu(value) for value in graph.graph_inputs.values())
+    inputs = [name for name, value in graph.graph_inputs.items() if _on_cpu(value)]
+    scalars = sum(name in wrapper.by_value for name in inputs)
+    copies, cpu = 0, len(inputs) - scalars
     for node in graph.scheduler.nodes:
         moved_bytes = int(node.get_read_write_buffers_sizes())
         moved += moved_bytes
@@ -422,6 +425,7 @@ def _graph_code(source: str, graph: Any, kernel_of_node: Mapping[str, str]) -> G
         fallbacks=fallbacks,
         device_copies=copies,
         cpu_tensors=cpu,
+        cpu_scalars=scalars,
         moved_bytes=moved,
         partitions=wrapper.partitions,
     )

@@ -24,12 +24,14 @@ class ExternalCall:
 class Wrapper:
     """A parsed wrapper: sources of the Triton kernels by name, their launches in one call, and the external calls.
 
+    `by_value` names the tensors of which a launch gets the number, not the address: a CPU tensor without dimensions.
     `partitions` counts the functions that would each become a CUDA graph; 0 where inductor does not partition.
     """
 
     kernels: Mapping[str, str]
     launches: Mapping[str, int]
     external: tuple[ExternalCall, ...]
+    by_value: frozenset[str]
     partitions: int
 
 
@@ -38,6 +40,7 @@ def read_wrapper(source: str) -> Wrapper:
     kernels: dict[str, str] = {}
     launches: collections.Counter[str] = collections.Counter()
     external: list[ExternalCall] = []
+    by_value: set[str] = set()
     partitions = 0
     for statement in ast.walk(ast.parse(source)):
         if isinstance(statement, ast.FunctionDef):
@@ -50,9 +53,22 @@ def read_wrapper(source: str) -> Wrapper:
             kernels[ast.unparse(statement.targets[0])] = ast.literal_eval(call.args[1])
         elif function.endswith(".run"):
             launches[function.removesuffix(".run")] += 1
+            by_value.update(
+                ast.unparse(argument.func.value)
+                for argument in call.args
+                if isinstance(argument, ast.Call)
+                and isinstance(argument.func, ast.Attribute)
+                and argument.func.attr == "item"
+            )
         elif function.startswith(("extern_kernels.", "torch.ops.", "aten.")):
             external.append(ExternalCall(function=function, output=_output(statement, call)))
-    return Wrapper(kernels=kernels, launches=launches, external=tuple(external), partitions=partitions)
+    return Wrapper(
+        kernels=kernels,
+        launches=launches,
+        external=tuple(external),
+        by_value=frozenset(by_value),
+        partitions=partitions,
+    )
 
 
 def _output(statement: ast.Assign | ast.Expr, call: ast.Call) -> str:

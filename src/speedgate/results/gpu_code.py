@@ -46,7 +46,8 @@ class ModuleCode(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     `external` counts the calls of kernels that inductor does not generate, by operation and dtype ("addmm bfloat16",
     "_int_mm int8", "flash_attention bfloat16"). `fallbacks` counts the calls of aten operators without a lowering, named
     likewise ("aten.sort int64"). `device_copies` counts copies between devices, and `cpu_tensors` the CPU tensors that the
-    code reads or makes. `cudagraph_skips` holds inductor's own reasons. `moved_bytes` is inductor's count for the whole
+    code reads or makes. `cpu_scalars` counts apart from them the CPU tensors without dimensions whose number is an argument of
+    a kernel. `cudagraph_skips` holds inductor's own reasons. `moved_bytes` is inductor's count for the whole
     module, external kernels included. `flops` are by dtype of the product's inputs.
     """
 
@@ -61,6 +62,7 @@ class ModuleCode(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     cudagraph_skips: tuple[str, ...]
     moved_bytes: NonNegativeInt
     flops: Mapping[str, NonNegativeInt]
+    cpu_scalars: NonNegativeInt = 0
 
     @property
     def launches(self) -> int:
