@@ -344,6 +344,20 @@ def test_each_wrong_and_each_missing_fact_is_named(observed, outcome, sentence):
     assert (verdict.outcome, verdict.sentence) == (outcome, sentence)
 
 
+def test_of_a_mapping_the_entries_that_differ_are_named():
+    """A long fact with one wrong entry names that entry; a fact that should be empty is shown whole with its expectation."""
+    same = {f"block{index}": "Processor" for index in range(99)}
+    expected = {"attention": same | {"last": 1, "gone": 2}, "fused": {}}
+    observed = {"attention": same | {"last": 3, "new": 4}, "fused": {"q": 1}}
+
+    verdict = judge_facts(INT8, "recipe", expected=expected, observed=observed, outcome=Outcome.NOT_APPLIED)
+
+    assert verdict.sentence == (
+        "attention[last] is 3, expected 1; attention[gone] is nothing, expected 2; attention[new] is 4, expected nothing;"
+        " fused is {'q': 1}, expected {}"
+    )
+
+
 def test_a_fact_that_nobody_expects_is_wrong_where_facts_are_exact():
     """A structure with something else in it is not the expected one, though each expected fact holds."""
     observed = {"graphs": 2, "weights.changed": ["unet.conv_in.weight"]}

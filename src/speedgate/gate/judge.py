@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -204,18 +204,29 @@ def judge_facts(
 ) -> Verdict:
     """`outcome` unless every expected fact was observed exactly; the sentence lists each fact that was not.
 
-    With `exact`, a fact that nobody expects is wrong as well.
+    Of a fact that is a mapping it lists the entries that differ. With `exact`, a fact that nobody expects is wrong as well.
     """
     assert expected, f"{case_key}: nothing is expected of its {claim}, so nothing could fail"
     wrong = [
-        f"{name} is {observed.get(name, 'not reported')!r}, expected {value!r}"
+        difference
         for name, value in expected.items()
         if name not in observed or observed[name] != value
+        for difference in _differences(name, observed.get(name, "not reported"), value)
     ]
     if exact:
         wrong += [f"{name} is {observed[name]!r}, expected nothing" for name in observed if name not in expected]
     sentence = "; ".join(wrong) or f"all {len(expected)} facts hold"
     return Verdict(case_key=case_key, claim=claim, outcome=outcome if wrong else Outcome.PASS, sentence=sentence)
+
+
+def _differences(name: str, observed: Any, expected: Any) -> Iterator[str]:
+    if isinstance(observed, Mapping) and isinstance(expected, Mapping) and observed and expected:
+        for entry in (*expected, *(key for key in observed if key not in expected)):
+            sides = [repr(side[entry]) if entry in side else "nothing" for side in (observed, expected)]
+            if sides[0] != sides[1]:
+                yield f"{name}[{entry}] is {sides[0]}, expected {sides[1]}"
+    else:
+        yield f"{name} is {observed!r}, expected {expected!r}"
 
 
 def is_stale(run: Run, baseline: Baseline) -> bool:

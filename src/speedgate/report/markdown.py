@@ -34,6 +34,7 @@ _COLUMNS = (
     case_table.PEAK,
     case_table.SESSION,
 )
+_MAX_SENTENCE = 2_000  # characters: a list of many wrong facts has its expectations at the end
 _MOST_WARNINGS = 3  # one run has one; a folder may hold several runs
 _MORE = 200  # characters reserved for the lines that count what was left out
 
@@ -150,7 +151,7 @@ def verdict_item(verdict: Verdict, lines: Sequence[str], *, limit: int | None = 
     """Format a verdict as an item of a list, with the lines that explain it below, of at most `limit` characters."""
     item = (
         f"- **{verdict.outcome}** {markdown_code(verdict.case_key)} {markdown_code(verdict.claim)}:"
-        f" {markdown_code(verdict.sentence)}"
+        f" {markdown_code(verdict.sentence, limit=_MAX_SENTENCE)}"
     )
     below = [f"  - {markdown_code(line)}" for line in lines]
     fitting, left_out = (below, 0) if limit is None else _split_at_limit(below, limit=limit)
