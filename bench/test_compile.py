@@ -1,8 +1,8 @@
-"""Each component is compiled once, as one graph, without host synchronisation."""
+"""Each component is compiled once, as one graph, without host synchronisation after the first step."""
 
 
 def test_compile(case, gate):
-    """Each compiled component is one graph; no graph break, recompile or CUDA-graph skip; no host sync in a denoising step."""
+    """Each compiled component is one graph; no graph break, recompile or CUDA-graph skip; no host sync in a step after the first."""
     observed = case.counts()
     expected = case.spec.expected_counts(case.start().structure, device=gate.machine.device)
     if expected is None:
