@@ -15,9 +15,14 @@ from tests.support.git_repository import FILES, Repository
 CODE = {name: text.encode() for name, text in FILES.items() if name != "README.md"}
 
 
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Repository:
+    return Repository(tmp_path_factory.mktemp("template"))
+
+
 @pytest.fixture
-def repository(tmp_path: Path) -> Repository:
-    return Repository(tmp_path / "clone")
+def repository(template: Repository, tmp_path: Path) -> Repository:
+    return template.copied(tmp_path / "clone")
 
 
 @pytest.mark.parametrize("inside", [".", "packages/suite"])
@@ -32,6 +37,7 @@ def test_the_code_of_a_commit_is_what_was_committed(tmp_path, inside):
 def test_reading_a_commit_runs_no_hook_and_no_filter(repository, tmp_path):
     """A post-checkout hook, a smudge filter and a replaced object of the clone change nothing and are not started."""
     hook = repository.root / ".git" / "hooks" / "post-checkout"
+    hook.parent.mkdir()
     hook.write_text(f"#!/bin/sh\ntouch {tmp_path}/ran\n")
     hook.chmod(0o755)
     repository.git("config", "filter.evil.smudge", f"touch {tmp_path}/ran; cat")
@@ -153,9 +159,9 @@ def test_an_archive_that_is_not_in_the_history_is_refused(repository, tmp_path):
 
 def test_an_archive_without_a_repository_is_trusted_as_the_checkout_is(tmp_path):
     """A copy of a checkout that has no history runs the code that lies beside its baseline, if it is what its name says."""
-    name, data = _archive({"fixtures/a.py": b"1"})
+    name, data = _archive(CODE)
     (tmp_path / name).write_bytes(data)
-    assert source.read_archive(tmp_path, tmp_path / name) == {"fixtures/a.py": b"1"}
+    assert source.read_archive(tmp_path, tmp_path / name) == CODE
 
     (tmp_path / name).write_bytes(_archive({"fixtures/a.py": b"2"})[1])
     with pytest.raises(ValueError, match="its bytes are not those of its name"):
@@ -166,6 +172,7 @@ def test_an_archive_without_a_repository_is_trusted_as_the_checkout_is(tmp_path)
     ("entry", "size", "problem"),
     [
         ("fixtures/../../evil.py", 1, "leads out of the archive"),
+        ("fixtures/alone.py", 1, "has no src/speedgate; it is of another project"),
         ("conftest.py", 1, "expected files in src/speedgate and fixtures only"),
         ("fixtures/bomb.py", 4 * 2**20 + 1, "more than 4 MiB"),
     ],

@@ -11,7 +11,7 @@ import os
 import re
 import subprocess
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from speedgate.results.provenance import commit_problem
@@ -50,14 +50,8 @@ def commit_of(root: Path, code: Mapping[str, Path]) -> str | None:
         committed = _blobs(root, commit)
     except ValueError:
         return None
-    if not all(any(name.startswith(f"{place}/") for name in committed) for place in code):
-        return None
     files = read_folders(code)
-    same = all(
-        name in files and _blob_id(files[name], like=blob) == blob
-        for name, blob in committed.items()
-        if name.startswith(tuple(f"{place}/" for place in code))
-    )
+    same = all(name in files and _blob_id(files[name], like=blob) == blob for name, blob in committed.items())
     return commit if same and all(name in committed for name in files if name.endswith(".py")) else None
 
 
@@ -176,6 +170,7 @@ def read_archive(root: Path, path: Path) -> dict[str, bytes]:
                 raise ValueError(f"{path.name}: {entry}: expected files in {' and '.join(FOLDERS)} only")
             files[entry] = archive.read(entry, max_bytes=min(_MAX_FILE_BYTES, room))
             room -= len(files[entry])
+    _check_complete(files, where=path.name)
     return files
 
 
@@ -201,9 +196,14 @@ def _blobs(root: Path, commit: str) -> dict[str, str]:
         if mode not in _PLAIN_MODES:
             raise ValueError(f"commit {commit[:12]}: {name}: a link or another repository; expected plain files")
         blobs[name] = blob
-    if not blobs:
-        raise ValueError(f"commit {commit[:12]}: has no {' and no '.join(FOLDERS)}")
+    _check_complete(blobs, where=f"commit {commit[:12]}")
     return blobs
+
+
+def _check_complete(names: Iterable[str], *, where: str) -> None:
+    for place in FOLDERS:
+        if not any(name.startswith(f"{place}/") for name in names):
+            raise ValueError(f"{where}: has no {place}; it is of another project")
 
 
 def _blob_id(data: bytes, *, like: str) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import importlib.metadata
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,7 +18,7 @@ from packaging.version import InvalidVersion, Version
 
 from speedgate.baselines import source
 from speedgate.baselines.origin import differing_packages, name_packages, python_problem
-from speedgate.measure.other_arm import OtherArm, ask_versions, checkout_paths, isolate_packages
+from speedgate.measure.other_arm import OtherArm, ask_versions, isolate_packages
 from speedgate.measure.worker import WorkerFailure
 from speedgate.results.run import Baseline, Origin
 from speedgate.versions import environment
@@ -30,9 +29,9 @@ class CannotRemake(ValueError):
     """The code or the environment of a baseline cannot be made again; the message is one line that says why."""
 
 
-@dataclasses.dataclass(kw_only=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class ArmMaker:
-    """Makes the arm of each baseline again, once for all baselines of one origin. One of it serves a session.
+    """Makes the arms of baselines again, for one session.
 
     `root` is the checkout, `paths` the folders where workers find the code, `code_digest` the digest of the code that
     measures, and `versions` the versions of this arm. `factory` is a worker target that answers `versions`. `cache` keeps
@@ -47,66 +46,51 @@ class ArmMaker:
     scratch: Path
     cache: Path = environment.CACHE
     timeout_s: float = 300.0
-    _arms: dict[str, OtherArm | CannotRemake] = dataclasses.field(default_factory=dict, repr=False)
-
-    def key(self, baseline: Baseline) -> str:
-        """Identify the arm of a baseline: baselines with one key share an arm. "" if nothing is known of its origin."""
-        if baseline.origin is None:
-            return ""
-        facts = [self._code_key(baseline, baseline.origin), sorted(differing_packages(baseline.origin).items())]
-        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
     def make(self, baseline: Baseline) -> OtherArm:
-        """Return the arm that the baseline was recorded with; raise `CannotRemake`, the same at each call, if there is none."""
-        key = self.key(baseline)
-        if key not in self._arms:
-            try:
-                self._arms[key] = self._make(baseline)
-            except CannotRemake as error:
-                self._arms[key] = error
-            except OSError as error:  # a full disk
-                self._arms[key] = CannotRemake(f"{error.filename or self.scratch}: {error.strerror or error}")
-            except ValueError as error:
-                self._arms[key] = CannotRemake(str(error).partition("\n")[0])
-        arm = self._arms[key]
-        if isinstance(arm, CannotRemake):
-            raise CannotRemake(str(arm))
-        return arm
+        """Return the arm that the baseline was recorded with; raise `CannotRemake` with one line that says why there is none.
 
-    def _make(self, baseline: Baseline) -> OtherArm:
+        Code and interpreter are those of this arm, and nothing is started, where they are the same as in the recording.
+        """
         origin = baseline.origin
         if origin is None:
-            raise CannotRemake(f"{baseline.name} does not state its code and its versions; record it again")
+            raise CannotRemake(f"{baseline.name} does not state its code and its packages; record it again")
         if (problem := python_problem(origin)) is not None:
             raise CannotRemake(problem)
+        try:
+            return self._make(baseline, origin)
+        except CannotRemake:
+            raise
+        except WorkerFailure as failure:
+            raise CannotRemake(f"its environment does not import: {failure.reason}") from failure
+        except OSError as error:  # a full disk
+            raise CannotRemake(f"{error.filename or self.scratch}: {error.strerror or error}") from error
+        except ValueError as error:
+            raise CannotRemake(str(error).partition("\n")[0]) from error
+
+    def _make(self, baseline: Baseline, origin: Origin) -> OtherArm:
         changes = differing_packages(origin)
         paths = self._code_paths(baseline, origin)
-        python = self._interpreter(baseline, changes)
-        label = _label(baseline, origin, changes, is_present_code=paths == self.paths)
+        python = self._interpreter(baseline, origin, changes)
+        label = _label(baseline, changes, is_other_code=paths != self.paths)
         if python == sys.executable and paths == self.paths:
             return OtherArm(python=python, paths=paths, versions=self.versions, label=label)
         if python != sys.executable:
             paths = isolate_packages(paths, scratch=self.scratch)
-        log = self.scratch / f"{self.key(baseline)}.log"
-        try:
-            versions = ask_versions(python, paths=paths, factory=self.factory, log=log, timeout_s=self.timeout_s)
-        except WorkerFailure as failure:
-            raise CannotRemake(f"its environment does not import: {failure.reason}") from failure
+        log = self.scratch / f"{baseline.name}.log"
+        versions = ask_versions(python, paths=paths, factory=self.factory, log=log, timeout_s=self.timeout_s)
+        _check_same(versions, origin, what="its worker")
         return OtherArm(python=python, paths=paths, versions=versions, label=label)
 
-    def _code_key(self, baseline: Baseline, origin: Origin) -> str:
-        if origin.code_digest == self.code_digest:
-            return ""
-        return origin.commit or f"{Path(baseline.path).parent}/{origin.archive}"
-
     def _code_paths(self, baseline: Baseline, origin: Origin) -> tuple[str, ...]:
-        """Return the paths with the code of the baseline, which is unpacked for this session unless this checkout has it."""
+        """Return the paths with the code of the baseline, which is unpacked once in a session, unless this checkout has it."""
         if origin.code_digest == self.code_digest:
             return self.paths
-        folder = self.scratch / f"code-{hashlib.sha256(self._code_key(baseline, origin).encode()).hexdigest()[:16]}"
+        key = origin.commit or f"{Path(baseline.path).parent}/{origin.archive}"
+        folder = self.scratch / f"code-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
         if not folder.exists():
             source.write_files(self._read_code(baseline, origin), folder)
-        return checkout_paths(folder)
+        return tuple(str((folder / place).parent) for place in (source.FIXTURES, source.SPEEDGATE))
 
     def _read_code(self, baseline: Baseline, origin: Origin) -> Mapping[str, bytes]:
         if origin.commit is not None:
@@ -115,7 +99,7 @@ class ArmMaker:
             return source.read_archive(self.root, Path(baseline.path).parent / Path(origin.archive).name)
         raise CannotRemake(f"{baseline.name} was measured by code that is in no commit, and no archive has it")
 
-    def _interpreter(self, baseline: Baseline, changes: Mapping[str, str]) -> str:
+    def _interpreter(self, baseline: Baseline, origin: Origin, changes: Mapping[str, str]) -> str:
         """Return this interpreter if all packages agree, else that of an environment with the ones that differ."""
         if not changes:
             return sys.executable
@@ -129,9 +113,7 @@ class ArmMaker:
             python = environment.build(OverlayEnvironment(requirements=pins, is_exact=True), cache=self.cache)
         except InstallFailure as error:
             raise CannotRemake(f"{named} cannot be installed: {error}") from error
-        here = installed_packages(environment.package_folders(python))
-        if wrong := [name for name, version in changes.items() if here.get(name) != version]:
-            raise CannotRemake(f"the environment of {named} has {wrong[0]} {here.get(wrong[0])}")
+        _check_same(installed_packages(environment.package_folders(python)), origin, what="its environment")
         return str(python)
 
 
@@ -143,9 +125,18 @@ def installed_packages(folders: Sequence[str]) -> dict[str, str]:
     return packages
 
 
-def _label(baseline: Baseline, origin: Origin, changes: Mapping[str, str], *, is_present_code: bool) -> str:
+def _check_same(versions: Mapping[str, Any], origin: Origin, *, what: str) -> None:
+    """Raise `CannotRemake` if a package that both name has another version than in the recording."""
+    for name, version in origin.packages.items():
+        if name in versions and versions[name] != version:
+            raise CannotRemake(f"{what} has {name} {versions[name]}, and it was recorded with {version}")
+
+
+def _label(baseline: Baseline, changes: Mapping[str, str], *, is_other_code: bool) -> str:
     """Name the arm by the baseline's file, and by what differs from this arm."""
-    code = [] if is_present_code else [f"commit {origin.commit[:12]}" if origin.commit else str(origin.archive)]
+    assert baseline.origin is not None, "an arm was made of it"
+    commit = baseline.origin.commit
+    code = [f"commit {commit[:12]}" if commit else str(baseline.origin.archive)] if is_other_code else []
     packages = [name_packages(changes)] if changes else []
     return f"the arm of {baseline.name} ({', '.join([*code, *packages]) or 'the code and versions of this one'})"
 
