@@ -23,6 +23,7 @@ from tests.repository.workflow_rules import (
     VENV,
     VERBS,
     Rule,
+    a_gate_confirms_by_its_own_history,
     actions_are_pinned,
     checkout_is_bare,
     gpus_are_not_shared,
@@ -65,6 +66,8 @@ FAULTS: list[tuple[Rule, str, str, str]] = [
     (checkout_is_bare, "ci", "credentials: false", "credentials: false\n          ref: main"),
     (jobs_end, "gpu", "    timeout-minutes: 240\n", ""),
     (gpus_are_not_shared, "gpu", "      group: gpu\n", "      group: gpu-${{ github.ref }}\n"),
+    (a_gate_confirms_by_its_own_history, "gpu", "--confirm auto", "--confirm never"),
+    (a_gate_confirms_by_its_own_history, "gpu", "fetch-depth: 0 # live", "fetch-depth: 1 # live"),
     (
         red_alone_is_followed_up,
         "nightly",

@@ -214,6 +214,18 @@ def gpus_are_not_shared(workflow: Workflow, _: str) -> list[str]:
     return wrong + (["top level"] if group == "gpu" else [])
 
 
+def a_gate_confirms_by_its_own_history(workflow: Workflow, _: str) -> list[str]:
+    """A GPU job that enforces by stored figures measures live pairs, and has main's whole history: a commit outside of it must not run."""
+    wrong = []
+    for name, job in gpu_jobs(workflow).items():
+        gates = [script for script in scripts(job) if "tox -e bench" in script and "--gate enforce" in script]
+        if gates and not all("--confirm auto" in script for script in gates):
+            wrong.append(f"{name}: stored figures decide alone")
+        if gates and any(settings.get("fetch-depth") != "0" for settings in checkouts(job)):
+            wrong.append(f"{name}: a part of the history")
+    return wrong
+
+
 def red_alone_is_followed_up(workflow: Workflow, _: str) -> list[str]:
     """A bisection and an issue answer a verdict, not a GPU that is missing or a wheel that cannot be installed."""
     wrong = []
@@ -241,5 +253,6 @@ RULES: list[Rule] = [
     checkout_is_bare,
     jobs_end,
     gpus_are_not_shared,
+    a_gate_confirms_by_its_own_history,
     red_alone_is_followed_up,
 ]
