@@ -129,6 +129,7 @@ class Device:
     `call` does the same as a built case's `generate`; `synchronises` is False to leave out the synchronisation at its end.
     """
 
+    pid = None
     image_s: float = 0.5
     launch_s: float = 0.01
     after_s: float = 0.0

@@ -155,7 +155,7 @@ def test_a_fault_of_the_measuring_makes_the_measurement_invalid(name):
         injectable.inject(case, name=name, amount=None)
     case.first_image()
     measurement = Measurement(
-        worker=SimpleNamespace(call=lambda operation: getattr(case, operation)()),
+        worker=SimpleNamespace(pid=None, call=lambda operation: getattr(case, operation)()),
         cold_start=COLD,
         plan=MeasurementPlan(processes=1, rounds=4),
         monitor=HostMonitor(),

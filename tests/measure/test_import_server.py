@@ -83,6 +83,7 @@ def test_workers_of_several_cases_share_one_import(tmp_path, servers, modules):
     for case in ("eager", "compiled", "the structure"):
         worker = fork(tmp_path, servers, modules, case)
         pids.append(worker.call("pid"))
+        assert worker.pid == pids[-1]
         assert worker.call("inherited_import_s")["slow_library"] > 0.05
         worker.close()
 

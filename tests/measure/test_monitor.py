@@ -61,7 +61,9 @@ def test_a_missing_kernel_file_is_none(host):
     assert {name for name, value in facts.items() if value is None} == {
         *("governor", "load_1min", "stolen_s", "cpu_pressure_us", "cpu_quota")
     }
-    assert monitor.end() == Reading(facts={"stolen_s": None}, discarded_reason=None)
+    reading = monitor.end()
+    assert reading.facts == {"waited_s": None, "others_s": None, "stolen_s": None}
+    assert reading.discarded_reason is None
 
 
 @pytest.mark.parametrize("code", [errno.EOPNOTSUPP, errno.EACCES])
@@ -73,21 +75,6 @@ def test_an_unreadable_kernel_file_is_none(host, monkeypatch, tmp_path, code):
 
     monkeypatch.setattr(Path, "read_text", lambda *_, **__: (_ for _ in ()).throw(OSError(code, "no")))
     assert host().facts()["cpu_pressure_us"] is None
-
-
-def test_a_round_of_the_host_reads_the_steal_time_and_nothing_else(host, monkeypatch):
-    """The seconds stolen between two reads of /proc/stat are recorded and discard nothing; no other file costs time."""
-    monitor = host(proc__stat=STAT.format(steal=5 * TICKS))
-    read_text, names = Path.read_text, []
-    monkeypatch.setattr(
-        Path, "read_text", lambda path, **options: names.append(path.name) or read_text(path, **options)
-    )
-
-    monitor.begin()
-    host(proc__stat=STAT.format(steal=5 * TICKS + TICKS // 2))
-
-    assert monitor.end() == Reading(facts={"stolen_s": 0.5}, discarded_reason=None)
-    assert names == ["stat", "stat"]
 
 
 def test_the_readings_of_a_process_are_summarized():

@@ -35,6 +35,8 @@ def test_seconds(benchmark):
 class Scripted:
     """A target whose n-th image takes n quarters of a second by its own clock; it logs its turns."""
 
+    pid = None
+
     def __init__(self, name="a", log=None, **reply):
         self.name, self.reply, self.images = name, reply, 1
         self.log = [] if log is None else log
@@ -55,11 +57,23 @@ class ScriptedMonitor(HostMonitor):
 
     def __init__(self, *reasons):
         super().__init__()
-        self.reasons = itertools.chain(reasons, itertools.repeat(None))
+        self.reasons, self.pids = itertools.chain(reasons, itertools.repeat(None)), []
+
+    def begin(self, pid=None):
+        """Log the process that is watched."""
+        self.pids.append(pid)
 
     def end(self):
         """Return the next reason."""
-        return Reading(facts={"stolen_s": 0.5}, discarded_reason=next(self.reasons))
+        return Reading(facts={"stolen_s": 0.5}, discarded_reason=next(self.reasons), pause_s=0.5)
+
+
+@pytest.fixture(autouse=True)
+def pauses_s(monkeypatch):
+    """Return the pauses between rounds, which take no time here."""
+    pauses_s = []
+    monkeypatch.setattr("speedgate.measure.rounds.time.sleep", pauses_s.append)
+    return pauses_s
 
 
 def make_measurement(worker, *, monitor=None, **plan):
@@ -121,6 +135,30 @@ def test_too_many_discarded_rounds_make_the_measurement_invalid():
 
     with pytest.raises(InvalidMeasurement, match="3 rounds of one process were discarded, the last one because: hot"):
         measure_process(measurement)
+
+
+def test_a_disturbance_may_pass_before_a_round_is_repeated(pauses_s):
+    """The first repetition comes at once, later ones after pauses that double; the next disturbance begins anew."""
+    worker, monitor = Scripted(), ScriptedMonitor(*["busy"] * 4, None, "busy", None)
+    worker.pid = 70
+
+    process = measure_process(make_measurement(worker, monitor=monitor))
+
+    assert pauses_s == [0.5, 1.0, 2.0]
+    assert (len(process.discarded_reasons), monitor.pids) == (5, [70] * 9)
+
+
+@pytest.mark.parametrize(("disturbed", "is_invalid"), [(20, False), (9, True)])
+def test_a_tenth_of_many_rounds_may_be_discarded(disturbed, is_invalid):
+    """Of 200 short rounds every 20th is disturbed, ten in all; if every ninth is, the process is invalid."""
+    reasons = ["busy" if number % disturbed == 0 else None for number in range(1, 250)]
+    measurement = make_measurement(Scripted(), monitor=ScriptedMonitor(*reasons), rounds=200, max_discarded_rounds=2)
+
+    if is_invalid:
+        with pytest.raises(InvalidMeasurement, match="rounds of one process were discarded"):
+            measure_process(measurement)
+    else:
+        assert len(measure_process(measurement).discarded_reasons) == 10
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ tempfile.tempdir = os.getcwd()  # the lock of a recording in here must not hold 
 
 pytest_plugins = ["speedgate.plugin", "speedgate.plugin.function_cases"]
 """
-QUICK = ("-p", "benchmark", "--rounds=5", "--device=cpu")
+QUICK = ("-p", "benchmark", "--rounds=5", "--device=cpu", "--allow-busy")
 
 
 def test_two_functions_are_measured_recorded_and_gated(pytester, monkeypatch):

@@ -30,6 +30,8 @@ class FakeTarget:
     `fails` maps an operation to the exception that it raises: text becomes a `WorkerFailure` with that text.
     """
 
+    pid = None
+
     def __init__(
         self,
         *,

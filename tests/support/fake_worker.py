@@ -58,6 +58,7 @@ class FakeWorker:
     session: Session
     clock: FakeClock
     on_call: Callable[[str], None]
+    pid: int | None = None
     is_closed: bool = False
     operations: list[str] = dataclasses.field(default_factory=list)
 

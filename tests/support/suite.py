@@ -101,7 +101,15 @@ class Suite:
 
     def start(self, *arguments: str, stderr: int = subprocess.STDOUT) -> subprocess.Popen[str]:
         """Start `pytest bench` in a process group of its own, without the tests that need torch in a meta worker."""
-        options = ("bench", "--device=cpu", "--results=results", "-ra", "-k", "not full_recipe and not roofline")
+        options = (
+            "bench",
+            "--device=cpu",
+            "--allow-busy",
+            "--results=results",
+            "-ra",
+            "-k",
+            "not full_recipe and not roofline",
+        )
         plugins = ("-p", "benchmark", "-p", "no:cacheprovider")
         return subprocess.Popen(
             [sys.executable, "-m", "pytest", *options, *plugins, *arguments],

@@ -7,29 +7,42 @@ monitor of a GPU is in `speedgate.measure.nvml`.
 from __future__ import annotations
 
 import dataclasses
-import errno
 import functools
 import operator
-import os
 import statistics
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from speedgate.measure.host_limits import cpu_quota, usable_cores
+from speedgate.measure.host_load import (
+    BusyDetector,
+    Counters,
+    RoundLoad,
+    process_family,
+    read_counters,
+    read_kernel_file,
+    round_load,
+    tick_s,
+)
 
 Fact = float | int | None
 
-_MISSING_FILE = (errno.ENOENT, errno.EACCES, errno.EOPNOTSUPP)  # the last: a kernel without pressure information
 _STEAL = 8  # the field of a `cpu` line in /proc/stat; the name is field 0
+_PAUSE_S = 0.5  # before a round of a busy host is measured for the third time; doubled each time
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Reading:
-    """Hold the facts around one round and, if the round cannot be used, the reason as a short sentence with numbers."""
+    """Hold the facts around one round and, if the round cannot be used, the reason as a short sentence with numbers.
+
+    The round is repeated at once and then, if it is discarded again, after `pause_s`, which is doubled with each repetition.
+    """
 
     facts: Mapping[str, Fact]
     discarded_reason: str | None = None
+    pause_s: float = 0.0
 
 
 class Monitor(Protocol):
@@ -40,8 +53,8 @@ class Monitor(Protocol):
     def facts(self) -> dict[str, Any]:
         """Return the state before the first worker starts, as plain JSON values."""
 
-    def begin(self) -> None:
-        """Read the device's state right before a round."""
+    def begin(self, pid: int | None = None) -> None:
+        """Read the device's state right before a round of the worker with this process id."""
 
     def end(self) -> Reading:
         """Read it again right after the round."""
@@ -54,40 +67,67 @@ class Monitor(Protocol):
 
 
 class HostMonitor:
-    """Watch a Linux host. It never discards a round.
+    """Watch a Linux host. It discards a round that other programs have disturbed, unless `allows_busy`.
 
-    Other work disturbs a round on a CPU by any amount, and no threshold separates a bad round from a good one. So the noise is
-    left to the confidence interval, and the steal time is recorded. `stolen_s` and `cpu_pressure_us` of `facts` count from boot.
+    `stolen_s` and `cpu_pressure_us` of `facts` count from boot.
     """
 
     def __init__(
         self,
         *,
         expected_workers: int = 1,
+        allows_busy: bool = False,
         proc: Path = Path("/proc"),
         cpu0: Path = Path("/sys/devices/system/cpu/cpu0"),
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.expected_workers = expected_workers
+        self._allows_busy = allows_busy
         self._proc = proc
         self._cpu0 = cpu0
-        self._stolen_before: int | None = None
+        self._clock = clock
+        self._pid: int | None = None
+        self._families: dict[int, tuple[int, ...]] = {}
+        self._detectors: dict[int, BusyDetector] = {}
+        self._before: Counters | None = None
 
     def facts(self) -> dict[str, Any]:
-        load = _read_kernel_file(self._proc / "loadavg")
+        load = read_kernel_file(self._proc / "loadavg")
         return {
-            "governor": _read_kernel_file(self._cpu0 / "cpufreq" / "scaling_governor"),
+            "governor": read_kernel_file(self._cpu0 / "cpufreq" / "scaling_governor"),
             "load_1min": float(load.split()[0]) if load else None,
             "cores": usable_cores(),
             "cpu_quota": cpu_quota(proc=self._proc),
-            "stolen_s": _ticks_to_s(self._stolen_ticks()),
+            "stolen_s": self._stolen_s(),
             "cpu_pressure_us": self._pressure_us(),
         }
 
-    def begin(self) -> None:
-        self._stolen_before = self._stolen_ticks()
+    def begin(self, pid: int | None = None) -> None:
+        self._pid = pid
+        if pid is not None and pid not in self._families:
+            self._families[pid], self._detectors[pid] = process_family(pid, proc=self._proc), BusyDetector()
+        self._before = self._read()
 
     def end(self) -> Reading:
-        return Reading(facts={"stolen_s": _ticks_to_s(counter_increase(self._stolen_before, self._stolen_ticks()))})
+        assert self._before is not None, "begin() must be called before end()"
+        load = round_load(self._before, self._read())
+        facts = {"waited_s": load.waited_s, "others_s": load.others_s, "stolen_s": load.stolen_s}
+        return Reading(facts=facts, discarded_reason=self._discarded_reason(load), pause_s=_PAUSE_S)
+
+    def _read(self) -> Counters:
+        family = () if self._pid is None else self._families[self._pid]
+        return read_counters(family, time_s=self._clock(), proc=self._proc)
+
+    def _discarded_reason(self, load: RoundLoad) -> str | None:
+        if self._pid is None or self._allows_busy:
+            return None
+        reason = self._detectors[self._pid].reason(load)
+        if reason is not None:
+            family = process_family(self._pid, proc=self._proc)
+            if family != self._families[self._pid]:  # a new child process used the processors: begin again with it
+                self._families[self._pid], self._detectors[self._pid] = family, BusyDetector()
+                return None
+        return reason
 
     def is_exclusive(self) -> bool:
         return True  # a host always has other processes, and their memory can be swapped out
@@ -95,12 +135,12 @@ class HostMonitor:
     def close(self) -> None:
         """Do nothing: no handle is held."""
 
-    def _stolen_ticks(self) -> int | None:
-        fields = (_read_kernel_file(self._proc / "stat") or "").partition("\n")[0].split()
-        return int(fields[_STEAL]) if len(fields) > _STEAL else None
+    def _stolen_s(self) -> float | None:
+        fields = (read_kernel_file(self._proc / "stat") or "").partition("\n")[0].split()
+        return int(fields[_STEAL]) * tick_s() if len(fields) > _STEAL else None
 
     def _pressure_us(self) -> int | None:
-        pressure = _read_kernel_file(self._proc / "pressure" / "cpu")
+        pressure = read_kernel_file(self._proc / "pressure" / "cpu")
         return int(pressure.partition("\n")[0].rpartition("total=")[2]) if pressure else None
 
 
@@ -119,20 +159,6 @@ def summarize(readings: Sequence[Reading]) -> dict[str, Any]:
     return summary
 
 
-def _ticks_to_s(ticks: int | None) -> float | None:
-    return None if ticks is None else ticks / os.sysconf("SC_CLK_TCK")
-
-
-def _read_kernel_file(path: Path) -> str | None:
-    """Return the text of a kernel file, None if this kernel does not have it or does not let us read it."""
-    try:
-        return path.read_text(encoding="ascii").strip()
-    except OSError as error:
-        if error.errno in _MISSING_FILE:
-            return None
-        raise
-
-
 _TIMES_AT_LIMITS = ("power_cap_ns", "thermal_ns", "sync_boost_ns", "board_limit_ns", "reliability_ns")
 _RULES: Mapping[str, Mapping[str, Callable[[Sequence[Any]], Any]]] = {
     # Keep each round's clock beside the median: seconds times clock are cycles, a second opinion on a slow round.
@@ -141,5 +167,5 @@ _RULES: Mapping[str, Mapping[str, Callable[[Sequence[Any]], Any]]] = {
     "pstate": {"pstate_max": max},  # P0 is the fastest
     "gpu_processes": {"gpu_processes_max": max},
     "throttle_reasons": {"throttle_reasons": functools.partial(functools.reduce, operator.or_)},
-    **{name: {name: sum} for name in (*_TIMES_AT_LIMITS, "energy_mj", "stolen_s")},
+    **{name: {name: sum} for name in (*_TIMES_AT_LIMITS, "energy_mj", "waited_s", "others_s", "stolen_s")},
 }

@@ -277,7 +277,7 @@ class NvmlMonitor:
             **{name: gpu.query(*function) for name, function in _FACT_QUERIES.items()},
         }
 
-    def begin(self) -> None:
+    def begin(self, pid: int | None = None) -> None:  # noqa: ARG002 - the GPU's own counters suffice
         assert self._reasons_for_all_rounds is not None, "facts() must be called before the first worker starts"
         self._before = self._gpu.snapshot()
 

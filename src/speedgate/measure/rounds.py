@@ -8,6 +8,7 @@ fresh processes cost no measured time.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 import time
 from collections.abc import Iterable
@@ -64,7 +65,8 @@ class MeasurementPlan:
     """Set how much of a case is measured: `rounds` in each of `processes` fresh processes, after `warmup_rounds`.
 
     A process measures more rounds if `rounds` take less than `min_total_s` in total. A round that the monitor discards is
-    measured again; more than `max_discarded_rounds` in a process make the measurement invalid.
+    measured again; more than `max_discarded_rounds` in a process, or than a tenth of its rounds if that is more, make the
+    measurement invalid.
     """
 
     processes: int
@@ -100,8 +102,8 @@ class Measurement:
 
     def round(self) -> None:
         """Measure one round; repeat it while the monitor discards it."""
-        while True:
-            self.monitor.begin()
+        for repetition in itertools.count():
+            self.monitor.begin(self.worker.pid)
             started_s = time.perf_counter()
             reply = self._generate()
             wall_s = time.perf_counter() - started_s
@@ -109,11 +111,14 @@ class Measurement:
             if reading.discarded_reason is None:
                 break
             self.discarded_reasons.append(reading.discarded_reason)
-            if len(self.discarded_reasons) > self.plan.max_discarded_rounds:
+            # A short disturbance now and then discards many of a thousand short rounds, which harms none of the others.
+            if len(self.discarded_reasons) > max(self.plan.max_discarded_rounds, len(self.seconds) // 10):
                 raise self._invalid(
                     f"{len(self.discarded_reasons)} rounds of one process were discarded, the last one because:"
                     f" {reading.discarded_reason}"
                 )
+            if repetition > 0:
+                time.sleep(reading.pause_s * 2 ** (repetition - 1))
         self._check(reply)
         self.wall_s += wall_s
         self.readings.append(reading)

@@ -66,6 +66,10 @@ class OutOfTime(Exception):
 class Target(Protocol):
     """Run operations on a case, in a worker process or in this one."""
 
+    @property
+    def pid(self) -> int | None:
+        """The id of the process that runs the operations; None if it is unknown."""
+
     def call(self, operation: str, **keywords: Any) -> Any:
         """Run `operation` with builtin types and return builtin types; raise `WorkerFailure` if it failed."""
 
@@ -125,6 +129,10 @@ class Worker:
             ) from error
         # execnet's process is the worker itself or, with a server, the client that ends as the worker ends.
         self._pid, self._worker_pid = self._receive("start", timeout_s)
+
+    @property
+    def pid(self) -> int:
+        return self._worker_pid
 
     def call(self, operation: str, **keywords: Any) -> Any:
         """Run `operation` in the worker; after a failure the worker is ended and cannot be used again.
@@ -205,6 +213,7 @@ class InProcessTarget:
 
     def __init__(self, factory: str, *, arguments: Mapping[str, Any]) -> None:
         self._target = make_target(factory, arguments)
+        self.pid = os.getpid()
 
     def call(self, operation: str, **keywords: Any) -> Any:
         return getattr(self._target, operation)(**keywords)

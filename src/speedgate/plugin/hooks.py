@@ -240,7 +240,11 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     try:
         state.inputs = _read_inputs(config, state)
         expected_workers = 2 if options.is_live_comparison(config) else 1
-        state.monitor = open_monitor(state.machine.device, expected_workers=expected_workers)
+        state.monitor = open_monitor(
+            state.machine.device,
+            expected_workers=expected_workers,
+            allows_busy=config.getoption("allow_busy"),
+        )
         config.stash[RESOURCES].callback(state.monitor.close)
         state.inputs = dataclasses.replace(state.inputs, machine_facts=state.monitor.facts())
     except ValueError as error:  # a `GpuError` is one
@@ -286,12 +290,12 @@ def _read_inputs(config: pytest.Config, session: Session) -> SessionInputs:
     return inputs
 
 
-def open_monitor(device: str, *, expected_workers: int = 1) -> Monitor:
+def open_monitor(device: str, *, expected_workers: int = 1, allows_busy: bool = False) -> Monitor:
     """Open the monitor of torch's first GPU for "cuda", of this host for "cpu"."""
     if device == "cuda":
         return NvmlMonitor(expected_workers=expected_workers)
     assert device == "cpu", f"no monitor for {device!r}"
-    return HostMonitor(expected_workers=expected_workers)
+    return HostMonitor(expected_workers=expected_workers, allows_busy=allows_busy)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

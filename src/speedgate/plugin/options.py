@@ -58,6 +58,11 @@ def add_options(parser: pytest.Parser) -> None:
         help="process: each case has a worker process; none: build cases in this process, for a debugger (default: %(default)s)",
     )
     group.addoption(
+        "--allow-busy",
+        action="store_true",
+        help="measure on a CPU although other programs use it: no round is measured again for that, and no case is INVALID",
+    )
+    group.addoption(
         "--worker-timeout",
         type=_positive_float,
         default=1800.0,

@@ -1,0 +1,195 @@
+"""See whether other programs disturbed a round on a Linux host, from the kernel's counters of processor time.
+
+How each share was chosen: `docs/busy.md`.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import errno
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+# A round that lost this share of its seconds is at most so much slower, which is less than the default tolerance of 3 %.
+MAX_LOST_SHARE = 0.02
+# Others on idle processors cost no wait, but they share caches, memory and, with hyper-threads, the cores.
+MAX_OTHERS_SHARE = 0.10
+# `/proc/stat` counts in ticks of 10 ms, too coarse for one short round. So steal and others are judged over this time.
+WINDOW_S = 1.0
+# Threads that waited longer than others ran, by this factor, waited for each other: there are more of them than processors.
+_OWN_WAIT_FACTOR = 1.5
+
+_MISSING = (errno.ENOENT, errno.ESRCH, errno.EACCES, errno.EPERM, errno.EOPNOTSUPP)
+_IDLE, _IOWAIT, _STEAL = 4, 5, 8  # fields of a `cpu` line in /proc/stat; the name is field 0
+_PARENT, _FIRST_TIME, _LAST_TIME = (
+    1,
+    11,
+    14,
+)  # fields of /proc/PID/stat after the name: up to the time of ended children
+
+
+def tick_s() -> float:
+    """Return the unit of processor time in /proc."""
+    return 1 / os.sysconf("SC_CLK_TCK")
+
+
+def read_kernel_file(path: Path) -> str | None:
+    """Return the text of a kernel file, None if this kernel does not have it or does not let us read it."""
+    try:
+        return path.read_text(encoding="ascii", errors="replace").strip()
+    except OSError as error:
+        if error.errno in _MISSING:
+            return None
+        raise
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Counters:
+    """Hold what the kernel has counted up to one moment, in seconds; None for what it does not tell.
+
+    `idle_s` and `stolen_s` are of the `processors` that the worker may use. `waited_s` has for each thread of the worker the time
+    in which it could have run and got no processor. `worker_s` is the time for which the worker ran, with threads and children
+    that have ended.
+    """
+
+    time_s: float
+    processors: int
+    idle_s: float | None
+    stolen_s: float | None
+    worker_s: float | None
+    waited_s: Mapping[str, float] | None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RoundLoad:
+    """Hold the load of one round, in seconds: all its threads' waits, what others ran (steal included), and steal."""
+
+    wall_s: float
+    processors: int
+    waited_s: float | None
+    others_s: float | None
+    stolen_s: float | None
+
+
+def read_counters(pids: Sequence[int], *, time_s: float, proc: Path = Path("/proc")) -> Counters:
+    """Read the counters of the worker's processes and of the processors that it may use; without a worker, of all of ours."""
+    usable = _usable_processors(pids)
+    lines = [line.split() for line in (read_kernel_file(proc / "stat") or "").splitlines() if line.startswith("cpu")]
+    rows = [row for row in lines if row[0].removeprefix("cpu") in usable and len(row) > _STEAL]
+    process_s = [seconds for pid in pids if (seconds := _process_s(proc / str(pid))) is not None]
+    waits_s = [_thread_waits_s(proc / str(pid)) for pid in pids]
+    return Counters(
+        time_s=time_s,
+        processors=len(rows),
+        idle_s=tick_s() * sum(int(row[_IDLE]) + int(row[_IOWAIT]) for row in rows) if rows else None,
+        stolen_s=tick_s() * sum(int(row[_STEAL]) for row in rows) if rows else None,
+        worker_s=sum(process_s) if process_s else None,
+        waited_s={name: wait_s for waits in waits_s for name, wait_s in waits.items()} or None,
+    )
+
+
+def round_load(before: Counters, after: Counters) -> RoundLoad:
+    """Return the load between two readings. A thread that began between them counts, one that ended does not."""
+    wall_s = after.time_s - before.time_s
+    idle_s, stolen_s, worker_s = (
+        None if old is None or new is None else new - old
+        for old, new in (
+            (before.idle_s, after.idle_s),
+            (before.stolen_s, after.stolen_s),
+            (before.worker_s, after.worker_s),
+        )
+    )
+    waited_s = others_s = None
+    if before.waited_s is not None and after.waited_s is not None:
+        waited_s = sum(max(wait_s - before.waited_s.get(name, 0.0), 0.0) for name, wait_s in after.waited_s.items())
+    if idle_s is not None and worker_s is not None and before.processors == after.processors:
+        others_s = after.processors * wall_s - idle_s - worker_s
+    return RoundLoad(
+        wall_s=wall_s, processors=after.processors, waited_s=waited_s, others_s=others_s, stolen_s=stolen_s
+    )
+
+
+class BusyDetector:
+    """Decide, round by round of one worker, whether the machine was busy with something else."""
+
+    def __init__(self) -> None:
+        self._window: collections.deque[RoundLoad] = collections.deque()
+        self._waited_s = self._others_s = 0.0  # of all rounds
+
+    def reason(self, load: RoundLoad) -> str | None:
+        """Return why the round cannot be used, as a short sentence with a number; None if nothing disturbed it."""
+        resolution_s = load.processors * tick_s()
+        self._window.append(load)
+        while sum(entry.wall_s for entry in self._window) - self._window[0].wall_s >= WINDOW_S:
+            self._window.popleft()
+        self._waited_s += load.waited_s or 0.0
+        self._others_s += load.others_s or 0.0
+        reason = self._wait(load, resolution_s) or self._steal(resolution_s) or self._others(resolution_s)
+        if reason is not None:
+            self._window.clear()  # the next round is measured after a pause: it has nothing to do with these
+        return None if reason is None else f"the machine was busy: {reason}"
+
+    def _wait(self, load: RoundLoad, resolution_s: float) -> str | None:
+        if load.waited_s is None or load.others_s is None or load.waited_s <= MAX_LOST_SHARE * load.wall_s:
+            return None
+        if self._waited_s > _OWN_WAIT_FACTOR * (self._others_s + resolution_s):
+            return None
+        return f"the worker's threads waited {load.waited_s / load.wall_s:.0%} of the time for a processor"
+
+    def _steal(self, resolution_s: float) -> str | None:
+        wall_s = sum(load.wall_s for load in self._window)
+        stolen_s = sum(load.stolen_s or 0.0 for load in self._window)
+        if stolen_s - resolution_s <= MAX_LOST_SHARE * wall_s:
+            return None
+        return f"the host of this virtual machine took a processor away for {stolen_s / wall_s:.0%} of the time"
+
+    def _others(self, resolution_s: float) -> str | None:
+        capacity_s = sum(load.processors * load.wall_s for load in self._window)
+        others_s = sum(load.others_s or 0.0 for load in self._window)
+        if others_s - resolution_s <= MAX_OTHERS_SHARE * capacity_s:
+            return None
+        return f"other programs used {others_s / capacity_s:.0%} of the processors"
+
+
+def process_family(pid: int, *, proc: Path = Path("/proc")) -> tuple[int, ...]:
+    """Return a process and the processes that it has started, also indirectly: their time is not that of others."""
+    parents = {
+        int(folder.name): int(_fields_after_name(text)[_PARENT])
+        for folder in proc.iterdir()
+        if folder.name.isdigit() and (text := read_kernel_file(folder / "stat"))
+    }
+    family = [pid]
+    for parent in family:  # grows meanwhile
+        family += sorted(child for child, of in parents.items() if of == parent)
+    return tuple(family)
+
+
+def _usable_processors(pids: Sequence[int]) -> set[str]:
+    try:
+        return {str(number) for number in os.sched_getaffinity(pids[0] if pids else 0)}
+    except OSError:  # the worker has ended
+        return set()
+
+
+def _thread_waits_s(process: Path) -> dict[str, float]:
+    """Return the run delay of each thread; nothing if the kernel does not count it, in which case its files hold zeros."""
+    try:
+        threads = list((process / "task").iterdir())
+    except OSError:
+        return {}
+    texts = {thread.name: read_kernel_file(thread / "schedstat") for thread in threads}
+    times_ns = {name: text.split() for name, text in texts.items() if text}
+    if all(ran_ns == "0" for ran_ns, *_ in times_ns.values()):
+        return {}
+    return {name: int(waited_ns) / 1e9 for name, (_, waited_ns, *_) in times_ns.items()}
+
+
+def _process_s(process: Path) -> float | None:
+    text = read_kernel_file(process / "stat")
+    return tick_s() * sum(map(int, _fields_after_name(text)[_FIRST_TIME : _LAST_TIME + 1])) if text else None
+
+
+def _fields_after_name(text: str) -> list[str]:
+    return text.rpartition(")")[2].split()  # a name may have spaces and brackets
