@@ -11,12 +11,11 @@ from typing import Any
 from speedgate.plugin import options
 from speedgate.results.run import Outcome
 from tests.proof import confirmations, peers
-from tests.proof.confirmations import CHANGES, SUSPECTED, Judgement, Replay
-from tests.proof.replay import PAIRS_LOOKS, SLOWDOWN, TOLERANCE
+from tests.proof.confirmations import CHANGES, GREEN, Judgement, Replay
+from tests.proof.replay import PAIRS_LOOKS, SLOWDOWN, STORED_LOOKS, TOLERANCE
 
 HEADING = "## Confirmation"
 CASES = 6  # of the ladder
-_GREEN = (Outcome.PASS, Outcome.FASTER)
 
 TEXT = """\
 {heading}
@@ -39,14 +38,16 @@ wrong, and not that the true share is below 1 %; the simulated machines have ind
 measures a new one.
 
 Confirmation does not help in two cases. A machine that became faster since the recording hides a slowdown: the stored rule says
-PASS, and a PASS is not measured again. Processes that vary by 1.5 % or have two modes stay UNDECIDED, because the pairs vary by
-as much.
+PASS, and a PASS is not measured again. Simulated processes that vary by 1.5 % or have two modes miss the aims: both arms of a
+pair vary by as much, and independently. On the measured machine they vary together, so that a pair varies less than a process.
 """
 COSTS = """\
 The next table has the cost of confirmation in a session of {cases} cases (the ladder) without a change: the share of cases that
-are measured again, the pairs of such a case, and seconds of the middle case times {cases}. A process alone took {process_s:.1f} s
-and a pair {pair_s:.1f} s, starts included. The last column is relative to the seconds of the stored rule in the same session.
-The time to make the baseline's environment again is not included; it is made once and is then in a cache.
+are measured again, the pairs of such a case, and the seconds of the middle case times {cases}, of the pairs alone and beyond
+those of the stored rule alone. The stored rule alone takes up to {last} processes; with confirmation, a case goes to the pairs
+as soon as more processes are not expected to acquit it. A process alone took {process_s:.1f} s and a pair {pair_s:.1f} s on two
+cores, starts included. The last column is the time of the session, relative to the stored rule alone. The time to make the
+baseline's environment again is not included; it is made once for a session.
 """
 PEERS = """\
 Other projects have the same problem. Where their answer is a rule, it is replayed on the same real series in order, one process
@@ -94,7 +95,7 @@ def replay_section(measured: dict[str, Any], *, repetitions: int = confirmations
         *verdict_table(replays),
         "",
         *_paragraphs(LIMITS.format(**facts, **pairs)),
-        *_paragraphs(COSTS.format(cases=CASES, process_s=process_s, pair_s=pair_s)),
+        *_paragraphs(COSTS.format(cases=CASES, last=STORED_LOOKS.last, process_s=process_s, pair_s=pair_s)),
         *cost_table(replays),
         "",
         *peers_table(measured, ordered),
@@ -122,7 +123,7 @@ def verdict_table(replays: Sequence[Replay]) -> list[str]:
             _both(replay.unchanged, Outcome.SLOWER),
             _both(replay.slower, Outcome.SLOWER),
             _both(replay.unchanged, Outcome.UNDECIDED),
-            _both(replay.slower, *_GREEN),
+            _both(replay.slower, *GREEN),
         ]
         for replay in replays
     ]
@@ -133,13 +134,19 @@ def cost_table(replays: Sequence[Replay]) -> list[str]:
     """Show the seconds of confirmation in a session of the ladder without a change."""
     rows = []
     for replay in replays:
-        again = [judgement for judgement in replay.unchanged if judgement.stored in SUSPECTED]
-        pairs = f"{statistics.fmean(judgement.pairs for judgement in again):.1f}" if again else "-"
-        middle_s = statistics.median(judgement.pairs_s for judgement in replay.unchanged)
-        stored_s = statistics.median(judgement.stored_s for judgement in replay.unchanged)
-        share = len(again) / len(replay.unchanged)
-        rows.append([replay.machine, f"{share:.1%}", pairs, f"{CASES * middle_s:.0f}", f"{middle_s / stored_s:.1f}"])
-    return _table(["machine", "measured again", "pairs", "seconds", "relative"], rows)
+        pairs = [judgement.pairs for judgement in replay.unchanged if judgement.pairs is not None]
+        middle_s, added_s, stored_s = (
+            statistics.median(seconds(judgement) for judgement in replay.unchanged)
+            for seconds in (_pairs_s, _added_s, _stored_s)
+        )
+        figures = [
+            f"{len(pairs) / len(replay.unchanged):.1%}",
+            f"{statistics.fmean(pairs):.1f}" if pairs else "-",
+            *(f"{CASES * seconds:.0f}" for seconds in (middle_s, added_s)),
+            f"{1 + added_s / stored_s:.1f}",
+        ]
+        rows.append([replay.machine, *figures])
+    return _table(["machine", "measured again", "pairs", "seconds of pairs", "added seconds", "relative"], rows)
 
 
 def peers_table(measured: dict[str, Any], ordered: Replay) -> list[str]:
@@ -165,6 +172,18 @@ def _paragraphs(text: str) -> list[str]:
     """Wrap each paragraph anew, because its figures have other lengths than their names; tables stay the same."""
     paragraphs = [part if part.startswith("|") else textwrap.fill(part, 118) for part in text.strip().split("\n\n")]
     return [line for paragraph in paragraphs for line in (*paragraph.splitlines(), "")]
+
+
+def _pairs_s(judgement: Judgement) -> float:
+    return judgement.pairs_s
+
+
+def _added_s(judgement: Judgement) -> float:
+    return judgement.added_s
+
+
+def _stored_s(judgement: Judgement) -> float:
+    return judgement.stored_s
 
 
 def _stored(judgement: Judgement) -> Outcome:

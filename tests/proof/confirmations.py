@@ -17,9 +17,10 @@ import numpy as np
 
 from speedgate.gate import intervals
 from speedgate.gate.intervals import Interval
-from speedgate.measure.rounds import log_ratio
+from speedgate.gate.judge import classify_interval
 from speedgate.plugin import options
 from speedgate.results.run import Outcome
+from speedgate.results.timings import log_ratio
 from tests.proof import peers
 from tests.proof.replay import (
     ORDER,
@@ -37,7 +38,7 @@ from tests.proof.replay import (
 
 CHANGES = (0.0, SLOWDOWN)
 REPETITIONS = 1000
-SUSPECTED = (Outcome.SLOWER, Outcome.UNDECIDED)
+GREEN = (Outcome.PASS, Outcome.FASTER)
 NEXT, RANDOM = "measured, the next pairs", "measured, pairs at random"
 DRIFTS = (
     0.0,
@@ -58,13 +59,22 @@ class Pair:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Judgement:
-    """Hold the stored rule's outcome, the final one, the pairs between them, and the seconds that each of both took."""
+    """Hold the outcome of the stored rule alone, the one with confirmation, and the seconds of both.
+
+    `pairs` is None if the case was not suspected. `screen_s` went into its processes until then, and `pairs_s` into the pairs.
+    """
 
     stored: Outcome
     outcome: Outcome
-    pairs: int
+    pairs: int | None
     stored_s: float
-    pairs_s: float
+    screen_s: float
+    pairs_s: float = 0.0
+
+    @property
+    def added_s(self) -> float:
+        """Seconds that confirmation adds to those of the stored rule alone."""
+        return self.screen_s + self.pairs_s - self.stored_s
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -86,17 +96,40 @@ def judge_pairs(pairs: Sequence[Pair]) -> tuple[Outcome, int]:
     return look_by_look(judge, PAIRS_LOOKS, TOLERANCE)
 
 
+def screen(baseline_s: Sequence[float], run_s: Sequence[float]) -> tuple[Outcome, int]:
+    """Judge by the stored rule as the gate does before it asks for pairs; return the verdict and the number of processes.
+
+    A run stays UNDECIDED at the first look at which more processes are not expected to acquit it (`judge.may_be_acquitted`).
+    """
+    count: int | None = STORED_LOOKS.first
+    while count is not None:
+        both = run_s[:count], baseline_s
+        interval = intervals.between_sets(*both, confidence=STORED_LOOKS.confidence_at(count))
+        last = STORED_LOOKS.confidence_at(STORED_LOOKS.last)
+        expected = intervals.expected_between_sets(*both, confidence=last, later=STORED_LOOKS.last)
+        assert interval is not None and expected is not None, "both sides have several processes"
+        outcome = classify_interval(interval.low, interval.high, TOLERANCE)
+        processes, count = count, STORED_LOOKS.following(count)
+        if outcome is not Outcome.UNDECIDED or classify_interval(expected.low, expected.high, TOLERANCE) not in GREEN:
+            break
+    return outcome, processes
+
+
 def judge(
     baseline_s: Sequence[float], run_s: Sequence[float], draw_pairs: Callable[[], Sequence[Pair]], *, process_s: float
 ) -> Judgement:
     """Judge a run by its baseline and, if that leaves a suspicion, by live pairs; `process_s` is the cost of one process."""
     stored, processes = sequential(baseline_s, iter(run_s).__next__, looks=STORED_LOOKS, tolerance=TOLERANCE)
-    outcome, used, pairs_s = stored, 0, 0.0
-    if stored in SUSPECTED:
-        pairs = draw_pairs()
-        outcome, used = judge_pairs(pairs)
-        pairs_s = math.fsum(pair.seconds for pair in pairs[:used])
-    return Judgement(stored=stored, outcome=outcome, pairs=used, stored_s=processes * process_s, pairs_s=pairs_s)
+    screened, screening = screen(baseline_s, run_s)
+    judgement = Judgement(
+        stored=stored, outcome=screened, pairs=None, stored_s=processes * process_s, screen_s=screening * process_s
+    )
+    if screened in GREEN:
+        return judgement
+    pairs = draw_pairs()
+    outcome, used = judge_pairs(pairs)
+    pairs_s = math.fsum(pair.seconds for pair in pairs[:used])
+    return dataclasses.replace(judgement, outcome=outcome, pairs=used, pairs_s=pairs_s)
 
 
 def real(series: dict[str, Any]) -> list[Replay]:

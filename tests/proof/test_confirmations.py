@@ -2,15 +2,21 @@
 
 import itertools
 import json
+import math
 import operator
+import random
 
 import pytest
 
+from speedgate.gate.judge import judge_latency, may_be_acquitted
+from speedgate.gate.policy import Policy
 from speedgate.results.run import Outcome
 from tests.proof import __main__ as proof
 from tests.proof import confirmation_section, confirmations, peers
 from tests.proof.confirmations import Pair
+from tests.proof.replay import STORED_LOOKS
 from tests.proof.test_document import make_series
+from tests.support.baseline_samples import make_baseline, make_run
 
 
 def make_pairs(change):
@@ -34,8 +40,36 @@ def test_pairs_judge_a_suspected_case_and_no_other(run_s, pairs, stored, outcome
     judgement = confirmations.judge(baseline_s, run, (lambda: pairs) if pairs else pytest.fail, process_s=5.0)
 
     assert (judgement.stored, judgement.outcome) == (stored, outcome)
-    assert (judgement.pairs, judgement.pairs_s) == ((6, 12.0) if pairs else (0, 0.0))
-    assert judgement.stored_s == 3 * 5.0
+    assert (judgement.pairs, judgement.pairs_s) == ((6, 12.0) if pairs else (None, 0.0))
+    assert judgement.stored_s == judgement.screen_s == 3 * 5.0
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_screen_is_the_gates(seed):
+    """The replay asks for pairs with the verdict and after the processes with which the gate does."""
+    rng = random.Random(seed)  # noqa: S311 - a simulation
+    old, new = ([math.exp(rng.gauss(0, 0.012)) for _ in range(8)] for _ in range(2))
+    policy = Policy(looks=STORED_LOOKS)
+
+    outcome, used = confirmations.screen(old, new)
+
+    for count in STORED_LOOKS.counts[: STORED_LOOKS.number(used)]:
+        run, baseline = make_run(medians_s=new[:count]), make_baseline(*old)
+        verdict = judge_latency(run, baseline, policy)
+        is_final = verdict.outcome is not Outcome.UNDECIDED or not may_be_acquitted(run, baseline, policy)
+        assert is_final or count < used or count == STORED_LOOKS.last
+        assert not is_final or count == used
+    assert verdict.outcome is outcome
+
+
+def test_an_undecided_case_does_not_wait_for_more_processes():
+    """A noisy run goes to the pairs after three processes, of which the stored rule alone takes eight."""
+    noisy = [1.0, 1.08, 0.93, 1.02, 1.09, 0.94, 1.03, 0.98]
+
+    judgement = confirmations.judge(noisy, noisy[::-1], lambda: make_pairs(0.0), process_s=1.0)
+
+    assert (judgement.stored, judgement.outcome) == (Outcome.UNDECIDED, Outcome.PASS)
+    assert (judgement.stored_s, judgement.screen_s, judgement.added_s) == (8.0, 3.0, 3.0 + 12.0 - 8.0)
 
 
 @pytest.fixture(scope="module")

@@ -215,7 +215,7 @@ def gpus_are_not_shared(workflow: Workflow, _: str) -> list[str]:
 
 
 def a_gate_confirms_by_its_own_history(workflow: Workflow, _: str) -> list[str]:
-    """A GPU job that enforces by stored figures measures live pairs, and has main's whole history: a commit outside of it must not run."""
+    """A GPU job that enforces by stored figures confirms them, and has main's whole history: no other commit may run."""
     wrong = []
     for name, job in gpu_jobs(workflow).items():
         gates = [script for script in scripts(job) if "tox -e bench" in script and "--gate enforce" in script]
