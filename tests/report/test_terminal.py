@@ -321,6 +321,25 @@ def test_rounds_that_were_measured_again_are_counted():
     assert terminal.remarks(view(run, comparisons={FP32: comparison}))[0].startswith("4 discarded rounds")
 
 
+def test_confirmed_cases_are_counted_with_their_cost():
+    """One line says how many cases pairs decided, their outcomes, how many they did not, and the seconds of both."""
+    confirmations = {
+        key: msgspec.structs.replace(make_confirmation(key, live_ratio=ratio), seconds=60.4)
+        for key, ratio in ((INT8, 1.0), (BF16, 1.06), (FP32, None))
+    }
+    verdicts = [
+        *(make_verdict(outcome, case_key=key) for key, outcome in ((INT8, Outcome.PASS), (BF16, Outcome.SLOWER))),
+        make_verdict(Outcome.SLOWER, case_key=FP32),
+        make_verdict(Outcome.PASS, claim="parity"),
+    ]
+
+    lines = terminal.remarks(view(confirmations=confirmations, verdicts=verdicts))
+
+    assert lines[0] == (
+        "3 cases suspected by stored figures: 2 decided by live pairs (1 SLOWER, 1 PASS), 1 not confirmed; 12 pairs in 181 s"
+    )
+
+
 def test_the_drift_of_the_machine_is_a_remark():
     """The median over the confirmed cases is shown, and the tolerance of the session decides which baseline will be stale."""
     confirmations = {key: make_confirmation(key, stored_ratio=ratio) for key, ratio in ((INT8, 1.01), (BF16, 1.03))}
@@ -330,10 +349,10 @@ def test_the_drift_of_the_machine_is_a_remark():
         for tolerance in (0.05, 0.03)
     )
 
-    assert [line.split(":")[0] for line in default] == [
+    assert [line.split(":")[0] for line in default[1:]] == [
         "the machine takes 2.0% longer than when its baselines were recorded (median of 2 cases)"
     ]
-    assert strict[0] == default[0] and strict[1].startswith(f"baselines/{KEY}/0002_recorded.json will soon be stale")
+    assert strict[1] == default[1] and strict[2].startswith(f"baselines/{KEY}/0002_recorded.json will soon be stale")
 
 
 def test_a_live_comparison_shows_both_arms_versions():

@@ -115,7 +115,7 @@ def describe(merged: MergedResults, *, baselines_root: Path) -> list[str]:
     )
     count = len(manifest.selection)
     lines = [f"speedgate on {manifest.gpu_key}, --gate {manifest.policy.mode.value}, {count} cases"]
-    lines += terminal.section(view)
+    lines += [*terminal.section(view), *terminal.confirmed_remarks(view)]
     if manifest.commit.get("id") == "unknown":
         lines.append("the shards could not read their commit from git: nobody checked that it was the same")
     if manifest.commit.get("dirty"):

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from speedgate.gate import guard
 from speedgate.gate.policy import Policy
-from speedgate.report import gpu_code_table
+from speedgate.report import confirmed, gpu_code_table
 from speedgate.report.verdict_order import worst_first
-from speedgate.results import case_table, folder, machine_drift, provenance
+from speedgate.results import case_table, folder, provenance
 from speedgate.results.case_table import NOT_JUDGED, CaseRow, markdown_head, markdown_row, row_of_run
 from speedgate.results.folder import ResultFile
 from speedgate.results.run import Outcome, Verdict
@@ -87,7 +87,7 @@ def render(files: Mapping[str, bytes], *, limit: int = MAX_CHARACTERS) -> str:
     head += f"\n**Claims**: {markdown_code(_guarded(results)[: limit // 20])}\n"
     head += _warnings(results)
     head += _provenance(built or results, limit=limit // 10)
-    head += _machine_drift(results)
+    head += _confirmed(results)
     head += _structure_only([case for case in results if case.is_structure_only], limit=limit // 10)
     case_rows = [_row(case) for case in built if case.run is not None or not case.gpu_code]
     columns = case_table.with_figures(_COLUMNS, case_rows)
@@ -194,15 +194,16 @@ def _provenance(cases: Sequence[ResultFile], *, limit: int) -> str:
     return "".join(f"\n{line}\n" for line in (*fitting, *more))
 
 
-def _machine_drift(cases: Sequence[ResultFile]) -> str:
-    """Format the machine's drift since its baselines, and the baselines that will soon be stale; for each GPU key."""
+def _confirmed(cases: Sequence[ResultFile]) -> str:
+    """Format how many cases were confirmed, the machine's drift, and the baselines that will soon be stale; for each GPU key."""
+    confirmed_by_key: dict[str, list[confirmed.Confirmed]] = {}
+    for case in cases:
+        if case.confirmation is not None:
+            confirmed_by_key.setdefault(case.gpu_key, []).append((case.confirmation, case.verdicts))
     lines = []
-    for gpu_key in sorted({case.gpu_key for case in cases if case.confirmation is not None})[:_MOST_WARNINGS]:
-        confirmations = [
-            case.confirmation for case in cases if case.gpu_key == gpu_key and case.confirmation is not None
-        ]
-        remarks = machine_drift.remarks(confirmations, tolerance=Policy.latency_tolerance)
-        lines += [f"{gpu_key}: {line}" for line in remarks[: 1 + _MOST_WARNINGS]]
+    for gpu_key in sorted(confirmed_by_key)[:_MOST_WARNINGS]:
+        remarks = confirmed.remarks(confirmed_by_key[gpu_key], tolerance=Policy.latency_tolerance)
+        lines += [f"{gpu_key}: {line}" for line in remarks[: 2 + _MOST_WARNINGS]]
     return "".join(f"\n{markdown_code(line)}\n" for line in lines)
 
 

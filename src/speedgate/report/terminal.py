@@ -13,9 +13,9 @@ from speedgate.gate.intervals import unseen_slowdown
 from speedgate.gate.policy import Policy
 from speedgate.gpu_code import claims, compare
 from speedgate.gpu_code.figures import target_of_claim
-from speedgate.report import gpu_code_table
+from speedgate.report import confirmed, gpu_code_table
 from speedgate.report.verdict_order import worst_first
-from speedgate.results import case_table, machine_drift
+from speedgate.results import case_table
 from speedgate.results.case_key import CaseKey
 from speedgate.results.case_table import NO_FIGURE, CaseRow, format_rates, format_spread, row_of_run
 from speedgate.results.family_figure import FamilyFigure
@@ -284,12 +284,18 @@ def remarks(view: TerminalView) -> list[str]:
         *dict.fromkeys(f"not built here: {reason}" for reason in view.not_built),
         *_published_figures(view),
         *_busy_machine(view),
-        *machine_drift.remarks(view.confirmations.values(), tolerance=view.policy.latency_tolerance),
+        *confirmed_remarks(view),
         *_rooflines(view),
         *_discarded_rounds(view),
         *_versions(view),
     ]
     return [printable(line) for line in lines]
+
+
+def confirmed_remarks(view: TerminalView) -> list[str]:
+    """Format how many cases live pairs decided, what that cost, and the drift of the machine."""
+    cases = [(confirmation, view.verdicts.get(key, ())) for key, confirmation in view.confirmations.items()]
+    return [printable(line) for line in confirmed.remarks(cases, tolerance=view.policy.latency_tolerance)]
 
 
 def _busy_machine(view: TerminalView) -> Iterator[str]:
@@ -324,8 +330,11 @@ def _rooflines(view: TerminalView) -> list[str]:
 
 def _discarded_rounds(view: TerminalView) -> Iterator[str]:
     for key, run in view.runs.items():
-        arms = [run, view.comparisons[key].other] if key in view.comparisons else [run]
-        count = sum(len(process.discarded_reasons) for arm in arms for process in arm.processes)
+        processes = [*run.processes, *(view.comparisons[key].other.processes if key in view.comparisons else ())]
+        if (confirmation := view.confirmations.get(key)) is not None:
+            other = confirmation.comparison.other.processes if confirmation.comparison else ()
+            processes += [*confirmation.processes, *other]
+        count = sum(len(process.discarded_reasons) for process in processes)
         if count:
             yield f"{count} discarded rounds of {key} were measured again"
 

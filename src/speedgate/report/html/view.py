@@ -13,6 +13,8 @@ from typing import Any
 
 import speedgate
 from speedgate.baselines import store
+from speedgate.gate.policy import Policy
+from speedgate.report import confirmed
 from speedgate.report.html.pictures import Pictures
 from speedgate.results import folder as results_folder
 from speedgate.results import json_io, provenance
@@ -135,13 +137,14 @@ def load_report(folder: Path, *, root: Path) -> Report:
         results = [result for result in results if PurePosixPath(result.name).name in assets.results]
     is_live = any("against" in result.document for result in results)
     baselines = {} if is_live else _baselines_by_case(root, first.gpu_key)
+    suspected = [(result.confirmation, result.verdicts) for result in results if result.confirmation is not None]
     return Report(
         gpu_key=first.gpu_key,
         machine=as_mapping(first.document["machine"]),
         health=as_mapping(first.document["health"]),
         cases=tuple(_report_case(result, baselines, assets) for result in sorted(results, key=_position)),
         made_by={**(assets.made_by if assets else {}), "results": str(folder), **_writer_facts()},
-        remarks=assets.remarks if assets else (),
+        remarks=assets.remarks if assets else tuple(confirmed.remarks(suspected, tolerance=Policy.latency_tolerance)),
         measured=_measured(results),
         warning=next((": ".join(result.warning) for result in results if result.warning), ""),
         is_quick=any(result.is_quick for result in results),
