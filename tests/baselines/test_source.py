@@ -130,21 +130,21 @@ def test_a_link_in_a_commit_is_refused(repository):
 
 def test_an_archive_holds_the_code_and_is_the_same_each_time(repository):
     """Times and modes of files do not change its name, and a changed byte does."""
-    name, data = source.pack(repository.code)
+    name, data = source.pack(source.read_folders(repository.code))
     os.utime(repository.root / "fixtures" / "__init__.py", (0, 0))
     path = repository.root / name
     path.write_bytes(data)
     repository.commit({})
 
-    assert source.pack(repository.code) == (name, data)
+    assert source.pack(source.read_folders(repository.code)) == (name, data)
     assert source.read_archive(repository.root, path) == CODE
     repository.write({"fixtures/__init__.py": "CHANGED = 1\n"})
-    assert source.pack(repository.code)[0] != name
+    assert source.pack(source.read_folders(repository.code))[0] != name
 
 
 def test_an_archive_that_is_not_in_the_history_is_refused(repository, tmp_path):
     """A file that nobody committed, one with other bytes than committed, and one outside are not unpacked."""
-    name, data = source.pack(repository.code)
+    name, data = source.pack(source.read_folders(repository.code))
     path = repository.root / name
     path.write_bytes(data)
     with pytest.raises(ValueError, match="the archive is not committed in the history of main"):

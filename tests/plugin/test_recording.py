@@ -18,6 +18,7 @@ from speedgate.gate.policy import Mode, Policy
 from speedgate.measure import budget
 from speedgate.measure.machine import resolve_machine
 from speedgate.measure.rounds import MeasurementPlan
+from speedgate.plugin import builder
 from speedgate.plugin.judgement import Gate
 from speedgate.results.case_key import CaseKey
 from speedgate.results.exit_status import ExitStatus
@@ -86,10 +87,11 @@ def test_a_recording_that_was_killed_continues_and_gives_the_same_record(bench, 
         assert not (bench.path / "baselines" / KEY / FOLDER).exists()
 
 
-def test_a_finished_process_is_not_measured_again(bench):
-    """Two processes of an interrupted case count, a finished case is not built, and both are named."""
+def test_a_finished_process_is_not_measured_again(bench, monkeypatch):
+    """Two processes of an interrupted case count, a finished case is not built, and both are named. Its origin is not lost."""
+    monkeypatch.setattr(builder, "packages_of", lambda modules: dict.fromkeys(modules, "9.0"))
     options = ("--stage=fp32,bf16",)
-    first = bench.record(*options, bf16={"kill": "generate", "from": 3})
+    first = bench.record(*options, fp32={"offers": ["modules"]}, bf16={"kill": "generate", "from": 3})
     assert first.stages == [*["fp32"] * 3, *["bf16"] * 3]
 
     second = bench.record(*options)
@@ -97,6 +99,9 @@ def test_a_finished_process_is_not_measured_again(bench):
     assert (second.red, second.stages) == ([], ["bf16"])
     assert "sdxl-tiny-fp32: finished by an interrupted recording, not built again" in second.notes
     assert "sdxl-tiny-bf16: 2 processes of an interrupted recording count" in second.notes
+    origin = obtained(bench.path)["fp32"]["origin"]
+    assert origin["packages"] == {"pytest": "9.0"}
+    assert (bench.path / "baselines" / KEY / origin["archive"]).is_file()
 
 
 def test_the_log_of_a_finished_recording_moves_to_its_results(bench):

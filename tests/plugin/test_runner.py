@@ -10,6 +10,7 @@ import pytest
 from speedgate.gate.intervals import Looks
 from speedgate.gate.policy import Mode, Policy
 from speedgate.measure.worker import InProcessTarget, OutOfTime
+from speedgate.plugin import builder
 from speedgate.plugin.runner import CaseFailure, FailureKind
 from speedgate.results.run import Outcome, Run
 from tests.support import runners
@@ -63,6 +64,20 @@ def test_kernels_and_outputs_are_collected_once_and_after_the_rounds(make_runner
     assert "attribute" not in second.calls and "count" not in second.calls
     assert [kernel.name for kernel in run.attribution.kernels] == ["gemm"]
     assert runner.collector.collected == [("fast", False)]
+
+
+@pytest.mark.parametrize(("policy", "times"), [(RECORD, 1), (Policy(), 0)], ids=["record", "auto"])
+def test_a_recording_asks_once_for_the_packages_of_a_case(make_runner, monkeypatch, policy, times):
+    """Each process of a case imports the same. Of a case that is only judged nobody needs them."""
+    monkeypatch.setattr(builder, "packages_of", lambda modules: dict.fromkeys(modules, "9.0"))
+    targets = [FakeTarget(offers=["modules"]) for _ in range(2)]
+    runner = make_runner(*targets, processes=2, policy=policy)
+
+    run = runner.measure(CASE)
+
+    assert len(run.processes) == 2
+    assert [target.calls.count("modules") for target in targets] == [times, 0]
+    assert run.packages == ({"pytest": "9.0"} if times else {})
 
 
 def test_a_run_exists_before_its_rounds(make_runner):

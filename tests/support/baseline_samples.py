@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from speedgate.baselines import benchmark_json, store
+from speedgate.baselines.origin import RecordedCode
 from speedgate.results.case_key import CaseKey
 from speedgate.results.family_figure import FamilyFigure
 from speedgate.results.json_io import write_json
@@ -134,6 +135,7 @@ def obtain(
     failed: dict[str, str] | None = None,
     out_of_memory: dict[str, str] | None = None,
     rooflines: dict[str, dict[str, Any]] | None = None,
+    code: RecordedCode | None = None,
 ) -> Path:
     """Write `obtained.json` as a recording session would."""
     return store.write_obtained(
@@ -146,6 +148,7 @@ def obtain(
         commit_info={"id": "0" * 40},
         out_of_memory=out_of_memory,
         rooflines=rooflines,
+        code=code,
     )
 
 

@@ -176,6 +176,9 @@ class FakeCase:
             "decoded_shape": list(step.shape),
         }
 
+    def modules(self) -> list[str]:
+        return ["pytest"]
+
     def count(self) -> dict[str, Any]:
         self._misbehave("count")
         graphs = sum(bool(value) for name, value in self._structure().items() if name.endswith(".compiled"))

@@ -80,6 +80,9 @@ class FakeTarget:
         self.images += 1
         return {"seconds": self.seconds, "peak_bytes": 2**20, "images": self.images} | self.reply
 
+    def modules(self) -> list[str]:
+        return ["pytest"]
+
     def count(self) -> dict[str, Any]:
         return {"graphs": 1}
 

@@ -124,7 +124,7 @@ def test_the_code_of_another_commit_is_unpacked_once(repository, asked, monkeypa
 
 def test_code_in_no_commit_comes_from_the_archive(repository, asked):
     """The archive beside the baseline is unpacked as it was recorded, whatever the checkout has become."""
-    name, data = source.pack(repository.code)
+    name, data = source.pack(source.read_folders(repository.code))
     (repository.root / PATH).with_name(name).write_bytes(data)
     repository.commit({"fixtures/__init__.py": "LATER = 1\n"})
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib.metadata
 import platform
 from collections.abc import Mapping, Sequence
@@ -17,20 +18,22 @@ _MAX_NAMED = 4  # packages in a sentence
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RecordedCode:
-    """The code that measures, as it was when a recording began: its digest, and the commit or the archive that has it."""
+    """The code that measures, as it was when a recording began: its digest, and its commit or its files."""
 
     digest: str
     commit: str | None = None
-    archive_name: str | None = None
-    archive: bytes = dataclasses.field(default=b"", repr=False)
+    files: Mapping[str, bytes] = dataclasses.field(default_factory=dict, repr=False)
+
+    @functools.cached_property
+    def archive(self) -> tuple[str, bytes] | None:
+        """The name and bytes of the archive with the files; None if a commit has them."""
+        return None if self.commit else source.pack(self.files)
 
 
 def read_code(root: Path, code: Mapping[str, Path], *, digest: str) -> RecordedCode:
-    """Find the commit that holds the code, or pack the code; `code` has the folder on disk of each of `source.FOLDERS`."""
-    if (commit := source.commit_of(root, code)) is not None:
-        return RecordedCode(digest=digest, commit=commit)
-    name, data = source.pack(code)
-    return RecordedCode(digest=digest, archive_name=name, archive=data)
+    """Find the commit that holds the code, or read its files; `code` has the folder on disk of each of `source.FOLDERS`."""
+    commit = source.commit_of(root, code)
+    return RecordedCode(digest=digest, commit=commit, files={} if commit else source.read_folders(code))
 
 
 def origins(runs: Sequence[Run], code: RecordedCode | None) -> dict[str, Origin]:
@@ -48,7 +51,7 @@ def origins(runs: Sequence[Run], code: RecordedCode | None) -> dict[str, Origin]
             packages=dict(sorted({**packages, **run.packages}.items())),
             code_digest=code.digest,
             commit=code.commit,
-            archive=code.archive_name,
+            archive=code.archive[0] if code.archive else None,
         )
         for run in runs
         if run.packages
@@ -57,9 +60,10 @@ def origins(runs: Sequence[Run], code: RecordedCode | None) -> dict[str, Origin]
 
 def write_archive(folder: Path, code: RecordedCode) -> None:
     """Write the archive of a recording beside it, if its code is in no commit."""
-    if code.archive_name is not None:
-        with atomic_write(folder / code.archive_name) as temporary:
-            temporary.write_bytes(code.archive)
+    if code.archive is not None:
+        name, data = code.archive
+        with atomic_write(folder / name) as temporary:
+            temporary.write_bytes(data)
 
 
 def remove_unused_archives(folder: Path) -> None:

@@ -131,11 +131,11 @@ def write_files(files: Mapping[str, bytes], folder: Path) -> None:
     part.rename(folder)
 
 
-def pack(code: Mapping[str, Path]) -> tuple[str, bytes]:
-    """Pack the code on disk into a zip file; return its name, which has the digest of its bytes, and the bytes."""
+def pack(files: Mapping[str, bytes]) -> tuple[str, bytes]:
+    """Pack code into a zip file; return its name, which has the digest of its bytes, and the bytes."""
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, data in sorted(read_folders(code).items()):
+        for name, data in sorted(files.items()):
             info = zipfile.ZipInfo(name, _EPOCH)
             info.compress_type = zipfile.ZIP_DEFLATED
             info.external_attr = 0o100644 << 16
