@@ -261,6 +261,7 @@ def session(command, *, processes=1, live=False):
             20.0,
         ),
         ([*session("first"), entry("sdxl", "load and apply", 99.0, command="no rounds")], 1, False, 18.0),
+        ([*session("first", processes=3), *session("first", processes=6, live=True)[2:]], 3, False, 5 + 3 * 13),
         ([entry("sdxl", "load and apply", 99.0)], 1, False, None),
         ([], 1, False, None),
     ],

@@ -41,7 +41,15 @@ def _last_session(entries: Iterable[TimingEntry], case: str) -> list[TimingEntry
     """Return the entries of a case, in both arms, by the last command that measured its rounds."""
     of_case = [entry for entry in entries if entry.case in (case, f"{case}{OTHER_ARM}")]
     commands = [entry.command for entry in of_case if entry.activity in (PROCESS, ROUNDS_IN_TURN)]
-    return [entry for entry in of_case if commands and entry.command == commands[-1]]
+    return _without_confirmation([entry for entry in of_case if commands and entry.command == commands[-1]])
+
+
+def _without_confirmation(entries: Sequence[TimingEntry]) -> list[TimingEntry]:
+    """Drop the live pairs that followed the processes of a case: another session may not suspect it."""
+    last = max((number for number, entry in enumerate(entries) if entry.activity == PROCESS), default=None)
+    if last is None or all(entry.activity != ROUNDS_IN_TURN for entry in entries[last:]):
+        return list(entries)
+    return [*entries[: last + 1], *(entry for entry in entries[last + 1 :] if entry.activity not in _OF_A_PROCESS)]
 
 
 def _expected_case_s(entries: Sequence[TimingEntry], processes: int, *, is_live: bool) -> float | None:
