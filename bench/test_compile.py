@@ -2,7 +2,7 @@
 
 
 def test_compile(case, gate):
-    """Each compiled component is one graph; no graph break, recompile or CUDA-graph skip; no host sync in a step after the first."""
+    """Each compiled component is one graph; no graph break, recompile or CUDA-graph skip; no host sync after the first step."""
     observed = case.counts()
     expected = case.spec.expected_counts(case.start().structure, device=gate.machine.device)
     if expected is None:
