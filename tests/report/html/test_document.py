@@ -51,19 +51,30 @@ def test_the_worst_verdict_stands_first():
     assert "6 cases: 1 NOT_APPLIED, 1 UNDECIDED" in document
 
 
+def two_verdicts(explanation, **outcomes):
+    """Render a report of int8 with a verdict of each outcome by claim, and an explanation; return its text."""
+    verdicts = tuple(
+        Verdict(case_key=case_key("int8"), claim=claim, outcome=outcome, sentence=f"{claim}: 2 s & 1 s")
+        for claim, outcome in outcomes.items()
+    )
+    return text_of(render_report(make_report(make_case("int8", verdicts=verdicts, explanation=explanation))))
+
+
 def test_a_sentence_is_shown_word_by_word():
     """The page has the sentence of each verdict unchanged, and below the worst one of a case what changed in it."""
     lines = ("denoiser: 1.0 s, was 0.9 s", "kernel gemm: new")
-    worst, other = (
-        Verdict(case_key=case_key("int8"), claim=claim, outcome=outcome, sentence=f"{claim}: 2 s & 1 s")
-        for claim, outcome in (("latency", Outcome.SLOWER), ("memory", Outcome.BIGGER))
-    )
-    document = render_report(make_report(make_case("int8", verdicts=(other, worst), explanation=lines)))
+    text = two_verdicts(lines, memory=Outcome.BIGGER, latency=Outcome.SLOWER)
 
-    assert re.search(
-        r"latency: 2 s & 1 s denoiser: 1.0 s, was 0.9 s kernel gemm: new .*memory: 2 s & 1 s", text_of(document)
-    )
-    assert text_of(document).count(lines[0]) == 1
+    assert re.search(r"latency: 2 s & 1 s denoiser: 1.0 s, was 0.9 s kernel gemm: new .*memory: 2 s & 1 s", text)
+    assert text.count(lines[0]) == 1
+
+
+def test_an_explanation_stands_below_the_verdict_that_it_belongs_to():
+    """The explanation of an undecided latency is not shown below another verdict of the case."""
+    lines = (explain.UNDECIDED_HEAD, "versions: the same")
+    text = two_verdicts(lines, parity=Outcome.DIFFERENT, latency=Outcome.UNDECIDED)
+
+    assert text.index("parity: 2") < text.index("latency: 2") < text.index(lines[0])
 
 
 @pytest.mark.parametrize(("mark", "warning"), [*MARKS, ({}, None)])
@@ -130,31 +141,22 @@ def test_a_lost_case_is_shown(tmp_path):
 
 
 def test_a_case_that_was_only_described_is_listed_apart():
-    """A case that was never built is not counted or listed with the built ones, unless it is red."""
-    verdicts = [
-        Verdict(case_key=f"sdxl/{name}/w", claim="recipe", outcome=outcome, sentence="s")
-        for name, outcome in (("holds", Outcome.PASS), ("red", Outcome.NOT_APPLIED))
-    ]
-    cases = [ReportCase(case_key=verdict.case_key, run=None, verdicts=(verdict,)) for verdict in verdicts]
-
-    document = render_report(make_report(make_case("int8"), *cases))
-
-    assert "2 cases: 1 NOT_APPLIED, 1 PASS; structure only: 1 case holds, on the meta device" in document
-    assert 'scope="row">sdxl/red/w' in document
-    assert 'scope="row">sdxl/holds/w' not in document
-    assert "on the meta device sdxl/holds/w" in section(document, "cases")
-
-
-def test_a_report_of_structure_alone_has_no_empty_table():
-    """If only the full size's structure was checked, its cases are listed and there is no table without rows or columns."""
-    verdict = Verdict(case_key="sdxl/fp32/w", claim="recipe", outcome=Outcome.PASS, sentence="s")
-
-    cases = section(
-        render_report(make_report(ReportCase(case_key="sdxl/fp32/w", run=None, verdicts=(verdict,)))), "cases"
+    """A case that was never built is not counted or listed with the built ones, unless it is red; alone it needs no table."""
+    holds, red = (
+        ReportCase(
+            case_key=key, run=None, verdicts=(Verdict(case_key=key, claim="recipe", outcome=outcome, sentence="s"),)
+        )
+        for key, outcome in (("sdxl/holds/w", Outcome.PASS), ("sdxl/red/w", Outcome.NOT_APPLIED))
     )
 
-    assert cases.endswith("structure only: 1 case holds, on the meta device sdxl/fp32/w")
-    assert "raw samples" not in cases
+    document = render_report(make_report(make_case("int8"), holds, red))
+    alone = section(render_report(make_report(holds)), "cases")
+
+    assert "2 cases: 1 NOT_APPLIED, 1 PASS; structure only: 1 case holds, on the meta device" in document
+    assert 'scope="row">sdxl/red/w' in document and 'scope="row">sdxl/holds/w' not in document
+    assert "on the meta device sdxl/holds/w" in section(document, "cases")
+    assert alone.endswith("structure only: 1 case holds, on the meta device sdxl/holds/w")
+    assert "raw samples" not in alone
 
 
 OPERATIONS = {
@@ -261,18 +263,6 @@ def test_a_single_process_is_not_charted():
 
     assert ("<svg" in drawn, "<svg" in bare) == (True, False)
     assert "discarded rounds" in bare
-
-
-def test_an_explanation_stands_below_the_verdict_that_it_belongs_to():
-    """The explanation of an undecided latency is not shown below another verdict of the case."""
-    lines = (explain.UNDECIDED_HEAD, "versions: the same")
-    red, open_ = (
-        Verdict(case_key=case_key("int8"), claim=claim, outcome=outcome, sentence=f"{claim}: so")
-        for claim, outcome in (("parity", Outcome.DIFFERENT), ("latency", Outcome.UNDECIDED))
-    )
-    text = text_of(render_report(make_report(make_case("int8", verdicts=(red, open_), explanation=lines))))
-
-    assert text.index("parity: so") < text.index("latency: so") < text.index(lines[0])
 
 
 def test_generated_code_has_a_section_of_its_own(tmp_path):
