@@ -27,18 +27,11 @@ def pair(side_px=64, *, fault=(slice(0), slice(0)), by=0.2):
     return pictures_by_case["a"]
 
 
-def test_alike_is_black():
-    """Both maps of two equal images are black all over."""
-    same = pair()
+def test_a_fault_is_bright_where_it_is_and_the_rest_is_black():
+    """Both maps are bright inside a changed square and black far from it, and black all over for two equal images."""
+    same, faulty = pair(), pair(fault=(slice(8, 20), slice(8, 20)), by=np.linspace(0, 0.5, 12)[:, None, None])
 
-    assert pixels(same.difference).max() == 0
-    assert pixels(same.similarity).max() == 0
-
-
-def test_a_fault_is_bright_where_it_is():
-    """Both maps are bright inside a changed square and dark far from it."""
-    faulty = pair(fault=(slice(8, 20), slice(8, 20)), by=np.linspace(0, 0.5, 12)[:, None, None])
-
+    assert pixels(same.difference).max() == pixels(same.similarity).max() == 0
     for png in (faulty.difference, faulty.similarity):
         assert pixels(png)[10:18, 10:18].max(axis=-1).mean() > 150
         assert pixels(png)[40:, 40:].max() == 0
@@ -86,20 +79,13 @@ def save(folder):
 
 
 def test_assets_are_read_back(tmp_path):
-    """Pictures, command and remarks are the same after writing and reading."""
+    """Pictures, command and remarks are the same after writing and reading; with other results than theirs they do not count."""
     assets, files = save(tmp_path)
 
     assert view.load_assets(tmp_path, files) == assets
-    assert view.load_assets(tmp_path / "elsewhere", files) is None
-
-
-def test_assets_of_other_results_are_ignored(tmp_path):
-    """If the results were overwritten, the assets of the earlier session do not count."""
-    _, files = save(tmp_path)
-
-    assert view.load_assets(tmp_path, files | {"case.json": b"{ }"}) is None
-    assert view.load_assets(tmp_path, {}) is None
     assert view.load_assets(tmp_path, files | {"other.json": b"{}"}) is not None
+    for folder, others in ((tmp_path / "elsewhere", files), (tmp_path, files | {"case.json": b"{ }"}), (tmp_path, {})):
+        assert view.load_assets(folder, others) is None
 
 
 @pytest.mark.parametrize("index", [[], {"results": {"case.json": "00"}, "made_by": {}, "remarks": [], "pictures": 1}])
