@@ -1,7 +1,6 @@
 """The terminal section: the figures of each case, the sentences of verdicts, and the remarks."""
 
 import collections
-import dataclasses
 import re
 
 import msgspec
@@ -107,26 +106,13 @@ def test_a_case_without_a_worker_stays_in_the_table():
 
 
 def test_a_speedup_is_over_the_parent_and_over_the_first_stage():
-    """One column compares with the stage before, the other with the first stage."""
-    ladder = [(FP32, 8.0), (BF16, 4.0), (INT8, 2.5)]
-    stages = ["fp32", "bf16", "int8"]
-    runs = [measured(key, *stages[:n], medians_s=[seconds]) for n, (key, seconds) in enumerate(ladder, start=1)]
+    """One column compares with the stage before, the other with the first stage; a stage that was not measured is a dash."""
+    stages, seconds = ["fp32", "bf16", "int8"], {FP32: 8.0, BF16: 4.0, INT8: 2.5}
+    runs = [measured(key, *stages[:n], medians_s=[seconds[key]]) for n, key in enumerate(seconds, start=1)]
 
-    shown = columns(view(*runs))
-
-    assert (shown["vs parent"], shown["vs first"]) == ("1.60x", "3.20x")
-
-
-def test_a_stage_without_its_parent_has_no_speedup():
-    """If the parent was not measured, there is a dash instead of a ratio."""
-    shown = columns(view(measured(BF16, "fp32", "bf16", medians_s=[4.0])))
-
-    assert (shown["vs parent"], shown["vs first"]) == ("-", "-")
-
-
-def test_a_case_that_nobody_judged_has_no_verdict():
-    """The column says so in words."""
-    assert columns(view(measured(FP32, "fp32")))["verdict"] == "not judged"
+    whole, alone = columns(view(*runs)), columns(view(runs[1]))
+    assert (whole["vs parent"], whole["vs first"]) == ("1.60x", "3.20x")
+    assert (alone["vs parent"], alone["vs first"]) == ("-", "-")
 
 
 def test_sentences_come_worst_first_and_leave_out_what_passed():
@@ -169,53 +155,33 @@ RECORD = f"pytest bench/ --gate record, then speedgate promote {KEY}"
         (Outcome.NO_BASELINE, f"No baseline of this machine. Next: {RECORD}"),
         (Outcome.FASTER, f"Next: record a new baseline: {RECORD}"),
         (Outcome.STALE, f"Next: record a new baseline: {RECORD}"),
-        (
-            Outcome.SLOWER,
-            f"Next: read below what changed. If the change is intended: {RECORD} --accept-slower REASON",
-        ),
+        (Outcome.SLOWER, f"Next: read below what changed. If the change is intended: {RECORD} --accept-slower REASON"),
         (Outcome.DIFFERENT, "Next: compare the images: the same command with --report report.html"),
         (Outcome.INVALID, "Next: read below what broke, and measure again."),
     ],
 )
 def test_the_next_step_follows_the_table(outcome, step):
-    """The first line after the table says what to do about the worst verdict, with the command."""
-    shown = view(measured(INT8), verdicts=[make_verdict(Outcome.PASS, claim="recipe"), make_verdict(outcome)])
-
-    assert terminal.section(shown)[2:4] == ["", step]
-
-
-@pytest.mark.parametrize("outcome", [Outcome.SLOWER, Outcome.FASTER])
-def test_a_live_comparison_advises_no_baseline(outcome):
-    """Its figures are never stored, so no step names `--gate record`."""
-    assert "record" not in "".join(
-        terminal.next_steps(view(measured(INT8), verdicts=[make_verdict(outcome)], is_live=True))
-    )
+    """The first line after the table says what to do about the worst verdict; a live comparison stores nothing to record."""
+    verdicts = [make_verdict(Outcome.PASS, claim="recipe"), make_verdict(outcome)]
+    assert terminal.section(view(measured(INT8), verdicts=verdicts))[2:4] == ["", step]
+    if outcome in (Outcome.SLOWER, Outcome.FASTER):
+        assert "record" not in "".join(terminal.next_steps(view(measured(INT8), verdicts=verdicts, is_live=True)))
 
 
 def test_cases_without_a_baseline_are_counted_once():
-    """Two claims of one case count as one case, also below the step for another verdict; they have no sentence."""
-    verdicts = [
-        make_verdict(Outcome.FASTER),
-        make_verdict(Outcome.NO_BASELINE, case_key=BF16),
-        make_verdict(Outcome.NO_BASELINE, case_key=BF16, claim="memory"),
-    ]
-    shown = view(measured(INT8), measured(BF16), verdicts=verdicts)
+    """Two claims of one case count as one, below another step too, without sentences; if all lack one, no column shows it."""
+    unknown = [make_verdict(Outcome.NO_BASELINE, case_key=BF16, claim=claim) for claim in ("latency", "memory")]
+    shown = view(measured(INT8), measured(BF16), verdicts=[make_verdict(Outcome.FASTER), *unknown])
 
     assert terminal.next_steps(shown)[1] == f"No baseline of 1 of 2 cases on this machine. Next: {RECORD}"
     assert [line.split()[0] for line in terminal.sentences(shown)] == ["FASTER"]
-
-
-def test_if_no_case_has_a_baseline_the_verdicts_are_left_out_of_the_table():
-    """The line below the table says it once."""
-    shown = view(measured(INT8), verdicts=[make_verdict(Outcome.NO_BASELINE)])
-
-    assert "verdict" not in terminal.table(shown)[0]
+    assert "verdict" not in terminal.table(view(measured(BF16), verdicts=unknown))[0]
 
 
 def test_a_recording_ends_with_its_file_and_what_its_spread_cannot_show():
-    """The file, the command that promotes it, and the slowdown that the noisiest case may hide, now and with 12 processes."""
+    """The file, how to promote it, and the slowdown that its noisiest case may hide; more processes only if they would help."""
     quiet, noisy = (
-        measured(key, medians_s=medians_s) for key, medians_s in ((BF16, [1, 1, 1]), (INT8, [1, 1.1, 1.16]))
+        measured(key, medians_s=medians_s) for key, medians_s in ((BF16, [1, 1, 1.001]), (INT8, [1, 1.1, 1.16]))
     )
     recording = terminal.Recording(path="baselines/a100/obtained.json")
 
@@ -227,17 +193,7 @@ def test_a_recording_ends_with_its_file_and_what_its_spread_cannot_show():
         r"with --processes 12, less than \+(\S+)%",
         unseen,
     )
-
-
-def test_more_processes_are_advised_only_if_they_would_see_more():
-    """A quiet machine has the line without advice."""
-    shown = view(
-        measured(INT8, medians_s=[1.0, 1.0, 1.001]),
-        is_recording=True,
-        recording=terminal.Recording(path="obtained.json"),
-    )
-
-    assert terminal.next_steps(shown)[1].endswith("may stay unseen")
+    assert terminal.next_steps(view(quiet, is_recording=True, recording=recording))[1].endswith("may stay unseen")
 
 
 def test_a_recording_that_cannot_be_promoted_says_why():
@@ -251,18 +207,14 @@ def test_a_recording_that_cannot_be_promoted_says_why():
 
 
 def test_other_verdicts_that_passed_are_counted_by_claim():
-    """Claims with the same number of cases share it; latency has sentences of its own."""
-    claims = [
-        ("recipe", INT8),
-        ("compile", INT8),
-        ("recipe", BF16),
-        ("compile", BF16),
-        ("parity", INT8),
-        ("latency", BF16),
-    ]
-    verdicts = [make_verdict(Outcome.PASS, claim=claim, case_key=key) for claim, key in claims]
+    """Claims with the same number of cases share it; a latency that passed has a sentence of its own."""
+    claims = {"recipe": (INT8, BF16), "compile": (INT8, BF16), "parity": (INT8,), "latency": (BF16,)}
+    shown = view(
+        verdicts=[make_verdict(Outcome.PASS, claim=c, case_key=key) for c, keys in claims.items() for key in keys]
+    )
 
-    assert terminal.section(view(verdicts=verdicts))[-2] == "PASS recipe, compile of 2 cases; parity of 1 case"
+    assert terminal.section(shown)[-2] == "PASS recipe, compile of 2 cases; parity of 1 case"
+    assert terminal.sentences(shown) == [f"PASS {BF16} latency: 1 s against 2 s"]
 
 
 def test_the_last_line_counts_what_is_guarded_and_what_is_not():
@@ -289,13 +241,6 @@ def test_the_last_line_counts_what_is_guarded_and_what_is_not():
 def test_the_outcome_of_a_line_is_coloured(line, parts):
     """The word at the start of a sentence or at the end of a row is split off, and no other."""
     assert terminal.split_outcome(line) == parts
-
-
-def test_a_latency_that_passed_has_its_sentence():
-    """If everything passed, the sentences of latencies are shown, with their intervals, and no others."""
-    verdicts = [make_verdict(Outcome.PASS), make_verdict(Outcome.PASS, claim="memory")]
-
-    assert terminal.sentences(view(verdicts=verdicts)) == [f"PASS {INT8} latency: 1 s against 2 s"]
 
 
 def test_a_busy_machine_is_reported():
@@ -389,10 +334,15 @@ def test_several_loops_are_named():
     assert columns(view(with_loops(measured(FP32, "fp32"), **loops)))["it/s"] == "base 15, up? 4.5"
 
 
+def figure(case_key=INT8, *, iterations_per_s=None, outcome="ok", build="2.0"):
+    """Make a figure that was published for the family."""
+    rate = {"outcome": outcome, "iterations_per_s": iterations_per_s}
+    return FamilyFigure(family="a100", case_key=case_key, build=build, mode="eager", **rate)
+
+
 def test_a_case_that_timed_no_loop_says_so():
     """The remark on a published rate says that no loop was timed here."""
-    figure = FamilyFigure(family="a100", case_key=INT8, build="2.0", mode="eager", outcome="oom", iterations_per_s=None)
-    shown = view(measured(INT8, "int8"), family_figures={INT8: (figure,)})
+    shown = view(measured(INT8, "int8"), family_figures={INT8: (figure(outcome="oom"),)})
 
     assert columns(shown)["it/s"] == "-"
     assert terminal.remarks(shown)[0].endswith("out of memory (torch 2.0); no loop timed here")
@@ -401,11 +351,8 @@ def test_a_case_that_timed_no_loop_says_so():
 def test_a_figure_of_one_loop_stands_beside_that_loop():
     """A figure that was published for one of several models in a row is shown with the rate of that loop."""
     key, cell_key = "if/fp16/64px-100steps-b1", "if-second/fp16/256px-50steps-b1"
-    figure = FamilyFigure(
-        family="a100", case_key=cell_key, build="2.0", mode="eager", outcome="ok", iterations_per_s=13.84
-    )
     loops = {"first": Loop(iterations=100, seconds=(2.0,) * 3), "second": Loop(iterations=50, seconds=(5.0,) * 3)}
-    figures = {cell_key: (figure,), "if-second/fp16/256px-50steps-b4": (figure,)}
+    figures = dict.fromkeys((cell_key, "if-second/fp16/256px-50steps-b4"), (figure(cell_key, iterations_per_s=13.84),))
 
     assert terminal.remarks(view(with_loops(measured(key, "fp16"), **loops), family_figures=figures)) == [
         f"published for this family (a100), not gated: {cell_key}: 13.84 it/s (torch 2.0); measured here: 10 it/s"
@@ -414,8 +361,7 @@ def test_a_figure_of_one_loop_stands_beside_that_loop():
 
 def test_a_figure_of_the_family_stands_beside_a_measured_case():
     """A measured case has one line with each build of torch and the rate measured here; a case without rounds has none."""
-    cell = FamilyFigure(family="a100", case_key=INT8, build="2.0", mode="eager", outcome="ok", iterations_per_s=21.66)
-    hostile = dataclasses.replace(cell, build="\x1b[2J", outcome="oom_after_warmup", iterations_per_s=None)
+    cell, hostile = figure(iterations_per_s=21.66), figure(build="\x1b[2J", outcome="oom_after_warmup")
     timed = with_loops(measured(INT8, "fp32", "int8"), **{"": Loop(iterations=50, seconds=(2.0, 2.0, 2.0))})
     figures = {INT8: (cell, hostile), BF16: (cell,), FP32: (cell,)}
     shown = view(timed, measured(BF16, "fp32", "bf16", medians_s=[]), family_figures=figures)
