@@ -249,13 +249,15 @@ def test_another_baseline_is_another_beginning():
 
 
 def test_the_machine_has_a_line_and_is_in_the_json(capsys):
-    """The latest drift is shown with its baseline and the number of sessions, and the JSON has all of them."""
+    """The latest drift is shown with its baseline, which will be stale, and the JSON has the drift of all sessions."""
     machines = drifted(1.02, 1.042, first=118)
 
     _, text = run_trend([make_series(flat(120))], capsys, machines=machines)
     _, document = run_trend([make_series(flat(120))], capsys, "--json", machines=machines)
 
-    assert text.splitlines()[-1] == (
+    *_, line, remark = text.splitlines()
+    assert remark.startswith("  old.json will soon be stale: the machine takes 4.2% longer than when it was recorded")
+    assert line == (
         f"machine {GPU}: +4.2% seconds since old.json was recorded (1 case, 2026-04-30T03:00);"
         " confirmed cases in 2 sessions"
     )

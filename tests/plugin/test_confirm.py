@@ -8,10 +8,13 @@ import pytest
 
 from speedgate.gate.intervals import Looks
 from speedgate.gate.policy import Mode, Policy
+from speedgate.history.entries import entries_from_files
 from speedgate.measure.other_arm import OtherArm
 from speedgate.measure.rounds import MeasurementPlan
 from speedgate.measure.worker import OutOfTime
+from speedgate.plugin import after
 from speedgate.plugin.session import ConfirmationPlan
+from speedgate.report import terminal
 from speedgate.results import folder
 from speedgate.results.run import Origin, Outcome, Run, Turns
 from tests.support import runners
@@ -102,6 +105,21 @@ def test_a_disagreement_is_the_drift_of_the_machine(make_runner, others, sentenc
     verdict, _ = judged(make_runner([0.53], [others]))
 
     assert verdict.sentence.endswith(sentence)
+
+
+def test_the_drift_of_a_session_is_shown_and_stored(make_runner):
+    """The line of the terminal, the remark on the baseline, and the entry of the history have the drift of the live pairs."""
+    runner = make_runner([0.53], [0.53])
+    judged(runner)
+
+    lines = terminal.remarks(after.terminal_view(runner.session))
+    (entry,) = entries_from_files(folder.read_folder(runner.session.options.results))
+
+    assert [line.split(" when")[0] for line in lines if "the machine takes" in line] == [
+        "the machine takes 6.0% longer than",
+        f"{entry.columns()['drift_baseline']} will soon be stale: the machine takes 6.0% longer than",
+    ]
+    assert entry.columns()["drift"] == pytest.approx(1.06, rel=1e-4)
 
 
 @pytest.mark.parametrize(("this", "count"), [([0.5], 3), ([0.45], 3), ([0.485, 0.5, 0.515, 0.5], 5)])

@@ -213,17 +213,24 @@ def _trend_lines(
     if too_short:
         examples = ", ".join(series.case_key for series in too_short[:3])
         yield f"{len(too_short)} series too short to judge: {examples}{', ...' * (len(too_short) > 3)}"
-    yield from map(_machine_line, machines)
+    for machine in machines:
+        yield from _machine_lines(machine)
 
 
-def _machine_line(machine: MachineSeries) -> str:
-    """Write `machine KEY: +4.2% since FILE was recorded (5 cases, DATE); 12 sessions with confirmed cases`."""
+def _machine_lines(machine: MachineSeries) -> Iterator[str]:
+    """Yield a line with the latest drift of a machine, and a remark if its baseline will soon be stale."""
+    from speedgate.gate.policy import Policy
+    from speedgate.results.machine_drift import MachineDrift, stale_remark
+
     last = machine.points[-1]
-    return (
+    yield (
         f"machine {machine.gpu_key}: {last.drift - 1:+.1%} seconds since {last.baseline or 'its baseline'} was recorded"
         f" ({last.cases} {'case' if last.cases == 1 else 'cases'}, {last.measured_at[:16]});"
         f" confirmed cases in {len({point.measured_at for point in machine.points})} sessions"
     )
+    drift = MachineDrift(ratio=last.drift, cases=last.cases)
+    if last.baseline and (remark := stale_remark(last.baseline, drift, tolerance=Policy.latency_tolerance)):
+        yield f"  {remark}"
 
 
 def _noise_line(trend: Trend) -> str:

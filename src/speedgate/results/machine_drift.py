@@ -66,8 +66,17 @@ def stale_baselines(confirmations: Iterable[Confirmation], *, tolerance: float) 
             by_file.setdefault(confirmation.baseline, []).append(confirmation)
     drifts = {name: measure_drift(group) for name, group in sorted(by_file.items())}
     return [
+        remark
+        for name, drift in drifts.items()
+        if drift is not None and (remark := stale_remark(name, drift, tolerance=tolerance)) is not None
+    ]
+
+
+def stale_remark(name: str, drift: MachineDrift, *, tolerance: float) -> str | None:
+    """Write the remark for one baseline file; None if the drift since its recording is at most half of the tolerance."""
+    if abs(math.log(drift.ratio)) <= math.log1p(tolerance / 2):
+        return None
+    return (
         f"{name} will soon be stale: the machine {drift.description} when it was recorded, which is more than half of the"
         f" tolerance of {tolerance:.0%}; record a new one: pytest bench --gate record"
-        for name, drift in drifts.items()
-        if drift is not None and abs(math.log(drift.ratio)) > math.log1p(tolerance / 2)
-    ]
+    )
