@@ -36,14 +36,12 @@ DESCRIBED = result(run=None, verdicts=[result()["verdicts"][0] | {"claim": "reci
 def gh_program(tmp_path: Path) -> FakeGh:
     """A fake GitHub with an open pull request of a fork, no posts, and an artifact with a SLOWER case."""
     fake = FakeGh(tmp_path / "gh")
-    fake.set("GET", "pulls", [pull(7)])
-    fake.set("GET", COMMENTS, [])
-    fake.set("POST", COMMENTS, POSTED)
-    fake.set("PATCH", "issues/comments/3", POSTED)
-    fake.set("GET", "issues", [])
-    fake.set("POST", "issues", POSTED)
-    fake.set("PATCH", "issues/3", POSTED)
-    fake.set("POST", "issues/3/comments", POSTED)
+    for path, listed in {"pulls": [pull(7)], COMMENTS: [], "issues": []}.items():
+        fake.set("GET", path, listed)
+    for path in (COMMENTS, "issues", "issues/3/comments"):
+        fake.set("POST", path, POSTED)
+    for path in ("issues/comments/3", "issues/3"):
+        fake.set("PATCH", path, POSTED)
     fake.artifact(9, archive({NAME: encoded(result(outcome="SLOWER"))}))
     return fake
 
@@ -131,9 +129,7 @@ def test_a_commit_that_was_replaced_gets_no_comment(gh: FakeGh, capsys: pytest.C
     """Results of a commit that is no longer the head are not posted: readers would take them for the head's."""
     gh.set("GET", "pulls", [pull(7, OTHER_SHA)])
 
-    assert run_verb("comment", gh, run=run_of()) == 0
-
-    assert gh.written == []
+    assert (run_verb("comment", gh, run=run_of()), gh.written) == (0, [])
     assert "no pull request has" in capsys.readouterr().out
     assert "**1 SLOWER**" in summary(gh)
 
@@ -163,19 +159,7 @@ def test_a_run_of_another_kind_is_refused(gh: FakeGh, event: str, changes: dict[
     """Runs that were started by hand, which may have measured another commit, and runs of other repositories are not posted."""
     gh.set("GET", f"commits/{SHA}/pulls", [pull()])
 
-    assert run_verb("comment", gh, run=run_of(event, **changes)) == 2
-
-    assert gh.written == []
-
-
-def test_our_comment_is_replaced(gh: FakeGh) -> None:
-    """A second result replaces the comment of the first."""
-    gh.set("GET", COMMENTS, [{"id": 2, "user": BOT, "body": "else"}, {"id": 3, "user": BOT, "body": f"{MARKER}old"}])
-
-    assert run_verb("comment", gh, run=run_of()) == 0
-
-    assert gh.written == [("PATCH", "issues/comments/3")]
-    assert posted(gh, "issues/comments/3", "PATCH").startswith(f"{MARKER}`aaaaaaaaaaaa`")
+    assert (run_verb("comment", gh, run=run_of(event, **changes)), gh.written) == (2, [])
 
 
 @pytest.mark.parametrize(
@@ -193,18 +177,20 @@ def test_a_marker_that_is_not_ours_counts_for_nothing(item: dict[str, Any]) -> N
     assert not post.is_ours(item, "results pull_request")
 
 
-@pytest.mark.parametrize(("behind", "method"), [(100, "PATCH"), (99, "PATCH"), (None, "POST")])
-def test_a_listing_is_read_to_its_end(gh: FakeGh, behind: int | None, method: str) -> None:
-    """Our comment is also found on the second page of a listing."""
+@pytest.mark.parametrize(("behind", "method"), [(1, "PATCH"), (100, "PATCH"), (99, "PATCH"), (None, "POST")])
+def test_our_comment_is_replaced_on_whichever_page_it_is(gh: FakeGh, behind: int | None, method: str) -> None:
+    """A second result replaces the comment of the first, which may be on the second page of the listing."""
     others = [{"id": 2, "user": BOT, "body": "x"}] * (100 if behind is None else behind)
-    ours = [] if behind is None else [{"id": 3, "user": BOT, "body": MARKER}]
+    ours = [] if behind is None else [{"id": 3, "user": BOT, "body": f"{MARKER}old"}]
+    path = COMMENTS if behind is None else "issues/comments/3"
     gh.set("GET", COMMENTS, [*others, *ours])
 
     assert run_verb("comment", gh, run=run_of()) == 0
 
-    assert [verb for verb, _ in gh.written] == [method]
+    assert gh.written == [(method, path)]
+    assert posted(gh, path, method).startswith(f"{MARKER}`aaaaaaaaaaaa`")
     pages = [call["query"]["page"] for call in gh.calls if call["path"] == COMMENTS and call["method"] == "GET"]
-    assert pages == (["1"] if behind == 99 else ["1", "2"])
+    assert pages == (["1"] if behind in (1, 99) else ["1", "2"])
 
 
 def test_a_listing_without_an_end_is_an_error(gh: FakeGh, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,9 +198,7 @@ def test_a_listing_without_an_end_is_an_error(gh: FakeGh, monkeypatch: pytest.Mo
     monkeypatch.setattr(post, "_MAX_PAGES", 1)
     gh.set("GET", COMMENTS, [{"id": 2, "user": BOT, "body": "x"}] * 100)
 
-    assert run_verb("comment", gh, run=run_of()) == 2
-
-    assert gh.written == []
+    assert (run_verb("comment", gh, run=run_of()), gh.written) == (2, [])
 
 
 # The artifact
@@ -255,18 +239,14 @@ def test_a_hostile_artifact_reaches_neither_the_comment_nor_the_log(
 
 def test_the_newest_artifact_of_the_name_is_taken(gh: FakeGh) -> None:
     """`show` writes the newest artifact of ours that has not expired to the job summary, and posts nothing."""
+    names = {4: "speedgate-2", 5: "speedgate-1", 6: "other", 7: "speedgate-3"}
     artifacts = [
-        {"id": 4, "name": "speedgate-2", "expired": False, "size_in_bytes": 3},
-        {"id": 5, "name": "speedgate-1", "expired": False, "size_in_bytes": 3},
-        {"id": 6, "name": "other", "expired": False, "size_in_bytes": 3},
-        {"id": 7, "name": "speedgate-3", "expired": True, "size_in_bytes": 3},
+        {"id": number, "name": name, "expired": number == 7, "size_in_bytes": 3} for number, name in names.items()
     ]
     gh.set("GET", "actions/runs/9/artifacts", {"artifacts": artifacts})
 
-    assert run_verb("show", gh) == 0
-
+    assert (run_verb("show", gh), gh.written) == (0, [])
     assert summary(gh).startswith("**1 SLOWER** on ")
-    assert gh.written == []
 
 
 @pytest.mark.parametrize("stated_bytes", [11, 1])
@@ -320,10 +300,8 @@ def test_an_issue_that_is_not_ours_is_left_alone(gh: FakeGh, item: dict[str, Any
     gh.set("GET", "issues", [{"number": 3, **item}])
     gh.artifact(9, nightly_artifact(green=True))
 
-    assert run_verb("close-issue", gh) == 0
-    assert gh.written == []
-    assert run_verb("open-issue", gh) == 0
-    assert gh.written == [("POST", "issues")]
+    assert (run_verb("close-issue", gh), gh.written) == (0, [])
+    assert (run_verb("open-issue", gh), gh.written) == (0, [("POST", "issues")])
 
 
 def test_a_long_night_fits_into_an_issue(gh: FakeGh) -> None:
@@ -397,9 +375,7 @@ def test_no_change_is_no_pull_request(gh: FakeGh) -> None:
     """If main has the pin already, no branch is changed."""
     pull_answers(gh, tree="old-tree")
 
-    assert run_verb("open-pull", gh, PIN=PIN_OUTPUT) == 0
-
-    assert gh.written == [("POST", "git/trees")]
+    assert (run_verb("open-pull", gh, PIN=PIN_OUTPUT), gh.written) == (0, [("POST", "git/trees")])
 
 
 @pytest.mark.parametrize("verb", ["open-pull", "close-issue"])
@@ -420,9 +396,7 @@ def test_without_a_green_verdict_nothing_changes(gh: FakeGh, verb: str, artifact
     gh.set("GET", "issues", [{"number": 3, "user": BOT, "body": NIGHTLY_MARKER}])
     gh.artifact(9, artifact)
 
-    assert run_verb(verb, gh, PIN=PIN_OUTPUT) == 2
-
-    assert gh.written == []
+    assert (run_verb(verb, gh, PIN=PIN_OUTPUT), gh.written) == (2, [])
 
 
 @pytest.mark.parametrize("pin", ["", "*", "YQ", "/w==", f"{PIN_OUTPUT}!"])
@@ -430,9 +404,7 @@ def test_a_pin_that_was_not_given_is_an_error(gh: FakeGh, pin: str) -> None:
     """An empty job output, or one that is no base64 of a text, is an error."""
     pull_answers(gh)
 
-    assert run_verb("open-pull", gh, PIN=pin) == 2
-
-    assert gh.written == []
+    assert (run_verb("open-pull", gh, PIN=pin), gh.written) == (2, [])
 
 
 def test_the_pin_that_is_moved_is_the_one_that_is_read() -> None:
@@ -449,28 +421,20 @@ def test_the_token_is_in_the_environment_alone(gh_program: FakeGh) -> None:
 
     assert {call["token"] for call in gh_program.calls} == {TOKEN}
     assert TOKEN not in json.dumps([call["arguments"] for call in gh_program.calls])
-    assert gh_program.calls[-1]["arguments"] == [
-        "api",
-        "--method",
-        "POST",
-        f"repos/{REPOSITORY}/{COMMENTS}",
-        "--input",
-        "-",
-    ]
+    arguments = f"api --method POST repos/{REPOSITORY}/{COMMENTS} --input -"
+    assert gh_program.calls[-1]["arguments"] == arguments.split()
 
 
 def test_a_refusal_is_one_clear_error(gh_program: FakeGh, capsys: pytest.CaptureFixture[str]) -> None:
     """gh's status and message are in the log, on one line that is no workflow command."""
-    gh_program.fail(
-        "POST", COMMENTS, status=4, message="gh: Resource not accessible by integration (HTTP 403)\n::error::x"
-    )
+    refusal = "gh: Resource not accessible by integration (HTTP 403)"
+    gh_program.fail("POST", COMMENTS, status=4, message=f"{refusal}\n::error::x")
 
     assert run_verb("comment", gh_program, run=run_of()) == 2
 
     message = capsys.readouterr().err
-    assert message.startswith(f"speedgate: POST {COMMENTS}: gh ended with exit status 4: gh: Resource not accessible")
-    assert message.count("\n") == 1
-    assert "::" not in message
+    assert message.startswith(f"speedgate: POST {COMMENTS}: gh ended with exit status 4: {refusal}")
+    assert message.count("\n") == 1 and "::" not in message
 
 
 def test_a_machine_without_gh_says_so(gh_program: FakeGh, capsys: pytest.CaptureFixture[str]) -> None:
@@ -507,9 +471,7 @@ def test_an_answer_that_is_too_long_is_an_error(gh_program: FakeGh, monkeypatch:
     monkeypatch.setattr(post, "_MAX_ANSWER_BYTES", 1000)
     gh_program.set("GET", "pulls", [pull()] * 20)
 
-    assert run_verb("comment", gh_program, run=run_of()) == 2
-
-    assert gh_program.written == []
+    assert (run_verb("comment", gh_program, run=run_of()), gh_program.written) == (2, [])
 
 
 @pytest.mark.parametrize("name", ["GH_TOKEN", "GITHUB_EVENT_PATH", "GITHUB_STEP_SUMMARY"])
