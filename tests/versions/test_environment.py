@@ -98,7 +98,7 @@ def test_prereleases_are_listed_on_request(prereleases: bool, pip_calls: list[tu
 def test_an_overlay_that_was_interrupted_is_made_again(
     overlay: OverlayEnvironment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The files of an interrupted installation are never used."""
+    """The files of an interrupted installation are never used, and do not stay on a disk that may be full."""
     calls = []
 
     def interrupted(*arguments: str) -> str:
@@ -111,6 +111,18 @@ def test_an_overlay_that_was_interrupted_is_made_again(
             environment.build(overlay, cache=tmp_path)
 
     assert len(calls) == 2
+    assert [path.suffix for path in tmp_path.iterdir()] == [".lock"]
+
+
+def test_an_exact_overlay_gets_nothing_but_its_wheels(tmp_path: Path, pip_calls: list[tuple[str, ...]]) -> None:
+    """No dependency is installed, and no source, whose build would run its code; it is another environment than without that."""
+    plain = OverlayEnvironment(requirements=("iniconfig==99.0",))
+    exact = OverlayEnvironment(requirements=plain.requirements, is_exact=True)
+
+    environment.build(exact, cache=tmp_path)
+
+    assert {"--no-deps", "--only-binary", ":all:"} <= set(pip_calls[0])
+    assert plain.digest != exact.digest
 
 
 @pytest.mark.slow
