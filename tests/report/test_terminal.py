@@ -155,7 +155,11 @@ RECORD = f"pytest bench/ --gate record, then speedgate promote {KEY}"
         (Outcome.NO_BASELINE, f"No baseline of this machine. Next: {RECORD}"),
         (Outcome.FASTER, f"Next: record a new baseline: {RECORD}"),
         (Outcome.STALE, f"Next: record a new baseline: {RECORD}"),
-        (Outcome.SLOWER, f"Next: read below what changed. If the change is intended: {RECORD} --accept-slower REASON"),
+        (
+            Outcome.SLOWER,
+            f"Next: read below what changed. If the change is intended: {RECORD} --accept-slower REASON; until then:"
+            " speedgate acknowledge CASE --why REASON",
+        ),
         (Outcome.DIFFERENT, "Next: compare the images: the same command with --report report.html"),
         (Outcome.INVALID, "Next: read below what broke, and measure again."),
     ],

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from speedgate.baselines import benchmark_json, describe, promote, published, store
+from speedgate.baselines import acknowledged, benchmark_json, describe, promote, published, store
+from speedgate.gate.acknowledgement import CLAIMS
 from speedgate.results import json_io
 from speedgate.results.console import print_error, print_line, print_markdown
 from speedgate.results.exit_status import ExitStatus
@@ -31,6 +32,24 @@ def add_commands(commands: Any) -> None:
         help="accept cases that are slower than the lowest figure ever promoted; the file stores the reason",
     )
     promoting.set_defaults(run=_promote)
+
+    acknowledging = commands.add_parser(
+        "acknowledge",
+        help="live with a red claim of a case until its next baseline: writes the reason and how much slower it may be",
+    )
+    acknowledging.add_argument("case", metavar="CASE", help="the key of the case, as in sdxl/int8/1024px-30steps-b1")
+    acknowledging.add_argument(
+        "--why", required=True, metavar="TEXT", help="the reason, one line; every report shows it"
+    )
+    acknowledging.add_argument("--claim", metavar="|".join(CLAIMS), help="default: every one of these that is red")
+    acknowledging.add_argument(
+        "--results",
+        type=Path,
+        default=Path(".speedgate"),
+        metavar="DIR",
+        help="results of the session that measured it, or the folder of all sessions; default: %(default)s, its newest one",
+    )
+    acknowledging.set_defaults(run=_acknowledge)
 
     checking = commands.add_parser(
         "check", help="validate baseline files and published CSVs; without FILE, all of them"
@@ -71,11 +90,23 @@ def _case_rows(cases: store.StoredCases) -> Iterator[tuple[str, str, str, str]]:
 
 
 def _promote(options: argparse.Namespace) -> int:
+    acknowledged.read_file(options.root, options.gpu_key)  # an error in it must not come after the promotion
     target = promote.promote(options.root, options.gpu_key, name=options.name, accept_slower=options.accept_slower)
     root = options.root.absolute().parent
-    for note in [*promote.review_notes(target), *promote.origin_notes(target, root=root)]:
+    ended = acknowledged.end_outdated(options.root, options.gpu_key)
+    for note in [*promote.review_notes(target), *promote.origin_notes(target, root=root), *ended]:
         print_line(note)
     print_line(f"{target}: review it, then commit it")
+    return ExitStatus.OK
+
+
+def _acknowledge(options: argparse.Namespace) -> int:
+    path, lines = acknowledged.acknowledge(
+        options.root, options.case, why=options.why, results=options.results, claim=options.claim
+    )
+    for line in lines:
+        print_line(line)
+    print_line(f"{path}: review it, then commit it")
     return ExitStatus.OK
 
 
@@ -87,6 +118,7 @@ def _check(options: argparse.Namespace) -> int:
         for gpu_key in store.require_gpu_keys(options.root):
             try:
                 paths += store.baseline_files(options.root, gpu_key)
+                paths += acknowledged.files(options.root, gpu_key)
             except ValueError as error:
                 errors.append(str(error))
         paths += published.source_files(options.root)
@@ -108,6 +140,9 @@ def _check(options: argparse.Namespace) -> int:
 
 def _summary(document: Any, *, path: Path) -> str:
     """Check the document of a baseline file and count its cases; `path` names the GPU key and is used in errors."""
+    if path.name == acknowledged.FILE:
+        entries = acknowledged.parse_document(document, path=path)
+        return f"acknowledged claims: {sum(map(len, entries.values()))}"
     cases = store.parse_document(document, path=path, gpu_key=path.resolve().parent.name)
     count, oom_count = len(cases.baselines), len(cases.out_of_memory)
     return f"{count} case{'' if count == 1 else 's'}" + (f", {oom_count} more out of memory" if oom_count else "")

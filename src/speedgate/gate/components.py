@@ -48,17 +48,11 @@ class ComponentChange:
         return max(MIN_CHANGE, (self.interval.detectable(tolerance) - 1) * self.before_s / self.image_s)
 
 
-def judge_components(
-    run: Run,
-    reference: Baseline | Comparison | None,
-    policy: Policy,
-    *,
-    accepted: Mapping[str, float] | None = None,
-) -> Verdict | None:
+def judge_components(run: Run, reference: Baseline | Comparison | None, policy: Policy) -> Verdict | None:
     """SLOWER if a component is slower than the tolerance by its whole interval, and by `MIN_CHANGE` of the image, else PASS.
 
-    The error rate of the policy's looks holds for all components of the case together (Bonferroni). `accepted` has a
-    tolerance of its own for components that people accepted as slower. None if either side timed no component.
+    The error rate of the policy's looks holds for all components of the case together (Bonferroni). None if either side
+    timed no component.
     """
     names = _names(run.processes)
     if not names:
@@ -73,7 +67,7 @@ def judge_components(
     if isinstance(reference, Baseline) and judge.is_stale(run, reference):
         return judge.judge_stale(run, reference, CLAIM)
     changes = compare_components(run.processes, reference, policy)
-    tolerances = {name: policy.tolerance(run.stage) for name in names | {REMAINDER: None}} | dict(accepted or {})
+    tolerances = {change.name: policy.component_tolerance(run.stage, change.name) for change in changes}
     one_sided = [*_only_in(names, shared, "this run"), *_only_in(_names(before), shared, _name(reference))]
     limits = f"tolerance {judge.share_text(policy.tolerance(run.stage))} and {MIN_CHANGE:.0%} of the image"
     describe = functools.partial(_describe, name=_name(reference), sample=_sample(run, reference))
@@ -116,9 +110,9 @@ def compare_components(
     return changes
 
 
-def needs_confirmation(verdict: Verdict | None) -> bool:
+def needs_confirmation(stored: Verdict) -> bool:
     """Return True if a verdict by stored figures is a reason to measure live pairs."""
-    return verdict is not None and verdict.outcome is Outcome.SLOWER
+    return stored.outcome is Outcome.SLOWER and stored.gates
 
 
 def join_confirmed(stored: Verdict, live: Verdict | None, confirmation: Confirmation) -> Verdict:

@@ -60,7 +60,7 @@ def count_guarded(verdicts: Mapping[str, Sequence[Verdict]], not_judged: Mapping
             if verdict.outcome in NO_COMPARISON:
                 reasons[verdict.claim] = verdict.outcome.value.lower().replace("_", " ")
             elif not verdict.gates:
-                reasons[verdict.claim] = "by another GPU of the family"
+                reasons[verdict.claim] = "acknowledged" if verdict.is_acknowledged else "by another GPU of the family"
         guarded[key] += len({verdict.claim for verdict in judged} - reasons.keys())
         for claim, reason in reasons.items():
             unguarded.setdefault(reason, Counter())[claim] += 1

@@ -39,8 +39,9 @@ class Policy:
     """The tolerances, as fractions, and the mode of the gate.
 
     `latency_tolerance` bounds the whole confidence interval of the ratio to the baseline; `stage_tolerances` replaces it
-    for the stages that it names. `point_tolerance` bounds the bare ratio to a published figure, whose spread over machines
-    and processes is unknown. `looks` are the numbers of processes at which a verdict is tried, and their error rate.
+    for the stages that it names, and `component_tolerances` for components that people accepted as slower.
+    `point_tolerance` bounds the bare ratio to a published figure, whose spread over machines and processes is unknown.
+    `looks` are the numbers of processes at which a verdict is tried, and their error rate.
     `memory_tolerance` is for a peak that was reset, `resident_tolerance` for a process's resident memory.
     A start is SLOWER if it exceeds both `cold_start_tolerance` and `cold_start_floor_s`: it is one noisy value a process.
     """
@@ -49,6 +50,7 @@ class Policy:
     looks: Looks = dataclasses.field(default_factory=lambda: Looks(first=1, last=1))
     latency_tolerance: float = 0.03
     stage_tolerances: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    component_tolerances: Mapping[str, float] = dataclasses.field(default_factory=dict)
     point_tolerance: float = 0.10
     memory_tolerance: float = 0.02
     resident_tolerance: float = 0.10
@@ -69,3 +71,7 @@ class Policy:
     def tolerance(self, stage: str) -> float:
         """The latency tolerance of a stage."""
         return self.stage_tolerances.get(stage, self.latency_tolerance)
+
+    def component_tolerance(self, stage: str, component: str) -> float:
+        """The tolerance of a component of a stage: that of the stage, or more if more was accepted."""
+        return max(self.tolerance(stage), self.component_tolerances.get(component, 0.0))

@@ -56,6 +56,7 @@ def terminal_view(session: Session) -> terminal.TerminalView:
         injection=session.injection,
         gpu_codes=outcome.gpu_codes,
         references=[key for key in outcome.runs if session.is_reference(key)],
+        ignored=inputs.acknowledged.remarks,
     )
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from speedgate.baselines import checkpoint, published, store
+from speedgate.baselines.acknowledged import acknowledged_now
 from speedgate.baselines.lock import recording_lock
 from speedgate.gate import guard
 from speedgate.gate.policy import Mode
@@ -284,7 +285,10 @@ def _read_inputs(config: pytest.Config, session: Session) -> SessionInputs:
         inputs = dataclasses.replace(inputs, commit=commit)
     if options.uses_baselines(config):
         cases = store.newest_cases(root, machine.key)
-        inputs = dataclasses.replace(inputs, baselines=cases.baselines, out_of_memory=cases.out_of_memory)
+        acknowledged = acknowledged_now(root, machine.key, cases.baselines)
+        inputs = dataclasses.replace(
+            inputs, baselines=cases.baselines, out_of_memory=cases.out_of_memory, acknowledged=acknowledged
+        )
     if machine.device == "cuda":
         inputs = dataclasses.replace(inputs, family_figures=published.family_figures(root, machine.name))
     return inputs

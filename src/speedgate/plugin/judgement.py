@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from speedgate.baselines import benchmark_json, checkpoint
-from speedgate.gate import components, explain, judge, roofline
+from speedgate.gate import acknowledgement, components, explain, judge, roofline
 from speedgate.gate.fit import Expectation, Fit, expect_fit, judge_fit
 from speedgate.gate.intervals import Looks
 from speedgate.gate.policy import Policy
@@ -87,26 +87,16 @@ class Gate:
 
     def latency(self, run: Run) -> Verdict:
         """Judge the latency against the other arm or this machine's baseline."""
-        return self._explained(run, self._judge_latency(run))
+        return self._explained(run, self._judge("latency", run, lambda policy: self._judge_latency(run, policy)))
 
     def components(self, run: Run) -> Verdict | None:
         """Judge each component against the other arm or this machine's baseline; None if either timed no component.
 
         Live pairs decide if the case was confirmed.
         """
-        stored = self._stored_components(run)
-        confirmation = self.session.outcome.confirmations.get(run.case_key)
-        if stored is None or confirmation is None:
-            return None if stored is None else self._explained(run, stored)
-        live = None
-        if confirmation.decides:
-            live_run, policy = confirmation.this_run(run), self._policy_of_pairs()
-            live = components.judge_components(live_run, confirmation.comparison, policy)
-        return self._explained(run, components.join_confirmed(stored, live, confirmation))
-
-    def _stored_components(self, run: Run) -> Verdict | None:
-        reference = self.session.outcome.comparisons[run.case_key] if self.is_live else self._baseline(run)
-        return components.judge_components(run, reference, self.session.options.policy)
+        if self._stored_components(run) is None:
+            return None
+        return self._explained(run, self._judge(components.CLAIM, run, lambda by: self._judge_components(run, by)))
 
     def memory(self, run: Run) -> Verdict:
         """Judge the peak memory against the other arm or this machine's baseline."""
@@ -116,7 +106,9 @@ class Gate:
             tolerance = policy.memory_tolerance if self.machine.device == "cuda" else policy.resident_tolerance
             comparison = self.session.outcome.comparisons[run.case_key]
             return self._explained(run, judge.judge_memory_against(run, comparison, tolerance))
-        return self._explained(run, judge.judge_memory(run, self._baseline(run), policy))
+        return self._explained(
+            run, self._judge("memory", run, lambda by: judge.judge_memory(run, self._baseline(run), by))
+        )
 
     def cold_start(self, run: Run) -> Verdict | None:
         """Judge what the stage costs at a start. None if the baseline has no start with the cache in the same state."""
@@ -246,20 +238,23 @@ class Gate:
         options = self.session.options
         if not self._adds_processes(run.case_key):
             return max(len(run.processes), options.plan.processes)
-        return _next_look(options.policy.looks, len(run.processes), lambda: self._judge_unconfirmed(run))
+        return _next_look(
+            options.policy.looks, len(run.processes), lambda: self._judge_unconfirmed(run, options.policy)
+        )
 
     def pairs_wanted(self, run: Run) -> int:
         """Return how many live pairs are wanted for the verdict of a run that is confirmed."""
         plan = self.session.options.confirmation
         assert plan is not None, "only a session with a plan confirms"
-        return _next_look(plan.looks, len(self._confirmation(run).processes), lambda: self._judge_pairs(run))
+        policy = self.session.options.policy
+        return _next_look(plan.looks, len(self._confirmation(run).processes), lambda: self._judge_pairs(run, policy))
 
     def suspects(self, run: Run) -> bool:
         """Return True if stored figures say SLOWER, or will stay undecided, so that live pairs have to decide.
 
         An undecided run goes to the pairs at once unless more processes are expected to acquit it: so the session takes the
         least processor time, because pairs take the time of several processes. The error rate stays the same: a stored
-        figure can only acquit then, at the looks that its error rate counts.
+        figure can only acquit then, at the looks that its error rate counts. A claim that people acknowledged is no suspect.
         """
         looks, count = self.session.options.policy.looks, len(run.processes)
         baseline = self._baseline(run)
@@ -267,12 +262,19 @@ class Gate:
             return False
         if self._adds_processes(run.case_key) and count not in looks.counts:
             return False
-        outcome = self.stored_latency(run).outcome
-        if outcome is Outcome.UNDECIDED:
+        stored = self._judge("latency", run, lambda policy: judge.judge_latency(run, baseline, policy))
+        if stored.outcome is Outcome.UNDECIDED and stored.gates:
             return looks.following(count) is None or not judge.may_be_acquitted(
                 run, baseline, self.session.options.policy
             )
-        return outcome is Outcome.SLOWER or components.needs_confirmation(self._stored_components(run))
+        return (stored.outcome is Outcome.SLOWER and stored.gates) or self._suspects_component(run)
+
+    def _suspects_component(self, run: Run) -> bool:
+        if self._stored_components(run) is None:
+            return False
+        return components.needs_confirmation(
+            self._judge(components.CLAIM, run, lambda by: self._judge_components(run, by))
+        )
 
     def stored_latency(self, run: Run) -> Verdict:
         """Return the verdict on the latency by the stored figure alone; it is not stored."""
@@ -369,35 +371,56 @@ class Gate:
             outcome.explanations.setdefault(run.case_key, lines)  # another verdict of the case may have been decided
         return self.add(verdict)
 
-    def _judge_latency(self, run: Run) -> Verdict:
+    def _judge(self, claim: str, run: Run, judge_by: Callable[[Policy], Verdict]) -> Verdict:
+        """Judge by the policy, and by the acknowledgement of the claim if people decided to live with it."""
+        entry = None if self.is_live else self.session.inputs.acknowledged.by_case.get(run.case_key, {}).get(claim)
+        return acknowledgement.apply(claim, entry, self.session.options.policy, run.case_key, judge_by)
+
+    def _judge_latency(self, run: Run, policy: Policy) -> Verdict:
         """Judge by the live pairs of a confirmation, if there is one and not for the sake of a component alone."""
-        verdict = self._judge_unconfirmed(run)
+        verdict = self._judge_unconfirmed(run, policy)
         confirmation = self.session.outcome.confirmations.get(run.case_key)
         if confirmation is None or not judge.is_suspicious(confirmation.stored):
             return verdict
         baseline = self.baselines[run.case_key]
-        live = self._judge_pairs(run) if confirmation.decides else None
+        live = self._judge_pairs(run, policy) if confirmation.decides else None
         return judge.judge_confirmed(verdict, live, confirmation, baseline)
 
-    def _judge_unconfirmed(self, run: Run) -> Verdict:
-        policy = self.session.options.policy
+    def _judge_unconfirmed(self, run: Run, policy: Policy) -> Verdict:
         if self.is_live:
             return judge.judge_latency_against(run, self.session.outcome.comparisons[run.case_key], policy)
-        return self.stored_latency(run)
+        return judge.judge_latency(run, self._baseline(run), policy)
 
-    def _judge_pairs(self, run: Run) -> Verdict:
+    def _judge_pairs(self, run: Run, policy: Policy) -> Verdict:
         """Judge by the live pairs of a confirmation alone."""
         confirmation = self._confirmation(run)
         assert confirmation.comparison is not None, "pairs were measured"
         return judge.judge_latency_against(
-            confirmation.this_run(run), confirmation.comparison, self._policy_of_pairs(), can_add_pairs=False
+            confirmation.this_run(run), confirmation.comparison, self._for_pairs(policy), can_add_pairs=False
         )
 
-    def _policy_of_pairs(self) -> Policy:
+    def _judge_components(self, run: Run, policy: Policy) -> Verdict:
+        """Judge by the live pairs of a confirmation, if there is one."""
+        stored = self._stored_components(run, policy)
+        assert stored is not None, "both sides timed components"
+        confirmation = self.session.outcome.confirmations.get(run.case_key)
+        if confirmation is None:
+            return stored
+        live = None
+        if confirmation.decides:
+            this_run, by = confirmation.this_run(run), self._for_pairs(policy)
+            live = components.judge_components(this_run, confirmation.comparison, by)
+        return components.join_confirmed(stored, live, confirmation)
+
+    def _stored_components(self, run: Run, policy: Policy | None = None) -> Verdict | None:
+        reference = self.session.outcome.comparisons[run.case_key] if self.is_live else self._baseline(run)
+        return components.judge_components(run, reference, policy or self.session.options.policy)
+
+    def _for_pairs(self, policy: Policy) -> Policy:
         """Return the policy with the looks of a confirmation, which count pairs."""
-        options = self.session.options
-        assert options.confirmation is not None, "only a session with a plan confirms"
-        return dataclasses.replace(options.policy, looks=options.confirmation.looks)
+        plan = self.session.options.confirmation
+        assert plan is not None, "only a session with a plan confirms"
+        return dataclasses.replace(policy, looks=plan.looks)
 
     def _confirmation(self, run: Run) -> Confirmation:
         return self.session.outcome.confirmations[run.case_key]

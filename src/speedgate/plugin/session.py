@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from speedgate.baselines import checkpoint
+from speedgate.baselines.acknowledged import Acknowledged
 from speedgate.baselines.checkpoint import CheckpointKey
 from speedgate.baselines.origin import RecordedCode
 from speedgate.gate.intervals import Looks
@@ -75,10 +76,11 @@ class SessionOptions:
 class SessionInputs:
     """Everything that a session reads before it measures.
 
-    `out_of_memory` names, for each case that is stored as out of memory, the baseline that says so. `other_arm` is the label
-    of the other arm of a live comparison, and `other_versions` the versions of its packages. `code_digest` is the digest
-    of the code that measures, `code` where a recording's code can be read again, None if the suite does not say, and
-    `machine_facts` describes the machine's state before the first case.
+    `acknowledged` has the red claims that people decided to live with. `out_of_memory` names, for each case that is stored
+    as out of memory, the baseline that says so. `other_arm` is the label of the other arm of a live comparison, and
+    `other_versions` the versions of its packages. `code_digest` is the digest of the code that measures, `code` where a
+    recording's code can be read again, None if the suite does not say, and `machine_facts` describes the machine's state
+    before the first case.
     """
 
     measured_at: str = dataclasses.field(default_factory=lambda: datetime.datetime.now(datetime.UTC).isoformat())
@@ -88,6 +90,7 @@ class SessionInputs:
     machine_facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     baselines: Mapping[str, Baseline] = dataclasses.field(default_factory=dict)
     out_of_memory: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    acknowledged: Acknowledged = dataclasses.field(default_factory=Acknowledged)
     family_figures: Mapping[str, tuple[FamilyFigure, ...]] = dataclasses.field(default_factory=dict)
     other_arm: str | None = None
     other_versions: Mapping[str, Any] = dataclasses.field(default_factory=dict)

@@ -76,7 +76,7 @@ class TerminalView:
     first case. `not_judged` has the reason of each claim of a case that could not be judged, and `not_built` the reasons of
     cases that this machine cannot have. `injection` is the fault of a fire drill.
     `confirmations` are the live pairs of suspected cases. `gpu_codes` has the generated code of each case by target.
-    `references` were built only for others to be compared with.
+    `references` were built only for others to be compared with. `ignored` are remarks on acknowledgements that have ended.
     """
 
     gpu_key: str
@@ -101,6 +101,7 @@ class TerminalView:
     injection: Injection | None = None
     gpu_codes: Mapping[str, Mapping[str, GeneratedCode]] = dataclasses.field(default_factory=dict)
     references: Collection[str] = ()
+    ignored: Sequence[str] = ()
 
 
 def table(view: TerminalView) -> list[str]:
@@ -158,9 +159,12 @@ def next_steps(view: TerminalView) -> list[str]:
     lines = []
     match worst:
         case Outcome.PASS:
-            lines = ["Every verdict is PASS."]
+            acknowledged = sum(each.is_acknowledged for verdicts in view.verdicts.values() for each in verdicts)
+            lines = [f"Every verdict is PASS{f' but {acknowledged} that people acknowledged' if acknowledged else ''}."]
         case Outcome.SLOWER | Outcome.BIGGER:
             intended = "" if view.is_live else f" If the change is intended: {record} --accept-slower REASON"
+            if intended:
+                intended += "; until then: speedgate acknowledge CASE --why REASON"
             lines = [f"Next: read below what changed.{intended}"]
         case Outcome.STALE | Outcome.FASTER | Outcome.SMALLER if not view.is_live:
             lines = [f"Next: record a new baseline: {record}"]
@@ -282,6 +286,7 @@ def remarks(view: TerminalView) -> list[str]:
     """Format what else a reader has to know, such as claims that were not judged, and a busy machine."""
     lines = [
         *dict.fromkeys(f"not built here: {reason}" for reason in view.not_built),
+        *view.ignored,
         *_published_figures(view),
         *_busy_machine(view),
         *confirmed_remarks(view),

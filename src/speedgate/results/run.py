@@ -27,6 +27,8 @@ SCHEMA = 1
 CPU_CONDITIONS = ("threads", "cores", "cpu_quota", "onednn_max_cpu_isa", "cpu_capability", "flushes_denormals")
 WEIGHTS, WEIGHTS_DIGEST = "weights", "digest"  # fields of a recipe, and of the weights in it
 
+ACKNOWLEDGED = "ACKNOWLEDGED"  # begins the sentence of a red verdict that people decided to live with
+
 # Keys and names of stored records: some are another commit's data, and are shown in tables.
 ShortText = Annotated[str, Meta(min_length=1, max_length=200)]
 _LARGEST_RATIO = 1e6  # of two latencies of one case: beyond it a stored record was edited
@@ -61,7 +63,8 @@ class Outcome(enum.StrEnum):
 class Verdict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The judgement of one claim about one case: an outcome, and the sentence that gives the reason in numbers.
 
-    `gates` is False if the reference is another GPU of the same family: the verdict is shown and turns no test red.
+    `gates` is False if the reference is another GPU of the same family, or if people decided to live with a red verdict: it
+    is shown and turns no test red.
     """
 
     case_key: ShortText
@@ -69,6 +72,11 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     outcome: Outcome
     sentence: str
     gates: bool = True
+
+    @property
+    def is_acknowledged(self) -> bool:
+        """True if the verdict turns no test red because of a stored reason."""
+        return not self.gates and self.sentence.startswith(ACKNOWLEDGED)
 
     def __repr__(self) -> str:
         """The line of a report, and of a failed assertion."""
