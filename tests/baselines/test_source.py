@@ -51,7 +51,7 @@ def test_reading_a_commit_runs_no_hook_and_no_filter(repository, tmp_path):
 
 def test_code_that_differs_from_the_commit_is_in_no_commit(repository, monkeypatch):
     """A changed, an additional or a missing file counts; other files of the checkout, and files that nothing imports, do not."""
-    repository.write({"README.md": "changed\n", "fixtures/notes.txt": "a note\n"})
+    repository.write({"README.md": "changed\n", "fixtures/notes.txt": "a note\n", "fixtures/__pycache__/a.py": ""})
     assert source.commit_of(repository.root, repository.code) == repository.first
 
     for name, text in {"fixtures/facts.json": "[]", "fixtures/new.py": ""}.items():

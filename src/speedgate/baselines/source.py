@@ -51,7 +51,11 @@ def commit_of(root: Path, code: Mapping[str, Path]) -> str | None:
     except ValueError:
         return None
     files = read_folders(code)
-    same = all(name in files and _blob_id(files[name], like=blob) == blob for name, blob in committed.items())
+    same = all(
+        name in files and _blob_id(files[name], like=blob) == blob
+        for name, blob in committed.items()
+        if not _is_hidden(Path(name))
+    )
     return commit if same and all(name in committed for name in files if name.endswith(".py")) else None
 
 
@@ -61,7 +65,7 @@ def read_folders(code: Mapping[str, Path]) -> dict[str, bytes]:
     for place, folder in code.items():
         for path in sorted(folder.rglob("*")):
             inner = path.relative_to(folder)
-            if path.is_file() and not any(part == "__pycache__" or part.startswith(".") for part in inner.parts):
+            if path.is_file() and not _is_hidden(inner):
                 files[f"{place}/{inner.as_posix()}"] = path.read_bytes()
     return files
 
@@ -198,6 +202,10 @@ def _blobs(root: Path, commit: str) -> dict[str, str]:
         blobs[name] = blob
     _check_complete(blobs, where=f"commit {commit[:12]}")
     return blobs
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(part == "__pycache__" or part.startswith(".") for part in path.parts)
 
 
 def _check_complete(names: Iterable[str], *, where: str) -> None:

@@ -113,7 +113,8 @@ class ArmMaker:
             python = environment.build(OverlayEnvironment(requirements=pins, is_exact=True), cache=self.cache)
         except InstallFailure as error:
             raise CannotRemake(f"{named} cannot be installed: {error}") from error
-        _check_same(installed_packages(environment.package_folders(python)), origin, what="its environment")
+        here = installed_packages(environment.package_folders(python))
+        _check_same(dict.fromkeys(origin.packages) | here, origin, what="its environment")
         return str(python)
 
 
@@ -126,7 +127,7 @@ def installed_packages(folders: Sequence[str]) -> dict[str, str]:
 
 
 def _check_same(versions: Mapping[str, Any], origin: Origin, *, what: str) -> None:
-    """Raise `CannotRemake` if a package that both name has another version than in the recording."""
+    """Raise `CannotRemake` if a package that `versions` names has another version than in the recording."""
     for name, version in origin.packages.items():
         if name in versions and versions[name] != version:
             raise CannotRemake(f"{what} has {name} {versions[name]}, and it was recorded with {version}")
