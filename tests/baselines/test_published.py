@@ -68,13 +68,6 @@ def test_the_published_ladder():
         assert (block["repeat_latencies_s"], block["note"]) == (repeats, row["note"])
 
 
-def test_pipelines_can_be_chosen():
-    """A ladder may be imported in part, in the order in which its rows stand."""
-    document = published.published_document(LADDER, gpu_key=KEY, pipelines=["sd15", "ssd-1b"])
-
-    assert [entry["group"] for entry in document["benchmarks"]] == ["ssd-1b"] * 6 + ["sd15"] * 6
-
-
 def test_a_recorded_file_replaces_the_published_one(tmp_path):
     """On the same key the recorded figure becomes the comparison, and the published ones stay for the rest."""
     (tmp_path / KEY).mkdir()
@@ -111,9 +104,7 @@ NO_FIGURE = "expected a finite number above zero"
         (".csv", "sd15,int8,0.525", "sd15,int8,0.525,9,9,9,9", "row 19: expected 6 values"),
         (".csv", "ssd-1b,bf16,3.068,6.599,,", "ssd-1b,bf16,3.068", "row 9: expected 6 values"),
         (".toml", 'format = "ladder"', "format = 3", "format: expected 'ladder' or 'throughput', found 3"),
-        (".toml", "timer =", "timr =", "missing field timer"),
         (".toml", 'format = "ladder"', "= 3", "not TOML"),
-        (".toml", "1_073_741_824", '"GiB"', "memory_unit_bytes: expected a whole number, found a text"),
         (".toml", 'sd15 = "512px-30steps-b1"\n', "", "row 14: pipeline: 'sd15' is not listed in the TOML"),
     ],
 )
@@ -144,7 +135,9 @@ def test_an_origin_is_needed_and_may_say_more(tmp_path):
     ],
 )
 def test_published_figures_stay_with_their_gpu_and_pipelines(gpu_key, pipelines, message):
-    """Figures cannot be filed under another GPU, nor for a pipeline whose workload is not stated."""
+    """A part of a ladder is in the order of its rows; no figure is filed under another GPU or an unknown pipeline."""
+    part = published.published_document(LADDER, gpu_key=KEY, pipelines=["sd15", "ssd-1b"])
+    assert [entry["group"] for entry in part["benchmarks"]] == ["ssd-1b"] * 6 + ["sd15"] * 6
     with pytest.raises(ValueError, match=message):
         published.published_document(LADDER, gpu_key=gpu_key, pipelines=pipelines)
 
@@ -221,26 +214,17 @@ def test_a_gpu_belongs_to_its_family(machine_name, family):
 @pytest.mark.parametrize(
     "machine_name",
     [
-        "NVIDIA RTX A4090",
-        "NVIDIA GeForce RTX 3090 Ti",
-        "NVIDIA GeForce RTX 4090 Laptop GPU",
-        "NVIDIA A100X",
-        "NVIDIA A100-SXM4-80GB MIG 1g.10gb",
-        "GRID A100-10C",
-        "Tesla V100S-PCIE-32GB",
-        "NVIDIA H100 80GB HBM3",
         "NVIDIA",
+        *(f"NVIDIA {name}" for name in ("RTX A4090", "A100X", "A100-SXM4-80GB MIG 1g.10gb", "H100 80GB HBM3")),
+        *(f"NVIDIA GeForce {name}" for name in ("RTX 3090 Ti", "RTX 4090 Laptop GPU")),
+        *("GRID A100-10C", "Tesla V100S-PCIE-32GB"),
     ],
 )
-def test_a_gpu_with_a_similar_name_does_not(machine_name):
-    """A suffix, a slice or another number is another GPU, for which nothing is shown."""
-    assert published.family_figures(ROOT, machine_name) == {}
-
-
-def test_nothing_is_shown_where_nothing_was_published(tmp_path):
-    """A folder without CSVs, and a missing folder, hold nothing rather than fail."""
+def test_a_gpu_with_a_similar_name_does_not(tmp_path, machine_name):
+    """A suffix, a slice or another number is another GPU, for which nothing is shown, nor for any GPU without a CSV."""
     (tmp_path / "published").mkdir()
 
+    assert published.family_figures(ROOT, machine_name) == {}
     assert published.family_figures(tmp_path, "Tesla T4") == {}
     assert published.family_figures(tmp_path / "absent", "Tesla T4") == {}
 
@@ -274,7 +258,6 @@ def test_a_later_file_replaces_the_same_build(tmp_path):
         (".csv", "sd15-txt2img,nightly", "sd15-txt2img,torch2.0", "row 3: 'sd15/fp16/512px-50steps-b1' on a100"),
         (".csv", "21.66,it/s", '"21.66,it/s', "not CSV"),
         (".toml", "date = 2024-01-31", 'date = "lately"', "citation.date: invalid"),
-        (".toml", "[builds]", "[bilds]", "missing field builds"),
     ],
 )
 def test_a_spoilt_throughput_table_is_named(tmp_path, suffix, old, new, message):
