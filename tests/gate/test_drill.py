@@ -42,9 +42,14 @@ BF16, SDPA = "sdxl-tiny/bf16/one", "sdxl-tiny/sdpa/one"
 INJECTION = Injection(fault="slower_step=25", gate="latency", outcome=Outcome.SLOWER, case_keys=(BF16,))
 
 
-def verdict(claim, outcome, case_key=BF16):
-    """Make a verdict of one sentence."""
-    return Verdict(case_key=case_key, claim=claim, outcome=outcome, sentence="a reason")
+def verdicts_of(text):
+    """Make verdicts from texts such as "latency SLOWER" or "latency SLOWER sdpa", by the key of their case."""
+    by_case = {}
+    for claim, outcome, *other in (each.split() for each in text.split(", ") if each):
+        case_key = SDPA if other else BF16
+        verdict = Verdict(case_key=case_key, claim=claim, outcome=Outcome(outcome), sentence="a reason")
+        by_case.setdefault(case_key, []).append(verdict)
+    return by_case
 
 
 @pytest.mark.parametrize(
@@ -107,83 +112,43 @@ def test_the_list_has_gate_and_stages_of_each_fault_and_the_reasons_of_the_other
     assert lines[-1].split(maxsplit=1) == ["gpu_shared", "it is the machine's state"]
 
 
+SILENT = f"latency should have fired for {BF16} and did not"
+RED = "latency went red as it must, but"
+
+
 @pytest.mark.parametrize(
     ("verdicts", "errors", "sentence"),
     [
-        ([verdict("latency", Outcome.SLOWER), verdict("parity", Outcome.PASS)], [], ""),
-        ([], [], "latency should have fired for sdxl-tiny/bf16/one and did not: it reached no verdict"),
+        ("latency SLOWER, parity PASS", [], "passed: latency went red, and nothing else did"),
+        ("latency SLOWER, components SLOWER", [], "passed: latency and components went red, and nothing else did"),
+        ("", [], f"{SILENT}: it reached no verdict"),
         (
-            [verdict("latency", Outcome.UNDECIDED)],
+            "latency UNDECIDED",
             [],
-            "latency should have fired for sdxl-tiny/bf16/one and did not: UNDECIDED, a reason; on a noisy machine a larger fault"
-            " is decided sooner",
+            f"{SILENT}: UNDECIDED, a reason; on a noisy machine a larger fault is decided sooner",
         ),
-        (
-            [verdict("latency", Outcome.INVALID)],
-            [],
-            "latency should have fired for sdxl-tiny/bf16/one and did not: INVALID",
-        ),
-        (
-            [verdict("worker", Outcome.INVALID)],
-            [],
-            "and did not: it reached no verdict; worker fired too (INVALID sdxl-tiny/bf16/one worker: a reason)",
-        ),
-        (
-            [verdict("latency", Outcome.SLOWER), verdict("parity", Outcome.DIFFERENT)],
-            [],
-            "latency went red as it must, but parity fired too (DIFFERENT sdxl-tiny/bf16/one parity: a reason)",
-        ),
-        (
-            [verdict("latency", Outcome.SLOWER), verdict("latency", Outcome.SLOWER, SDPA)],
-            [],
-            "latency went red as it must, but latency fired too (SLOWER sdxl-tiny/sdpa/one latency: a reason)",
-        ),
-        ([verdict("latency", Outcome.SLOWER)], ["test_roofline"], "but test_roofline ended with an error"),
-        ([verdict("latency", Outcome.SLOWER), verdict("components", Outcome.SLOWER)], [], ""),
-        (
-            [verdict("latency", Outcome.UNDECIDED), verdict("components", Outcome.SLOWER)],
-            [],
-            "latency should have fired for sdxl-tiny/bf16/one and did not",
-        ),
-        (
-            [verdict("latency", Outcome.SLOWER), verdict("components", Outcome.SLOWER, SDPA)],
-            [],
-            "but components fired too",
-        ),
-    ],
-    ids=[
-        "passed",
-        "silent",
-        "undecided",
-        "red otherwise",
-        "worker lost",
-        "another gate",
-        "another case",
-        "exception",
-        "with components",
-        "components alone",
-        "components of another case",
+        ("latency INVALID", [], f"{SILENT}: INVALID"),
+        ("worker INVALID", [], f"it reached no verdict; worker fired too (INVALID {BF16} worker: a reason)"),
+        ("latency SLOWER, parity DIFFERENT", [], f"{RED} parity fired too (DIFFERENT {BF16} parity: a reason)"),
+        ("latency SLOWER, latency SLOWER sdpa", [], f"{RED} latency fired too (SLOWER {SDPA} latency: a reason)"),
+        ("latency SLOWER", ["test_roofline"], "but test_roofline ended with an error"),
+        ("latency UNDECIDED, components SLOWER", [], SILENT),
+        ("latency SLOWER, components SLOWER sdpa", [], "but components fired too"),
     ],
 )
 def test_a_drill_passes_only_if_its_gate_and_no_other_went_red(verdicts, errors, sentence):
     """Every other ending fails the drill with a sentence that says what was missing or too much."""
-    by_case = {}
-    for one_verdict in verdicts:
-        by_case.setdefault(one_verdict.case_key, []).append(one_verdict)
+    drill = judge_drill(INJECTION, verdicts_of(verdicts), accepts=Policy().accepts, errors=errors)
 
-    drill = judge_drill(INJECTION, by_case, accepts=Policy().accepts, errors=errors)
-
-    assert drill.has_passed == (not sentence)
-    gates = " and ".join(dict.fromkeys(each.claim for each in verdicts if each.outcome is Outcome.SLOWER))
-    assert (sentence or f"fire drill passed: {gates} went red, and nothing else did") in drill.sentence
+    assert drill.has_passed == sentence.startswith("passed")
+    assert sentence in drill.sentence
 
 
 def test_every_injected_case_must_go_red():
     """One injected case that stays green fails the drill, whatever the others do."""
     injection = Injection(fault="slower_step=25", gate="latency", outcome=Outcome.SLOWER, case_keys=(BF16, SDPA))
-    verdicts = {BF16: [verdict("latency", Outcome.SLOWER)], SDPA: [verdict("latency", Outcome.PASS, SDPA)]}
 
-    drill = judge_drill(injection, verdicts, accepts=Policy().accepts)
+    drill = judge_drill(injection, verdicts_of("latency SLOWER, latency PASS sdpa"), accepts=Policy().accepts)
 
     assert not drill.has_passed
     assert f"should have fired for {SDPA} and did not: PASS" in drill.sentence
