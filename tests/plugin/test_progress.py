@@ -53,28 +53,21 @@ def entry(case, activity, seconds, *, command="first"):
 
 
 def test_a_log_has_a_line_for_each_activity():
-    """Each line has the seconds of the session so far, the activity and its own seconds."""
+    """Each line has the seconds of the session so far, the activity and its own seconds, or that it failed; a heading has one."""
     progress, screen, clock = make_progress()
     screen.text = "bench/test_latency.py "
 
     spend(progress, clock, "sdxl: load and apply", 62.0)
-    spend(progress, clock, "sdxl: first image", 0.25)
+    progress.heading("sdxl: pair 7 of at most 12, this arm first")
+    with pytest.raises(RuntimeError), progress.activity("sdxl: first image"):
+        raise RuntimeError
 
     assert screen.text.splitlines() == [
         "bench/test_latency.py ",
         "  [0:00] sdxl: load and apply ... 62.0 s",
-        "  [1:02] sdxl: first image ... 0.2 s",
+        "  sdxl: pair 7 of at most 12, this arm first",
+        "  [1:02] sdxl: first image ... failed",
     ]
-
-
-def test_an_activity_that_raises_has_failed():
-    """Its line says so, and the exception goes on."""
-    progress, screen, _ = make_progress()
-
-    with pytest.raises(RuntimeError), progress.activity("sdxl: first image"):
-        raise RuntimeError
-
-    assert screen.text.endswith("first image ... failed\n")
 
 
 def test_the_line_of_an_activity_with_others_inside_is_repeated():
@@ -109,13 +102,14 @@ def test_expected_seconds_are_shown(tmp_path):
 
 
 def test_a_terminal_has_one_status_that_goes_when_its_activity_ends():
-    """Nothing stays on the screen, so that pytest's letters stand where they would without us."""
+    """Only a note stays on the screen, so that pytest's letters stand where they would without us."""
     progress, screen, clock = make_progress(is_terminal=True)
 
     spend(progress, clock, "sdxl: load and apply", 1.0)
+    progress.note("both arms do not fit")
 
     assert screen.statuses == ["[0:00] sdxl: load and apply", ""]
-    assert screen.text == ""
+    assert screen.text == "\n  both arms do not fit\n"
 
 
 def test_a_status_names_the_pair_that_it_belongs_to():
@@ -132,24 +126,6 @@ def test_a_status_names_the_pair_that_it_belongs_to():
         f"[0:00] sdxl of the other arm: {pair}: first image",
         "[0:00] sd15: first image",
     ]
-
-
-def test_a_log_has_a_line_for_each_pair():
-    """In a log the heading is a line of its own."""
-    progress, screen, _ = make_progress()
-
-    progress.heading("sdxl: pair 7 of at most 12, this arm first")
-
-    assert screen.text == "\n  sdxl: pair 7 of at most 12, this arm first\n"
-
-
-def test_a_note_stays_on_a_terminal_too():
-    """It says what is over, and is no status."""
-    progress, screen, _ = make_progress(is_terminal=True)
-
-    progress.note("both arms do not fit")
-
-    assert (screen.text, screen.statuses) == ("\n  both arms do not fit\n", [])
 
 
 def draw(sequence, *, column, line):
