@@ -48,11 +48,14 @@ def test_each_case_has_both_figures_and_the_ratio_of_b_to_a(tmp_path: Path) -> N
     assert lines[2:5] == ["", f"A: before: {KEY}, torch 2.13.0", f"B: after: {KEY}, torch 2.13.0"]
 
 
-def test_two_single_processes_have_a_ratio_and_no_interval(tmp_path: Path) -> None:
-    """Without a spread the ratio stands alone, and the column of intervals is left out."""
-    lines = rendered(tmp_path, [document(1.0)], [document(2.0)])
+def test_a_run_without_spread_has_no_interval_and_one_without_figures_has_dashes(tmp_path: Path) -> None:
+    """Of two single processes the ratio stands alone; a case that ended before a measurement has its verdict and no figure."""
+    single = rendered(tmp_path, [document(1.0)], [document(2.0)])
+    lost = result(run=None, outcome="INVALID")
+    lines = rendered(tmp_path / "lost", [document(), document(case_key=BF16)], [lost, document(case_key=BF16)])
 
-    assert cells(lines[1])[1:5] == ["1 s", "2 s", "2.000", "1.000 GiB"]
+    assert cells(single[1])[1:5] == ["1 s", "2 s", "2.000", "1.000 GiB"]
+    assert cells(lines[2]) == [INT8, "1 s", "-", "-", "-", "1.000 GiB", "-", "PASS", "INVALID"]
 
 
 def test_runs_of_different_gpus_are_shown_without_a_ratio(tmp_path: Path) -> None:
@@ -67,19 +70,12 @@ def test_runs_of_different_gpus_are_shown_without_a_ratio(tmp_path: Path) -> Non
 
 
 def test_what_only_one_run_has_is_said(tmp_path: Path) -> None:
-    """A case of one run alone keeps its figures, and a case that was built in another way is named."""
+    """A case of one run alone keeps its figures, and one that was built in another way is named; a file is a run of its case."""
     lines = rendered(tmp_path, [document(), document(case_key=BF16)], [document(fingerprint="beef")])
 
     assert cells(lines[1])[-2:] == ["PASS", "not in this run"]
     assert f"{INT8}: the stage was built in different ways, A by recipe f00d, B by beef" in lines
-
-
-def test_a_case_without_a_measurement_has_dashes(tmp_path: Path) -> None:
-    """A case that ended before a measurement has no figure, and its verdict."""
-    lost = result(run=None, outcome="INVALID")
-    lines = rendered(tmp_path, [document(), document(case_key=BF16)], [lost, document(case_key=BF16)])
-
-    assert cells(lines[2]) == [INT8, "1 s", "-", "-", "-", "1.000 GiB", "-", "PASS", "INVALID"]
+    assert list(compare.read_run(tmp_path / "b" / "0.json")) == [INT8]
 
 
 def test_a_case_that_was_only_described_is_marked_and_adds_no_line(tmp_path: Path) -> None:
@@ -136,10 +132,3 @@ def test_what_is_no_run_is_one_line(
     (tmp_path / "large.json").write_bytes(b" " * (4 * 2**20 + 1))
 
     assert fails(capsys, "compare", tmp_path / name, tmp_path / name).startswith(f"speedgate: {tmp_path}/{message}")
-
-
-def test_one_file_is_a_run_of_one_case(tmp_path: Path) -> None:
-    """The result file of a case can be named instead of its folder."""
-    folder = write_results(tmp_path / "a", document())
-
-    assert list(compare.read_run(folder / "0.json")) == [INT8]
