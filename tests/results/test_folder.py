@@ -154,7 +154,7 @@ def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path):
     ],
 )
 def test_many_small_files_are_refused(tmp_path, monkeypatch, limit, value, message):
-    """Files that are each small enough are bounded by their number and by their sum, in a folder and in an archive."""
+    """Small files are bounded by their number and sum, in a folder and in an archive, and an archive by its length, unread."""
     monkeypatch.setattr(folder, limit, value)
     files = {f"{index}.json": bytes(400_000) for index in range(3)}
     for name, data in files.items():
@@ -164,12 +164,7 @@ def test_many_small_files_are_refused(tmp_path, monkeypatch, limit, value, messa
         read_folder(tmp_path)
     with pytest.raises(ValueError, match=message.partition(";")[0]):
         read_archive(archive(files))
-
-
-def test_a_large_archive_is_refused_unread(monkeypatch):
-    """More than any run leaves is refused by its length."""
     monkeypatch.setattr(folder, "MAX_ARCHIVE_BYTES", 2**20)
-
     with pytest.raises(ValueError, match="the archive: more than 1 MiB"):
         read_archive(bytes(2**20 + 1))
 
@@ -207,11 +202,8 @@ def test_a_damaged_archive_is_one_clear_error():
         (b"<html>", "not JSON"),
         (b'{"a": NaN}', "expected a finite number"),
         (b"{}", "case.json: missing field gpu_key"),
-        (spoiled(extra=1), "unknown field extra"),
-        (encoded(result("x" * 201)), "run.case_key: expected a text of length <= 200"),
         (spoiled(verdicts=[result()["verdicts"][0]] * 201), "verdicts: expected a list of length <= 200"),
         (encoded(result(outcome="EXCELLENT")), r"verdicts\[0\].outcome: invalid enum value 'EXCELLENT'"),
-        (encoded(result(explanation=["x" * 2001])), r"explanation\[0\]: expected a text of length <= 2000"),
         (encoded(result(verdicts=result("other/case/key")["verdicts"])), "expected the result of one case, found 2"),
         (spoiled(run=None, verdicts=[]), "expected the result of one case, found 0"),
         (confirmed(case_key=BF16), "expected a comparison of 'sdxl/bf16"),
@@ -227,17 +219,13 @@ def test_what_is_no_result_is_refused(data, message):
         parse_results({NAME: data})
 
 
-def test_no_result_at_all_is_no_pass():
-    """An empty artifact, or one of a bump's own files alone, is an error."""
-    with pytest.raises(ValueError, match="a run that measured nothing is no pass"):
-        parse_results({"nightly/verdict.json": b"{}"})
-
-
 def test_a_description_is_no_measurement():
-    """Where something is to be built, a case without a run does not count; one without rounds, of --skip-latency, does."""
+    """No result is no pass; where something is to be built, a case without a run does not count, one without rounds does."""
     recipe = {"case_key": INT8, "claim": "recipe", "outcome": "PASS", "sentence": "s"}
     described, unmeasured = spoiled(run=None, verdicts=[recipe]), spoiled(run=result()["run"] | {"processes": []})
 
+    with pytest.raises(ValueError, match="a run that measured nothing is no pass"):
+        parse_results({"nightly/verdict.json": b"{}"})
     with pytest.raises(ValueError, match="no case was built"):
         parse_results({NAME: described}, built=True)
     assert parse_results({NAME: unmeasured}, built=True)
