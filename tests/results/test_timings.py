@@ -116,38 +116,25 @@ def test_rounds_that_are_no_repetition_are_refused(collector, other, message):
 
 
 def test_the_rate_has_the_same_centre_as_the_latency():
-    """The median over rounds, the geometric mean over processes: a loop that is the whole round has iterations / latency."""
+    """The median over rounds, the geometric mean over processes; a run, or some of its processes, without a loop has no rate."""
     run = make_run(medians_s=[1.0, 4.0])
     whole = with_loops(*(process.seconds for process in run.processes), iterations=30)
+    partly = [{"base": Loop(iterations=4, seconds=(1.0,))}, {}]
 
     assert whole.iterations_per_s == {"": pytest.approx(15.0)}
     assert whole.iterations_per_s[""] == pytest.approx(30 / run.latency_s)
     assert with_loops((1.5, 2.4, 1.5)).iterations_per_s == {"": pytest.approx(20.0)}
-
-
-def test_a_run_that_timed_no_loop_has_no_rate():
-    """An older file, or a worker that tells none, has no figure made up for it; neither has a loop of some processes only."""
-    partly = [{"base": Loop(iterations=4, seconds=(1.0,))}, {}]
-
-    assert make_run().iterations_per_s == {}
-    assert timings.iterations_per_s(partly) == timings.iterations_per_s(partly[::-1]) == {}
+    assert run.iterations_per_s == timings.iterations_per_s(partly) == timings.iterations_per_s(partly[::-1]) == {}
 
 
 def test_components_and_the_remainder_are_the_round():
-    """The rest of a round beside its components is a figure of its own, so that all of them together are the round."""
+    """The components and the rest of a round together are the round; of only some processes they would not be those of all."""
     run = with_components(make_run(medians_s=[2.4]), denoiser=2.0, vae_decode=0.3)
-
     means_s = timings.component_means_s(run.processes)
+    partly = (run.processes[0], make_run().processes[0])
 
     assert means_s == pytest.approx({"denoiser": 2.0, "vae_decode": 0.3, "remainder": 0.1})
     assert sum(means_s.values()) == pytest.approx(run.latency_s)
-
-
-def test_components_of_some_processes_only_are_none():
-    """A figure of half of the processes would be set against the latency of all."""
-    run = with_components(make_run(medians_s=[2.4, 2.4]), denoiser=2.0)
-    partly = (run.processes[0], make_run().processes[0])
-
     assert [timings.component_means_s(processes) for processes in (partly, partly[::-1], ())] == [{}, {}, {}]
 
 
