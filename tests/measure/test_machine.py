@@ -103,6 +103,15 @@ def test_a_gpu_that_cannot_be_used_is_no_cpu(nvml, choice, changed, remedy):
     assert fake.open == 0
 
 
+def fail_to_start(fake, error):
+    """Make NVML fail to start with this error."""
+
+    def fails():
+        raise pynvml.NVMLError(getattr(pynvml, f"NVML_ERROR_{error}"))
+
+    fake.nvmlInit = fails
+
+
 @pytest.mark.parametrize(
     ("error", "files", "is_there"),
     [
@@ -125,11 +134,7 @@ def test_auto_takes_the_cpu_only_where_there_is_no_gpu(nvml, monkeypatch, tmp_pa
         path.write_text(text, encoding="ascii")
     has_gpu = functools.partial(nvml_module._has_gpu, dev=tmp_path / "dev", sys=tmp_path / "sys")
     monkeypatch.setattr(nvml_module, "_has_gpu", has_gpu)
-
-    def fails():
-        raise pynvml.NVMLError(getattr(pynvml, f"NVML_ERROR_{error}"))
-
-    nvml().nvmlInit = fails
+    fail_to_start(nvml(), error)
 
     if is_there:
         with pytest.raises(GpuError, match="there is a GPU here that cannot be used"):
@@ -171,30 +176,16 @@ def test_the_key_is_of_the_gpu_that_torch_would_take(nvml, monkeypatch, visible,
     assert fake.handles == {handle}
 
 
-def no_driver(fake, monkeypatch):
-    """Make NVML fail to start."""
-
-    def fails():
-        raise pynvml.NVMLError(pynvml.NVML_ERROR_DRIVER_NOT_LOADED)
-
-    fake.nvmlInit = fails
-
-
-@pytest.mark.parametrize(
-    "hide",
-    [
-        no_driver,
-        lambda fake, monkeypatch: setattr(fake, "nvmlDeviceGetCount", lambda: 0),
-        *(
-            lambda fake, monkeypatch, value=value: monkeypatch.setenv("CUDA_VISIBLE_DEVICES", value)
-            for value in ("", "-1", "7")
-        ),
-    ],
-)
-def test_without_a_gpu_auto_is_the_cpu_and_cuda_an_error(nvml, monkeypatch, hide):
+@pytest.mark.parametrize("hidden_by", ["no driver", "no device", "", "-1", "7"])
+def test_without_a_gpu_auto_is_the_cpu_and_cuda_an_error(nvml, monkeypatch, hidden_by):
     """Without a driver, a GPU or a visible one the message names the options to use, and NVML is not left open."""
     fake = nvml()
-    hide(fake, monkeypatch)
+    if hidden_by == "no driver":
+        fail_to_start(fake, "DRIVER_NOT_LOADED")
+    elif hidden_by == "no device":
+        fake.nvmlDeviceGetCount = lambda: 0
+    else:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden_by)
 
     with pytest.raises(ValueError, match=r"^--device cuda: .* use --device cpu or --device auto$"):
         resolve_machine("cuda")
