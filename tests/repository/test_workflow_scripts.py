@@ -70,29 +70,18 @@ def test_a_commit_of_main_goes_on(repository: Path, hashes: dict[str, str], name
     assert run("vet", repository, COMMIT=hashes[name], GITHUB_REF=MAIN) == (0, f"commit={hashes[name]}\n", "")
 
 
+NO_HASHES = ("main", "", "-h", "{new:.12}", "A" * 40, "{new}\n", "x\n{new}", "x\n::set-output name=commit::y")
+
+
 @pytest.mark.parametrize(
     ("commit", "ref", "message"),
     [
         *((commit, MAIN, "This commit is not in main's history") for commit in ("{fork}", "{blob}", "0" * 40)),
-        *(
-            (text, MAIN, "Give the full hash of a commit: 40 lower-case hexadecimal digits.")
-            for text in (
-                "main",
-                "",
-                "-h",
-                "{new:.12}",
-                "A" * 40,
-                "{new}\n",
-                "x\n{new}",
-                "x\n::set-output name=commit::y",
-            )
-        ),
+        *((text, MAIN, "Give the full hash of a commit: 40 lower-case hexadecimal digits.") for text in NO_HASHES),
         *(("{new}", ref, "Start the workflow from main") for ref in ("refs/heads/topic", "refs/tags/main")),
     ],
 )
-def test_another_commit_is_refused(
-    repository: Path, hashes: dict[str, str], commit: str, ref: str, message: str
-) -> None:
+def test_another_commit_is_refused(repository, hashes, commit: str, ref: str, message: str) -> None:
     """A fork's commit, text that may name something else a moment later, and a run of another branch end the job, unlogged."""
     status, outputs, log = run("vet", repository, COMMIT=commit.format(**hashes), GITHUB_REF=ref)
 
