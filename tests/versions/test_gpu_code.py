@@ -96,11 +96,13 @@ def test_a_bump_with_equal_code_is_green(desk: Desk, runs: CodeRuns) -> None:
 
 
 def test_a_bump_of_unknown_code_is_not_judged(desk: Desk, runs: CodeRuns) -> None:
-    """If a version generates no code, the bump is neither green nor red."""
+    """If a version generates no code, a bump is neither green nor red, and a bisect steps over it."""
     status, _, err = desk.run("bump", "stubkernel==1.2", "--gpu-code=a100", "--results=code", pytest_arguments=())
+    trial = suite_run.judge_metric("gpu-code", [make_document(CODES["1.2"])])
 
     assert (status, json.loads((desk.path / "code" / "verdict.json").read_text())["judged"]) == (2, False)
     assert "not judged" in err
+    assert trial.outcome is BisectOutcome.SKIP and "this arm is unknown: a stub does not fit" in trial.reason
 
 
 def test_a_bisect_by_generated_code_takes_one_look_a_version(desk: Desk, runs: CodeRuns) -> None:
@@ -116,30 +118,19 @@ def test_a_bisect_by_generated_code_takes_one_look_a_version(desk: Desk, runs: C
     assert list(runs.arguments) == ["--gpu-code=a100", "-k", "test_gpu_code or test_gpu_work"]
 
 
-def test_unknown_code_is_skipped() -> None:
-    """A bisect steps over a version whose code is unknown."""
-    trial = suite_run.judge_metric("gpu-code", [make_document(CODES["1.2"])])
-
-    assert trial.outcome is BisectOutcome.SKIP
-    assert "this arm is unknown: a stub does not fit" in trial.reason
-
-
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("command", "message"),
     [
+        ("bump stubkernel==1.8 --gpu-code=b200", "--gpu-code: 'b200' is no GPU that code can be generated for; "),
         (
-            ["bump", "stubkernel==1.8", "--gpu-code=b200"],
-            "--gpu-code: 'b200' is no GPU that code can be generated for; ",
-        ),
-        (
-            ["bisect", "stubkernel", "--good=1.0", "--bad=1.8", "--gpu-code=a100"],
+            "bisect stubkernel --good=1.0 --bad=1.8 --gpu-code=a100",
             "--gpu-code a100: only with --metric gpu-code; the metric is latency",
         ),
     ],
 )
-def test_a_wrong_target_is_one_line(desk: Desk, runs: CodeRuns, arguments: list[str], message: str) -> None:
+def test_a_wrong_target_is_one_line(desk: Desk, runs: CodeRuns, command: str, message: str) -> None:
     """An unknown GPU, and a GPU for a metric that needs none, are refused before anything is built."""
-    status, _, err = desk.run(*arguments, pytest_arguments=())
+    status, _, err = desk.run(*command.split(), pytest_arguments=())
 
     assert (status, runs.overlays, err.count("\n")) == (2, [], 1)
     assert err.startswith(f"speedgate: {message}")
