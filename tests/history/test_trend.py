@@ -236,6 +236,17 @@ def test_a_step_of_the_machine_is_not_the_programs(capsys, machines, part):
     assert part in line if part else "the machine" not in line
 
 
+@pytest.mark.parametrize(
+    ("ratio", "machine_ratio", "of_machine"),
+    [(1.05, 1.045, True), (0.95, 0.95, True), (1.05, 1.035, False), (1.008, 1.0, False), (1.008, 0.999, False)],
+)
+def test_a_machine_explains_a_change_that_is_mostly_its_own(ratio, machine_ratio, of_machine):
+    """At most 1 % may remain, and less than the machine's part: a machine that did not change explains nothing."""
+    (change,) = analyse(make_series(STEP)).changes
+
+    assert dataclasses.replace(change, ratio=ratio, machine_ratio=machine_ratio).of_machine is of_machine
+
+
 def test_another_baseline_is_another_beginning():
     """Sessions of a file that was recorded after a step do not show it, and sessions after the next change do not count."""
     old, new = drifted(1.05, 1.05, first=112), drifted(1.0, 1.2, first=114, baseline="new.json")

@@ -94,7 +94,12 @@ def read_machines(url: str, *, gpu_key: str | None = None) -> list[MachineSeries
         database.require_current_schema(connection, url)
         columns = schema.tables().runs.c
         selected = [columns.gpu_key, columns.measured_at, columns.commit_id, columns.drift_baseline, columns.drift]
-        rows = _rows(connection, sa.select(*selected).where(columns.drift.is_not(None)), {columns.gpu_key: gpu_key})
+        query = sa.select(*selected).where(columns.drift.is_not(None))
+        if gpu_key is not None:
+            query = query.where(columns.gpu_key == gpu_key)
+        rows = connection.execute(
+            query
+        )  # in no order: to read along the index of the series takes longer than to sort a few
         return machine_series(
             CaseDrift(gpu_key=gpu, measured_at=measured_at, commit=commit, baseline=baseline, drift=drift)
             for gpu, measured_at, commit, baseline, drift in rows
