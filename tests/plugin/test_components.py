@@ -49,7 +49,7 @@ def judge(folder, this, other=None, *, make_arm=remake, confirmation=PLAN):
     runner = runners.make_runner(
         folder,
         FakeTarget(components=this),
-        others=[FakeTarget(components=other)],
+        others=[FakeTarget(components=components) for components in (other if isinstance(other, list) else [other])],
         make_arm=make_arm,
         confirmation=confirmation,
         policy=ENFORCE,
@@ -69,6 +69,13 @@ def test_the_pairs_decide_on_a_suspected_component(tmp_path, other, outcome):
     assert components.outcome is outcome
     assert components.sentence.startswith("live, ") and components.sentence.endswith("the stored figures said SLOWER")
     assert len(runner.session.outcome.confirmations[CASE.key].processes) == 4
+
+
+def test_pairs_are_added_until_the_suspected_component_is_clear(tmp_path):
+    """A latency that passes after four pairs does not end them while the host gap may still be slower."""
+    *_, runner = judge(tmp_path, SLOW, [{"denoiser": [0.4], "host_gap": [gap]} for gap in (0.03, 0.02, 0.025, 0.035)])
+
+    assert len(runner.session.outcome.confirmations[CASE.key].processes) == 6
 
 
 def test_an_unsuspected_component_costs_no_measurement(tmp_path):

@@ -43,6 +43,12 @@ class ComponentChange:
         """Return True if the whole interval lies above the tolerance and the change is one that counts in an image."""
         return self.interval.low > 1 + tolerance and self.share >= MIN_CHANGE
 
+    def may_be_slower(self, tolerance: float) -> bool:
+        """Return True if the upper end of the interval is above the tolerance and counts in an image."""
+        return (
+            self.interval.high > 1 + tolerance and (self.interval.high - 1) * self.before_s / self.image_s >= MIN_CHANGE
+        )
+
     def detectable_share(self, tolerance: float) -> float:
         """The smallest change that would most probably be called slower, as a share of the image's seconds."""
         return max(MIN_CHANGE, (self.interval.detectable(tolerance) - 1) * self.before_s / self.image_s)
@@ -85,12 +91,12 @@ def compare_components(
     """
     before = _processes(reference)
     names = list(_names(processes))
+    if not names or not before:
+        return []
     if set(names) == set(_names(before)):
         names.append(REMAINDER)
     else:
         names = [name for name in names if name in _names(before)]
-    if not names:
-        return []
     image_s = statistics.geometric_mean(process.median_s for process in before)
     least_s = _LEAST_SHARE * image_s
     after_rounds_s, before_rounds_s = (
@@ -113,6 +119,20 @@ def compare_components(
 def needs_confirmation(stored: Verdict) -> bool:
     """Return True if a verdict by stored figures is a reason to measure live pairs."""
     return stored.outcome is Outcome.SLOWER and stored.gates
+
+
+def slower_components(run: Run, reference: Baseline | Comparison, policy: Policy) -> set[str]:
+    """Return the names of the components that are slower than the tolerance by their whole interval."""
+    tolerance = policy.tolerance(run.stage)
+    changes = compare_components(run.processes, reference, policy)
+    return {change.name for change in changes if change.is_slower(tolerance)}
+
+
+def unclear_components(run: Run, reference: Baseline | Comparison, policy: Policy) -> set[str]:
+    """Return the names of the components that may be slower although their interval does not show it."""
+    tolerance = policy.tolerance(run.stage)
+    changes = compare_components(run.processes, reference, policy)
+    return {c.name for c in changes if c.may_be_slower(tolerance) and not c.is_slower(tolerance)}
 
 
 def join_confirmed(stored: Verdict, live: Verdict | None, confirmation: Confirmation) -> Verdict:

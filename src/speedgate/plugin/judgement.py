@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NoReturn
@@ -238,16 +239,25 @@ class Gate:
         options = self.session.options
         if not self._adds_processes(run.case_key):
             return max(len(run.processes), options.plan.processes)
+        judge_now = functools.partial(self._judge_unconfirmed, run, options.policy)
         return _next_look(
-            options.policy.looks, len(run.processes), lambda: self._judge_unconfirmed(run, options.policy)
+            options.policy.looks, len(run.processes), lambda: judge_now().outcome is not Outcome.UNDECIDED
         )
 
     def pairs_wanted(self, run: Run) -> int:
-        """Return how many live pairs are wanted for the verdict of a run that is confirmed."""
-        plan = self.session.options.confirmation
+        """Return how many live pairs are wanted: more, look by look, while anything that was suspected is undecided."""
+        plan, confirmation = self.session.options.confirmation, self._confirmation(run)
         assert plan is not None, "only a session with a plan confirms"
-        policy = self.session.options.policy
-        return _next_look(plan.looks, len(self._confirmation(run).processes), lambda: self._judge_pairs(run, policy))
+        return _next_look(plan.looks, len(confirmation.processes), lambda: self._is_decided_by_pairs(run))
+
+    def _is_decided_by_pairs(self, run: Run) -> bool:
+        policy, confirmation, baseline = self.session.options.policy, self._confirmation(run), self._baseline(run)
+        assert baseline is not None and confirmation.comparison is not None, "pairs were measured"
+        if judge.is_suspicious(confirmation.stored) and self._judge_pairs(run, policy).outcome is Outcome.UNDECIDED:
+            return False
+        this_run, by = confirmation.this_run(run), self._for_pairs(policy)
+        suspected = components.slower_components(run, baseline, policy)
+        return not suspected & components.unclear_components(this_run, confirmation.comparison, by)
 
     def suspects(self, run: Run) -> bool:
         """Return True if stored figures say SLOWER, or will stay undecided, so that live pairs have to decide.
@@ -429,12 +439,11 @@ class Gate:
         return self.baselines.get(run.case_key)
 
 
-def _next_look(looks: Looks, count: int, judge_now: Callable[[], Verdict]) -> int:
+def _next_look(looks: Looks, count: int, is_decided: Callable[[], bool]) -> int:
     """Return the number at which a verdict is tried next; `count` itself if it is decided, or if there is no later look."""
     following = looks.following(count)
     # A verdict between two looks would not be one that the error rate counts, so none is tried there.
-    is_decided = count in looks.counts and judge_now().outcome is not Outcome.UNDECIDED
-    return count if following is None or is_decided else following
+    return count if following is None or (count in looks.counts and is_decided()) else following
 
 
 def _missing(case_key: str, sentence: str) -> Verdict:
