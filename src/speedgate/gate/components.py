@@ -91,12 +91,10 @@ def compare_components(
     """
     before = _processes(reference)
     names = list(_names(processes))
-    if not names or not before:
+    shared = [name for name in names if name in _names(before)]
+    if not shared:
         return []
-    if set(names) == set(_names(before)):
-        names.append(REMAINDER)
-    else:
-        names = [name for name in names if name in _names(before)]
+    names = [*names, REMAINDER] if set(names) == set(_names(before)) else shared
     image_s = statistics.geometric_mean(process.median_s for process in before)
     least_s = _LEAST_SHARE * image_s
     after_rounds_s, before_rounds_s = (
