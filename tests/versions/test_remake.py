@@ -200,6 +200,13 @@ def test_an_environment_that_cannot_be_made_is_one_line(repository, built, monke
     assert refusal(repository, make_baseline(repository, packages={"torch": "1.9"})) == line
 
 
+def test_without_git_no_code_is_read(repository, asked, monkeypatch):
+    """The line says what to install."""
+    monkeypatch.setenv("PATH", str(repository.root))
+
+    assert refusal(repository, make_baseline(repository)).startswith("git is not installed, or not on PATH")
+
+
 @pytest.mark.parametrize(
     ("has", "reports", "line"),
     [

@@ -76,7 +76,6 @@ def promote(root: Path, gpu_key: str, *, name: str = "recorded", accept_slower: 
     target = store.next_file_path(obtained.parent, name)
     _write_new(target, document)
     obtained.unlink()
-    origin.remove_unused_archives(obtained.parent)
     return target
 
 
