@@ -33,6 +33,8 @@ _TIPS = (
 )
 # Variables that point git at another repository than that of the folder; git sets them for its hooks.
 _REPOSITORY_VARIABLES = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_COMMON_DIR")
+# English errors, and no question to a person or a server: a clone may lack objects that its server has.
+_VARIABLES = {"LC_ALL": "C", "GIT_TERMINAL_PROMPT": "0", "GIT_NO_LAZY_FETCH": "1"}
 _PLAIN_MODES = ("100644", "100755")
 _MAX_FILES, _MAX_FILE_BYTES, _MAX_TOTAL_BYTES = 2000, 4 * 2**20, 64 * 2**20  # the code has 320 files and 1.4 MB
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip file can state
@@ -99,7 +101,7 @@ def check_commit(root: Path, commit: str) -> None:
         raise ValueError(f"commit {short} is not in this clone{advice or ': fetch it, or it is of another repository'}")
     name, tip = _tip(root)
     if not _succeeds(root, "merge-base", "--is-ancestor", commit, tip):
-        raise ValueError(f"commit {short} is not in the history of {name}{advice}, and only that is run")
+        raise ValueError(f"commit {short} is not in the history of {name}, and only that is run{advice}")
 
 
 def is_committed(root: Path, path: Path) -> bool:
@@ -237,7 +239,9 @@ def _run(root: Path, *arguments: str, stdin: bytes = b"") -> subprocess.Complete
     command = ["git", "--no-replace-objects", "-C", str(root), *arguments]
     try:
         return subprocess.run(  # noqa: S603
-            command, input=stdin, capture_output=True, check=False, env=variables | {"LC_ALL": "C"}
+            command, input=stdin, capture_output=True, check=False, env=variables | _VARIABLES
         )
     except FileNotFoundError as error:
         raise ValueError(commit_problem({"error": "FileNotFoundError"})) from error
+    except OSError as error:
+        raise ValueError(f"git cannot be started ({error.strerror})") from error
