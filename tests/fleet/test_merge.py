@@ -94,13 +94,6 @@ def test_one_red_shard_is_red(tmp_path, merge, changes):
     assert json.loads((tmp_path / "merged" / "verdict.json").read_text())["green"] is False
 
 
-def test_a_verdict_that_the_gate_accepts_is_green(tmp_path, merge):
-    """A case without a baseline is only red with `--gate enforce`."""
-    results = {key: result(key, outcome="NO_BASELINE") for key in KEYS[2:]}
-
-    assert merge(shard(tmp_path / "1"), shard(tmp_path / "2", results=results, **OTHER))[0] == 0
-
-
 def refused(merge, message, *folders):
     """Check that the merge fails with one line that has this text."""
     status, output = merge(*folders)
@@ -151,11 +144,16 @@ def test_other_versions_than_the_manifest_says_are_refused(tmp_path, merge):
     refused(merge, "ran on other versions", shard(tmp_path / "1"), shard(tmp_path / "2", results=results, **OTHER))
 
 
-def test_a_case_that_was_only_skipped_is_no_gap(tmp_path, merge):
-    """A case that every test skipped has no result, and is no gap."""
-    other = shard(tmp_path / "2", results={KEYS[2]: result(KEYS[2])}, skipped=KEYS[3:], **OTHER)
-
-    assert merge(shard(tmp_path / "1"), other)[0] == 0
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"results": {key: result(key, outcome="NO_BASELINE") for key in KEYS[2:]}},  # red with `--gate enforce` only
+        {"results": {KEYS[2]: result(KEYS[2])}, "skipped": KEYS[3:]},
+    ],
+)
+def test_what_the_gate_accepts_or_every_test_skipped_is_green(tmp_path, merge, changes):
+    """A case without a baseline is only red with `--gate enforce`, and one that every test skipped is no gap."""
+    assert merge(shard(tmp_path / "1"), shard(tmp_path / "2", **changes, **OTHER))[0] == 0
 
 
 def test_a_reference_is_taken_from_the_shard_that_judged_it(tmp_path, merge):
@@ -202,29 +200,22 @@ def test_nothing_is_overwritten(tmp_path, merge, halves):
     "changes",
     [
         {"schema": 99},
+        {"policy": {"looks": {"first": 5, "last": 1}}},
         {"shard": {"number": 3, "of": 2}},
         {"part": [KEYS[0], KEYS[0]]},
-        {"policy": {"looks": {"first": 5, "last": 1}}},
         {"gpu_key": "../up"},
         {"more": 1},
+        b"[]",
+        b"[" * 10**5,
     ],
 )
 def test_a_strangers_manifest_is_one_error(tmp_path, merge, changes):
-    """A manifest that no session writes is refused with its path."""
-    folder = shard(tmp_path / "1")
-    document = json.loads((folder / "manifest.json").read_text()) | changes
-    (folder / "manifest.json").write_text(json.dumps(document))
+    """A manifest that no session writes, that is no JSON object or too large, is named and not printed."""
+    path = shard(tmp_path / "1") / "manifest.json"
+    data = changes if isinstance(changes, bytes) else json.dumps(json.loads(path.read_text()) | changes).encode()
+    path.write_bytes(data)
 
-    refused(merge, "", folder)
-
-
-@pytest.mark.parametrize("data", [b"[]", b"{", b"[" * 10**5])
-def test_a_broken_manifest_is_one_error(tmp_path, merge, data):
-    """A manifest that is no JSON object, or too large, is named and not printed."""
-    folder = shard(tmp_path / "1")
-    (folder / "manifest.json").write_bytes(data)
-
-    refused(merge, "manifest.json", folder)
+    refused(merge, "manifest.json", tmp_path / "1")
 
 
 @pytest.mark.parametrize(

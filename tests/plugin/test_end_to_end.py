@@ -98,14 +98,8 @@ def green(recorded):
     suite = recorded[0]
     promote(suite.path / "baselines", suite.machine.key)
     (suite.path / "builds.log").unlink()
-    options = (
-        "--gate=enforce",
-        "--benchmark-compare",
-        "--results=green",
-        "--images=images",
-        "--benchmark-json=out.json",
-    )
-    return suite, suite.run(*options, *ONE_PROCESS, STAGES)
+    options = "--gate=enforce --benchmark-compare --results=green --images=images --benchmark-json=out.json"
+    return suite, suite.run(*options.split(), *ONE_PROCESS, STAGES)
 
 
 def test_an_unchanged_machine_passes_its_own_baseline(green):
@@ -117,12 +111,15 @@ def test_an_unchanged_machine_passes_its_own_baseline(green):
 
 
 def test_only_complete_files_are_left(green):
-    """The folder of the results has the manifest, the log of seconds and one file of each case, and no temporary file."""
+    """The results have the manifest, the log of seconds and a file of each case; `--images` has each image and difference."""
     files = {path.name: path.read_text() for path in (green[0].path / "green").iterdir()}
+    images = {path.name for path in (green[0].path / "images").iterdir()}
 
     results = {f"sdxl-tiny__{stage}__64px-4steps-b1.json" for stage in ("fp32", "bf16")}
     assert files.keys() == {"manifest.json", "times.jsonl", *results}
     assert {json.loads(files[name])["gpu_key"] for name in results} == {green[0].machine.key}
+    pictures = [f"sdxl-tiny-{stage}{suffix}.png" for stage in ("fp32", "bf16") for suffix in ("", "-difference-x10")]
+    assert images == {*pictures}
 
 
 def test_pytest_benchmark_sees_the_seconds_that_the_worker_measured(green):
@@ -133,15 +130,6 @@ def test_pytest_benchmark_sees_the_seconds_that_the_worker_measured(green):
     assert benchmark["stats"]["data"] == pytest.approx([0.501, 0.499, 0.501, 0.499], rel=1e-9)
     assert record["case_key"] == "sdxl-tiny/bf16/64px-4steps-b1"
     assert record["parity"]["ssim"] == pytest.approx(1.0)
-
-
-def test_images_and_differences_are_saved(green):
-    """`--images DIR` saves a PNG of each stage and of its difference from bf16."""
-    names = {path.name for path in (green[0].path / "images").iterdir()}
-
-    assert names == {
-        f"sdxl-tiny-{stage}{suffix}.png" for stage in ("fp32", "bf16") for suffix in ("", "-difference-x10")
-    }
 
 
 def test_the_terminal_has_progress_lines_and_the_section(green):
@@ -173,11 +161,8 @@ def test_each_fault_is_one_red_test(judged):
     suite, result = judged
 
     assert suite.builds() == ["fp32", "bf16", "sdpa", "fp16"]
-    assert sorted(red(result)) == [
-        "test_latency[sdxl-tiny-bf16]",
-        "test_latency[sdxl-tiny-fp16]",
-        "test_parity[sdxl-tiny-sdpa]",
-    ]
+    owners = [("components", "bf16"), ("latency", "bf16"), ("latency", "fp16"), ("parity", "sdpa")]
+    assert sorted(red(result)) == [f"test_{claim}[sdxl-tiny-{stage}]" for claim, stage in owners]
     for line in (
         r"SLOWER sdxl-tiny/bf16/\S+ latency: 0\.55 s against 0\.5 s in 0001_recorded: \+10\.0% \(.*",
         r"DIFFERENT sdxl-tiny/sdpa/\S+ parity: .*",

@@ -1,16 +1,17 @@
 """`--gate enforce` is green only if each claim of each selected case is judged, or a test says why it cannot be."""
 
 import re
+from inspect import signature
 
 import pytest
 
+from fixtures.plugin import CLAIMS, TWO_ARM_CLAIMS
 from speedgate.plugin.promises import promised_claims
 from speedgate.report import markdown
 from speedgate.results.run import Outcome
 from tests.support import fake_bench
 
 QUICK = ("--processes=2", "--rounds=4")
-CLAIMS = ("recipe", "memory", "latency")
 
 
 @pytest.mark.parametrize(
@@ -26,7 +27,21 @@ def test_a_command_promises_all_that_it_does_not_leave_out(deselected, names_tes
     """A claim without a test is promised, unless the command deselects its test or names single tests."""
     collected = {"a": ["recipe", "full recipe"]}
 
-    assert promised_claims(collected, deselected, claims=CLAIMS, names_tests=names_tests) == {"a": promised}
+    assert promised_claims(collected, deselected, claims=("recipe", "memory", "latency"), names_tests=names_tests) == {
+        "a": promised
+    }
+
+
+def test_every_test_of_a_case_makes_a_listed_claim():
+    """The claims of the suite are those of the tests in `bench/` that take a case, by their names."""
+    tests = [
+        function
+        for _, function in fake_bench.bench_functions()
+        if {"case", "selected_case"} & {*signature(function).parameters}
+    ]
+
+    names = {function.__name__.removeprefix("test_").replace("_", " ") for function in tests}
+    assert names == {*CLAIMS, *TWO_ARM_CLAIMS}
 
 
 @pytest.mark.parametrize(("mode", "status"), [("enforce", pytest.ExitCode.TESTS_FAILED), ("auto", pytest.ExitCode.OK)])

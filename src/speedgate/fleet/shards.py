@@ -20,6 +20,7 @@ import msgspec
 from msgspec import Meta, field
 
 from speedgate.gate.policy import Policy
+from speedgate.measure.machine import check_gpu_key
 from speedgate.results.json_io import as_object, decode, to_json, write_json
 from speedgate.results.run_marks import Injection
 
@@ -70,6 +71,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     schema: Literal[1] = 1
 
     def __post_init__(self) -> None:
+        check_gpu_key(self.gpu_key)
         for name, keys in (("selection", self.selection), ("part", self.case_keys), ("skipped", self.skipped)):
             if len(set(keys)) != len(keys):
                 raise ValueError(f"{name}: a case key is listed twice")
