@@ -18,22 +18,15 @@ def tasks(**units):
 
 
 def test_what_belongs_together_stays_together():
-    """No unit is cut if there are enough units."""
-    shares = divide(tasks(a=[1, 1], b=[1, 1], c=[1, 1]), 2)
-
-    assert shares == [["a/0", "a/1", "c/0", "c/1"], ["b/0", "b/1"]]
-
-
-def test_the_most_expensive_unit_balances_the_others():
-    """Three cheap units go to one shard, and a unit that costs as much as these to the other."""
-    shares = divide(tasks(a=[1], b=[1], costly=[1, 2], c=[1]), 2)
-
-    assert shares == [["costly/0", "costly/1"], ["a/0", "b/0", "c/0"]]
+    """No unit is cut if there are enough units, and one that costs as much as three others balances them."""
+    assert divide(tasks(a=[1, 1], b=[1, 1], c=[1, 1]), 2) == [["a/0", "a/1", "c/0", "c/1"], ["b/0", "b/1"]]
+    assert divide(tasks(a=[1], b=[1], costly=[1, 2], c=[1]), 2) == [["costly/0", "costly/1"], ["a/0", "b/0", "c/0"]]
 
 
 def test_a_unit_is_cut_where_there_are_too_few():
-    """A unit is cut into runs of neighbours, where the more expensive run is as cheap as possible."""
+    """A unit is cut into runs of neighbours, the most expensive as cheap as possible; trying every cut would take years."""
     assert divide(tasks(a=[1, 1, 1, 10, 10, 10]), 2) == [["a/4", "a/5"], ["a/0", "a/1", "a/2", "a/3"]]
+    assert len(divide(tasks(a=[1 + n % 7 for n in range(30)]), 15)) == 15
 
 
 def test_a_cut_counts_what_has_to_be_measured_twice():
@@ -75,11 +68,6 @@ def test_shards_differ_by_less_than_the_most_expensive_unit():
             for share in divide(selection, draw.randint(2, len(units)))
         ]
         assert max(loads) - min(loads) <= max(map(sum, units.values())) + 1e-9
-
-
-def test_a_large_unit_is_divided_at_once():
-    """Thirty stages are cut into fifteen shards at once; trying every cut would take years."""
-    assert len(divide(tasks(a=[1 + n % 7 for n in range(30)]), 15)) == 15
 
 
 def test_the_ladders_of_all_pipelines_balance_over_two():
