@@ -81,38 +81,28 @@ def test_the_claim_alone_runs_the_case(bench: FakeBench, outcomes: tuple[str, ..
 
 
 @pytest.mark.parametrize(
-    ("fault", "reason"),
-    [("fail", "no kernel image"), ("abort", "SIGABRT"), ("kill", "SIGKILL, often the out-of-memory killer")],
+    ("outcomes", "fault", "line"),
+    [
+        ("oom oom", {"fail": "generate"}, "worker: .*no kernel image"),
+        ("oom oom", {"abort": "generate"}, "worker: .*SIGABRT"),
+        ("oom oom", {"kill": "generate"}, "worker: .*SIGKILL, often the out-of-memory killer"),
+        ("oom oom", {"raise": "generate", "from": 2}, "worker: .* MemoryError"),  # after a process that fitted
+        ("oom oom", {"raise": "load"}, "fit: .* of which other processes hold a part: "),
+        ("oom ok", {"raise": "generate"}, "worker: .* MemoryError"),
+        ("oom not_published", {"raise": "generate"}, "worker: .* MemoryError"),
+        ("ok ok", {"raise": "generate"}, "worker: .* MemoryError"),
+    ],
 )
-def test_a_worker_that_was_lost_otherwise_is_not_out_of_memory(a100: FakeBench, fault: str, reason: str) -> None:
-    """A worker that dies or fails for another reason is INVALID, whatever was expected of its memory."""
-    publish(a100, "oom", "oom")
+def test_a_worker_that_was_lost_otherwise_is_not_out_of_memory(a100, outcomes: str, fault: dict, line: str) -> None:
+    """INVALID is a worker that fails otherwise, that fitted before or has a neighbour, or that one build of torch could fit."""
+    publish(a100, *outcomes.split())
+    if line.startswith("fit"):
+        a100.answer(nvmlDeviceGetComputeRunningProcesses_v3=[[], [NEIGHBOUR]])
 
-    result = a100.run("--stage=fp32", claims=CLAIMS, fp32={fault: "generate"})
-
-    assert result.red == ["test_latency[sdxl-fp32]"]
-    result.terminal.re_match_lines([f"INVALID {FP32} worker: .*{reason}.*"])
-
-
-def test_a_case_that_fits_and_then_does_not_is_invalid(a100: FakeBench) -> None:
-    """After one process that fitted, running out of memory is a lost worker and not the expected out of memory."""
-    publish(a100, "oom", "oom")
-
-    result = a100.run("--stage=fp32", "--processes=3", claims=CLAIMS, fp32={"raise": "generate", "from": 2})
+    result = a100.run("--stage=fp32", "--processes=3", claims=CLAIMS, fp32=fault)
 
     assert result.red == ["test_latency[sdxl-fp32]"]
-    result.terminal.re_match_lines([f"INVALID {FP32} worker: .* MemoryError.*"])
-
-
-def test_out_of_memory_beside_another_process_is_invalid(a100: FakeBench) -> None:
-    """With another process on the GPU an out of memory is INVALID, even if it was expected."""
-    publish(a100, "oom", "oom")
-    a100.answer(nvmlDeviceGetComputeRunningProcesses_v3=[[], [NEIGHBOUR]])
-
-    result = a100.run("--stage=fp32", claims=CLAIMS, fp32={"raise": "load"})
-
-    assert result.red == ["test_latency[sdxl-fp32]"]
-    result.terminal.re_match_lines([f"INVALID {FP32} fit: .* of which other processes hold a part: .*"])
+    result.terminal.re_match_lines([f"INVALID {FP32} {line}.*"])
 
 
 def test_an_out_of_memory_of_the_whole_family_passes(a100: FakeBench) -> None:
@@ -125,17 +115,6 @@ def test_an_out_of_memory_of_the_whole_family_passes(a100: FakeBench) -> None:
     assert (result.red, result.claims["test_fit[sdxl-fp32]"]) == ([], "passed")
     assert sentence in result.texts["test_latency[sdxl-fp32]"]
     result.terminal.fnmatch_lines([f"{FP32} *PASS", sentence])
-
-
-@pytest.mark.parametrize("outcomes", [("oom", "ok"), ("oom", "not_published"), ("ok", "ok")])
-def test_the_figures_of_one_build_lead_to_no_expectation(a100: FakeBench, outcomes: tuple[str, str]) -> None:
-    """Unless both builds of torch ran out of memory, an out of memory is a lost worker."""
-    publish(a100, *outcomes)
-
-    result = a100.run("--stage=fp32", claims=CLAIMS, fp32={"raise": "generate"})
-
-    assert result.red == ["test_latency[sdxl-fp32]"]
-    result.terminal.re_match_lines([f"INVALID {FP32} worker: .* MemoryError.*"])
 
 
 def test_a_case_that_has_come_to_fit_is_never_red(a100: FakeBench) -> None:
