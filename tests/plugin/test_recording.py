@@ -196,20 +196,17 @@ def test_a_second_baseline_does_not_replace_the_first(bench):
     assert first.read_bytes() == before
 
 
-@pytest.mark.parametrize(("changes", "counts"), [({}, True), ({"rounds": 5}, False), ({"source": "1" * 64}, False)])
-def test_only_the_same_code_and_rounds_count(tmp_path, changes, counts):
-    """With other measuring code or another number of rounds, the recording starts again."""
-    run = make_run()
+@pytest.mark.parametrize(
+    ("changes", "fingerprint", "counts"),
+    [({}, "f00d", True), ({"rounds": 5}, "f00d", False), ({"source": "1" * 64}, "f00d", False), ({}, "beef", False)],
+)
+def test_only_the_same_recipe_code_and_rounds_count(tmp_path, changes, fingerprint, counts):
+    """With another recipe, other measuring code or another number of rounds, the recording starts again."""
+    run = make_run(fingerprint="f00d")
     session(tmp_path).store_run(run)
 
-    assert session(tmp_path, **changes).resume_run(started(run)).processes == (run.processes if counts else ())
-
-
-def test_another_recipe_starts_again(tmp_path):
-    """Processes of a stage that was built differently do not count."""
-    session(tmp_path).store_run(make_run())
-
-    assert session(tmp_path).resume_run(started(make_run(fingerprint="beef"))).processes == ()
+    resumed = session(tmp_path, **changes).resume_run(started(make_run(fingerprint=fingerprint)))
+    assert resumed.processes == (run.processes if counts else ())
 
 
 def started(run):
@@ -231,28 +228,25 @@ def session(folder, *, rounds=4, source="0" * 64, **inputs):
 
 
 @pytest.mark.parametrize(
-    ("processes", "claims", "unfinished"),
-    [(5, REQUIRED_CLAIMS, False), (4, REQUIRED_CLAIMS, True), (5, REQUIRED_CLAIMS - {"parity"}, True)],
+    ("processes", "claims", "elsewhere", "unfinished"),
+    [
+        (5, REQUIRED_CLAIMS, (), False),
+        (4, REQUIRED_CLAIMS, (), True),
+        (5, REQUIRED_CLAIMS - {"parity"}, (), True),
+        (5, (), REQUIRED_CLAIMS, False),
+    ],
 )
-def test_a_result_file_is_marked_until_its_recording_is_finished(tmp_path, processes, claims, unfinished):
-    """It is unfinished until every process is measured and every claim that a baseline needs is judged."""
+def test_a_result_file_is_marked_until_its_recording_is_finished(tmp_path, processes, claims, elsewhere, unfinished):
+    """It is unfinished until every process is measured and every claim that a baseline needs is judged, here or elsewhere."""
     recording, run = session(tmp_path), make_run(medians_s=[2.4] * processes)
     recording.store_run(run)
     for claim in claims:
         recording.store_verdict(Verdict(case_key=run.case_key, claim=claim, outcome=Outcome.PASS, sentence=""))
+    for claim in elsewhere:
+        recording.store_judged_elsewhere(run.case_key, claim)
 
     document = json.loads(recording.result_file(run.case_key).read_text())
     assert document.get("unfinished", False) == unfinished
-
-
-def test_a_claim_that_is_judged_elsewhere_finishes_a_recording_too(tmp_path):
-    """The result file is not marked as unfinished for such a claim."""
-    recording, run = session(tmp_path), make_run(medians_s=[2.4] * 5)
-    recording.store_run(run)
-    for claim in REQUIRED_CLAIMS:
-        recording.store_judged_elsewhere(run.case_key, claim)
-
-    assert "unfinished" not in json.loads(recording.result_file(run.case_key).read_text())
 
 
 def test_a_run_has_the_time_of_its_first_session(tmp_path):
