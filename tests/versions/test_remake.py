@@ -184,7 +184,7 @@ def test_a_baseline_that_cannot_be_made_again_is_one_line(repository, built, fie
     ("error", "line"),
     [
         (
-            InstallFailure("No matching distribution found"),
+            InstallFailure("No matching distribution found (from versions: 1.0, 1.1)"),
             "torch 1.9 cannot be installed: No matching distribution found",
         ),
         (IndexFailure("the index cannot be reached: x"), "the index cannot be reached: x"),

@@ -112,7 +112,8 @@ class ArmMaker:
         try:
             python = environment.build(OverlayEnvironment(requirements=pins, is_exact=True), cache=self.cache)
         except InstallFailure as error:
-            raise CannotRemake(f"{named} cannot be installed: {error}") from error
+            reason = str(error).partition(" (from versions: ")[0]  # pip lists all that it has
+            raise CannotRemake(f"{named} cannot be installed: {reason}") from error
         here = installed_packages(environment.package_folders(python))
         _check_same(dict.fromkeys(origin.packages) | here, origin, what="its environment")
         return str(python)
