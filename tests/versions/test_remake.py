@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from speedgate.baselines import origin, source
@@ -19,6 +20,7 @@ from speedgate.results.run import Baseline, Origin
 from speedgate.versions import environment, remake
 from speedgate.versions.environment import IndexFailure, InstallFailure, OverlayEnvironment
 from speedgate.versions.remake import ArmMaker, CannotRemake
+from tests.support import baseline_samples
 from tests.support.git_repository import Repository
 from tests.support.stub_index import Index
 
@@ -87,15 +89,9 @@ def make_baseline(repository: Repository, *, has_origin: bool = True, **fields: 
         "code_digest": "0" * 64,
         "commit": repository.first,
     }
-    return Baseline(
-        path=str(repository.root / PATH),
-        gpu_key="cpu",
-        case_key="toy/fast/one",
-        source="recorded",
-        process_medians_s=(1.0, 1.0, 1.0),
-        peak_bytes=1,
-        fingerprint="0" * 12,
-        origin=Origin(**values | fields) if has_origin else None,
+    made_by = Origin(**values | fields) if has_origin else None
+    return msgspec.structs.replace(
+        baseline_samples.make_baseline(1.0), path=str(repository.root / PATH), origin=made_by
     )
 
 
