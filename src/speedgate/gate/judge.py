@@ -16,6 +16,7 @@ from speedgate.results.run import CPU_CONDITIONS, Baseline, Comparison, Confirma
 # image of FLUX.1-dev on an H100 after 67.4 s against 9.6 s, cold (Paul, Jain and Bossan, PyTorch's development log, 2026-05-11).
 MIN_REGIONAL_START_SPEEDUP = 5.0
 MAX_REGIONAL_LATENCY_RATIO = 1.10  # what lies between the regions stays eager
+LONG_FACT = 300  # characters of both sides of a fact; of a longer one only the entries that differ are shown
 
 
 def judge_latency(run: Run, baseline: Baseline | None, policy: Policy) -> Verdict:
@@ -204,7 +205,7 @@ def judge_facts(
 ) -> Verdict:
     """`outcome` unless every expected fact was observed exactly; the sentence lists each fact that was not.
 
-    Of a fact that is a mapping it lists the entries that differ. With `exact`, a fact that nobody expects is wrong as well.
+    Of a long fact that is a mapping it lists the entries that differ. With `exact`, a fact that nobody expects is wrong as well.
     """
     assert expected, f"{case_key}: nothing is expected of its {claim}, so nothing could fail"
     wrong = [
@@ -220,7 +221,8 @@ def judge_facts(
 
 
 def _differences(name: str, observed: Any, expected: Any) -> Iterator[str]:
-    if isinstance(observed, Mapping) and isinstance(expected, Mapping) and observed and expected:
+    is_long = len(repr(observed)) + len(repr(expected)) > LONG_FACT
+    if is_long and isinstance(observed, Mapping) and isinstance(expected, Mapping) and observed and expected:
         for entry in (*expected, *(key for key in observed if key not in expected)):
             sides = [repr(side[entry]) if entry in side else "nothing" for side in (observed, expected)]
             if sides[0] != sides[1]:
