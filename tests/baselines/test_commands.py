@@ -34,14 +34,10 @@ def test_baselines_lists_each_case_of_each_file(tmp_path, capsys):
     assert "0002_new.json: 1 case, 1 more out of memory\n" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("command", ["baselines", "check"])
-def test_a_root_without_baselines_is_an_error(tmp_path, capsys, command):
-    """A mistyped --root is never a green check of nothing."""
-    assert "no baseline files; name the folder" in fails(capsys, "--root", tmp_path, command)
-
-
-def test_the_default_root_is_below_the_current_folder(tmp_path, capsys, monkeypatch):
-    """Without --root, ./baselines is read."""
+def test_a_root_without_baselines_is_an_error(tmp_path, capsys, monkeypatch):
+    """A mistyped --root is never a green check of nothing; without it ./baselines is read."""
+    for command in ("baselines", "check"):
+        assert "no baseline files; name the folder" in fails(capsys, "--root", tmp_path, command)
     store_file(tmp_path / "baselines", "0001_a.json")
     monkeypatch.chdir(tmp_path)
 
@@ -97,9 +93,12 @@ def test_check_of_named_files_takes_the_key_from_the_folder(tmp_path, capsys, mo
 
 
 @pytest.mark.parametrize("name", ["absent.json", "."])
-def test_check_of_an_unreadable_file_is_an_error(tmp_path, capsys, name):
-    """A missing file and a folder are reported like a broken one."""
+def test_an_unreadable_file_is_one_line(tmp_path, capsys, name):
+    """A missing file and a folder are reported like a broken one, by every command."""
+    (tmp_path / "a.toml").write_text(CSV.with_suffix(".toml").read_text())
+
     assert "cannot be read" in fails(capsys, "check", tmp_path / name)
+    assert "No such file" in fails(capsys, "import-published", tmp_path / "a.csv", "--gpu-key", KEY)
 
 
 def test_import_writes_the_committed_file(tmp_path, capsys):
@@ -121,15 +120,6 @@ def test_import_does_not_take_the_number_of_another_file(tmp_path, capsys):
 
     assert "has the number of 0001_published.json" in message
     assert not (tmp_path / KEY / published.NAME).exists()
-
-
-def test_import_of_a_missing_csv_is_one_line(tmp_path, capsys):
-    """An error of the operating system is reported like any other."""
-    (tmp_path / "a.toml").write_text(CSV.with_suffix(".toml").read_text())
-
-    message = fails(capsys, "import-published", tmp_path / "a.csv", "--gpu-key", KEY, "--pipeline", "sdxl")
-
-    assert "No such file" in message
 
 
 def test_hostile_text_is_printed_safely(tmp_path, capsys):
