@@ -139,21 +139,14 @@ def test_cases_out_of_memory_or_accepted_as_slower_stand_above(root):
     assert all("a bigger picture" in line for line in accepted)
 
 
-@pytest.mark.parametrize("is_recorded", [True, False])
-def test_a_gpu_key_without_a_recording_is_refused(root, capsys, is_recorded):
-    """The message lists the GPU keys that have recordings, or says that there are none."""
-    if not is_recorded:
-        (root / KEY / "0002_recorded.json").unlink()
-
-    assert main(["--root", str(root), "describe", "nvidia-h200" if is_recorded else KEY]) == 2
-
-    assert (
-        f"GPU keys with recordings: {KEY if is_recorded else 'none'}; see speedgate promote" in capsys.readouterr().err
-    )
-
-
-def test_the_command_prints_the_page(root, capsys):
-    """The command prints the whole page and nothing else."""
-    assert main(["--root", str(root), "describe", KEY]) == 0
-
+def test_the_command_prints_the_page_or_the_keys_that_have_one(root, capsys):
+    """The whole page and nothing else; a GPU key without a recording is refused with those that have one, if any."""
+    arguments = ["--root", str(root), "describe"]
+    assert main([*arguments, KEY]) == 0
     assert capsys.readouterr().out == describe.baseline_page(root, KEY)
+
+    assert main([*arguments, "nvidia-h200"]) == 2
+    assert f"GPU keys with recordings: {KEY}; see speedgate promote" in capsys.readouterr().err
+    (root / KEY / "0002_recorded.json").unlink()
+    assert main([*arguments, KEY]) == 2
+    assert "GPU keys with recordings: none; see speedgate promote" in capsys.readouterr().err
