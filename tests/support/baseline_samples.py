@@ -173,19 +173,8 @@ def publish_throughput(root: Path, *figures: FamilyFigure, name: str = "guide") 
         tables["pipelines"][key.pipeline] = key.pipeline
         tables["workloads"][key.pipeline] = workload
         value, unit = ("", "") if figure.iterations_per_s is None else (str(figure.iterations_per_s), "it/s")
-        rows.append(
-            [
-                figure.family.upper(),
-                batch,
-                key.pipeline,
-                figure.build,
-                figure.mode,
-                value,
-                unit,
-                figure.outcome,
-                figure.note,
-            ]
-        )
+        cell = [figure.family.upper(), batch, key.pipeline, figure.build, figure.mode]
+        rows.append([*cell, value, unit, figure.outcome, figure.note])
     path = root / "published" / f"{name}.csv"
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8", newline="") as stream:
