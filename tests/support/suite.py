@@ -102,12 +102,7 @@ class Suite:
     def start(self, *arguments: str, stderr: int = subprocess.STDOUT) -> subprocess.Popen[str]:
         """Start `pytest bench` in a process group of its own, without the tests that need torch in a meta worker."""
         options = (
-            "bench",
-            "--device=cpu",
-            "--allow-busy",
-            "--results=results",
-            "-ra",
-            "-k",
+            *["bench", "--device=cpu", "--allow-busy", "--results=results", "-ra", "-k"],
             "not full_recipe and not roofline",
         )
         plugins = ("-p", "benchmark", "-p", "no:cacheprovider")
