@@ -71,12 +71,10 @@ def test_a_bisect_by_structure_finds_the_one_version(desk: Desk, runs: FakeRuns)
     """Another metric finds its first bad version, in four trials for four candidates."""
     status, lines, _ = desk.run("bisect", "stubkernel", "--good=2.0", "--bad=2.3", "--metric=structure")
 
-    assert status == 0
-    assert len(trials(lines)) == 4
+    assert (status, len(trials(lines))) == (0, 4)
     assert "the first bad stubkernel is 2.2; the last good one is 2.1" in lines
-    assert any(
-        line.startswith("  2.2: NOT_APPLIED ") and "unet.int8_linears is 1, expected 0" in line for line in lines
-    )
+    (line,) = [line for line in lines if line.startswith("  2.2: NOT_APPLIED ")]
+    assert "unet.int8_linears is 1, expected 0" in line
 
 
 def test_an_end_that_cannot_be_judged_ends_a_bisect(desk: Desk, runs: FakeRuns) -> None:
@@ -201,20 +199,15 @@ def test_pins_that_cannot_be_written_are_not_looked_up(capsys: pytest.CaptureFix
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["bump", "stubkernel==1.8", "--stage", "int8"], "`--`: ... -- --stage int8"),
-        (["bisect", "stubkernel", "--good=1.0", "--bad=1.8", "-k", "fp32"], "`--`: ... -- -k fp32"),
-    ],
+    ("command", "arguments"),
+    [("bump stubkernel==1.8", "--stage int8"), ("bisect stubkernel --good=1.0 --bad=1.8", "-k fp32")],
 )
-def test_options_of_pytest_have_their_place(
-    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_options_of_pytest_have_their_place(command: str, arguments: str, capsys: pytest.CaptureFixture[str]) -> None:
     """A pytest option before `--` is refused with a hint to put it after `--`."""
     with pytest.raises(SystemExit, match=r"^2$"):
-        main(arguments)
+        main(f"{command} {arguments}".split())
 
-    assert capsys.readouterr().err.endswith(f"come after {message}\n")
+    assert capsys.readouterr().err.endswith(f"come after `--`: ... -- {arguments}\n")
 
 
 @pytest.mark.parametrize("command", ["bump", "bisect"])
