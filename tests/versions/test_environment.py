@@ -193,7 +193,7 @@ def server() -> Iterator[str]:
         (
             "http://127.0.0.1:9",
             IndexFailure,
-            r"^the index cannot be reached: http://127\.0\.0\.1:9/nosuch/: connection error",
+            r"^the index cannot be reached: .*127\.0\.0\.1:9/nosuch/: connection error",
         ),
         ("{server}/503", IndexFailure, r"^the index cannot be reached: .*too many 503 error responses"),
         ("{server}/401", IndexFailure, r"^the index cannot be reached: .*: 401 Client Error"),
@@ -201,24 +201,16 @@ def server() -> Iterator[str]:
         ("{server}/403", InstallFailure, "^No matching distribution found for nosuch$"),
     ],
 )
-def test_an_index_out_of_reach_is_no_missing_version(
-    server: str, address: str, failure: type[ValueError], message: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_index_out_of_reach_is_no_missing_version(server, tmp_path, address, failure, message, monkeypatch) -> None:
     """pip reports a missing version and a failing index with the same message; here they are different errors."""
     monkeypatch.setenv("PIP_RETRIES", "0")
+    url = address.format(server=server)
 
     with pytest.raises(failure, match=message):
-        environment.list_versions("nosuch", index_url=address.format(server=server), prereleases=False)
-
-
-@pytest.mark.slow
-def test_an_overlay_whose_index_is_out_of_reach_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An installation with an index out of reach is an index error too."""
-    monkeypatch.setenv("PIP_RETRIES", "0")
-    overlay = OverlayEnvironment(requirements=("nosuch==1.0",), index_url="http://127.0.0.1:9")
-
-    with pytest.raises(IndexFailure, match=r"^the index cannot be reached: "):
-        environment.build(overlay, cache=tmp_path)
+        environment.list_versions("nosuch", index_url=url, prereleases=False)
+    if failure is IndexFailure:
+        with pytest.raises(failure, match=r"^the index cannot be reached: "):
+            environment.build(OverlayEnvironment(requirements=("nosuch==1.0",), index_url=url), cache=tmp_path)
 
 
 FETCH = "  Could not fetch URL http://x/y/: {}: http://x/y/ - skipping\n"
