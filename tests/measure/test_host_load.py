@@ -105,14 +105,14 @@ def test_a_thread_that_ends_while_it_is_read_is_left_out(kernel, monkeypatch):
 
     monkeypatch.setattr(Path, "read_text", end)
 
-    assert read_counters((PID,), time_s=0.0, proc=kernel.folder).waited_s == {"0": 0.5}
+    assert read_counters((PID,), time_s=0.0, proc=kernel.folder).waits == {"0": (0.5, 3)}
 
 
 def test_a_kernel_that_counts_no_waits_has_no_waits(kernel):
     """Such a kernel writes zeros, which must not pass for a quiet machine."""
     kernel.write(waits_s=(0, 0), ran_ns=0)
 
-    assert read_counters((PID,), time_s=0.0, proc=kernel.folder).waited_s is None
+    assert read_counters((PID,), time_s=0.0, proc=kernel.folder).waits is None
 
 
 def test_children_of_the_worker_are_no_other_programs(kernel):
@@ -132,12 +132,13 @@ def test_children_of_the_worker_are_no_other_programs(kernel):
     assert (second.facts["others_s"], second.discarded_reason) == (0.0, None)
 
 
-def loads(count, *, wall_s=0.05, waited=0.0, others=0.0, stolen=0.0):
+def loads(count, *, wall_s=0.05, waited=0.0, dispatches=0, others=0.0, stolen=0.0):
     """Return equal rounds on two processors; the shares are of the wall time, `others` of both processors'."""
     load = RoundLoad(
         wall_s=wall_s,
         processors=2,
         waited_s=waited * wall_s,
+        dispatches=dispatches,
         others_s=others * 2 * wall_s,
         stolen_s=stolen * wall_s,
     )
@@ -151,6 +152,11 @@ def loads(count, *, wall_s=0.05, waited=0.0, others=0.0, stolen=0.0):
         (loads(1, waited=0.4, others=0.3), OTHERS_WAIT),
         (loads(1, waited=0.4, others=0.01), OTHERS_WAIT),  # too short for ticks, and too short to wait for own threads
         (loads(1, wall_s=5.0, waited=0.4, others=0.2), OTHERS_WAIT),
+        (loads(1, waited=0.6, dispatches=200, others=0.3), OTHERS_WAIT),
+        (
+            loads(40, waited=0.15, dispatches=200, others=0.02),
+            None,
+        ),  # threads that sleep between products, and are woken
         (loads(40, waited=2.0, others=0.0), None),  # four threads on two processors
         (loads(40, waited=2.0, others=0.04), None),
         (loads(40, waited=2.0, others=0.5), OTHERS_BESIDE),
@@ -158,7 +164,7 @@ def loads(count, *, wall_s=0.05, waited=0.0, others=0.0, stolen=0.0):
         (loads(2, others=0.5), OTHERS_BESIDE),
         (loads(1, stolen=0.4), None),
         (loads(40, stolen=0.1), "took a processor away for 10% of the time"),
-        ([RoundLoad(wall_s=0.05, processors=0, waited_s=0.05, others_s=None, stolen_s=None)] * 40, None),
+        ([RoundLoad(wall_s=0.05, processors=0, waited_s=0.05, dispatches=1, others_s=None, stolen_s=None)] * 40, None),
     ],
 )
 def test_a_round_is_discarded_if_others_took_its_processors(rounds, reason):

@@ -47,6 +47,7 @@ def test_the_facts_of_a_host_come_from_kernel_files(host):
         "cpu_quota": None,
         "stolen_s": 3.0,
         "cpu_pressure_us": 1462403324,
+        "allows_busy": False,
     }
     assert json.loads(json.dumps(facts)) == facts
 

@@ -16,10 +16,12 @@ from pathlib import Path
 MAX_LOST_SHARE = 0.02
 # Others on idle processors cost no wait, but they share caches, memory and, with hyper-threads, the cores.
 MAX_OTHERS_SHARE = 0.10
+# A thread that is woken waits a little on an idle machine too; behind a busy neighbour it waits for milliseconds.
+WAKE_S = 50e-6
 # `/proc/stat` counts in ticks of 10 ms, too coarse for one short round. So steal and others are judged over this time.
 WINDOW_S = 1.0
 # Threads that waited longer than others ran, by this factor, waited for each other: there are more of them than processors.
-_OWN_WAIT_FACTOR = 1.5
+OWN_WAIT_FACTOR = 1.5
 
 _MISSING = (errno.ENOENT, errno.ESRCH, errno.EACCES, errno.EPERM, errno.EOPNOTSUPP)
 _IDLE, _IOWAIT, _STEAL = 4, 5, 8  # fields of a `cpu` line in /proc/stat; the name is field 0
@@ -49,9 +51,9 @@ def read_kernel_file(path: Path) -> str | None:
 class Counters:
     """Hold what the kernel has counted up to one moment, in seconds; None for what it does not tell.
 
-    `idle_s` and `stolen_s` are of the `processors` that the worker may use. `waited_s` has for each thread of the worker the time
-    in which it could have run and got no processor. `worker_s` is the time for which the worker ran, with threads and children
-    that have ended.
+    `idle_s` and `stolen_s` are of the `processors` that the worker may use. `waits` has for each thread of the worker the time
+    in which it could have run and got no processor, and how often it got one. `worker_s` is the time for which the worker ran,
+    with threads and children that have ended.
     """
 
     time_s: float
@@ -59,16 +61,20 @@ class Counters:
     idle_s: float | None
     stolen_s: float | None
     worker_s: float | None
-    waited_s: Mapping[str, float] | None
+    waits: Mapping[str, tuple[float, int]] | None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RoundLoad:
-    """Hold the load of one round, in seconds: all its threads' waits, what others ran (steal included), and steal."""
+    """Hold the load of one round, in seconds: all its threads' waits, what others ran (steal included), and steal.
+
+    `dispatches` counts how often one of the threads got a processor.
+    """
 
     wall_s: float
     processors: int
     waited_s: float | None
+    dispatches: int
     others_s: float | None
     stolen_s: float | None
 
@@ -79,14 +85,14 @@ def read_counters(pids: Sequence[int], *, time_s: float, proc: Path = Path("/pro
     lines = [line.split() for line in (read_kernel_file(proc / "stat") or "").splitlines() if line.startswith("cpu")]
     rows = [row for row in lines if row[0].removeprefix("cpu") in usable and len(row) > _STEAL]
     process_s = [seconds for pid in pids if (seconds := _process_s(proc / str(pid))) is not None]
-    waits_s = [_thread_waits_s(proc / str(pid)) for pid in pids]
+    waits = [_thread_waits(proc / str(pid)) for pid in pids]
     return Counters(
         time_s=time_s,
         processors=len(rows),
         idle_s=tick_s() * sum(int(row[_IDLE]) + int(row[_IOWAIT]) for row in rows) if rows else None,
         stolen_s=tick_s() * sum(int(row[_STEAL]) for row in rows) if rows else None,
         worker_s=sum(process_s) if process_s else None,
-        waited_s={name: wait_s for waits in waits_s for name, wait_s in waits.items()} or None,
+        waits={name: wait for process_waits in waits for name, wait in process_waits.items()} or None,
     )
 
 
@@ -102,19 +108,28 @@ def round_load(before: Counters, after: Counters) -> RoundLoad:
         )
     )
     waited_s = others_s = None
-    if before.waited_s is not None and after.waited_s is not None:
-        waited_s = sum(max(wait_s - before.waited_s.get(name, 0.0), 0.0) for name, wait_s in after.waited_s.items())
+    dispatches = 0
+    if before.waits is not None and after.waits is not None:
+        old = [before.waits.get(name, (0.0, 0)) for name in after.waits]
+        waited_s = sum(wait_s for wait_s, _ in after.waits.values()) - sum(wait_s for wait_s, _ in old)
+        dispatches = sum(count for _, count in after.waits.values()) - sum(count for _, count in old)
     if idle_s is not None and worker_s is not None and before.processors == after.processors:
         others_s = after.processors * wall_s - idle_s - worker_s
     return RoundLoad(
-        wall_s=wall_s, processors=after.processors, waited_s=waited_s, others_s=others_s, stolen_s=stolen_s
+        wall_s=wall_s,
+        processors=after.processors,
+        waited_s=waited_s,
+        dispatches=dispatches,
+        others_s=others_s,
+        stolen_s=stolen_s,
     )
 
 
 class BusyDetector:
     """Decide, round by round of one worker, whether the machine was busy with something else."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, max_lost_share: float = MAX_LOST_SHARE, max_others_share: float = MAX_OTHERS_SHARE) -> None:
+        self._max_lost_share, self._max_others_share = max_lost_share, max_others_share
         self._window: collections.deque[RoundLoad] = collections.deque()
         self._waited_s = self._others_s = 0.0  # of all rounds
 
@@ -124,31 +139,32 @@ class BusyDetector:
         self._window.append(load)
         while sum(entry.wall_s for entry in self._window) - self._window[0].wall_s >= WINDOW_S:
             self._window.popleft()
-        self._waited_s += load.waited_s or 0.0
+        excess_s = max((load.waited_s or 0.0) - WAKE_S * load.dispatches, 0.0)
+        self._waited_s += excess_s
         self._others_s += load.others_s or 0.0
-        reason = self._wait(load, resolution_s) or self._steal(resolution_s) or self._others(resolution_s)
+        reason = self._wait(load, excess_s, resolution_s) or self._steal(resolution_s) or self._others(resolution_s)
         if reason is not None:
             self._window.clear()  # the next round is measured after a pause: it has nothing to do with these
         return None if reason is None else f"the machine was busy: {reason}"
 
-    def _wait(self, load: RoundLoad, resolution_s: float) -> str | None:
-        if load.waited_s is None or load.others_s is None or load.waited_s <= MAX_LOST_SHARE * load.wall_s:
+    def _wait(self, load: RoundLoad, excess_s: float, resolution_s: float) -> str | None:
+        if load.others_s is None or excess_s <= self._max_lost_share * load.wall_s:
             return None
-        if self._waited_s > _OWN_WAIT_FACTOR * (self._others_s + resolution_s):
+        if self._waited_s > OWN_WAIT_FACTOR * (max(self._others_s, 0.0) + resolution_s):
             return None
-        return f"the worker's threads waited {load.waited_s / load.wall_s:.0%} of the time for a processor"
+        return f"the worker's threads waited {excess_s / load.wall_s:.0%} of the time for a processor"
 
     def _steal(self, resolution_s: float) -> str | None:
         wall_s = sum(load.wall_s for load in self._window)
         stolen_s = sum(load.stolen_s or 0.0 for load in self._window)
-        if stolen_s - resolution_s <= MAX_LOST_SHARE * wall_s:
+        if stolen_s - resolution_s <= self._max_lost_share * wall_s:
             return None
         return f"the host of this virtual machine took a processor away for {stolen_s / wall_s:.0%} of the time"
 
     def _others(self, resolution_s: float) -> str | None:
         capacity_s = sum(load.processors * load.wall_s for load in self._window)
         others_s = sum(load.others_s or 0.0 for load in self._window)
-        if others_s - resolution_s <= MAX_OTHERS_SHARE * capacity_s:
+        if others_s - resolution_s <= self._max_others_share * capacity_s:
             return None
         return f"other programs used {others_s / capacity_s:.0%} of the processors"
 
@@ -173,17 +189,17 @@ def _usable_processors(pids: Sequence[int]) -> set[str]:
         return set()
 
 
-def _thread_waits_s(process: Path) -> dict[str, float]:
-    """Return the run delay of each thread; nothing if the kernel does not count it, in which case its files hold zeros."""
+def _thread_waits(process: Path) -> dict[str, tuple[float, int]]:
+    """Return each thread's run delay and dispatches; nothing if the kernel does not count them, and its files hold zeros."""
     try:
         threads = list((process / "task").iterdir())
     except OSError:
         return {}
     texts = {thread.name: read_kernel_file(thread / "schedstat") for thread in threads}
-    times_ns = {name: text.split() for name, text in texts.items() if text}
-    if all(ran_ns == "0" for ran_ns, *_ in times_ns.values()):
+    times = {name: text.split() for name, text in texts.items() if text}
+    if all(ran_ns == "0" for ran_ns, *_ in times.values()):
         return {}
-    return {name: int(waited_ns) / 1e9 for name, (_, waited_ns, *_) in times_ns.items()}
+    return {name: (int(waited_ns) / 1e9, int(dispatches)) for name, (_, waited_ns, dispatches) in times.items()}
 
 
 def _process_s(process: Path) -> float | None:

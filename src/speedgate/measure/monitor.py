@@ -100,6 +100,7 @@ class HostMonitor:
             "cpu_quota": cpu_quota(proc=self._proc),
             "stolen_s": self._stolen_s(),
             "cpu_pressure_us": self._pressure_us(),
+            "allows_busy": self._allows_busy,
         }
 
     def begin(self, pid: int | None = None) -> None:

@@ -304,6 +304,8 @@ def confirmed_remarks(view: TerminalView) -> list[str]:
 
 
 def _busy_machine(view: TerminalView) -> Iterator[str]:
+    if view.health.get("allows_busy"):
+        yield "--allow-busy: rounds that other programs disturbed count"
     load, cores = view.health.get("load_1min"), view.health.get("cores")
     is_timed = any(run.processes for run in view.runs.values())
     if is_timed and load is not None and cores and load > cores / 2:
