@@ -15,7 +15,7 @@ from speedgate.measure.monitor import HostMonitor
 PID = 70
 TICKS = round(1 / tick_s())  # in a second
 STAT = "cpu  9 9 9 9 9 9 9 9 0 0\ncpu0 5 5 5 {idle} 0 0 0 {stolen} 0 0\ncpu1 5 5 5 0 {idle} 0 0 0 0 0\ncpu2 5 5 5 0 0 0 0 77\n"
-OTHERS_WAIT = "waited 40% of the time"
+OTHERS_WAIT = "waited for a processor 40% of the time"
 OTHERS_BESIDE = "other programs used 50% of the processors"
 
 
@@ -61,7 +61,8 @@ def test_a_round_counts_waits_others_and_steal(kernel):
 
     assert reading.facts == pytest.approx({"waited_s": 0.3, "others_s": 0.4, "stolen_s": 0.25})
     assert (
-        reading.discarded_reason == "the machine was busy: the worker's threads waited 30% of the time for a processor"
+        reading.discarded_reason
+        == "the machine was busy: the worker's threads waited for a processor 30% of the time, all added up"
     )
 
 

@@ -65,7 +65,7 @@ class ScriptedMonitor(HostMonitor):
 
     def end(self):
         """Return the next reason."""
-        return Reading(facts={"stolen_s": 0.5}, discarded_reason=next(self.reasons), pause_s=0.5)
+        return Reading(facts={"stolen_s": 0.5}, discarded_reason=next(self.reasons), pause_s=0.5, remedy="wait")
 
 
 @pytest.fixture(autouse=True)
@@ -133,7 +133,9 @@ def test_too_many_discarded_rounds_make_the_measurement_invalid():
     """After the plan's number of discarded rounds the measurement is invalid, with the reason of the last round."""
     measurement = make_measurement(Scripted(), monitor=ScriptedMonitor(*["hot"] * 9), max_discarded_rounds=2)
 
-    with pytest.raises(InvalidMeasurement, match="3 rounds of one process were discarded, the last one because: hot"):
+    with pytest.raises(
+        InvalidMeasurement, match="3 rounds of one process were discarded, the last one because: hot; wait$"
+    ):
         measure_process(measurement)
 
 

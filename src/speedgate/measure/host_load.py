@@ -152,7 +152,7 @@ class BusyDetector:
             return None
         if self._waited_s > OWN_WAIT_FACTOR * (max(self._others_s, 0.0) + resolution_s):
             return None
-        return f"the worker's threads waited {excess_s / load.wall_s:.0%} of the time for a processor"
+        return f"the worker's threads waited for a processor {excess_s / load.wall_s:.0%} of the time, all added up"
 
     def _steal(self, resolution_s: float) -> str | None:
         wall_s = sum(load.wall_s for load in self._window)

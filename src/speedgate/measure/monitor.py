@@ -30,6 +30,7 @@ from speedgate.measure.host_load import (
 Fact = float | int | None
 
 _STEAL = 8  # the field of a `cpu` line in /proc/stat; the name is field 0
+_REMEDY = "end the other programs, or let such rounds count with --allow-busy"
 _PAUSE_S = 0.5  # before a round of a busy host is measured for the third time; doubled each time
 
 
@@ -38,11 +39,13 @@ class Reading:
     """Hold the facts around one round and, if the round cannot be used, the reason as a short sentence with numbers.
 
     The round is repeated at once and then, if it is discarded again, after `pause_s`, which is doubled with each repetition.
+    `remedy` is what a user can do about it, if that is simple.
     """
 
     facts: Mapping[str, Fact]
     discarded_reason: str | None = None
     pause_s: float = 0.0
+    remedy: str | None = None
 
 
 class Monitor(Protocol):
@@ -113,7 +116,8 @@ class HostMonitor:
         assert self._before is not None, "begin() must be called before end()"
         load = round_load(self._before, self._read())
         facts = {"waited_s": load.waited_s, "others_s": load.others_s, "stolen_s": load.stolen_s}
-        return Reading(facts=facts, discarded_reason=self._discarded_reason(load), pause_s=_PAUSE_S)
+        reason = self._discarded_reason(load)
+        return Reading(facts=facts, discarded_reason=reason, pause_s=_PAUSE_S, remedy=_REMEDY)
 
     def _read(self) -> Counters:
         family = () if self._pid is None else self._families[self._pid]

@@ -115,7 +115,7 @@ class Measurement:
             if len(self.discarded_reasons) > max(self.plan.max_discarded_rounds, len(self.seconds) // 10):
                 raise self._invalid(
                     f"{len(self.discarded_reasons)} rounds of one process were discarded, the last one because:"
-                    f" {reading.discarded_reason}"
+                    f" {reading.discarded_reason}{f'; {reading.remedy}' if reading.remedy else ''}"
                 )
             if repetition > 0:
                 time.sleep(reading.pause_s * 2 ** (repetition - 1))
