@@ -85,12 +85,12 @@ def judge(rng, *arguments, is_live=False, count=5, policy=POLICY, **times):
 @pytest.mark.parametrize("is_live", [False, True], ids=["stored", "live"])
 @pytest.mark.parametrize("parts", [REAL, QUIET], ids=["real", "quiet"])
 def test_no_component_is_blamed_without_a_change(is_live, parts):
-    """In 200 seeded comparisons without a change at most 1 % of the cases are red."""
+    """In 100 seeded comparisons without a change at most one case is red."""
     rng = random.Random(7)  # noqa: S311 - a simulation
 
-    outcomes = [judge(rng, parts, is_live=is_live, count=6 if is_live else 3).outcome for _ in range(200)]
+    outcomes = [judge(rng, parts, is_live=is_live, count=6 if is_live else 3).outcome for _ in range(100)]
 
-    assert outcomes.count(Outcome.SLOWER) <= 2
+    assert outcomes.count(Outcome.SLOWER) <= 1
 
 
 @pytest.mark.parametrize("is_live", [False, True], ids=["stored", "live"])

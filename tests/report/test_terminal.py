@@ -172,6 +172,19 @@ def test_the_next_step_follows_the_table(outcome, step):
         assert "record" not in "".join(terminal.next_steps(view(measured(INT8), verdicts=verdicts, is_live=True)))
 
 
+def test_acknowledged_claims_are_counted():
+    """They are no reason to do anything, and hide nothing else."""
+    acknowledged = msgspec.structs.replace(make_verdict(Outcome.SLOWER, sentence="ACKNOWLEDGED: why"), gates=False)
+
+    assert terminal.next_steps(view(measured(INT8), verdicts=[make_verdict(Outcome.PASS), acknowledged])) == [
+        "Every other verdict is PASS.",
+        "1 red claim is acknowledged until the next baseline: the sentence below begins with the reason.",
+    ]
+    assert terminal.next_steps(view(measured(INT8), verdicts=[make_verdict(Outcome.FASTER), acknowledged]))[0] == (
+        f"Next: record a new baseline: {RECORD}"
+    )
+
+
 def test_cases_without_a_baseline_are_counted_once():
     """Two claims of one case count as one, below another step too, without sentences; if all lack one, no column shows it."""
     unknown = [make_verdict(Outcome.NO_BASELINE, case_key=BF16, claim=claim) for claim in ("latency", "memory")]

@@ -78,6 +78,11 @@ def acknowledged_now(root: Path, gpu_key: str, baselines: Mapping[str, Baseline]
     return Acknowledged(by_case=by_case, remarks=tuple(remarks))
 
 
+def notes(root: Path, gpu_key: str) -> list[str]:
+    """Describe each acknowledgement of a GPU key."""
+    return [f"{case_key} {claim}: {entry.text}" for case_key, claim, entry in _entries(read_file(root, gpu_key))]
+
+
 def end_outdated(root: Path, gpu_key: str) -> list[str]:
     """Remove the acknowledgements of cases that have a new baseline; return a line for each."""
     baselines = store.newest_baselines(root, gpu_key)

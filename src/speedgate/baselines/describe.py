@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from speedgate.baselines import benchmark_json, promote, store
+from speedgate.baselines import acknowledged, benchmark_json, promote, store
 from speedgate.results import case_table, provenance
 from speedgate.results.case_key import CaseKey
 from speedgate.results.case_table import NO_FIGURE, CaseRow, Column, format_figure, row_of_run, speedup
@@ -52,6 +52,7 @@ def baseline_page(root: Path, gpu_key: str) -> str:
         for path, document in documents.items()
         for note in promote.accepted_notes(document, path=path)
     ]
+    lines += [markdown_code(note) for note in acknowledged.notes(root, gpu_key)]
     lines = [f"{line}  " for line in lines]
     published = _published_baselines(root)
     for (pipeline, workload), ladder in _ladders(recorded).items():

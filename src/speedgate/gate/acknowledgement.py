@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Meta
 
 from speedgate.gate import intervals
-from speedgate.gate.components import CLAIM, compare_components
+from speedgate.gate.components import CLAIM, change_text, compare_components
 from speedgate.gate.policy import Policy
 from speedgate.results.case_key import CaseKey
 from speedgate.results.run import ACKNOWLEDGED, Baseline, Confirmation, Outcome, Run, ShortText, Verdict
@@ -37,7 +37,7 @@ class Acknowledgement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     def text(self) -> str:
         """The text that every report shows before the verdict's own sentence."""
         limits = ", ".join(
-            f"{f'{name} ' if len(self.at_most) > 1 or name not in CLAIMS else ''}{ratio - 1:+.1%}"
+            f"{f'{name} ' if len(self.at_most) > 1 or name not in CLAIMS else ''}{change_text(ratio)}"
             for name, ratio in self.at_most.items()
         )
         return f"{ACKNOWLEDGED} for {self.baseline} up to {limits}: {self.why}"

@@ -190,12 +190,13 @@ def _describe(change: ComponentChange, *, name: str, sample: str) -> str:
     interval = change.interval
     return (
         f"{change.name} {change.before_s * interval.ratio:.3g} s against {change.before_s:.3g} s in {name}:"
-        f" {_percent(interval.ratio)} ({judge.share_text(interval.confidence)} interval {_percent(interval.low)} to"
-        f" {_percent(interval.high)} from {sample}), {change.share:+.1%} of the image"
+        f" {change_text(interval.ratio)} ({judge.share_text(interval.confidence)} interval {change_text(interval.low)} to"
+        f" {change_text(interval.high)} from {sample}), {change.share:+.1%} of the image"
     )
 
 
-def _percent(ratio: float) -> str:
+def change_text(ratio: float) -> str:
+    """Format a ratio as a change in percent, or as a multiple if it is large."""
     return f"{ratio - 1:+.1%}" if ratio < 10 else f"{ratio:.3g} times"
 
 

@@ -49,7 +49,8 @@ class Guarded:
 def count_guarded(verdicts: Mapping[str, Sequence[Verdict]], not_judged: Mapping[str, Mapping[str, str]]) -> Guarded:
     """Count the claims by case key. `not_judged` has the reason of each claim of a case that was not judged.
 
-    A claim with a verdict that compares nothing, or that gates nothing, is not guarded.
+    A claim with a verdict that compares nothing, or that gates nothing, is not guarded. An acknowledged one is: it is red
+    above the ratio that was acknowledged.
     """
     guarded: Counter[str] = Counter()
     unguarded: dict[str, Counter[str]] = {}
@@ -59,8 +60,8 @@ def count_guarded(verdicts: Mapping[str, Sequence[Verdict]], not_judged: Mapping
         for verdict in judged:
             if verdict.outcome in NO_COMPARISON:
                 reasons[verdict.claim] = verdict.outcome.value.lower().replace("_", " ")
-            elif not verdict.gates:
-                reasons[verdict.claim] = "acknowledged" if verdict.is_acknowledged else "by another GPU of the family"
+            elif not (verdict.gates or verdict.is_acknowledged):
+                reasons[verdict.claim] = "by another GPU of the family"
         guarded[key] += len({verdict.claim for verdict in judged} - reasons.keys())
         for claim, reason in reasons.items():
             unguarded.setdefault(reason, Counter())[claim] += 1

@@ -159,8 +159,7 @@ def next_steps(view: TerminalView) -> list[str]:
     lines = []
     match worst:
         case Outcome.PASS:
-            acknowledged = sum(each.is_acknowledged for verdicts in view.verdicts.values() for each in verdicts)
-            lines = [f"Every verdict is PASS{f' but {acknowledged} that people acknowledged' if acknowledged else ''}."]
+            lines = ["Every verdict is PASS."]
         case Outcome.SLOWER | Outcome.BIGGER:
             intended = "" if view.is_live else f" If the change is intended: {record} --accept-slower REASON"
             if intended:
@@ -170,6 +169,11 @@ def next_steps(view: TerminalView) -> list[str]:
             lines = [f"Next: record a new baseline: {record}"]
         case outcome if outcome in _ADVICE:
             lines = [f"Next: {_ADVICE[outcome]}"]
+    acknowledged = sum(verdict.is_acknowledged for verdicts in view.verdicts.values() for verdict in verdicts)
+    if acknowledged:
+        claims = "1 red claim is" if acknowledged == 1 else f"{acknowledged} red claims are"
+        lines = lines if worst is not Outcome.PASS else ["Every other verdict is PASS."]
+        lines.append(f"{claims} acknowledged until the next baseline: the sentence below begins with the reason.")
     unknown = [key for key, verdicts in view.verdicts.items() if _has_no_baseline(verdicts)]
     if unknown:
         cases = "" if len(unknown) == len(view.runs) else f"{len(unknown)} of {len(view.runs)} cases on "
