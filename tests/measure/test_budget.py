@@ -8,23 +8,14 @@ import pytest
 
 from speedgate.measure.budget import DONE, ENDED, Budget, TimingLog, process_age_s, read_timings, timing_table, utc_now
 from speedgate.measure.worker import OutOfTime
+from tests.support.fake_worker import FakeClock
 
 LOAD, PROCESS = "load and apply", "process"
 
 
-class Clock:
-    """A clock that a test moves."""
-
-    def __init__(self):
-        self.now_s = 0.0
-
-    def __call__(self):
-        return self.now_s
-
-
 @pytest.fixture
 def clock():
-    return Clock()
+    return FakeClock()
 
 
 @pytest.fixture
