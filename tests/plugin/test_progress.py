@@ -8,6 +8,7 @@ import pytest
 from speedgate.measure.budget import DONE, TimingEntry, TimingLog
 from speedgate.plugin.estimate import earlier_timings, expected_session_s
 from speedgate.plugin.progress import Progress, PytestScreen, format_seconds, status_sequence
+from tests.support.fake_worker import FakeClock
 
 
 class FakeScreen:
@@ -25,19 +26,9 @@ class FakeScreen:
         self.statuses.append(text)
 
 
-class Clock:
-    """Moves on by hand."""
-
-    def __init__(self):
-        self.now_s = 100.0
-
-    def __call__(self):
-        return self.now_s
-
-
 def make_progress(*, is_terminal=False):
     """A progress with its screen and its clock."""
-    screen, clock = FakeScreen(is_terminal=is_terminal), Clock()
+    screen, clock = FakeScreen(is_terminal=is_terminal), FakeClock()
     return Progress(screen, clock=clock), screen, clock
 
 
@@ -205,10 +196,10 @@ def test_a_status_is_removed_once(capsys):
     assert capsys.readouterr().out == "".join(status_sequence(text, column=3, width=80) for text in ("first image", ""))
 
 
-@pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (59.6, "1:00"), (754, "12:34"), (3725, "1:02:05")])
-def test_seconds_are_minutes_and_seconds(seconds, text):
+def test_seconds_are_minutes_and_seconds():
     """Hours are there only if there are any."""
-    assert format_seconds(seconds) == text
+    texts = {0: "0:00", 59.6: "1:00", 754: "12:34", 3725: "1:02:05"}
+    assert {seconds: format_seconds(seconds) for seconds in texts} == texts
 
 
 def session(command, *, processes=1, live=False):
