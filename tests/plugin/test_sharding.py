@@ -88,16 +88,11 @@ def test_a_shard_that_was_killed_is_a_gap(bench, tmp_path, capsys):
     pytest.LineMatcher(capsys.readouterr().err.splitlines()).fnmatch_lines([f"*{gap}"])
 
 
-def test_more_shards_than_cases_are_refused(bench):
-    """A shard without a case is a usage error, before anything is built."""
+def test_a_shard_without_a_case_or_in_a_folder_with_results_is_refused(bench):
+    """Both are usage errors before anything is built: results of an earlier session would be merged as the shard's."""
     with pytest.raises(pytest.UsageError, match="--shard 1/9: the selection has 6 cases: choose N of at most 6"):
         bench.run("--shard=1/9")
-
-
-def test_a_folder_of_other_results_is_refused(bench):
-    """The results of an earlier session would be merged as if they were the shard's."""
     bench.run("--stage=fp32", "--results=results", claims=("test_recipe",))
-
     with pytest.raises(pytest.UsageError, match=r"--results .*results: contains results already.*name a new folder"):
         bench.run("--shard=1/2", "--results=results")
 
