@@ -124,21 +124,17 @@ def test_a_failed_upload_is_reported_and_hides_no_verdict(bench, points, fault, 
 @pytest.mark.parametrize(
     ("url", "message"),
     [
-        (
-            "postgresql://me:secret@127.0.0.1:1/db",
-            r"--history: history postgresql://me@127\.0\.0\.1:1/db: connection failed: .*",
-        ),
-        ("sqlite:////proc/history.sqlite", r"--history: .*"),
-        ("sqlite:////proc/x/y", r"--history: history sqlite:////proc/x/y: /proc/x cannot be created: No such file"),
+        ("postgresql://me:secret@127.0.0.1:1/db", r"history postgresql://me@127\.0\.0\.1:1/db: connection failed: "),
+        ("sqlite:////proc/history.sqlite", ""),
+        ("sqlite:////proc/x/y", r"history sqlite:////proc/x/y: /proc/x cannot be created: No such file"),
     ],
 )
 def test_a_history_that_cannot_be_reached_stops_before_anything_is_measured(bench, url, message):
     """The usage error is one line without the password, and no worker is started."""
     bench.on_call = lambda operation: pytest.fail(f"a worker was asked for {operation}")
 
-    with pytest.raises(pytest.UsageError, match=message) as raised:
+    with pytest.raises(pytest.UsageError, match=f"--history: {message}") as raised:
         bench.run(*SHORT, f"--history={url}")
-
     assert "secret" not in str(raised.value)
 
 
