@@ -90,6 +90,7 @@ def test_the_pairs_decide_on_a_suspected_case(make_runner, this, others, stored,
     assert len(runner.session.outcome.runs[CASE.key].processes) == 3
     assert verdict.sentence.startswith("live, ") and f"the stored figure said {stored}, " in verdict.sentence
     assert all(target.is_closed for _, target in runner.opened)
+    assert runner.session.monitor.expected_workers == 1, "the next case has one worker"
     assert "toy-fast: confirm: pair 3 of at most 6, this arm first" in runner.progress.lines
 
 
@@ -264,7 +265,6 @@ def test_arms_that_do_not_fit_at_once_take_turns_by_process(make_runner):
 
     assert (verdict.outcome, confirmation.comparison.turns) == (Outcome.PASS, Turns.PROCESSES)
     assert "process by process" in verdict.sentence
-    assert runner.session.monitor.expected_workers == 1
 
 
 def test_an_arm_is_made_once_and_its_seconds_count(make_runner):
