@@ -157,6 +157,26 @@ def test_fused_projections_save_two_products(block, outcome):
     assert verdict.outcome is outcome
 
 
+class Scaled(Block):
+    """A layer is scaled by a Python float of the module."""
+
+    def __init__(self):
+        super().__init__()
+        self.factor = 0.3
+
+    def feed_forward(self, tokens):
+        """Scale the layer's output."""
+        return super().feed_forward(tokens) * self.factor
+
+
+@pytest.mark.parametrize(("dynamic", "scalars"), [(None, 0), (True, 1)])
+def test_a_number_from_the_cpu_is_no_tensor_there(dynamic, scalars):
+    """For sizes that change torch.compile keeps a module's float variable: a kernel gets it by value, and nothing is copied."""
+    (module,) = code_of(Scaled, {"dynamic": dynamic}).modules
+
+    assert (module.cpu_scalars, module.cpu_tensors, module.device_copies) == (scalars, 0, 0)
+
+
 class Renamed(Block):
     """A layer has another name."""
 

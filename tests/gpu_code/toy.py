@@ -92,6 +92,7 @@ def generate(
     quantise: Callable[[Block], None] | None = None,
     options: Mapping[str, Any] = OPTIONS,
     fullgraph: bool = True,
+    dynamic: bool | None = None,
 ) -> GpuCode:
     """Return the code of a block for an A100, in bfloat16 and channels_last."""
     from fixtures.gpu_code import Calls, describe_module
@@ -103,7 +104,7 @@ def generate(
             if quantise is not None:
                 quantise(block)
             image = torch.empty(BATCH, CHANNELS, SIDE, SIDE, dtype=torch.bfloat16).to(memory_format=torch.channels_last)
-            torch.compile(block, fullgraph=fullgraph, options=dict(options))(image)
+            torch.compile(block, fullgraph=fullgraph, dynamic=dynamic, options=dict(options))(image)
         layers = QuantisedLayers(called=_quantised(block), dead=0, dead_bytes=0) if quantise else None
         return GpuCode(
             case_key="toy/stage/32px-1steps-b1",
