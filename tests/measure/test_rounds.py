@@ -133,9 +133,7 @@ def test_too_many_discarded_rounds_make_the_measurement_invalid():
     """After the plan's number of discarded rounds the measurement is invalid, with the reason of the last round."""
     measurement = make_measurement(Scripted(), monitor=ScriptedMonitor(*["hot"] * 9), max_discarded_rounds=2)
 
-    with pytest.raises(
-        InvalidMeasurement, match="3 rounds of one process were discarded, the last one because: hot; wait$"
-    ):
+    with pytest.raises(InvalidMeasurement, match=r"^3 rounds of one process were discarded, .* because: hot; wait$"):
         measure_process(measurement)
 
 
