@@ -63,14 +63,8 @@ def test_an_injected_fault_turns_its_gate_red_and_no_other(rig, name, stage):
 
 def test_a_worker_applies_its_fault_before_it_describes_the_case():
     """The structure that the worker reports is that of the case with the fault."""
-    case = BuiltCase(
-        pipeline="sdxl",
-        size="tiny",
-        stage="sdpa",
-        weights={"source": "synthetic"},
-        device="cpu",
-        fault={"name": "processors_reset", "amount": None},
-    )
+    fault, weights = {"name": "processors_reset", "amount": None}, {"source": "synthetic"}
+    case = BuiltCase(pipeline="sdxl", size="tiny", stage="sdpa", weights=weights, device="cpu", fault=fault)
 
     reply = case.load()
     case.close()
