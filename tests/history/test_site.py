@@ -102,14 +102,20 @@ def test_stages_that_no_order_names_follow(tmp_path):
         assert names == [*stages, *(stage for stage in slowest_first if stage not in stages)]
 
 
-def test_a_long_line_is_thinned_by_medians(tmp_path):
-    """The line of a stage has at most 250 points and keeps a step."""
-    write(tmp_path / "site", [histories.series("sdxl/int8/w", runs=1000)])
-    [ladder] = data(tmp_path / "site", f"gpu-{model.short_digest(histories.GPUS[0])}")["ladders"]
+def test_a_long_history_is_thinned(tmp_path):
+    """A stage's line has at most 250 points and keeps a step; the earliest sessions above the limit are counted and left out."""
+    series = histories.series("sdxl/int8/w", runs=MAX_SESSIONS + 5)
+    write(tmp_path / "site", [series])
+    gpu = model.short_digest(histories.GPUS[0])
+    [ladder] = data(tmp_path / "site", f"gpu-{gpu}")["ladders"]
     line = [latency_s for _, latency_s in data(tmp_path / "site", f"ladder-{ladder['id']}")["stages"][0]["line"]]
+    listed = data(tmp_path / "site", f"sessions-{gpu}")
 
-    assert len(line) == model.MAX_LINE_POINTS
-    assert min(line[150:]) > max(line[:150])
+    step = int(len(line) * histories.STEP_AT)
+    assert len(line) <= model.MAX_LINE_POINTS
+    assert min(line[step + 1 :]) > max(line[:step])
+    assert (len(listed["sessions"]), listed["left_out"]) == (MAX_SESSIONS, 5)
+    assert listed["sessions"][-1]["commit"] == series.points[-1].commit
 
 
 def test_a_session_holds_all_cases_of_its_time(site):
@@ -122,16 +128,6 @@ def test_a_session_holds_all_cases_of_its_time(site):
     assert (len(listed["sessions"]), listed["left_out"], len(session["rows"])) == (40, 0, 6)
     assert (session["commit"], session["versions"]) == (point.commit, point.versions)
     assert row[0] == model.short_digest(histories.GPUS[0], "sdxl/int8/1024px-30steps-b1")
-
-
-def test_the_latest_sessions_are_kept(tmp_path):
-    """The earliest sessions above the limit are counted and left out."""
-    series = histories.series("sdxl/int8/w", runs=MAX_SESSIONS + 5)
-    write(tmp_path / "site", [series])
-    listed = data(tmp_path / "site", f"sessions-{model.short_digest(histories.GPUS[0])}")
-
-    assert (len(listed["sessions"]), listed["left_out"]) == (MAX_SESSIONS, 5)
-    assert listed["sessions"][-1]["commit"] == series.points[-1].commit
 
 
 def test_no_page_is_made_of_the_history(tmp_path):
@@ -165,11 +161,8 @@ def test_pages_allow_nothing_but_their_own_files(site):
 @pytest.mark.parametrize(
     "address",
     [
-        "javascript:alert('{commit}')",
-        "https://{commit}.example/",
-        "https://host.example/commit/",
-        "https://host.example/{commit}/{commit}",
-        'https://host.example/"{commit}',
+        *("javascript:alert('{commit}')", "https://{commit}.example/", "https://host.example/commit/"),
+        *("https://host.example/{commit}/{commit}", 'https://host.example/"{commit}'),
     ],
 )
 def test_a_commit_address_is_http(tmp_path, address):
@@ -213,30 +206,29 @@ def test_a_case_may_lack_figures(tmp_path):
         ([histories.series("sdxl/int8/w")] * 2, r"sdxl/int8/w on .* twice"),
     ],
 )
-def test_a_history_that_is_empty_or_ambiguous_is_no_site(tmp_path, series, message):
-    """An empty history is an error, and so are two series of one case and GPU key: one would overwrite the other."""
+def test_a_history_that_is_empty_or_ambiguous_is_no_site(tmp_path, monkeypatch, series, message):
+    """No runs are an error, two series of one case, of which one would overwrite the other, and a missing package."""
     with pytest.raises(ValueError, match=message):
         write(tmp_path / "site", series)
-
-
-def test_a_missing_extra_is_named(tmp_path, monkeypatch):
-    """A missing package is one line of error with the command that installs it."""
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(
-        ValueError, match=r"report extra \(jinja2, vl_convert missing\): pip install 'speedgate\[report\]'"
+        ValueError, match=r"report extra \(jinja2, vl_convert missing\): pip install 'speedgate\[report"
     ):
         write(tmp_path / "site", [histories.series("sdxl/new/w")])
 
 
 def test_a_site_replaces_the_one_before(tmp_path):
-    """A new site replaces the earlier one completely and leaves nothing beside it."""
+    """A new site replaces an empty folder or the earlier site completely, behind a link too, and leaves nothing beside it."""
     target = tmp_path / "site"
+    (tmp_path / "real").mkdir()
+    target.symlink_to(tmp_path / "real")
     write(target, [histories.series("sdxl/gone/w")])
     write(target, [histories.series("sdxl/new/w")])
 
     assert [row["key"] for row in data(target, "index")["cases"]] == ["sdxl/new/w"]
     assert len(list(target.glob("data/case-*"))) == 1
-    assert list(tmp_path.iterdir()) == [target]
+    assert target.is_symlink() and (tmp_path / "real" / "index.html").is_file()
+    assert set(tmp_path.iterdir()) == {target, tmp_path / "real"}
 
 
 def test_a_failure_leaves_the_earlier_site(tmp_path):
@@ -284,16 +276,6 @@ def test_a_file_that_comes_meanwhile_is_not_overwritten(tmp_path):
         write(tmp_path / "site", [histories.series("sdxl/new/w")], changes=intrude)
 
     assert [path.name for path in tmp_path.rglob("*")] == ["site", "thesis.txt"]
-
-
-def test_an_empty_folder_and_a_link_will_do(tmp_path):
-    """An empty folder is accepted, and the folder that a link points to is replaced, not the link."""
-    (tmp_path / "real").mkdir()
-    (tmp_path / "site").symlink_to(tmp_path / "real")
-    write(tmp_path / "site", [histories.series("sdxl/new/w")])
-
-    assert (tmp_path / "site").is_symlink()
-    assert (tmp_path / "real" / "index.html").is_file()
 
 
 @pytest.fixture(scope="module")
@@ -353,16 +335,8 @@ def test_bad_input_is_one_line(tmp_path, url, capsys, monkeypatch, arguments, me
     assert [path.name for path in tmp_path.rglob("*")] == ["foreign", "thesis.txt"]
 
 
-def test_the_order_of_the_ladder_is_that_of_the_baselines(pytestconfig):
-    """The default order of stages is that of the baseline files; without baselines there is none."""
-    root = pytestconfig.rootpath / "baselines"
-
-    assert commands.stages_of_baselines(root) == ("fp32", "bf16", "sdpa", "compile", "fused_qkv", "int8")
-    assert commands.stages_of_baselines(root / "none") == ()
-
-
-def test_a_baseline_of_some_stages_does_not_reorder_the_ladder(tmp_path):
-    """A file that begins with int8, of another machine or of a variant, leaves bf16 after fp32: the runs name their stages."""
+def test_the_order_of_the_ladder_is_that_of_the_baselines(pytestconfig, tmp_path):
+    """Runs name their stages, so a baseline that begins with int8, or of a variant, leaves bf16 after fp32; none has no order."""
     ladder = ["fp32", "bf16", "sdpa", "compile", "fused_qkv", "int8"]
     int8, bf16, flash = (
         msgspec.structs.replace(make_run(f"sdxl/{stages[-1]}/1024px-30steps-b1"), recipe={"stages": stages})
@@ -371,4 +345,6 @@ def test_a_baseline_of_some_stages_does_not_reorder_the_ladder(tmp_path):
     store_file(tmp_path, "0001_a.json", flash, int8)
     store_file(tmp_path, "0002_b.json", bf16)
 
-    assert commands.stages_of_baselines(tmp_path) == tuple(ladder)
+    for root in (pytestconfig.rootpath / "baselines", tmp_path):
+        assert commands.stages_of_baselines(root) == tuple(ladder)
+    assert commands.stages_of_baselines(tmp_path / "none") == ()
