@@ -82,30 +82,24 @@ def test_a_full_disk_costs_no_measurement(session, tmp_path, monkeypatch, has_ro
     assert session.result_files[INT8] == session.result_file(INT8)
 
 
-def test_a_full_disk_ends_no_recording(tmp_path, monkeypatch):
-    """A checkpoint that does not fit is one line, and the run is kept."""
-    session = make_session(tmp_path, policy=Policy(mode=Mode.RECORD))
-    monkeypatch.setattr(checkpoint, "write_json", no_room)
-
-    session.store_run(make_run(INT8))
-
-    assert INT8 in session.outcome.runs
-    assert [Path(path).parent.name for path in session.outcome.unwritten] == [checkpoint.FOLDER]
-
-
 def no_room(*_, **__):
     """Fail as a full disk does."""
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def test_room_is_tried_before_anything_is_measured(tmp_path, monkeypatch):
-    """A full disk takes a new file and none of its bytes: the check writes some, and names option, folder and reason."""
+def test_a_full_disk_ends_no_recording(tmp_path, monkeypatch):
+    """Room is tried with some bytes before anything is measured; later a checkpoint that does not fit is one line."""
 
     class FullDisk(io.BytesIO):
         write = no_room
 
-    monkeypatch.setattr(tempfile, "TemporaryFile", lambda **_: FullDisk())
+    session = make_session(tmp_path, policy=Policy(mode=Mode.RECORD))
+    monkeypatch.setattr(checkpoint, "write_json", no_room)
+    session.store_run(make_run(INT8))
+    assert INT8 in session.outcome.runs
+    assert [Path(path).parent.name for path in session.outcome.unwritten] == [checkpoint.FOLDER]
 
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda **_: FullDisk())
     with pytest.raises(pytest.UsageError, match=r"^--results .*: No space left on device; name a folder"):
         hooks.check_folder("--results", tmp_path)
 
@@ -132,27 +126,19 @@ def test_each_device_has_its_monitor(monkeypatch, device, kind):
     assert (type(monitor).__name__, monitor.expected_workers) == (kind, 2)
 
 
-@pytest.mark.parametrize(
-    ("outcome", "colour"),
-    [
-        ("PASS", "green"),
-        ("FASTER", "green"),
-        ("UNDECIDED", "yellow"),
-        ("STALE", "yellow"),
-        ("SLOWER", "red"),
-        ("DIFFERENT", "red"),
-    ],
-)
-def test_only_the_outcome_is_coloured_by_pytests_own_markup(outcome, colour):
+def test_only_the_outcome_is_coloured_by_pytests_own_markup():
     """pytest's reporter gets the word with its colour, so that `--color` and `NO_COLOR` decide, and the rest without."""
-    calls = []
-    reporter = SimpleNamespace(
-        write=lambda text, **markup: calls.append((text, markup)), line=lambda text: calls.append((text, {}))
-    )
+    colours = {"green": ("PASS", "FASTER"), "yellow": ("UNDECIDED", "STALE"), "red": ("SLOWER", "DIFFERENT")}
+    for colour, outcome in ((colour, outcome) for colour, outcomes in colours.items() for outcome in outcomes):
+        calls = []
+        reporter = SimpleNamespace(
+            write=lambda text, **markup: calls.append((text, markup)),  # noqa: B023
+            line=lambda text: calls.append((text, {})),  # noqa: B023
+        )
 
-    write_coloured(reporter, f"{outcome} sdxl latency: SLOWER is a word here")
+        write_coloured(reporter, f"{outcome} sdxl latency: SLOWER is a word here")
 
-    assert calls == [("", {}), (outcome, {colour: True}), (" sdxl latency: SLOWER is a word here", {})]
+        assert calls == [("", {}), (outcome, {colour: True}), (" sdxl latency: SLOWER is a word here", {})]
 
 
 def test_a_bare_compare_takes_the_promoted_baseline(bench):
