@@ -122,10 +122,6 @@ def usage_error(configure, *options):
     return str(raised.value)
 
 
-def pipelines_of(cases):
-    return list(dict.fromkeys(case.pipeline for case in cases))
-
-
 @pytest.mark.parametrize(("options", "message"), BAD_OPTIONS)
 def test_a_bad_option_is_refused_in_one_line_that_names_the_valid_values(configure, options, message):
     """The line names the option, its value and what is valid; pytest is not even configured."""
@@ -154,32 +150,18 @@ def test_a_usage_error_ends_the_command_before_any_test(run_claim, option, messa
     assert "Traceback" not in result.stdout.str() + result.stderr.str()
 
 
-def test_a_password_in_a_bad_url_is_not_repeated(configure):
-    """A URL that is refused shows nothing of its password."""
-    text = usage_error(configure, "--history=postgresql://u:secret@secret@127.0.0.1:1/db")
-
-    assert 'postgresql://...: contains more than one "@"' in text
-    assert "secret" not in text
-
-
-def test_a_missing_extra_is_refused_at_once(configure, monkeypatch):
-    """Without Altair the command names the extra that a report needs, before anything is built."""
-    monkeypatch.setitem(optional.PACKAGES, "report", ("no_such_package",))
-
-    line = usage_error(configure, "--report=report.html")
-
-    assert "a report needs the report extra (no_such_package missing)" in line
-
-
-def test_another_gpu_key_is_refused(configure, pytester):
-    """Asking for a valid key that is not this machine's is an error that names both."""
+def test_an_option_that_this_machine_cannot_follow_is_refused(configure, pytester, monkeypatch):
+    """A key of another machine, a missing extra and a bad URL are lines that say what is wrong, without the URL's password."""
     folder = pytester.path / "baselines" / "nvidia-h100"
     folder.mkdir(parents=True)
     (folder / "0001_recorded.json").write_text("{}")
+    monkeypatch.setitem(optional.PACKAGES, "report", ("no_such_package",))
+    url = usage_error(configure, "--history=postgresql://u:secret@secret@127.0.0.1:1/db")
 
-    line = usage_error(configure, "--gpu-key=nvidia-h100")
-
-    assert line.startswith("--gpu-key nvidia-h100: this machine is cpu-")
+    assert usage_error(configure, "--gpu-key=nvidia-h100").startswith("--gpu-key nvidia-h100: this machine is cpu-")
+    extra = "a report needs the report extra (no_such_package missing)"
+    assert extra in usage_error(configure, "--report=report.html")
+    assert 'postgresql://...: contains more than one "@"' in url and "secret" not in url
 
 
 def test_a_baseline_of_another_gpu_is_refused_before_any_test(run_claim, pytester):
@@ -209,16 +191,6 @@ def test_a_broken_baseline_is_an_error_and_stays_as_it_is(run_claim, pytester, t
     assert path.read_text() == text
 
 
-def test_a_checkout_that_cannot_be_written_is_an_error_before_any_test(run_claim, pytester):
-    """The default folder of the results is tried first, and the line names the option."""
-    (pytester.path / ".speedgate").touch()
-
-    result = run_claim()
-
-    result.stderr.fnmatch_lines(["*--results DIR: the default *.speedgate/*: *name a folder that can be written*"])
-    assert result.ret == pytest.ExitCode.USAGE_ERROR
-
-
 @pytest.mark.parametrize("option", ["--help", "--collect-only", "--version", "-VV"])
 def test_a_command_that_measures_nothing_creates_no_folder(run_claim, pytester, option):
     """No folder of baselines, results or pytest-benchmark is left behind."""
@@ -233,19 +205,19 @@ def test_a_command_that_measures_nothing_creates_no_folder(run_claim, pytester, 
 
 
 @pytest.mark.filterwarnings("ignore::pytest_benchmark.logger.PytestBenchmarkWarning")
-def test_xdist_is_refused(run_claim, monkeypatch):
-    """Under pytest-xdist nothing is measured, and the error gives the reason."""
-    monkeypatch.setenv("PYTEST_XDIST_WORKER", "gw0")
+@pytest.mark.parametrize("is_xdist", [True, False])
+def test_a_place_that_cannot_measure_is_an_error_before_any_test(run_claim, pytester, monkeypatch, is_xdist):
+    """Under pytest-xdist nothing is measured; the default folder of the results is tried first, and the line names the option."""
+    if is_xdist:
+        monkeypatch.setenv("PYTEST_XDIST_WORKER", "gw0")
+    else:
+        (pytester.path / ".speedgate").touch()
+    folder = "*--results DIR: the default *.speedgate/*: *name a folder that can be written*"
 
     result = run_claim()
 
-    result.stderr.fnmatch_lines(["*pytest-xdist is active*run without -n*"])
+    result.stderr.fnmatch_lines(["*pytest-xdist is active*run without -n*" if is_xdist else folder])
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-
-
-def test_sdxl_is_selected_unless_pipelines_are_named(configure):
-    """Without `--pipeline` the ladder of SDXL is measured."""
-    assert pipelines_of(select(configure("--stage=fp32"), device="cpu")) == ["sdxl"]
 
 
 def test_stages_above_an_unsupported_one_leave_it_out(monkeypatch):
@@ -262,22 +234,14 @@ def test_stages_above_an_unsupported_one_leave_it_out(monkeypatch):
     assert case.expected_structure()["unet.fused_attention"] == 0
 
 
-def test_the_throughput_suite_selects_the_published_batches(configure):
-    """Eager and compiled fp16 of SD 1.5, at each published batch."""
-    cases = select(configure("--suite=throughput", "--pipeline=sd15"), device="cpu")
-
-    batches = [workload.key for workload in pipelines()["sd15"].sizes["tiny"].throughput]
-    stages = ("fp16", "compile_reduce_overhead")
-    assert sorted((case.stage, case.workload.key) for case in cases) == sorted(
-        (stage, batch) for stage in stages for batch in batches
-    )
-
-
 def test_a_pipeline_without_published_figures_is_listed_beside_one_that_has_some(configure):
-    """A combination that does not exist is skipped with its reason; it is no silent pass. Others are not listed."""
+    """The throughput suite has eager and compiled fp16 at each published batch, and a pipeline without any as one absent case."""
     cases = select(configure("--suite=throughput", "--pipeline=sd15,pixart-alpha"), device="cpu")
 
-    assert sorted(pipelines_of(cases)) == ["pixart-alpha", "sd15"]
+    batches = [workload.key for workload in pipelines()["sd15"].sizes["tiny"].throughput]
+    expected = {(stage, batch) for stage in ("fp16", "compile_reduce_overhead") for batch in batches}
+    assert {(case.stage, case.workload.key) for case in cases if case.pipeline == "sd15"} == expected
+    assert len(cases) == len(expected) + 1
     assert [bool(case.absent) for case in cases if case.pipeline == "pixart-alpha"] == [True]
 
 
@@ -300,28 +264,22 @@ def test_a_selection_without_cases_lists_the_valid_ones(configure, options, line
 
 
 def test_a_selection_without_cases_is_no_pass(run_claim):
-    """The command ends as if no test was collected, and says so once."""
-    result = run_claim("--suite=ladder", "--stage=fp16")
+    """The command ends as if no test was collected, and says so once, under enforce too."""
+    for gate in ("auto", "enforce"):
+        result = run_claim("--suite=ladder", "--stage=fp16", f"--gate={gate}")
 
-    text = result.stdout.str() + result.stderr.str()
-    assert result.ret == pytest.ExitCode.NO_TESTS_COLLECTED
-    assert text.count("nothing is left to measure") == 1
-    assert "Exit" not in text
+        text = result.stdout.str() + result.stderr.str()
+        assert result.ret == pytest.ExitCode.NO_TESTS_COLLECTED
+        assert text.count("nothing is left to measure") == 1
+        assert "Exit" not in text
 
 
 def test_skip_latency_leaves_out_every_test_that_measures_rounds(bench):
     """What is left needs a built case and no round; a live comparison keeps the claims about the picture."""
     functions = {item.function.__name__ for item in bench.collect("--skip-latency")}
 
-    assert functions == {
-        "test_attention",
-        "test_compile",
-        "test_coverage",
-        "test_fit",
-        "test_full_recipe",
-        "test_parity",
-        "test_recipe",
-    }
+    claims = ("attention", "compile", "coverage", "fit", "full_recipe", "parity", "recipe")
+    assert functions == {f"test_{claim}" for claim in claims}
 
 
 def test_quick_checks_the_eager_stages_in_this_process(bench):
@@ -339,11 +297,12 @@ def test_quick_checks_the_eager_stages_in_this_process(bench):
 
 
 def test_what_quick_left_out_stands_below_the_verdicts(configure):
-    """`Every verdict is PASS.` is not the last word on a part of the suite. pluggy calls the first of a list last."""
-    hook = configure("--quick").hook.pytest_terminal_summary
+    """`Every verdict is PASS.` is not the last word on a part of the suite, SDXL alone. pluggy calls the first of a list last."""
+    config = configure("--quick")
 
-    names = [implementation.plugin_name for implementation in hook.get_hookimpls()]
+    names = [implementation.plugin_name for implementation in config.hook.pytest_terminal_summary.get_hookimpls()]
     assert names.index("fixtures.plugin") < names.index("speedgate.plugin.hooks")
+    assert {case.pipeline for case in select(config, device="cpu")} == {"sdxl"}
 
 
 def test_six_to_twelve_pairs_are_measured_unless_options_name_others(configure):
