@@ -78,6 +78,19 @@ def test_pairs_are_added_until_the_suspected_component_is_clear(tmp_path):
     assert len(runner.session.outcome.confirmations[CASE.key].processes) == 6
 
 
+def test_pairs_that_never_clear_a_suspected_component_leave_it_undecided(tmp_path):
+    """It is neither convicted nor acquitted without evidence."""
+    seconds = [{"denoiser": [0.4], "host_gap": [each]} for each in (0.004, 0.06, 0.01, 0.07, 0.005, 0.05)]
+
+    _, components, runner = judge(tmp_path, SLOW, seconds)
+
+    assert components.outcome is Outcome.UNDECIDED
+    assert components.sentence.startswith(
+        "stored figures call host_gap slower, and the pairs are too noisy to tell: live, "
+    )
+    assert len(runner.session.outcome.confirmations[CASE.key].processes) == PLAN.looks.last
+
+
 def test_an_unsuspected_component_costs_no_measurement(tmp_path):
     """Without a slower component no pair is measured."""
     latency, components, runner = judge(tmp_path, QUICK)

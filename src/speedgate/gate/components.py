@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -121,27 +121,38 @@ def needs_confirmation(stored: Verdict) -> bool:
 
 def slower_components(run: Run, reference: Baseline | Comparison, policy: Policy) -> set[str]:
     """Return the names of the components that are slower than the tolerance by their whole interval."""
-    tolerance = policy.tolerance(run.stage)
     changes = compare_components(run.processes, reference, policy)
-    return {change.name for change in changes if change.is_slower(tolerance)}
+    return {change.name for change in changes if change.is_slower(policy.component_tolerance(run.stage, change.name))}
 
 
 def unclear_components(run: Run, reference: Baseline | Comparison, policy: Policy) -> set[str]:
     """Return the names of the components that may be slower although their interval does not show it."""
-    tolerance = policy.tolerance(run.stage)
-    changes = compare_components(run.processes, reference, policy)
-    return {c.name for c in changes if c.may_be_slower(tolerance) and not c.is_slower(tolerance)}
+    tolerances = {name: policy.component_tolerance(run.stage, name) for name in (*_names(run.processes), REMAINDER)}
+    return {
+        change.name
+        for change in compare_components(run.processes, reference, policy)
+        if change.may_be_slower(tolerances[change.name]) and not change.is_slower(tolerances[change.name])
+    }
 
 
-def join_confirmed(stored: Verdict, live: Verdict | None, confirmation: Confirmation) -> Verdict:
-    """Join the verdict by stored figures and the one by live pairs, which counts; without it the stored one stands."""
-    if live is not None:
-        return msgspec.structs.replace(
-            live, sentence=f"live, {live.sentence}; the stored figures said {stored.outcome}"
-        )
-    if not needs_confirmation(stored):
-        return stored
-    return msgspec.structs.replace(stored, sentence=f"{stored.sentence}; not confirmed live: {confirmation.reason}")
+def join_confirmed(
+    stored: Verdict, live: Verdict | None, confirmation: Confirmation, *, unclear: Collection[str] = ()
+) -> Verdict:
+    """Join the verdict by stored figures and the one by live pairs, which counts; without it the stored one stands.
+
+    `unclear` are components that stored figures call slower and that the pairs do not clear: they are UNDECIDED.
+    """
+    if live is None:
+        if not needs_confirmation(stored):
+            return stored
+        reason = confirmation.reason or "the pairs timed no component"
+        return msgspec.structs.replace(stored, sentence=f"{stored.sentence}; not confirmed live: {reason}")
+    sentence = f"live, {live.sentence}; the stored figures said {stored.outcome}"
+    if unclear and live.outcome is Outcome.PASS:
+        names = ", ".join(sorted(unclear))
+        sentence = f"stored figures call {names} slower, and the pairs are too noisy to tell: {sentence}"
+        return msgspec.structs.replace(live, outcome=Outcome.UNDECIDED, sentence=sentence)
+    return msgspec.structs.replace(live, sentence=sentence)
 
 
 def _interval(

@@ -251,13 +251,18 @@ class Gate:
         return _next_look(plan.looks, len(confirmation.processes), lambda: self._is_decided_by_pairs(run))
 
     def _is_decided_by_pairs(self, run: Run) -> bool:
-        policy, confirmation, baseline = self.session.options.policy, self._confirmation(run), self._baseline(run)
-        assert baseline is not None and confirmation.comparison is not None, "pairs were measured"
+        policy, confirmation = self.session.options.policy, self._confirmation(run)
         if judge.is_suspicious(confirmation.stored) and self._judge_pairs(run, policy).outcome is Outcome.UNDECIDED:
             return False
+        return not self._unclear_components(run, policy)
+
+    def _unclear_components(self, run: Run, policy: Policy) -> set[str]:
+        """Return the components that stored figures call slower, and that the pairs neither convict nor clear."""
+        confirmation, baseline = self._confirmation(run), self._baseline(run)
+        assert baseline is not None and confirmation.comparison is not None, "pairs were measured"
         this_run, by = confirmation.this_run(run), self._for_pairs(policy)
-        suspected = components.slower_components(run, baseline, policy)
-        return not suspected & components.unclear_components(this_run, confirmation.comparison, by)
+        unclear = components.unclear_components(this_run, confirmation.comparison, by)
+        return unclear & components.slower_components(run, baseline, policy)
 
     def suspects(self, run: Run) -> bool:
         """Return True if stored figures say SLOWER, or will stay undecided, so that live pairs have to decide.
@@ -416,11 +421,11 @@ class Gate:
         confirmation = self.session.outcome.confirmations.get(run.case_key)
         if confirmation is None:
             return stored
-        live = None
-        if confirmation.decides:
-            this_run, by = confirmation.this_run(run), self._for_pairs(policy)
-            live = components.judge_components(this_run, confirmation.comparison, by)
-        return components.join_confirmed(stored, live, confirmation)
+        if not confirmation.decides:
+            return components.join_confirmed(stored, None, confirmation)
+        this_run, by = confirmation.this_run(run), self._for_pairs(policy)
+        live = components.judge_components(this_run, confirmation.comparison, by)
+        return components.join_confirmed(stored, live, confirmation, unclear=self._unclear_components(run, policy))
 
     def _stored_components(self, run: Run, policy: Policy | None = None) -> Verdict | None:
         reference = self.session.outcome.comparisons[run.case_key] if self.is_live else self._baseline(run)
