@@ -1,12 +1,13 @@
 """Intervals over processes and pairs, and the error that is spent on looking more than once."""
 
+import dataclasses
 import math
 import random
 import statistics
 
 import pytest
 
-from speedgate.gate.intervals import Looks, between_pairs, between_sets, unseen_slowdown
+from speedgate.gate.intervals import Looks, between_pairs, between_sets, expected_between_sets, unseen_slowdown
 
 QUIET_S = (2.49, 2.50, 2.51, 2.50, 2.495)
 
@@ -26,6 +27,18 @@ def test_the_interval_is_students_with_a_pooled_variance(new_s, old_s, confidenc
     interval = between_sets(new_s, old_s, confidence=confidence)
 
     assert (interval.low, interval.high) == pytest.approx((math.exp(expected.low), math.exp(expected.high)), rel=1e-9)
+
+
+def test_more_processes_of_the_same_spread_are_expected_to_narrow_the_interval():
+    """With the present number the expected interval is the present one; with more it is narrower around the same centre."""
+    new_s, old_s = (1.0, 1.1, 1.05), (1.0, 1.02, 1.04, 1.01, 0.99)
+    now = between_sets(new_s, old_s, confidence=0.99)
+
+    same, later = (expected_between_sets(new_s, old_s, confidence=0.99, later=count) for count in (3, 8))
+
+    assert dataclasses.astuple(same) == pytest.approx(dataclasses.astuple(now))
+    assert later.ratio == pytest.approx(now.ratio) and now.low < later.low < later.high < now.high
+    assert expected_between_sets((1.0,), (1.0,), confidence=0.99, later=8) is None
 
 
 @pytest.mark.parametrize("medians_s", [QUIET_S, (1.0, 1.1, 1.16, 1.05, 1.08)])

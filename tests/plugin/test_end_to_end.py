@@ -228,3 +228,21 @@ def test_another_interpreter_and_checkout_are_the_other_arm(tmp_path):
     result.stdout.re_match_lines([rf"FASTER .* of {label}: -9\.1%.*"])
     result.stdout.re_match_lines([rf".*the worker of {label} died during 'first_image' \(SIGABRT\).*"])
     assert suite.arms("fp32") == ["this", "other", "other", "this", "this", "other"]
+
+
+@pytest.mark.exhaustive
+def test_a_suspected_case_is_confirmed_by_the_code_of_its_baseline(tmp_path):
+    """On a machine that became slower for every code, worker processes of both arms acquit the case."""
+    suite, offers = Suite(tmp_path), ["attribute", "modules"]
+    suite.misbehave(bf16={"offers": offers})
+    suite.run("--gate=record", "--budget=600", "--processes=3", "--rounds=4", "--stage=bf16")
+    promote(suite.path / "baselines", suite.machine.key)
+    suite.misbehave(bf16={"offers": offers, "slower": 1.1})
+    (suite.path / "builds.log").unlink()
+
+    result = suite.run("--gate=enforce", "--rounds=4", "--stage=bf16", "-k", "latency or components or coverage")
+
+    verdict = suite.latency("bf16")
+    assert (verdict.outcome, red(result)) == (Outcome.PASS, []), verdict
+    assert verdict.sentence.endswith("to 0001_recorded: since that recording the machine has drifted by +10.0%")
+    assert suite.arms("bf16") == ["this"] * (3 + 2 * 6)  # the code of the baseline is that of this checkout
