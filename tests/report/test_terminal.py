@@ -301,7 +301,7 @@ def test_confirmed_cases_are_counted_with_their_cost():
     lines = terminal.remarks(view(confirmations=confirmations, verdicts=verdicts))
 
     assert lines[0] == (
-        "3 cases suspected by stored figures: 2 decided by live pairs (1 SLOWER, 1 PASS), 1 not confirmed; 12 pairs in 181 s"
+        "3 cases suspected by stored figures: 2 measured live (1 SLOWER, 1 PASS), 1 not confirmed; 12 pairs in 181 s"
     )
 
 

@@ -1,4 +1,4 @@
-"""Remarks on the cases that live pairs decided: how many, with which verdicts, at what cost, and the machine's drift."""
+"""Remarks on the cases that were measured live: how many, with which verdicts, at what cost, and the machine's drift."""
 
 from __future__ import annotations
 
@@ -34,6 +34,6 @@ def _count(confirmed: Sequence[Confirmed]) -> str:
     seconds = sum(confirmation.seconds for confirmation, _ in confirmed)
     cases = "1 case" if len(confirmed) == 1 else f"{len(confirmed)} cases"
     return (
-        f"{cases} suspected by stored figures: {len(decided)} decided by live pairs{f' ({counts})' if counts else ''}"
+        f"{cases} suspected by stored figures: {len(decided)} measured live{f' ({counts})' if counts else ''}"
         f"{f', {rest} not confirmed' if rest else ''}; {pairs} pairs in {seconds:.0f} s"
     )
