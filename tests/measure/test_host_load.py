@@ -133,6 +133,27 @@ def test_children_of_the_worker_are_no_other_programs(kernel):
     assert (second.facts["others_s"], second.discarded_reason) == (0.0, None)
 
 
+@pytest.mark.parametrize(("states", "polls"), [("SS", 0), ("SRRSS", 2), ("R" * 200, 50)])
+def test_a_round_begins_when_the_other_arm_rests(kernel, monkeypatch, states, polls):
+    """Its two threads may stay awake after their round; the wait for them ends, also if one never sleeps."""
+    monitor, pauses_s, states = kernel.monitor(), [], list(states)
+    kernel.write(pid=71, waits_s=(0, 0))
+    read_text = Path.read_text
+    monkeypatch.setattr("speedgate.measure.monitor.time.sleep", pauses_s.append)
+    monkeypatch.setattr(
+        Path,
+        "read_text",
+        lambda path, **kw: f"1 (a) {states.pop(0)}" if path.match("71/task/*/stat") else read_text(path, **kw),
+    )
+    monitor.begin(71)
+    assert pauses_s == []
+    kernel.write(waits_s=(0,))
+
+    monitor.begin(PID)
+
+    assert pauses_s == [0.001] * polls
+
+
 def loads(count, *, wall_s=0.05, waited=0.0, dispatches=0, others=0.0, stolen=0.0):
     """Return equal rounds on two processors; the shares are of the wall time, `others` of both processors'."""
     load = RoundLoad(

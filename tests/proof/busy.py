@@ -53,6 +53,8 @@ while True:
 REPETITIONS = 12  # of the products in a round
 TURNS = 2  # so that a drift of the machine does not fall on one condition
 IDLE_S, LOADED_S = 5.0, 3.0  # of rounds, in each turn
+TURN_BLOCKS = 60
+AFTER_SAME, AFTER_OTHER = "after its own", "after the other's"
 SPIN_VARIABLE = "GOMP_SPINCOUNT"  # of GNU's OpenMP: with 0, a thread sleeps as soon as it has nothing to do
 SESSIONS = {0: 5, 1: 4, 2: 4, 4: 4, SOMETIMES: 2}
 DRAWS = 200
@@ -150,6 +152,27 @@ def _rounds(worker: Worker, least_s: float) -> list[Row]:
         seconds = worker.call("generate")["seconds"]
         rows.append(Row(seconds, round_load(before, read_counters(family, time_s=time.perf_counter()))))
     return rows
+
+
+def measure_turns(start: Callable[[Kind], Worker], kind: Kind) -> dict[str, list[dict[str, Any]]]:
+    """Measure rounds of two live workers in turn, as in a live comparison on the idle machine."""
+    turns: dict[str, list[dict[str, Any]]] = {AFTER_SAME: [], AFTER_OTHER: []}
+    monitor, last = HostMonitor(), None
+    with contextlib.closing(start(kind)) as this, contextlib.closing(start(kind)) as other:
+        for block in range(TURN_BLOCKS):
+            for worker in (this, other) if block % 2 == 0 else (other, this):
+                monitor.begin(worker.pid)
+                seconds = worker.call("generate")["seconds"]
+                reading = monitor.end()
+                turns[AFTER_SAME if worker is last else AFTER_OTHER].append(
+                    {
+                        "seconds": seconds,
+                        "waited_s": reading.facts["waited_s"],
+                        "discarded": reading.discarded_reason is not None,
+                    }
+                )
+                last = worker
+    return turns
 
 
 def measure_sessions(start: Callable[[Kind], Worker], kind: Kind, *, end_s: float) -> dict[str, list[dict[str, Any]]]:
@@ -295,7 +318,20 @@ further time after twice as long. So a neighbour that works now and then makes a
 """
 
 
-def page(samples: Samples, sessions: Mapping[str, Sequence[Mapping[str, Any]]], machine: str) -> list[str]:
+IN_TURN = """\
+## Live pairs
+
+Two workers are alive and take turns on the idle machine. A round begins when the threads of the other worker sleep: they
+stay awake for some milliseconds after their round, and one that does not wait for them would be disturbed by us.
+"""
+
+
+def page(
+    samples: Samples,
+    turns: Mapping[str, Sequence[Mapping[str, Any]]],
+    sessions: Mapping[str, Sequence[Mapping[str, Any]]],
+    machine: str,
+) -> list[str]:
     """Return the lines of `docs/busy.md`."""
     kinds = list(dict.fromkeys(kind for kind, _ in samples))
     fitting = [kind for kind in kinds if kind.threads <= kinds[0].threads]  # the others wait for their own threads
@@ -366,6 +402,21 @@ def page(samples: Samples, sessions: Mapping[str, Sequence[Mapping[str, Any]]], 
         *_table(
             ("loops", "sessions", "verdicts", "false SLOWER", "rounds discarded", "seconds each"),
             [_session_row(name, entries) for name, entries in sessions.items()],
+        ),
+        "",
+        IN_TURN,
+        *_table(
+            ("a round", "rounds", "seconds", "wait", "discarded"),
+            [
+                (
+                    name,
+                    str(len(entries)),
+                    f"{statistics.median(entry['seconds'] for entry in entries):.4f}",
+                    _spread([(entry["waited_s"] or 0.0) / entry["seconds"] for entry in entries]),
+                    f"{statistics.fmean(entry['discarded'] for entry in entries):.1%}",
+                )
+                for name, entries in turns.items()
+            ],
         ),
     ]
 
@@ -454,7 +505,7 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     return [f"| {' | '.join(cells)} |" for cells in (header, rule, *rows)]
 
 
-def save(path: Path, samples: Samples, sessions: Mapping[str, Any], machine: str) -> None:
+def save(path: Path, samples: Samples, turns: Mapping[str, Any], sessions: Mapping[str, Any], machine: str) -> None:
     """Store what was measured."""
     rows = [
         {
@@ -464,10 +515,12 @@ def save(path: Path, samples: Samples, sessions: Mapping[str, Any], machine: str
         }
         for (kind, loops), turns in samples.items()
     ]
-    path.write_text(json.dumps({"machine": machine, "samples": rows, "sessions": sessions}), encoding="utf-8")
+    path.write_text(
+        json.dumps({"machine": machine, "samples": rows, "turns": turns, "sessions": sessions}), encoding="utf-8"
+    )
 
 
-def load(path: Path) -> tuple[Samples, dict[str, Any], str]:
+def load(path: Path) -> tuple[Samples, dict[str, Any], dict[str, Any], str]:
     """Read what `save` has stored."""
     document = json.loads(path.read_text(encoding="utf-8"))
     samples = {
@@ -476,7 +529,7 @@ def load(path: Path) -> tuple[Samples, dict[str, Any], str]:
         ]
         for entry in document["samples"]
     }
-    return samples, document["sessions"], document["machine"]
+    return samples, document["turns"], document["sessions"], document["machine"]
 
 
 def main() -> int:
@@ -491,17 +544,18 @@ def main() -> int:
     )
     arguments = parser.parse_args()
     if arguments.rows and arguments.rows.exists():
-        samples, sessions, machine = load(arguments.rows)
+        samples, turns, sessions, machine = load(arguments.rows)
     else:
         cores, machine = len(os.sched_getaffinity(0)), resolve_machine("cpu").key
         with workers() as start:
             end_s = time.perf_counter() + 60 * arguments.minutes
             kinds = (Kind(cores), Kind(1), Kind(cores, spins=False), Kind(2 * cores))
             samples = measure_rows(start, kinds)
+            turns = measure_turns(start, kinds[0])
             sessions = measure_sessions(start, kinds[0], end_s=end_s)
         if arguments.rows:
-            save(arguments.rows, samples, sessions, machine)
-    text = "\n".join(page(samples, sessions, machine))
+            save(arguments.rows, samples, turns, sessions, machine)
+    text = "\n".join(page(samples, turns, sessions, machine))
     arguments.output.write_text(text.strip() + "\n", encoding="utf-8")
     print(text)
     return 0

@@ -8,6 +8,7 @@ from tests.proof import busy
 
 KIND = busy.Kind(2)
 SESSIONS = {busy.IDLE: [{"outcome": Outcome.PASS, "discarded": [], "wall_s": 4.0}]}
+TURNS = {busy.AFTER_OTHER: [{"seconds": 0.05, "waited_s": 0.01, "discarded": True}] * 3}
 
 
 def chunk(seconds, *, wait=0.0):
@@ -49,13 +50,14 @@ def test_disturbed_rounds_lead_to_invalid_and_never_to_slower(samples):
 
 def test_the_page_is_the_same_from_stored_rounds(samples, tmp_path):
     """What is stored is read back without a loss, and the page's rows have the shares of discarded rounds and the verdicts."""
-    busy.save(tmp_path / "rows.json", samples, SESSIONS, "a-machine")
+    busy.save(tmp_path / "rows.json", samples, TURNS, SESSIONS, "a-machine")
     lines = busy.page(*busy.load(tmp_path / "rows.json"))
 
-    assert lines == busy.page(samples, SESSIONS, "a-machine")
+    assert lines == busy.page(samples, TURNS, SESSIONS, "a-machine")
     assert (
         "| 2 | 1 | 40 | x2.00 | 50.0% / 50.0% | 25000 us | 25.0% / 25.0% | 0.0% / 0.0% | 100.0% | 100.0% | 100.0% |"
         in lines
     )
     assert "| 2 | 1 | 5 SLOWER | 100.0% | 5 INVALID | 0.0% |" in lines
+    assert "| after the other's | 3 | 0.0500 | 20.0% / 20.0% | 100.0% |" in lines
     assert "| none | 1 | 1 PASS | 0 of 1 | 0 | 4.0 |" in lines

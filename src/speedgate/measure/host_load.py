@@ -25,11 +25,8 @@ OWN_WAIT_FACTOR = 1.5
 
 _MISSING = (errno.ENOENT, errno.ESRCH, errno.EACCES, errno.EPERM, errno.EOPNOTSUPP)
 _IDLE, _IOWAIT, _STEAL = 4, 5, 8  # fields of a `cpu` line in /proc/stat; the name is field 0
-_PARENT, _FIRST_TIME, _LAST_TIME = (
-    1,
-    11,
-    14,
-)  # fields of /proc/PID/stat after the name: up to the time of ended children
+# Fields of /proc/PID/stat after the name; the times are those of user and system, then of ended children.
+_STATE, _PARENT, _FIRST_TIME, _LAST_TIME = 0, 1, 11, 14
 
 
 def tick_s() -> float:
@@ -182,6 +179,12 @@ def process_family(pid: int, *, proc: Path = Path("/proc")) -> tuple[int, ...]:
     return tuple(family)
 
 
+def wants_to_run(pids: Sequence[int], *, proc: Path = Path("/proc")) -> bool:
+    """Return True if a thread of these processes runs or waits for a processor. A process that has ended has none."""
+    stats = (read_kernel_file(thread / "stat") for pid in pids for thread in _threads(proc / str(pid)))
+    return any(text is not None and _fields_after_name(text)[_STATE] == "R" for text in stats)
+
+
 def _usable_processors(pids: Sequence[int]) -> set[str]:
     try:
         return {str(number) for number in os.sched_getaffinity(pids[0] if pids else 0)}
@@ -191,15 +194,18 @@ def _usable_processors(pids: Sequence[int]) -> set[str]:
 
 def _thread_waits(process: Path) -> dict[str, tuple[float, int]]:
     """Return each thread's run delay and dispatches; nothing if the kernel does not count them, and its files hold zeros."""
-    try:
-        threads = list((process / "task").iterdir())
-    except OSError:
-        return {}
-    texts = {thread.name: read_kernel_file(thread / "schedstat") for thread in threads}
+    texts = {thread.name: read_kernel_file(thread / "schedstat") for thread in _threads(process)}
     times = {name: text.split() for name, text in texts.items() if text}
     if all(ran_ns == "0" for ran_ns, *_ in times.values()):
         return {}
     return {name: (int(waited_ns) / 1e9, int(dispatches)) for name, (_, waited_ns, dispatches) in times.items()}
+
+
+def _threads(process: Path) -> list[Path]:
+    try:
+        return list((process / "task").iterdir())
+    except OSError:
+        return []
 
 
 def _process_s(process: Path) -> float | None:

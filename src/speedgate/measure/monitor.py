@@ -25,6 +25,7 @@ from speedgate.measure.host_load import (
     read_kernel_file,
     round_load,
     tick_s,
+    wants_to_run,
 )
 
 Fact = float | int | None
@@ -32,6 +33,7 @@ Fact = float | int | None
 _STEAL = 8  # the field of a `cpu` line in /proc/stat; the name is field 0
 _REMEDY = "end the other programs, or let such rounds count with --allow-busy"
 _PAUSE_S = 0.5  # before a round of a busy host is measured for the third time; doubled each time
+_POLL_S, _MOST_POLLS = 0.001, 50  # while the other arm's threads come to rest
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -110,6 +112,12 @@ class HostMonitor:
         self._pid = pid
         if pid is not None and pid not in self._families:
             self._families[pid], self._detectors[pid] = process_family(pid, proc=self._proc), BusyDetector()
+        # Threads of OpenMP stay awake for some milliseconds after a round. Those of the other arm would disturb this one.
+        others = [other for family in self._families.values() if pid not in family for other in family]
+        for _ in range(_MOST_POLLS):
+            if not wants_to_run(others, proc=self._proc):
+                break
+            time.sleep(_POLL_S)
         self._before = self._read()
 
     def end(self) -> Reading:
