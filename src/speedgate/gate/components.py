@@ -23,6 +23,7 @@ MIN_CHANGE = 0.01  # of the image's seconds; a smaller change of a component is 
 # Of the image's seconds: a component that takes less counts as this much. Clocks tell no less apart, a component may take
 # nothing at all, and the logarithms of such figures differ by far more than anything that a user notices.
 _LEAST_SHARE = 1e-3
+_MOST_NAMED = 5  # in a sentence; their names are a worker's
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -149,8 +150,9 @@ def join_confirmed(
         return msgspec.structs.replace(stored, sentence=f"{stored.sentence}; not confirmed live: {reason}")
     sentence = f"live, {live.sentence}; the stored figures said {stored.outcome}"
     if unclear and live.outcome is Outcome.PASS:
-        names = ", ".join(sorted(unclear))
-        sentence = f"stored figures call {names} slower, and the pairs are too noisy to tell: {sentence}"
+        sentence = (
+            f"stored figures call {_listed(sorted(unclear))} slower, and the pairs are too noisy to tell: {sentence}"
+        )
         return msgspec.structs.replace(live, outcome=Outcome.UNDECIDED, sentence=sentence)
     return msgspec.structs.replace(live, sentence=sentence)
 
@@ -186,7 +188,7 @@ def _sum_up(
     largest = max(slower or changes, key=lambda change: change.share)
     if slower:
         others = [change.name for change in slower if change is not largest]
-        more = f", also {', '.join(others)}" if others else ""
+        more = f", also {_listed(others)}" if others else ""
         return Outcome.SLOWER, [describe(largest), limits, f"{len(slower)} of {len(changes)} components slower{more}"]
     unseen = max(change.detectable_share(tolerances[change.name]) for change in changes)
     return Outcome.PASS, [
@@ -221,7 +223,12 @@ def _sample(run: Run, reference: Baseline | Comparison) -> str:
 def _only_in(names: Iterable[str], shared: Sequence[str], side: str) -> list[str]:
     """Say which components are timed on one side only; they are not judged."""
     others = [name for name in names if name not in shared]
-    return [f"only in {side}, not judged: {', '.join(others)}"] if others else []
+    return [f"only in {side}, not judged: {_listed(others)}"] if others else []
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    return ", ".join(names[:_MOST_NAMED]) + more
 
 
 def _processes(reference: Baseline | Comparison) -> tuple[Process, ...]:
