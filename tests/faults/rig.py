@@ -45,8 +45,8 @@ class Rig:
         self.bench: Callable[[], FakeBench] = NotImplemented  # set by the fixture `rig`, anew for each test
         self.undo = contextlib.ExitStack()  # restores the settings that a harmless change has changed
         self.figures: parity.Parity | None = None  # of the last judgement of parity
-        self._cases: dict[str, Any] = {}
-        self._references: dict[tuple[Workload, int], tuple[parity.Output, parity.Output]] = {}
+        self._cases: dict[tuple[str, str], Any] = {}
+        self._references: dict[tuple[Workload, int, str], tuple[parity.Output, parity.Output]] = {}
 
     def verdicts(self, change: Change, stage: str) -> list[Verdict | Refusal]:
         """Apply the change and return the verdicts."""
@@ -73,13 +73,13 @@ class Rig:
 
     def recipe(self, change: Change, stage: str) -> list[Verdict]:
         """Judge the structure of an edited case, with its compile steps applied but not run."""
-        case = self.copy(stage)
+        case = self.copy(stage, pipeline=change.pipeline)
         for step in _compile_steps(stage):
             step(case.pipeline, case.pipeline_spec.parts[0], {})
         with _restored_inductor():
             change.apply(case)
             case.compare_weights()
-            return [_judge_recipe(case, Case(pipeline="sdxl", size="tiny", stage=stage).expected_structure())]
+            return [_judge_recipe(case, Case(pipeline=change.pipeline, size="tiny", stage=stage).expected_structure())]
 
     def compile(self, change: Change, stage: str) -> list[Verdict]:
         """Judge the counts of an edited case with one compiled transformer block. Inductor, which takes minutes, is left out."""
@@ -109,9 +109,10 @@ class Rig:
 
     def drill(self, name: str, stage: str) -> list[Verdict]:
         """Judge structure, counts and image of a case into which a fault was injected with its default amount."""
-        case = self.copy(stage)
+        pipeline = injectable.changes()[name].pipeline
+        case = self.copy(stage, pipeline=pipeline)
         intact_workload = case.workload
-        expected = Case(pipeline="sdxl", size="tiny", stage=stage).expected_structure()
+        expected = Case(pipeline=pipeline, size="tiny", stage=stage).expected_structure()
         eager = {fact: False for fact in expected if fact.endswith(".compiled")}
         fault = injectable.catalogue().faults[name]
         with _restored_inductor(), _fresh_counts() as since_start:
@@ -149,11 +150,11 @@ class Rig:
         """Start a session that must end before it measures anything."""
         return [sessions.refuse(self.bench(), change)]
 
-    def copy(self, stage: str) -> Any:
+    def copy(self, stage: str, *, pipeline: str = "sdxl") -> Any:
         """Return a case to edit; the pipeline that it was copied from stays intact."""
-        if stage not in self._cases:
-            self._cases[stage] = self.build(stage)
-        case = copy.copy(self._cases[stage])
+        if (stage, pipeline) not in self._cases:
+            self._cases[stage, pipeline] = self.build(stage, pipeline=pipeline)
+        case = copy.copy(self._cases[stage, pipeline])
         case.pipeline = copy.deepcopy(case.pipeline)
         case.globals_before = read_globals()
         return case
@@ -164,7 +165,9 @@ class Rig:
         step_reference, image_reference = (
             output if case.stage == stage else reference
             for stage, reference in zip(
-                (parity.STEP_REFERENCE, parity.IMAGE_REFERENCE), self.references(workload, probes), strict=True
+                (parity.STEP_REFERENCE, parity.IMAGE_REFERENCE),
+                self.references(workload, probes, pipeline=case.pipeline_spec.name),
+                strict=True,
             )
         )
         size = case.size
@@ -182,11 +185,14 @@ class Rig:
             max_reference_error=size.max_reference_error,
         )
 
-    def references(self, workload: Workload, probes: int) -> tuple[parity.Output, parity.Output]:
+    def references(
+        self, workload: Workload, probes: int, *, pipeline: str = "sdxl"
+    ) -> tuple[parity.Output, parity.Output]:
         """Return the outputs of fp32, with its precise steps, and of bf16."""
-        key = workload, probes
+        key = workload, probes, pipeline
         if key not in self._references:
-            fp32, bf16 = (self.copy(stage) for stage in (parity.STEP_REFERENCE, parity.IMAGE_REFERENCE))
+            stages = parity.STEP_REFERENCE, parity.IMAGE_REFERENCE
+            fp32, bf16 = (self.copy(stage, pipeline=pipeline) for stage in stages)
             fp32.workload = bf16.workload = workload
             self._references[key] = (
                 self._make_output(fp32, precise=True, probes=probes),
@@ -213,7 +219,7 @@ def _judge_recipe(case: Any, expected: dict[str, object]) -> Verdict:
 
 
 def _judge_compile(case: Any, counts: dict[str, Any], *, structure: dict[str, Any]) -> Verdict:
-    key = Case(pipeline="sdxl", size="tiny", stage=case.stage)
+    key = Case(pipeline=case.pipeline_spec.name, size="tiny", stage=case.stage)
     expected = key.expected_counts(structure, device="cpu")
     assert expected is not None
     del expected["inductor_graphs"]  # see `compile`

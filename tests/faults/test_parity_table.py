@@ -1,7 +1,7 @@
 """Faults of several sizes, and intact stages of every pipeline: the figures are those of docs/parity.md."""
 
+import contextlib
 import dataclasses
-import functools
 import json
 
 import pytest
@@ -9,6 +9,7 @@ import pytest
 from fixtures import parity
 from fixtures.faults import numerics, structure
 from fixtures.pipelines.registry import pipelines
+from fixtures.weights import synthetic
 from fixtures.worker.built_case import PROBES
 from speedgate.results.run import Outcome
 from tests.faults.harmless import sigmas_in_half_precision
@@ -31,7 +32,7 @@ FAULTS = [
     for amount in amounts
     for stage in stages
 ]
-INTACT = ("fp32", "bf16", "sdpa", "fused_qkv", "int8", "fp16")
+INTACT = ("fp32", "bf16", "sdpa", "compile", "fused_qkv", "int8", "fp16", "fp32_ieee", "int8_weight_only")
 SEEDS = range(5)
 
 
@@ -67,52 +68,54 @@ def test_what_is_harmless_passes(rig, record_property, change, stage):
     assert [verdict for verdict in verdicts if verdict.outcome is not Outcome.PASS] == []
 
 
-@pytest.fixture(scope="module")
-def inspect(build, make_output):
-    """Return a function that inspects a stage with a seed and a number of threads, once for all tests."""
-    import torch
-
-    @functools.cache
-    def collect(pipeline, stage, seed, threads):
-        case = build(stage, pipeline=pipeline)
-        case.workload = dataclasses.replace(case.workload, seed=seed)
-        before = torch.get_num_threads()
-        torch.set_num_threads(threads)
-        try:
-            return make_output(case, precise=stage == parity.STEP_REFERENCE, probes=PROBES)
-        finally:
-            torch.set_num_threads(before)
-
-    return collect
-
-
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("pipeline", pipelines())
-@pytest.mark.parametrize("stage", INTACT)
 def test_no_seed_and_no_number_of_threads_makes_an_intact_stage_different(
-    inspect, record_property, pipeline, stage, threads
+    build, make_output, record_property, monkeypatch, pipeline, threads
 ):
-    """Parity passes five seeds of the image, the prompts and the latents."""
-    size = pipelines()[pipeline].sizes["tiny"]
-    outcomes = []
+    """Parity passes every stage with five seeds of the weights, the image, the prompts and the latents."""
+    spec = pipelines()[pipeline]
+    size = spec.sizes["tiny"]
+    stages = [stage for stage in INTACT if stage not in {*spec.unsupported, *size.unsupported}]
+    alarms = []
     for seed in SEEDS:
-        step_reference, image_reference, output = (
-            inspect(pipeline, it, seed, threads) for it in ("fp32", "bf16", stage)
-        )
-        figures = parity.compare(
-            output,
-            image_reference=image_reference,
-            step_reference=step_reference,
-            max_reference_step_error=size.max_reference_error[0],
-        )
-        verdict = parity.judge(
-            stage,
-            figures,
-            ssim_range=size.ssim_ranges[stage],
-            factor=size.step_error_factor[stage],
-            max_reference_error=size.max_reference_error,
-        )
-        record(record_property, f"{pipeline} {stage} seed {seed} threads {threads}", figures, [verdict])
-        outcomes.append(verdict)
+        monkeypatch.setattr(synthetic, "SEED", seed)
+        with set_threads(threads):
+            outputs = {stage: inspect(build, make_output, pipeline, stage, seed) for stage in stages}
+        for stage in stages:
+            figures = parity.compare(
+                outputs[stage],
+                image_reference=outputs["bf16"],
+                step_reference=outputs["fp32"],
+                max_reference_step_error=size.max_reference_error[0],
+            )
+            verdict = parity.judge(
+                f"{pipeline} {stage} seed {seed} threads {threads}",
+                figures,
+                ssim_range=size.ssim_ranges[stage],
+                factor=size.step_error_factor[stage],
+                max_reference_error=size.max_reference_error,
+            )
+            record(record_property, verdict.case_key, figures, [verdict])
+            alarms += [verdict] if verdict.outcome is not Outcome.PASS else []
 
-    assert [verdict for verdict in outcomes if verdict.outcome is not Outcome.PASS] == []
+    assert alarms == []
+
+
+def inspect(build, make_output, pipeline, stage, seed):
+    """Return the output of a stage with the weights that are current and a seed of the image."""
+    case = build(stage, pipeline=pipeline)
+    case.workload = dataclasses.replace(case.workload, seed=seed)
+    return make_output(case, precise=stage == parity.STEP_REFERENCE, probes=PROBES)
+
+
+@contextlib.contextmanager
+def set_threads(threads):
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

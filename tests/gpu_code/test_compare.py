@@ -162,6 +162,6 @@ def test_the_command_judges_one_record_by_another(tmp_path: Path, capsys: pytest
 
     out, err = capsys.readouterr()
     assert statuses == [0, 1, 2]
-    assert out.splitlines()[0].startswith("PASS sdxl-tiny/compile/64px-4steps-b1 gpu work on a100: equal to the digit")
+    assert out.splitlines()[0].startswith("PASS sdxl-tiny/compile/32px-4steps-b1 gpu work on a100: equal to the digit")
     assert "copies between devices 0 -> 1; against " in out.splitlines()[1]
     assert "unknown: no stub" in err

@@ -69,7 +69,7 @@ def test_a_record_is_made_once_and_kept(folder: Path) -> None:
         ("missing.json", "no code was generated; it ended with exit status 1; FileNotFoundError: "),
         (
             "bad.json",
-            "no code was generated; the record of sdxl-tiny/compile/64px-4steps-b1: missing field case_key; the last line",
+            "no code was generated; the record of sdxl-tiny/compile/32px-4steps-b1: missing field case_key; the last line",
         ),
         ("other.json", "no code was generated; it wrote the record of a/b/c for a100; the last line"),
     ],

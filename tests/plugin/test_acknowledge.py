@@ -8,7 +8,7 @@ from speedgate.cli import main
 from speedgate.report import markdown
 from speedgate.results.run import Outcome
 
-KEY = "sdxl-tiny/sdpa/64px-4steps-b1"
+KEY = "sdxl-tiny/sdpa/32px-4steps-b1"
 CLAIMS = ("test_latency", "test_components")
 RUN = ("--stage=sdpa", "--gate=enforce", "--confirm=never", "--rounds=4")
 BOTH = ["test_latency[sdxl-tiny-sdpa]", "test_components[sdxl-tiny-sdpa]"]

@@ -111,9 +111,9 @@ def test_a_reference_that_dies_does_not_redden_the_stages_that_need_it(bench):
     result = bench.run("--stage=bf16,sdpa", bf16={"abort": "first_image"})
 
     assert result.red == ["test_latency[sdxl-tiny-bf16]"]
-    assert result.texts[result.red[0]].startswith("INVALID sdxl-tiny/bf16/64px-4steps-b1 worker: ")
+    assert result.texts[result.red[0]].startswith("INVALID sdxl-tiny/bf16/32px-4steps-b1 worker: ")
     assert result.claims["test_parity[sdxl-tiny-sdpa]"] == "skipped"
-    assert "sdxl-tiny/bf16/64px-4steps-b1 failed before: " in result.texts["test_parity[sdxl-tiny-sdpa]"]
+    assert "sdxl-tiny/bf16/32px-4steps-b1 failed before: " in result.texts["test_parity[sdxl-tiny-sdpa]"]
 
 
 def test_a_fault_leaves_its_words_and_no_figure(bench):

@@ -115,7 +115,7 @@ def test_only_complete_files_are_left(green):
     files = {path.name: path.read_text() for path in (green[0].path / "green").iterdir()}
     images = {path.name for path in (green[0].path / "images").iterdir()}
 
-    results = {f"sdxl-tiny__{stage}__64px-4steps-b1.json" for stage in ("fp32", "bf16")}
+    results = {f"sdxl-tiny__{stage}__32px-4steps-b1.json" for stage in ("fp32", "bf16")}
     assert files.keys() == {"manifest.json", "times.jsonl", *results}
     assert {json.loads(files[name])["gpu_key"] for name in results} == {green[0].machine.key}
     pictures = [f"sdxl-tiny-{stage}{suffix}.png" for stage in ("fp32", "bf16") for suffix in ("", "-difference-x10")]
@@ -128,7 +128,7 @@ def test_pytest_benchmark_sees_the_seconds_that_the_worker_measured(green):
 
     record = benchmark["extra_info"]["speedgate"]["run"]
     assert benchmark["stats"]["data"] == pytest.approx([0.501, 0.499, 0.501, 0.499], rel=1e-9)
-    assert record["case_key"] == "sdxl-tiny/bf16/64px-4steps-b1"
+    assert record["case_key"] == "sdxl-tiny/bf16/32px-4steps-b1"
     assert record["parity"]["ssim"] == pytest.approx(1.0)
 
 
@@ -175,7 +175,7 @@ def test_each_fault_is_one_red_test(judged):
 
 def test_a_red_verdict_is_an_annotation_on_github(judged):
     """In a job of GitHub Actions the verdict is an annotation, and pytest's own line on the red test begins with it."""
-    verdict = "SLOWER sdxl-tiny/bf16/64px-4steps-b1 latency"
+    verdict = "SLOWER sdxl-tiny/bf16/32px-4steps-b1 latency"
 
     judged[1].stdout.re_match_lines([rf"::error title={verdict}::.*", rf"FAILED \S+ - {verdict}: .*"])
 

@@ -70,7 +70,7 @@ def test_a_recording_that_cannot_be_written_keeps_its_processes(bench, monkeypat
     assert list((folder / FOLDER).glob("*fp32*.json"))
 
     again = bench.run(*RECORD)
-    assert again.stages == [] and list(again.obtained.baselines) == ["sdxl-tiny/fp32/64px-4steps-b1"]
+    assert again.stages == [] and list(again.obtained.baselines) == ["sdxl-tiny/fp32/32px-4steps-b1"]
     assert not list((folder / FOLDER).glob("*fp32*.json"))
 
 

@@ -89,7 +89,7 @@ def test_code_that_keeps_its_promises_is_green_and_shown(tmp_path: Path) -> None
     assert [name for name, outcome in outcomes.items() if outcome == "failed"] == []
     assert lines_of(gate)[:4] == [
         "case                              target  graphs  kernels / launches  moved  products      spilled  verdict",
-        "sdxl-tiny/compile/64px-4steps-b1  a100    1       2 / 4               16 MB  bfloat16 100  0 B      PASS",
+        "sdxl-tiny/compile/32px-4steps-b1  a100    1       2 / 4               16 MB  bfloat16 100  0 B      PASS",
         "",
         "Every verdict is PASS.",
     ]

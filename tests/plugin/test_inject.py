@@ -22,7 +22,7 @@ from tests.support.fake_bench import FakeBench
 from tests.support.suite import Suite, red
 
 SENTENCE = (
-    "injected fault slower_step=10 in sdxl-tiny/bf16/64px-4steps-b1: the figures of this run are not those of the code"
+    "injected fault slower_step=10 in sdxl-tiny/bf16/32px-4steps-b1: the figures of this run are not those of the code"
 )
 BOTH = ["test_latency[sdxl-tiny-bf16]", "test_components[sdxl-tiny-bf16]"]  # claims that a slower denoiser turns red
 REFUSED = [
@@ -110,7 +110,7 @@ def test_every_output_of_an_injected_run_is_marked(bench: FakeBench) -> None:
         "fault": "slower_step=10",
         "gate": "latency",
         "outcome": "SLOWER",
-        "case_keys": ["sdxl-tiny/bf16/64px-4steps-b1"],
+        "case_keys": ["sdxl-tiny/bf16/32px-4steps-b1"],
     }
     assert "**Fire drill**: <code>injected fault slower&#95;step=10 in" in markdown.render(result.folder)
     assert (
@@ -153,7 +153,7 @@ def test_every_output_of_a_quick_run_is_marked_and_shows_no_seconds(bench: FakeB
     ("slower", "red", "status", "sentence"),
     [
         (1.1, BOTH, 0, "passed: latency and components went red, and nothing else did"),
-        (1.0, [], 1, "FAILED: latency should have fired for sdxl-tiny/bf16/64px-4steps-b1 and did not: PASS, *"),
+        (1.0, [], 1, "FAILED: latency should have fired for sdxl-tiny/bf16/32px-4steps-b1 and did not: PASS, *"),
     ],
 )
 def test_the_exit_status_says_if_the_gate_fired(
@@ -213,7 +213,7 @@ def test_a_drill_without_all_of_its_tests_keeps_its_exit_status(
 def test_a_failure_without_a_verdict_fails_the_drill(bench: FakeBench, failure: str | None) -> None:
     """The right gate went red, but a test failed before it could judge, or its file could not be collected."""
     result = bench.run("--inject=slower_step=10", "--stage=bf16", "--rounds=4", other={}, bf16={"slower": 1.1})
-    verdict = result.config.stash[hooks.SESSION].outcome.verdicts["sdxl-tiny/bf16/64px-4steps-b1"][-1]
+    verdict = result.config.stash[hooks.SESSION].outcome.verdicts["sdxl-tiny/bf16/32px-4steps-b1"][-1]
     item = SimpleNamespace(nodeid="test_other", config=result.config)
     red_report = SimpleNamespace(failed=True)
 

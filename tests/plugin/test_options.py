@@ -287,7 +287,7 @@ def test_quick_checks_the_eager_stages_in_this_process(bench):
     items, config = bench.collect("--quick"), bench.configure("--quick")
 
     cases = {parameters_of(item)["case"].key for item in items if "case" in parameters_of(item)}
-    assert cases == {f"sdxl-tiny/{stage}/64px-4steps-b1" for stage in ("fp32", "bf16", "sdpa")}
+    assert cases == {f"sdxl-tiny/{stage}/32px-4steps-b1" for stage in ("fp32", "bf16", "sdpa")}
     assert "test_latency" not in {item.function.__name__ for item in items}
     assert config.stash[SESSION].options.isolation == "none"
     assert selection.size_of(config, device="cuda") == "tiny"
@@ -345,7 +345,7 @@ def test_suspected_cases_are_confirmed_where_a_stored_figure_decides(configure):
 def test_a_baseline_case_that_the_command_leaves_out_is_not_missing(configure, option):
     """A command that measures a part of the suite expects no case of a baseline; the whole command expects its ladder."""
     assert coverage_of(configure(option), device="cpu").required_keys == frozenset()
-    assert "sdxl-tiny/int8/64px-4steps-b1" in coverage_of(configure(), device="cpu").required_keys
+    assert "sdxl-tiny/int8/32px-4steps-b1" in coverage_of(configure(), device="cpu").required_keys
 
 
 def test_every_case_of_every_pipeline_can_be_collected(bench):

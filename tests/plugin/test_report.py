@@ -29,7 +29,7 @@ def test_images_and_the_command_are_saved_beside_the_results(bench, monkeypatch)
     assert (line, set(index["results"])) == ("report: report.html", set(folder.result_names(result.folder)))
     images = view.load_assets(results, result.folder).pictures
     brightness = {CaseKey.parse(key).stage: pixels(image.difference).mean() for key, image in images.items()}
-    assert pixels(images["sdxl-tiny/bf16/64px-4steps-b1"].image).std() > 50
+    assert pixels(images["sdxl-tiny/bf16/32px-4steps-b1"].image).std() > 50
     assert brightness["bf16"] == 0 < brightness["fp32"] < brightness["sdpa"]
     files = [path.read_bytes() for path in results.rglob("*") if path.is_file()]
     assert any(b"junit_suite_name=postgresql://boss@h/db" in data for data in files)

@@ -13,7 +13,7 @@ from speedgate.plugin import sharding
 from speedgate.results.case_key import CaseKey
 
 LADDER = ["fp32", "bf16", "sdpa", "compile", "fused_qkv", "int8"]
-KEYS = [f"sdxl-tiny/{stage}/64px-4steps-b1" for stage in LADDER]
+KEYS = [f"sdxl-tiny/{stage}/32px-4steps-b1" for stage in LADDER]
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ def test_a_shard_that_was_killed_is_a_gap(bench, tmp_path, capsys):
     status = main(["merge", str(bench.path / "results-1"), "--output", str(tmp_path / "merged")])
 
     assert status == 2
-    gap = "gap: shard 1/1 (*) did not end; sdxl-tiny/bf16/64px-4steps-b1 has no result; run it again into a new folder"
+    gap = "gap: shard 1/1 (*) did not end; sdxl-tiny/bf16/32px-4steps-b1 has no result; run it again into a new folder"
     pytest.LineMatcher(capsys.readouterr().err.splitlines()).fnmatch_lines([f"*{gap}"])
 
 

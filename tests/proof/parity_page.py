@@ -39,9 +39,9 @@ exactly. An error of that size in the activations of one layer, which no weight 
 ALARMS = """\
 ## Intact stages
 
-{different} of {count} judgements of intact stages are red: {pipelines} pipelines, {seeds} seeds of image, prompts and
-latents, {threads} numbers of threads. A row has the largest figure of a stage among all of them, as multiples of bf16's
-error, the gain furthest from 1, and the lowest SSIM.
+{different} of {count} judgements of intact stages are red: {pipelines} pipelines, {seeds} seeds of weights, image,
+prompts and latents, {threads} numbers of threads. Compiled stages ran uncompiled. A row has the largest figure of a
+stage among all of them, as multiples of bf16's error, the gain furthest from 1, and the lowest SSIM.
 """
 
 

@@ -26,7 +26,7 @@ from tests.support.suite import CONFTEST, FAKE_IMPORT_CHECK, ROOT, Suite
 
 THREE_PAIRS = ("--device=cpu", "--stage=fp32", "--rounds=4", "--processes=3", "--max-processes=3")
 LATENCY = (*THREE_PAIRS, "-k", "test_latency")
-CASE = "sdxl-tiny/fp32/64px-4steps-b1"
+CASE = "sdxl-tiny/fp32/32px-4steps-b1"
 # The claim, outcome, sentence and latency ratio of a run of the suite; None for a version that cannot be installed.
 GOOD = ("latency", "PASS", "0.7 s against 0.7 s", 1.0)
 SLOW = ("latency", "SLOWER", "0.742 s against 0.7 s", 1.06)

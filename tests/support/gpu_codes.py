@@ -6,7 +6,7 @@ from typing import Any
 
 from speedgate.results.gpu_code import GpuCode, Kernel, ModuleCode
 
-CASE = "sdxl-tiny/compile/64px-4steps-b1"
+CASE = "sdxl-tiny/compile/32px-4steps-b1"
 NAME = "triton_poi_fused_silu"
 
 

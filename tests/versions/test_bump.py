@@ -36,7 +36,7 @@ def test_a_slower_bump_is_red(desk: Desk, runs: FakeRuns) -> None:
     assert (status, verdict["green"], verdict["outcome"]) == (1, False, "SLOWER")
     assert case["latency_ratio"] == pytest.approx(1.06)
     assert page.startswith("## <code>stubkernel 1.8</code> against the stable pins: red (SLOWER)\n")
-    assert "sdxl-tiny/fp32/64px-4steps-b1</code> | 0.742 s | 0.7 s | 1.060 | 1.000 |" in page
+    assert "sdxl-tiny/fp32/32px-4steps-b1</code> | 0.742 s | 0.7 s | 1.060 | 1.000 |" in page
     assert page in (desk.path / "job.md").read_text()
     assert (desk.path / "outputs").read_text().endswith("red=true\n")
 

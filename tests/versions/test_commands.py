@@ -42,9 +42,9 @@ def test_a_bisect_steps_over_what_cannot_be_judged(desk: Desk, runs: FakeRuns) -
     for reason in (
         "1.3: skip: cannot be installed: ",
         "raised ImportError: undefined symbol: stub",
-        "1.5: skip: UNDECIDED sdxl-tiny/fp32/64px-4steps-b1 latency: ",
+        "1.5: skip: UNDECIDED sdxl-tiny/fp32/32px-4steps-b1 latency: ",
         "died during 'generate' (SIGABRT)",
-        "1.7: bad: SLOWER sdxl-tiny/fp32/64px-4steps-b1 latency: 0.742 s against 0.7 s",
+        "1.7: bad: SLOWER sdxl-tiny/fp32/32px-4steps-b1 latency: 0.742 s against 0.7 s",
         "the first bad stubkernel is one of 1.3, 1.4, 1.5, 1.6, 1.7; the last good one is 1.2",
         "  latency ratio of 1.7 to 1.0: 1.0600; of 1.2 it was 1.0000",
     ):
