@@ -282,7 +282,9 @@ def test_rounds_that_were_measured_again_are_counted():
     )
     comparison = Comparison(case_key=FP32, label="the other arm", other=run, turns=Turns.ROUNDS)
 
-    assert terminal.remarks(view(run)) == [f"2 discarded rounds of {FP32} were measured again"]
+    assert terminal.remarks(view(run)) == [
+        f"2 discarded rounds of {FP32} were measured again, the last one because: hot"
+    ]
     assert terminal.remarks(view(run, comparisons={FP32: comparison}))[0].startswith("4 discarded rounds")
 
 

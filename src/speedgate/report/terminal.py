@@ -345,9 +345,9 @@ def _discarded_rounds(view: TerminalView) -> Iterator[str]:
         if (confirmation := view.confirmations.get(key)) is not None:
             other = confirmation.comparison.other.processes if confirmation.comparison else ()
             processes += [*confirmation.processes, *other]
-        count = sum(len(process.discarded_reasons) for process in processes)
-        if count:
-            yield f"{count} discarded rounds of {key} were measured again"
+        reasons = [reason for process in processes for reason in process.discarded_reasons]
+        if reasons:
+            yield f"{len(reasons)} discarded rounds of {key} were measured again, the last one because: {reasons[-1]}"
 
 
 def _versions(view: TerminalView) -> Iterator[str]:
