@@ -15,7 +15,7 @@ from speedgate.results.case_key import RESULT_FILES, CaseKey
 from speedgate.results.folder import read_folder
 from speedgate.results.json_io import to_json, write_json
 from tests.support.artifacts import result
-from tests.support.baseline_samples import KEY, make_run
+from tests.support.baseline_samples import KEY, make_confirmation, make_run
 
 KEYS = tuple(f"sdxl/{stage}/1024px-30steps-b1" for stage in ("fp32", "bf16", "sdpa", "int8"))
 MANIFEST = Manifest(
@@ -176,6 +176,25 @@ def test_a_reference_that_was_lost_is_reported(tmp_path, merge):
 
     assert status == 1
     assert f"INVALID {KEYS[0]} worker: died" in output
+
+
+def test_confirmed_cases_of_all_shards_are_counted(tmp_path, merge):
+    """The line on live pairs has the cases of every shard, and the merged files keep their pairs."""
+    folders = [
+        shard(
+            tmp_path / str(number),
+            results={key: result(key) | {"confirmation": to_json(make_confirmation(key))} for key in keys},
+            shard=Shard(number=number, of=2),
+            case_keys=keys,
+        )
+        for number, keys in ((1, KEYS[:2]), (2, KEYS[2:]))
+    ]
+
+    status, output = merge(*folders)
+
+    assert status == 0
+    assert "4 cases suspected by stored figures: 4 measured live" in output
+    assert json.loads(next((tmp_path / "merged").glob("*int8*")).read_text())["confirmation"]["processes"]
 
 
 def test_uncommitted_changes_are_reported(tmp_path, merge):

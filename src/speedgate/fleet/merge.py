@@ -109,6 +109,7 @@ def describe(merged: MergedResults, *, baselines_root: Path) -> list[str]:
         baselines={} if is_live else store.newest_baselines(baselines_root, manifest.gpu_key),
         runs={key: _for_table(case.run) for key, case in merged.cases.items() if case.run is not None},
         verdicts={key: case.verdicts for key, case in merged.cases.items()},
+        confirmations={key: case.confirmation for key, case in merged.cases.items() if case.confirmation is not None},
         not_judged={key: case.not_judged for key, case in merged.cases.items()},
         references=[key for key, case in merged.cases.items() if case.is_reference],
         lost_cases=[key for key, case in merged.cases.items() if case.outcome is Outcome.INVALID],
