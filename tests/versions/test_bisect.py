@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from speedgate.versions import environment
+from speedgate.versions import environment, index, suite_run
 from speedgate.versions.bisect import (
     BisectRequest,
     BisectState,
@@ -270,6 +270,30 @@ def test_an_index_that_goes_away_is_remembered_of_no_version(monkeypatch: pytest
 
     with pytest.raises(environment.IndexFailure):
         nightly_runner(monkeypatch, build)("2.14.0.dev20260804+cpu")
+
+
+@pytest.mark.parametrize(
+    ("metric", "variant", "ran"), [("gpu-code", "cpu", False), ("gpu-code", "cu130", True), ("latency", "cpu", True)]
+)
+def test_a_build_for_cpus_is_skipped_where_gpu_code_is_judged(
+    metric: str, variant: str, ran: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An index may have only a CPU build of a version: the search goes on, and every other metric judges it."""
+    monkeypatch.setattr(environment, "build", lambda overlay, *, cache: Path(overlay.requirements[0]))
+    monkeypatch.setattr(environment, "package_folders", lambda python: (str(python),))
+    monkeypatch.setattr(index, "torch_variant", lambda folders: variant if folders == ("torch==2.13.0",) else "")
+    monkeypatch.setattr(index, "read_origin", lambda package, folders: WheelOrigin(version="2.13.0"))
+    monkeypatch.setattr(suite_run, "run_suite", lambda python, **options: 0)
+    monkeypatch.setattr(suite_run, "read_documents", lambda results: [])
+    monkeypatch.setattr(
+        suite_run, "judge_metric", lambda metric, documents: Trial(outcome=BisectOutcome.GOOD, reason="ran")
+    )
+    request = BisectRequest(package="torch", good="2.12.1", bad="2.14.1", metric=metric)
+
+    trial = CandidateRunner(request=request, cache=Path(), folder=Path("absent"), good="2.12.1")("2.13.0")
+
+    expected = "ran" if ran else "a build for CPUs, for which no GPU code can be generated"
+    assert (trial.outcome is BisectOutcome.GOOD, trial.reason) == (ran, expected)
 
 
 def nightly_runner(patch: pytest.MonkeyPatch, build: Callable[..., Path]) -> CandidateRunner:

@@ -220,6 +220,8 @@ class CandidateRunner:
             python = self._build(version)
         except InstallFailure as failure:
             return Trial(outcome=BisectOutcome.SKIP, reason=f"cannot be installed: {failure}")
+        if self.request.metric == suite_run.GPU_CODE and self._is_built_for_cpus(python):
+            return Trial(outcome=BisectOutcome.SKIP, reason="a build for CPUs, for which no GPU code can be generated")
         good = self._build(self.good)
         results, log = self.folder / version, self.folder / f"{version}.log"
         shutil.rmtree(results, ignore_errors=True)  # of an interrupted trial
@@ -234,6 +236,10 @@ class CandidateRunner:
             return Trial(outcome=BisectOutcome.SKIP, reason=reason, origin=origin)
         trial = suite_run.judge_metric(self.request.metric, suite_run.read_documents(results))
         return msgspec.structs.replace(trial, origin=origin)
+
+    def _is_built_for_cpus(self, python: Path) -> bool:
+        """Return True for a candidate of torch without CUDA: an index may have no other build of a version."""
+        return self.request.package == "torch" and index.torch_variant(environment.package_folders(python)) == "cpu"
 
     def _build(self, version: str) -> Path:
         request = self.request

@@ -53,6 +53,7 @@ class Metric:
     tests: str
 
 
+GPU_CODE = "gpu-code"
 METRICS: Mapping[str, Metric] = {
     "latency": Metric(claims=frozenset({"latency"}), red=Outcome.SLOWER, tests="test_latency"),
     "memory": Metric(claims=frozenset({"memory"}), red=Outcome.BIGGER, tests="test_memory"),
@@ -64,7 +65,7 @@ METRICS: Mapping[str, Metric] = {
         red=Outcome.NOT_APPLIED,
         tests="test_recipe or test_same_structure or test_compile",
     ),
-    "gpu-code": Metric(
+    GPU_CODE: Metric(
         claims=frozenset(claim_on(compare.CLAIM, target) for target in TARGETS),
         red=Outcome.MORE_WORK,
         tests="test_gpu_code or test_gpu_work",
