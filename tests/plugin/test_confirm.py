@@ -194,6 +194,18 @@ def test_a_pair_that_cannot_be_measured_convicts_and_acquits_nobody(make_runner,
     assert all(target.is_closed for _, target in runner.opened)
 
 
+@pytest.mark.parametrize(("make_arm", "count"), [(cannot_remake, 3), (remake, 3 + 8)])
+def test_later_claims_use_the_worker_that_is_there(make_runner, make_arm, count):
+    """The last worker of the pairs, or of the stored processes without pairs, counts graphs: the case is not built again."""
+    runner = make_runner([0.6], [0.6], make_arm=make_arm)
+
+    with runner.live(CASE) as live:
+        live.measure()
+        assert live.counts() == {"graphs": 1}
+
+    assert len(runner.opened) == count
+
+
 def test_another_recipe_of_the_baselines_code_is_a_reason(make_runner):
     """Code that builds something else here than it recorded is no reference."""
     fingerprint = judged(make_runner([0.5]))[0] and make_runner([0.5]).measure(CASE).fingerprint

@@ -338,12 +338,14 @@ class LiveCase:
         return self.runner.gate.suspects(run)
 
     def _confirm(self) -> Run:
-        """Measure live pairs; the worker of this arm ends, and the last one of the pairs takes its place."""
-        assert self.runner.confirmer is not None, "only a session with a plan confirms"
-        self.close()
-        run = self.session.outcome.runs[self.case.key]
-        self.built = self.runner.confirmer.confirm(self.case, run)
-        self.is_measured = self.built is not None
+        """Measure live pairs. The worker of this arm ends for them, and the last one of the pairs takes its place."""
+        confirmer, run = self.runner.confirmer, self.session.outcome.runs[self.case.key]
+        assert confirmer is not None, "only a session with a plan confirms"
+        if confirmer.can_confirm(self.case):
+            self.close()
+        built = confirmer.confirm(self.case, run)
+        if built is not None:
+            self.built, self.is_measured = built, True
         return run
 
     def _measure_alone(self, run: Run) -> Run:
