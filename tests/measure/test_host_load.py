@@ -23,7 +23,7 @@ class Kernel:
     """A /proc with a worker on two of three processors, whose counters a test moves on by seconds. Every round takes 1 s."""
 
     def __init__(self, folder, monkeypatch):
-        self.folder, self.now_s = folder, 0.0
+        self.folder, self.now_s, self.session_s = folder, 0.0, 50.0
         monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
 
     def write(self, *, idle_s=0.0, stolen_s=0.0, ran_s=0.0, waits_s=(), parent=1, pid=PID, ran_ns=5):
@@ -42,7 +42,7 @@ class Kernel:
         return self.now_s
 
     def monitor(self, **options):
-        return HostMonitor(proc=self.folder, clock=self.clock, **options)
+        return HostMonitor(proc=self.folder, clock=self.clock, session_clock=lambda: self.session_s, **options)
 
 
 @pytest.fixture
@@ -51,19 +51,31 @@ def kernel(tmp_path, monkeypatch):
 
 
 def test_a_round_counts_waits_others_and_steal(kernel):
-    """Two processors have 2 s: 0.5 s were idle and the worker ran 1.1 s; old and new threads count from their own zero."""
+    """Of 2 s, 0.5 s were idle, the worker ran 1.1 s and we 0.1 s; old and new threads count from their own zero."""
     monitor = kernel.monitor()
     kernel.write(idle_s=3, stolen_s=1, ran_s=7, waits_s=(0.5, 2))
     monitor.begin(PID)
+    kernel.session_s += 0.1
     kernel.write(idle_s=3.5, stolen_s=1.25, ran_s=8.1, waits_s=(0.6, 2, 0.2))
 
     reading = monitor.end()
 
-    assert reading.facts == pytest.approx({"waited_s": 0.3, "others_s": 0.4, "stolen_s": 0.25})
+    assert reading.facts == pytest.approx({"waited_s": 0.3, "others_s": 0.3, "stolen_s": 0.25})
     assert (
         reading.discarded_reason
         == "the machine was busy: the worker's threads waited for a processor 30% of the time, all added up"
     )
+
+
+def test_a_case_in_this_process_counts_once(kernel):
+    """Without isolation the worker is the process that measures, whose time must not be taken off twice."""
+    monitor = kernel.monitor()
+    kernel.write(pid=os.getpid(), waits_s=(0,))
+    monitor.begin(os.getpid())
+    kernel.write(pid=os.getpid(), waits_s=(0,), ran_s=1, idle_s=1)
+    kernel.session_s += 1
+
+    assert monitor.end().facts["others_s"] == 0.0
 
 
 def test_a_busy_machine_can_be_allowed(kernel):

@@ -27,7 +27,7 @@ from typing import Any
 import pytest
 
 from speedgate.measure import host_load
-from speedgate.measure.host_load import BusyDetector, RoundLoad, process_family, read_counters, round_load
+from speedgate.measure.host_load import BusyDetector, Counters, RoundLoad, process_family, read_counters, round_load
 from speedgate.measure.import_server import ImportServers
 from speedgate.measure.machine import resolve_machine
 from speedgate.measure.monitor import HostMonitor
@@ -146,11 +146,16 @@ def measure_rows(start: Callable[[Kind], Worker], kinds: Sequence[Kind]) -> Samp
 def _rounds(worker: Worker, least_s: float) -> list[Row]:
     rows: list[Row] = []
     family = process_family(worker.pid)
+
+    def read() -> Counters:
+        return read_counters(family, time_s=time.perf_counter(), session_s=time.process_time())
+
+    time.sleep(0.1)  # the threads of the worker before it come to rest
     end_s = time.perf_counter() + least_s
     while time.perf_counter() < end_s:
-        before = read_counters(family, time_s=time.perf_counter())
+        before = read()
         seconds = worker.call("generate")["seconds"]
-        rows.append(Row(seconds, round_load(before, read_counters(family, time_s=time.perf_counter()))))
+        rows.append(Row(seconds, round_load(before, read())))
     return rows
 
 
@@ -277,8 +282,8 @@ Linux counts around a round:
   of all threads are added up: while one thread waits, the others wait for it, and Linux does not count that. So the sum
   over the round's seconds is at least the share of the round that was lost. {wake_us:.0f} us of each wait are free, because
   a thread that is woken waits on an idle machine too.
-- **others**: how much of the processors that the worker may use was neither idle nor used by the worker and its children
-  (`/proc/stat`, `/proc/PID/stat`). It is counted in ticks of {tick_ms:.0f} ms, so it is judged over the last second.
+- **others**: how much of the processors that the worker may use was neither idle nor used by the worker, its children and
+  the process that measures (`/proc/stat`, `/proc/PID/stat`). It is counted in ticks of {tick_ms:.0f} ms, so it is judged over the last second.
 - **steal**: how long the host of a virtual machine took a processor away (`/proc/stat`), also over the last second.
 
 A round is discarded if the worker waited for more than {lost:.0%} of its seconds, if more than {lost:.0%} was stolen, or

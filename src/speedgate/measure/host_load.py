@@ -49,15 +49,15 @@ class Counters:
     """Hold what the kernel has counted up to one moment, in seconds; None for what it does not tell.
 
     `idle_s` and `stolen_s` are of the `processors` that the worker may use. `waits` has for each thread of the worker the time
-    in which it could have run and got no processor, and how often it got one. `worker_s` is the time for which the worker ran,
-    with threads and children that have ended.
+    in which it could have run and got no processor, and how often it got one. `ours_s` is the time for which the worker ran, with
+    threads and children that have ended, and this process, which reads these counters and talks to the worker.
     """
 
     time_s: float
     processors: int
     idle_s: float | None
     stolen_s: float | None
-    worker_s: float | None
+    ours_s: float | None
     waits: Mapping[str, tuple[float, int]] | None
 
 
@@ -76,8 +76,13 @@ class RoundLoad:
     stolen_s: float | None
 
 
-def read_counters(pids: Sequence[int], *, time_s: float, proc: Path = Path("/proc")) -> Counters:
-    """Read the counters of the worker's processes and of the processors that it may use; without a worker, of all of ours."""
+def read_counters(
+    pids: Sequence[int], *, time_s: float, session_s: float = 0.0, proc: Path = Path("/proc")
+) -> Counters:
+    """Read the counters of the worker's processes and of the processors that it may use; without a worker, of all of ours.
+
+    `session_s` is the processor time of this process, unless it is the worker.
+    """
     usable = _usable_processors(pids)
     lines = [line.split() for line in (read_kernel_file(proc / "stat") or "").splitlines() if line.startswith("cpu")]
     rows = [row for row in lines if row[0].removeprefix("cpu") in usable and len(row) > _STEAL]
@@ -88,7 +93,7 @@ def read_counters(pids: Sequence[int], *, time_s: float, proc: Path = Path("/pro
         processors=len(rows),
         idle_s=tick_s() * sum(int(row[_IDLE]) + int(row[_IOWAIT]) for row in rows) if rows else None,
         stolen_s=tick_s() * sum(int(row[_STEAL]) for row in rows) if rows else None,
-        worker_s=sum(process_s) if process_s else None,
+        ours_s=sum(process_s) + session_s if process_s else None,
         waits={name: wait for process_waits in waits for name, wait in process_waits.items()} or None,
     )
 
@@ -96,12 +101,12 @@ def read_counters(pids: Sequence[int], *, time_s: float, proc: Path = Path("/pro
 def round_load(before: Counters, after: Counters) -> RoundLoad:
     """Return the load between two readings. A thread that began between them counts, one that ended does not."""
     wall_s = after.time_s - before.time_s
-    idle_s, stolen_s, worker_s = (
+    idle_s, stolen_s, ours_s = (
         None if old is None or new is None else new - old
         for old, new in (
             (before.idle_s, after.idle_s),
             (before.stolen_s, after.stolen_s),
-            (before.worker_s, after.worker_s),
+            (before.ours_s, after.ours_s),
         )
     )
     waited_s = others_s = None
@@ -110,8 +115,8 @@ def round_load(before: Counters, after: Counters) -> RoundLoad:
         old = [before.waits.get(name, (0.0, 0)) for name in after.waits]
         waited_s = sum(wait_s for wait_s, _ in after.waits.values()) - sum(wait_s for wait_s, _ in old)
         dispatches = sum(count for _, count in after.waits.values()) - sum(count for _, count in old)
-    if idle_s is not None and worker_s is not None and before.processors == after.processors:
-        others_s = after.processors * wall_s - idle_s - worker_s
+    if idle_s is not None and ours_s is not None and before.processors == after.processors:
+        others_s = after.processors * wall_s - idle_s - ours_s
     return RoundLoad(
         wall_s=wall_s,
         processors=after.processors,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import operator
+import os
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -85,12 +86,13 @@ class HostMonitor:
         proc: Path = Path("/proc"),
         cpu0: Path = Path("/sys/devices/system/cpu/cpu0"),
         clock: Callable[[], float] = time.perf_counter,
+        session_clock: Callable[[], float] = time.process_time,
     ) -> None:
         self.expected_workers = expected_workers
         self._allows_busy = allows_busy
         self._proc = proc
         self._cpu0 = cpu0
-        self._clock = clock
+        self._clock, self._session_clock = clock, session_clock
         self._pid: int | None = None
         self._families: dict[int, tuple[int, ...]] = {}
         self._detectors: dict[int, BusyDetector] = {}
@@ -129,7 +131,8 @@ class HostMonitor:
 
     def _read(self) -> Counters:
         family = () if self._pid is None else self._families[self._pid]
-        return read_counters(family, time_s=self._clock(), proc=self._proc)
+        session_s = 0.0 if self._pid == os.getpid() else self._session_clock()
+        return read_counters(family, time_s=self._clock(), session_s=session_s, proc=self._proc)
 
     def _discarded_reason(self, load: RoundLoad) -> str | None:
         if self._pid is None or self._allows_busy:
