@@ -283,7 +283,8 @@ Linux counts around a round:
   over the round's seconds is at least the share of the round that was lost. {wake_us:.0f} us of each wait are free, because
   a thread that is woken waits on an idle machine too.
 - **others**: how much of the processors that the worker may use was neither idle nor used by the worker, its children and
-  the process that measures (`/proc/stat`, `/proc/PID/stat`). It is counted in ticks of {tick_ms:.0f} ms, so it is judged over the last second.
+  the process that measures (`/proc/stat`, `/proc/PID/stat`). It is counted in ticks of {tick_ms:.0f} ms, so it is judged
+  over the last second.
 - **steal**: how long the host of a virtual machine took a processor away (`/proc/stat`), also over the last second.
 
 A round is discarded if the worker waited for more than {lost:.0%} of its seconds, if more than {lost:.0%} was stolen, or
