@@ -313,6 +313,22 @@ def test_six_to_twelve_pairs_are_measured_unless_options_name_others(configure):
     assert options.measurement_plan(config).min_total_s == 3.0
 
 
+@pytest.mark.parametrize(
+    ("arguments", "has_baselines", "allowed"),
+    [
+        ([], False, True),
+        ([], True, False),
+        (["--gate=record"], False, False),
+        (["--against=python"], False, False),
+        (["--inject=slower_step"], False, True),
+        (["--allow-busy"], True, True),
+    ],
+)
+def test_rounds_on_a_busy_machine_count_where_nothing_close_is_decided(configure, arguments, has_baselines, allowed):
+    """A first run and a fire drill are not INVALID on a busy machine; a gate, a recording and a comparison are."""
+    assert options.allows_busy(configure(*arguments), has_baselines=has_baselines) is allowed
+
+
 def test_suspected_cases_are_confirmed_where_a_stored_figure_decides(configure):
     """By default with --gate enforce alone; `always` refuses each option that leaves nothing to confirm, and names it."""
     config = configure("--rounds=4", "--budget=900", "--confirm=always")

@@ -244,7 +244,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         state.monitor = open_monitor(
             state.machine.device,
             expected_workers=expected_workers,
-            allows_busy=config.getoption("allow_busy"),
+            allows_busy=options.allows_busy(config, has_baselines=bool(state.inputs.baselines)),
         )
         config.stash[RESOURCES].callback(state.monitor.close)
         state.inputs = dataclasses.replace(state.inputs, machine_facts=state.monitor.facts())

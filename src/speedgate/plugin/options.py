@@ -60,7 +60,8 @@ def add_options(parser: pytest.Parser) -> None:
     group.addoption(
         "--allow-busy",
         action="store_true",
-        help="measure on a CPU although other programs use it: no round is measured again for that, and no case is INVALID",
+        help="measure on a CPU although other programs use it: no round is measured again for that, and no case is INVALID"
+        " (always so without a baseline to compare with, and in a fire drill)",
     )
     group.addoption(
         "--worker-timeout",
@@ -275,6 +276,17 @@ def is_compared_drill(config: pytest.Config) -> bool:
     """Return True if the fault of `--inject` is found by a comparison with the same code without the fault."""
     chosen = injection.chosen_fault(config)
     return chosen is not None and chosen.fault.is_compared
+
+
+def allows_busy(config: pytest.Config, *, has_baselines: bool) -> bool:
+    """Return True if rounds on a busy machine count: by `--allow-busy`, or because no close decision depends on them.
+
+    A first run has no baseline, and a fault of the fire drill is far larger than the noise of pairs.
+    """
+    if config.getoption("allow_busy") or is_compared_drill(config):
+        return True
+    is_recording = config.getoption("gate") == Mode.RECORD
+    return not (has_baselines or is_recording or is_live_comparison(config))
 
 
 def uses_baselines(config: pytest.Config) -> bool:
