@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shutil
 from pathlib import Path
-from typing import Any
+from unittest.mock import Mock
 
 import msgspec
 import pytest
@@ -26,11 +26,7 @@ CHECKPOINT_KEY = CheckpointKey(
 PROCESSES = (
     Process(seconds=(2.4, 2.5), peak_bytes=(7, 9), cold_start=COLD),
     Process(
-        seconds=(2.6, 2.7),
-        peak_bytes=(7, 8),
-        cold_start=COLD,
-        discarded_reasons=("the clock fell",),
-        health={"throttled": None},
+        seconds=(2.6, 2.7), peak_bytes=(7, 8), cold_start=COLD, discarded_reasons=("hot",), health={"throttled": None}
     ),
 )
 RUN = msgspec.structs.replace(
@@ -52,17 +48,17 @@ def of(case_key: str, *, processes: int = 2) -> Run:
 
 
 def test_a_stored_run_is_read_back(tmp_path):
-    """Every process and fact of an interrupted recording counts when it continues, also where its folder was copied to.
-
-    Looking for a checkpoint makes no file.
-    """
+    """An interrupted recording counts where it continues, in a copy of its folder too, for its recipe; a look makes no file."""
     assert load_run(tmp_path / "first", KEY, key=CHECKPOINT_KEY) is None
     assert not (tmp_path / "first").exists()
     store_run(tmp_path / "first", KEY, key=CHECKPOINT_KEY, run=RUN)
     (tmp_path / "first").rename(tmp_path / "second")
+    same_key = dataclasses.replace(CHECKPOINT_KEY, environment={"gpus": ("a", "b"), "torch": "2.13.0"})
 
+    assert load_run(tmp_path / "second", KEY, key=same_key, fingerprint="f00d") == RUN
     assert load_run(tmp_path / "second", KEY, key=CHECKPOINT_KEY) == RUN
     assert list(folder(tmp_path / "second").iterdir()) == [checkpoint_file(tmp_path / "second")]
+    assert load_run(tmp_path / "second", KEY, key=same_key, fingerprint="beef") is None
 
 
 def test_other_cases_keep_their_checkpoints(tmp_path):
@@ -98,15 +94,6 @@ def test_another_checkpoint_key_starts_anew(tmp_path, change):
     aside = checkpoint_file(tmp_path).with_name(f"previous-{checkpoint_file(tmp_path).name}")
     assert list(folder(tmp_path).iterdir()) == [aside]
     assert aside.read_bytes() == before
-
-
-def test_another_recipe_starts_anew(tmp_path):
-    """A run counts for the recipe's fingerprint if it is given; in the key a tuple is a list, and order means nothing."""
-    store_run(tmp_path, KEY, key=CHECKPOINT_KEY, run=RUN)
-    same_key = dataclasses.replace(CHECKPOINT_KEY, environment={"gpus": ("a", "b"), "torch": "2.13.0"})
-
-    assert load_run(tmp_path, KEY, key=same_key, fingerprint="f00d") == RUN
-    assert load_run(tmp_path, KEY, key=same_key, fingerprint="beef") is None
 
 
 @pytest.mark.parametrize(
@@ -165,12 +152,8 @@ def test_a_finished_recording_leaves_nothing(tmp_path):
 def test_discarding_takes_all_or_nothing(tmp_path, monkeypatch):
     """Cut short while it deletes, it leaves nothing that would be taken for an interrupted recording."""
     store_run(tmp_path, KEY, key=CHECKPOINT_KEY, run=RUN)
-
-    def interrupted(*_: Any, **__: Any) -> None:
-        raise KeyboardInterrupt
-
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(shutil, "rmtree", interrupted)
+        patch.setattr(shutil, "rmtree", Mock(side_effect=KeyboardInterrupt))
         discard(tmp_path, KEY, case_keys=[INT8])
 
     assert load_run(tmp_path, KEY, key=CHECKPOINT_KEY) is None

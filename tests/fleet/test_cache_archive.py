@@ -26,14 +26,21 @@ def path(tmp_path):
 
 
 def test_a_file_reads_as_it_was_written(tmp_path):
-    """Origin, cases, recipes and bytes come back."""
+    """Origin, cases, recipes and bytes come back; a missing file and a folder are named, and one wrong case spoils them all."""
     contents = [CacheContent(case_key=key, fingerprint="f00d", artifacts=key.encode()) for key in (CASE, OTHER)]
-    written = write_cache_file(tmp_path / "c.zip", origin=HERE, contents=contents)
+    path = tmp_path / "c.zip"
+    written = write_cache_file(path, origin=HERE, contents=contents)
 
-    file = read_cache_file(tmp_path / "c.zip")
-
+    file = read_cache_file(path)
     assert file == written
     assert [file.artifacts(entry) for entry in file.entries] == [CASE.encode(), OTHER.encode()]
+    for name in ("absent.zip", "."):
+        with pytest.raises(ValueError, match="cannot be read"):
+            read_cache_file(tmp_path / name)
+    rewritten(path, members={file_stem(OTHER): OTHER.encode()[::-1]})
+    with pytest.raises(ValueError, match="sdxl__compile__1024px-30steps-b1: not the bytes"):
+        compile_cache.import_from(path, folder=tmp_path / "there", here=HERE)
+    assert not (tmp_path / "there").exists()
 
 
 def test_a_failed_write_leaves_the_old_file(path):
@@ -46,13 +53,6 @@ def test_a_failed_write_leaves_the_old_file(path):
         )
     assert path.read_bytes() == before
     assert list(path.parent.iterdir()) == [path]
-
-
-@pytest.mark.parametrize("name", ["absent.zip", "."])
-def test_what_is_no_file_is_refused(tmp_path, name):
-    """A missing file and a folder are a `ValueError` that names them."""
-    with pytest.raises(ValueError, match="cannot be read"):
-        read_cache_file(tmp_path / name)
 
 
 def rewritten(path, *, members=None, **changes):
@@ -94,17 +94,6 @@ def test_an_edited_file_is_refused(path, changes, message):
         compile_cache.import_from(rewritten(path, **changes), folder=there, here=HERE)
     assert message in str(refused.value)
     assert not there.exists()
-
-
-def test_one_wrong_case_is_enough(tmp_path):
-    """The whole file is checked before anything of it is written."""
-    contents = [CacheContent(case_key=key, fingerprint="f00d", artifacts=BYTES) for key in (CASE, OTHER)]
-    path = write_cache_file(tmp_path / "c.zip", origin=HERE, contents=contents).path
-    rewritten(path, members={file_stem(OTHER): BYTES[::-1]})
-
-    with pytest.raises(ValueError, match="sdxl__compile__1024px-30steps-b1: not the bytes"):
-        compile_cache.import_from(path, folder=tmp_path / "there", here=HERE)
-    assert not (tmp_path / "there").exists()
 
 
 def test_a_damaged_file_is_one_clear_error(path):

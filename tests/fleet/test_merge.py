@@ -131,11 +131,6 @@ def test_what_does_not_fit_together_is_refused(tmp_path, merge, changes, message
     assert not (tmp_path / "merged").exists()
 
 
-def test_a_shard_that_is_missing_is_a_gap(tmp_path, merge):
-    """A missing shard is named with its cases."""
-    refused(merge, f"gap: shard 2/2 is missing, and with it {KEYS[2]}, {KEYS[3]}", shard(tmp_path / "1"))
-
-
 def test_other_versions_than_the_manifest_says_are_refused(tmp_path, merge):
     """A result of other versions than the manifest's is refused: a worker may import another torch than the session."""
     run = to_json(msgspec.structs.replace(make_run(KEYS[2]), environment={"torch": "2.12.0"}))
@@ -207,11 +202,11 @@ def test_uncommitted_changes_are_reported(tmp_path, merge):
     assert "the checkouts had uncommitted changes" in output
 
 
-def test_nothing_is_overwritten(tmp_path, merge, halves):
-    """A folder with files is refused as the output."""
+def test_a_missing_shard_and_a_full_folder_are_refused(tmp_path, merge, halves):
+    """A missing shard is named with its cases, and a folder with files is refused as the output."""
+    refused(merge, f"gap: shard 2/2 is missing, and with it {KEYS[2]}, {KEYS[3]}", halves[0])
     (tmp_path / "merged").mkdir()
     (tmp_path / "merged" / "mine.txt").touch()
-
     refused(merge, "--output .*merged: is not empty; name a new folder", *halves)
 
 
@@ -265,16 +260,10 @@ def test_a_link_is_not_followed(tmp_path, merge, halves):
     refused(merge, "manifest.json: a link", *halves)
 
 
-def test_a_result_under_another_name_is_refused(tmp_path, merge):
-    """A result under another case's file name is refused, so no case is counted twice."""
+def test_a_result_under_another_name_or_without_a_manifest_is_refused(tmp_path, merge):
+    """Under another case's name a case would be counted twice, and without a manifest nobody can tell what a folder lacks."""
     folder = shard(tmp_path / "1")
     write_json(folder / "a__b__c.json", result(KEYS[0]))
-
     refused(merge, "holds the result of another case", folder)
-
-
-def test_a_folder_without_a_manifest_is_refused(tmp_path, merge):
-    """A folder without a manifest is refused: nobody can tell what it lacks."""
-    write_json(tmp_path / "1" / "a__b__c.json", result())
-
-    refused(merge, "no manifest.json", tmp_path / "1")
+    (folder / "manifest.json").unlink()
+    refused(merge, "no manifest.json", folder)

@@ -62,22 +62,15 @@ def test_the_page_shows_figures_then_what_is_no_plain_pass() -> None:
     ]
 
 
-def test_a_case_whose_worker_was_lost_is_on_the_page() -> None:
-    """A case without a run has no row, and its verdict is in the list."""
-    found = [case(("worker", "INVALID", "died"), built=False)]
-
-    page = verdict_page.render(verdict_page.verdict_document(CHANGES, found, status=1))
-
-    assert item("INVALID", "worker", "died") in page
-    assert "| <code>p/s/w</code> |" not in page
-
-
 def test_a_suite_that_broke_is_no_green_bump() -> None:
-    """If pytest fails before any verdict, the run is neither green nor red."""
-    verdict = verdict_page.verdict_document(CHANGES, [], status=4)
+    """Before any verdict the run is neither green nor red; a case without a run has no row, and its verdict is in the list."""
+    broken = verdict_page.verdict_document(CHANGES, [], status=4)
+    lost = verdict_page.verdict_document(CHANGES, [case(("worker", "INVALID", "died"), built=False)], status=1)
 
-    assert (verdict["green"], verdict["outcome"]) == (False, None)
-    assert "not judged, pytest ended with exit status 4\n" in verdict_page.render(verdict)
+    assert (broken["green"], broken["outcome"]) == (False, None)
+    assert "not judged, pytest ended with exit status 4\n" in verdict_page.render(broken)
+    assert item("INVALID", "worker", "died") in verdict_page.render(lost)
+    assert "| <code>p/s/w</code> |" not in verdict_page.render(lost)
 
 
 @pytest.mark.parametrize(

@@ -36,18 +36,8 @@ def compared(other, tmp_path_factory):
     results = tmp_path_factory.mktemp("results")
     claims = "latency or same or recipe and not full_recipe"
     options = ("--stage=fp32", f"--against={other}", *PAIRS, f"--results={results}", "-k", claims)
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "bench",
-        "--device=cpu",
-        "--allow-busy",
-        "-ra",
-        "-p",
-        "no:cacheprovider",
-        *options,
-    ]
+    pytest_bench = [*("-m", "pytest", "bench"), "--device=cpu", "--allow-busy", "-ra", "-p", "no:cacheprovider"]
+    command = [sys.executable, *pytest_bench, *options]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     outcome = pytest.RunResult(done.returncode, done.stdout.splitlines(), done.stderr.splitlines(), 0.0)
     (path,) = results.glob(RESULT_FILES)

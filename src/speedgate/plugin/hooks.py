@@ -370,7 +370,7 @@ def _finish_recording(config: pytest.Config, state: Session, exitstatus: int) ->
 def _status_of_guard(session: Session) -> pytest.ExitCode:
     """Return the exit status of a session without a red test: with `--gate enforce`, 5 if nothing was judged, 1 for a gap."""
     outcome, policy = session.outcome, session.options.policy
-    if policy.mode is not Mode.ENFORCE or session.injection is not None:
+    if not _must_guard(session):
         return pytest.ExitCode.OK
     if judged_nothing(session):
         return pytest.ExitCode.NO_TESTS_COLLECTED
@@ -385,8 +385,12 @@ def _status_of_guard(session: Session) -> pytest.ExitCode:
 def judged_nothing(session: Session) -> bool:
     """Return True if `--gate enforce` guards not one claim: every one was skipped."""
     outcome = session.outcome
-    is_enforced = session.options.policy.mode is Mode.ENFORCE
-    return is_enforced and not guard.count_guarded(outcome.verdicts, outcome.not_judged).claims
+    return _must_guard(session) and not guard.count_guarded(outcome.verdicts, outcome.not_judged).claims
+
+
+def _must_guard(session: Session) -> bool:
+    """Return True with `--gate enforce`; a fire drill has an end of its own."""
+    return session.options.policy.mode is Mode.ENFORCE and session.injection is None
 
 
 def _recorded_runs(state: Session) -> list[Run]:
