@@ -41,11 +41,13 @@ def test_each_component_is_held_to_its_own_ceilings(component, arithmetic, floor
 
 
 def test_components_run_one_after_the_other():
-    """The image's floor is the sum of its components', and the share is of the measured seconds."""
+    """The image's floor is the sum of its components', the share is of the measured seconds; a missing ceiling is an error."""
     reached = roofline(latency_s=3.4)
 
     assert (reached.floor_s, reached.share) == pytest.approx((1.7, 0.5))
     assert total_flops(reached.operations) == 160
+    with pytest.raises(ValueError, match="no ceiling of fp8 was measured; there are: bf16, int8"):
+        roofline(quantised_linears="fp8")
 
 
 @pytest.mark.parametrize(("latency_s", "outcome"), [(1.7, "PASS"), (1.63, "PASS"), (1.6, "INVALID"), (17, "PASS")])
@@ -55,12 +57,6 @@ def test_an_image_is_not_made_sooner_than_is_possible(latency_s, outcome):
 
     assert verdict.outcome == Outcome(outcome)
     assert ("cannot be" in verdict.sentence) == (outcome == "INVALID")
-
-
-def test_an_arithmetic_without_a_ceiling_is_an_error():
-    """The message names the ceilings that were measured."""
-    with pytest.raises(ValueError, match="no ceiling of fp8 was measured; there are: bf16, int8"):
-        roofline(quantised_linears="fp8")
 
 
 @pytest.mark.parametrize(
