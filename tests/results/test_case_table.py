@@ -49,8 +49,9 @@ def test_nan_is_not_hidden(parity, shown):
 
 
 def test_a_table_is_aligned_text_or_markdown():
-    """Text has no control characters, and Markdown shows a name as code, so that it is no markup."""
+    """Text has no control characters, Markdown shows a name as code, and a column can be used for other values."""
     columns = case_table.with_figures(COLUMNS, [ROW])
+    latency = case_table.LATENCY.on(lambda seconds: CaseRow(case_key="a/b/c", latency_s=seconds))
 
     assert case_table.text_table(columns, [ROW]) == [
         "case           latency  peak       verdict",
@@ -61,10 +62,4 @@ def test_a_table_is_aligned_text_or_markdown():
         "| --- | --- | --- | --- |",
         "| <code>sdxl/in&#60;t8?/w</code> | 2 s | 3.000 GiB | SLOWER |",
     ]
-
-
-def test_a_column_can_be_used_for_other_values():
-    """The heading, the digits and the kind of a column stay when rows are made of something else."""
-    column = case_table.LATENCY.on(lambda seconds: CaseRow(case_key="a/b/c", latency_s=seconds))
-
-    assert (column.heading, column.cell(1.5), column.is_number) == ("latency", "1.5 s", True)
+    assert (latency.heading, latency.cell(1.5), latency.is_number) == ("latency", "1.5 s", True)
