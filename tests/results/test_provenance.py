@@ -26,21 +26,18 @@ def test_a_machine_without_git_says_so(tmp_path, monkeypatch):
     ("commit", "problem"),
     [
         (
-            {"id": "unknown", "error": DUBIOUS},
+            {"error": DUBIOUS},
             "git refuses a checkout of another user: git config --global --add safe.directory /srv/repo",
         ),
-        (
-            {"id": "unknown", "error": "CalledProcessError(128, 'fatal: bad object HEAD')"},
-            "git cannot read this checkout: ",
-        ),
+        ({"error": "CalledProcessError(128, 'fatal: bad object HEAD')"}, "git cannot read this checkout: "),
         ({"id": "unversioned"}, None),
         ({"id": "abc"}, None),
-        ({}, None),
-        ({"error": 7}, None),
+        ({"id": None, "error": 7}, None),
     ],
 )
 def test_what_git_says_is_passed_on(commit, problem):
     """Another owner of the checkout has its remedy, and a folder outside of any repository has no problem."""
-    line = commit_problem(commit)
+    line = commit_problem({"id": "unknown"} | commit)
 
     assert line is None if problem is None else line.startswith(problem) and "\n" not in line
+    assert commit_problem({}) is None
