@@ -172,12 +172,15 @@ def test_a_state_that_cannot_be_read_is_named(tmp_path: Path, text: str) -> None
 
 
 def test_another_request_has_another_folder() -> None:
-    """Other pins, another metric or other arguments make another bisect."""
-    others = [{"metric": "memory"}, {"arguments": ("--stage=fp32",)}, {"stable": ("torch==2.13.0",)}, {"good": "1.1"}]
+    """Other pins, another metric, other arguments or other code make another bisect."""
+    others = [
+        {"metric": "memory"}, {"arguments": ("--stage=fp32",)}, {"stable": ("torch==2.13.0",)}, {"good": "1.1"},
+        {"code": "6f1d"},
+    ]  # fmt: skip
 
     digests = {dataclasses.replace(REQUEST, **changes).digest for changes in others}  # type: ignore[arg-type]
 
-    assert len(digests | {REQUEST.digest}) == 5
+    assert len(digests | {REQUEST.digest}) == 6
 
 
 def test_the_state_is_json_and_whole(tmp_path: Path) -> None:

@@ -153,3 +153,15 @@ def test_each_metric_has_its_tests_in_the_suite() -> None:
 
     assert [name for name in names if f"def {name}" not in bench] == []
     assert tuple(suite_run.METRICS) == METRICS
+
+
+def test_a_trial_depends_on_the_code_of_the_suite(tmp_path: Path) -> None:
+    """A change of a test or of what it imports changes the digest, and a page or a result does not."""
+    digests = []
+    for name in ("bench/test_speed.py", "fixtures/sizes.py", "README.md", "results/run.json"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("1")
+        digests.append(suite_run.digest_code(tmp_path))
+
+    assert [digests.index(digest) for digest in digests] == [0, 1, 1, 1]

@@ -32,7 +32,8 @@ _STATE_PURPOSE = "a bisect keeps its state there: run it in a folder that can be
 class BisectRequest:
     """The arguments of a bisect. An equal request continues an interrupted bisect.
 
-    `together` are packages that are taken from the same nightly as the candidate, `stable` the pins that do not change.
+    `together` are packages that are taken from the same nightly as the candidate, `stable` the pins that do not change, and
+    `code` the digest of the code that runs and judges a trial: trials of two suites cannot be compared.
     """
 
     package: str
@@ -43,6 +44,7 @@ class BisectRequest:
     index_url: str | None = None
     together: tuple[str, ...] = ()
     stable: tuple[str, ...] = ()
+    code: str = ""
 
     @property
     def digest(self) -> str:

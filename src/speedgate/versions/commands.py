@@ -174,6 +174,7 @@ def _bisect(options: argparse.Namespace) -> int:
         index_url=options.index_url,
         together=tuple(options.together),
         stable=tuple(_stable_pins(options).values()),
+        code=suite_run.digest_code(Path.cwd()),
     )
     try:
         bisect.bisect(request, cache=options.cache or environment.CACHE, print_line=console.print_line)

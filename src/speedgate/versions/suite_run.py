@@ -18,6 +18,7 @@ from speedgate.gate.policy import Mode
 from speedgate.gpu_code import compare
 from speedgate.gpu_code.figures import claim_on
 from speedgate.gpu_code.targets import TARGETS, target_of
+from speedgate.measure import code_digest
 from speedgate.report.verdict_page import arm_ratio
 from speedgate.results.case_key import RESULT_FILES
 from speedgate.results.json_io import read_json
@@ -54,6 +55,7 @@ class Metric:
 
 
 GPU_CODE = "gpu-code"
+_SUITE = ("bench", "fixtures")  # what `pytest bench` runs, and the package that its tests import
 METRICS: Mapping[str, Metric] = {
     "latency": Metric(claims=frozenset({"latency"}), red=Outcome.SLOWER, tests="test_latency"),
     "memory": Metric(claims=frozenset({"memory"}), red=Outcome.BIGGER, tests="test_memory"),
@@ -91,6 +93,12 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     ratio: float | None = None
     origin: WheelOrigin | None = None
+
+
+def digest_code(root: Path) -> str:
+    """Digest the Python files that decide the outcome of a run in the folder `root`: the suite's and those of this package."""
+    folders = [*(root / name for name in _SUITE), Path(__file__).parents[1]]
+    return code_digest.digest(path for folder in folders for path in folder.rglob("*.py"))
 
 
 def run_suite(python: Path, *, against: str, results: Path, arguments: Sequence[str], log: Path | None = None) -> int:
