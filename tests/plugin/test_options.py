@@ -138,6 +138,7 @@ def test_a_bad_option_is_refused_in_one_line_that_names_the_valid_values(configu
         ("--against=nowhere", "--against nowhere: does not exist; *"),
         ("--gate=enforce --benchmark-skip", "--benchmark-skip: --gate enforce needs the latency, *; drop one of them"),
         ("--gate=record --benchmark-disable", "--benchmark-disable: --gate record needs the latency, *"),
+        ("--confirm=always --benchmark-disable", "--benchmark-disable: --confirm always needs the latency, *"),
         ("--inject=slower_step --benchmark-skip", "--benchmark-skip: --inject needs the latency, *"),
     ],
 )
@@ -340,7 +341,8 @@ def test_suspected_cases_are_confirmed_where_a_stored_figure_decides(configure):
         "--gate report": {"gate": "report"},
         "--quick": {"quick": True},
         "--inject": {"inject": ["slower_step"]},
-        "--against": {"against_rootdir": Path()},
+        "--against": {"against": "python"},
+        "--against-rootdir": {"against_rootdir": Path()},
         "--gpu-code": {"gpu_code": "a100"},
         "--isolation none": {"isolation": "none"},
     }

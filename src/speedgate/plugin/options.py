@@ -206,6 +206,7 @@ def confirmation_plan(config: pytest.Config) -> ConfirmationPlan | None:
         f"--gate {mode}": mode in (Mode.RECORD, Mode.REPORT),
         "--quick": config.getoption("quick"),
         "--inject": bool(config.getoption("inject")),
+        "--against-rootdir": config.getoption("against_rootdir") is not None,
         "--against": is_live_comparison(config),
         "--gpu-code": bool(config.getoption("gpu_code")),
         "--skip-latency": config.getoption("skip_latency"),
@@ -250,13 +251,15 @@ def apply_quick(config: pytest.Config) -> None:
 
 
 def check_measures(config: pytest.Config, mode: Mode) -> None:
-    """Raise `pytest.UsageError` if pytest-benchmark measures nothing although a gate or a recording needs the latency."""
+    """Raise `pytest.UsageError` if pytest-benchmark measures nothing although a gate, a recording or a confirmation needs it."""
     if is_compared_drill(config):
         purpose = "--inject"
     elif is_live_comparison(config):
         purpose = "--against"
     elif mode in (Mode.ENFORCE, Mode.RECORD):
         purpose = f"--gate {mode}"
+    elif config.option.confirm == Confirm.ALWAYS:
+        purpose = "--confirm always"
     else:
         return
     for name in ("benchmark-skip", "benchmark-disable"):
