@@ -23,3 +23,10 @@ def test_what_is_no_key_is_refused(text):
     assert not CaseKey.is_key(text)
     with pytest.raises(ValueError, match=r"^expected a case key, PIPELINE/STAGE/WORKLOAD, found "):
         CaseKey.parse(text)
+
+
+def test_a_key_is_no_longer_than_that_of_a_record():
+    """A longer one could not be the name of a file, and the line that refuses it is short."""
+    with pytest.raises(ValueError, match="expected a case key, PIPELINE/STAGE/WORKLOAD") as error:
+        CaseKey.parse("a/b/" + "c" * 5000)
+    assert len(str(error.value)) < 300

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+_MOST_CHARACTERS = 200  # as of every key in a stored record
 RESULT_FILES = "*__*__*.json"  # a glob: the files of cases in a results folder
 
 
@@ -17,9 +18,9 @@ class CaseKey:
 
     @classmethod
     def parse(cls, text: str) -> CaseKey:
-        """Take a key apart; a `ValueError` if it is not three texts with "/" between them."""
+        """Take a key apart; a `ValueError` if it is not three texts with "/" between them, or is longer than a record's."""
         if not cls.is_key(text):
-            raise ValueError(f"expected a case key, PIPELINE/STAGE/WORKLOAD, found {text!r}")
+            raise ValueError(f"expected a case key, PIPELINE/STAGE/WORKLOAD, found {text!r:.{_MOST_CHARACTERS}}")
         return cls(*text.split("/"))
 
     @classmethod
@@ -30,7 +31,9 @@ class CaseKey:
     @staticmethod
     def is_key(text: object) -> bool:
         """True for a text that `parse` accepts."""
-        return isinstance(text, str) and text.count("/") == 2 and all(text.split("/"))
+        if not isinstance(text, str) or len(text) > _MOST_CHARACTERS:
+            return False
+        return text.count("/") == 2 and all(text.split("/"))
 
     def __str__(self) -> str:
         return f"{self.pipeline}/{self.stage}/{self.workload}"
