@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 from pathlib import Path
 from typing import Any
@@ -136,3 +137,31 @@ def test_an_origin_that_nobody_recorded_is_refused(packages):
     """A name or version of another kind, or too many of them, is found when the file is read."""
     with pytest.raises(msgspec.ValidationError):
         msgspec.convert({"python": "3.11", "packages": packages, "code_digest": "d"}, Origin)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"commit": "--output=a-file"}, "commit: expected 40 or 64 hexadecimal digits"),
+        ({"commit": "main"}, "commit: expected 40 or 64 hexadecimal digits"),
+        ({"archive": "../../source-0123456789abcdef.zip"}, "archive: expected a name as source-0123456789abcdef.zip"),
+        ({"archive": "a" * 9000}, "archive: expected a name as source-0123456789abcdef.zip"),
+        ({"python": "\x1b[31m3.11\n"}, "python: expected a version of Python"),
+    ],
+)
+def test_an_origin_that_names_no_code_is_refused_when_its_file_is_read(tmp_path, changes, message):
+    """Before anything is built, in one short line with the file and the field; `speedgate check` finds it too."""
+    path = obtain(tmp_path, with_packages(INT8, **HERE), code=CODE)
+    document = json.loads(path.read_text("utf-8"))
+    document["benchmarks"][0]["extra_info"]["speedgate"]["origin"].update(changes)
+    path.write_text(json.dumps(document), "utf-8")
+
+    with pytest.raises(ValueError, match=rf"extra_info\.speedgate\.origin\.{message}, found ") as error:
+        store.read_file(path, gpu_key=KEY)
+    assert str(error.value).isprintable()
+    assert len(str(error.value)) < 400 + len(str(path))
+
+
+def test_packages_are_named_without_control_characters():
+    """The sentence is shown in terminals and logs, where an escape could hide it."""
+    assert origin.name_packages({"a\x1b[31m": "1\n"}) == "a?[31m 1?"

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from speedgate.baselines.source import ARCHIVE, COMMIT
 from speedgate.results.case_key import CaseKey
 from speedgate.results.json_io import Count, Positive, as_object, decode, expect, expect_equal, to_json
 from speedgate.results.run import SCHEMA, Baseline, Origin, Run
@@ -246,6 +247,19 @@ def _refuse_failed(document: Any, *, path: Path) -> None:
         raise ValueError(f"{path}: a failing case is never a baseline: {cases}; record it again")
 
 
+def _check_origin(origin: Origin | None, *, where: str) -> None:
+    """Raise a `ValueError` unless the origin names its code as a recording does, and a Python that can be shown."""
+    if origin is None:
+        return
+    names = (
+        ("commit", origin.commit, COMMIT, "40 or 64 hexadecimal digits"),
+        ("archive", origin.archive, ARCHIVE, "a name as source-0123456789abcdef.zip"),
+    )
+    for field, name, pattern, expected in names:
+        expect(name is None or pattern.fullmatch(name), f"{where}.{field}", expected, (name or "")[:100])
+    expect(origin.python.isprintable(), f"{where}.python", "a version of Python", origin.python)
+
+
 def _baseline(block: Mapping[str, Any], *, path: Path, gpu_key: str, where: str) -> Baseline:
     parsed: _RecordedBlock | _PublishedBlock = decode(block, _ANY_BLOCK, where=where)
     expect_equal(parsed.gpu_key, gpu_key, f"{where}.gpu_key")
@@ -257,6 +271,7 @@ def _baseline(block: Mapping[str, Any], *, path: Path, gpu_key: str, where: str)
         figures, source, where = parsed.run, RECORDED, f"{where}.run"
         expect(figures.processes, f"{where}.processes", "at least one process", [])
         share = parsed.roofline.share if parsed.roofline else None
+        _check_origin(parsed.origin, where=f"{where.removesuffix('.run')}.origin")
         recorded = {"cold_starts": figures.cold_starts, "run": figures, "share": share, "origin": parsed.origin}
     check_case_key(figures.case_key, where=f"{where}.case_key")
     return Baseline(

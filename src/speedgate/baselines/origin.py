@@ -12,6 +12,7 @@ from pathlib import Path
 from speedgate.baselines import source
 from speedgate.results.json_io import atomic_write
 from speedgate.results.run import Baseline, Origin, Run
+from speedgate.results.text import printable
 
 _MAX_NAMED = 4  # packages in a sentence
 
@@ -80,7 +81,7 @@ def python_problem(origin: Origin) -> str | None:
     here = platform.python_version()
     if origin.python.split(".")[:2] == here.split(".")[:2]:
         return None
-    return f"it was recorded with Python {origin.python[:20]}, and this is Python {here}"
+    return f"it was recorded with Python {printable(origin.python[:20])}, and this is Python {here}"
 
 
 def differing_packages(origin: Origin) -> dict[str, str]:
@@ -90,7 +91,7 @@ def differing_packages(origin: Origin) -> dict[str, str]:
 
 def name_packages(packages: Mapping[str, str]) -> str:
     """Name the first packages with their versions, and count the others."""
-    names = [f"{name} {version}" for name, version in packages.items()]
+    names = [printable(f"{name} {version}") for name, version in packages.items()]
     return ", ".join(names[:_MAX_NAMED]) + (f" and {len(names) - _MAX_NAMED} more" if len(names) > _MAX_NAMED else "")
 
 

@@ -20,7 +20,7 @@ from speedgate.results.zip_reader import ZipReader
 # The folders of a checkout that a worker imports from.
 SPEEDGATE, FIXTURES = "src/speedgate", "fixtures"
 FOLDERS = (SPEEDGATE, FIXTURES)
-_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 ARCHIVE = re.compile(r"source-[0-9a-f]{16}\.zip")
 # The tip of the default branch, by the first of these that exists. A clone of a job has no `origin/HEAD`.
 _TIPS = (
@@ -90,7 +90,7 @@ def read_commit(root: Path, commit: str) -> dict[str, bytes]:
 
 def check_commit(root: Path, commit: str) -> None:
     """Raise a `ValueError` unless `commit` is the full name of a commit in the history of the default branch of this clone."""
-    if not _COMMIT.fullmatch(commit):
+    if not COMMIT.fullmatch(commit):
         raise ValueError(f"commit {commit[:64]!r}: expected a full name of 40 or 64 hexadecimal digits")
     short = commit[:12]
     if not has_repository(root):
