@@ -9,7 +9,7 @@ from speedgate.cli import main
 from speedgate.results.case_key import CaseKey
 from speedgate.results.json_io import read_json, to_json, write_json
 from tests.support import artifacts
-from tests.support.baseline_samples import BF16, INT8, KEY, make_run, store_file
+from tests.support.baseline_samples import BF16, INT8, KEY, make_confirmation, make_run, store_file
 from tests.support.command import fails
 
 OLD, NEW = "20261121T155618Z-7", "20261122T155618Z-7"
@@ -100,6 +100,10 @@ def test_what_cannot_be_acknowledged_is_one_line(folder, capsys, changes, messag
             "latency is not worse than in 0001_recorded",
         ),
         ({"run": None, "outcome": "SLOWER"}, "nothing to acknowledge in "),
+        (
+            {"confirmation": to_json(make_confirmation(live_ratio=1.3)), **SLOW},
+            "was compared with 0002_recorded, and the baseline is 0001_recorded now; measure it again",
+        ),
     ],
 )
 def test_a_result_that_does_not_fit_the_baseline_is_refused(folder, capsys, result, message):
@@ -114,6 +118,14 @@ def test_a_result_that_does_not_fit_the_baseline_is_refused(folder, capsys, resu
     [
         (lambda document: document["acknowledged"][INT8].update(parity={}), "*acknowledged.json: acknowledged*"),
         (lambda document: document["acknowledged"][INT8]["latency"]["at_most"].update(latency=0.9), "*at_most*"),
+        (
+            lambda document: document["acknowledged"][INT8]["latency"].update(why="a\x1b[31m"),
+            "*latency.why: expected a *",
+        ),
+        (
+            lambda document: document["acknowledged"][INT8]["latency"].update(at_most={"vae": 2}),
+            "*a ratio of latency, *",
+        ),
         (lambda document: document.update(schema=2), "*acknowledged.json: schema*"),
         (lambda document: document["acknowledged"].update(int8=document["acknowledged"][INT8]), "*expected case keys*"),
     ],

@@ -12,12 +12,12 @@ import msgspec
 from msgspec import Meta
 
 from speedgate.baselines import store
-from speedgate.gate import acknowledgement
+from speedgate.gate import acknowledgement, components
 from speedgate.gate.acknowledgement import CLAIMS, RED, Acknowledgement, Claim
 from speedgate.gate.policy import Policy
 from speedgate.results.case_key import CaseKey
 from speedgate.results.folder import ResultFile, parse_result, read_plain_file
-from speedgate.results.json_io import decode, parse_json, read_json, to_json, write_json
+from speedgate.results.json_io import decode, expect, parse_json, read_json, to_json, write_json
 from speedgate.results.run import Baseline, ShortText
 
 FILE = "acknowledged.json"
@@ -59,7 +59,13 @@ def parse_document(document: Any, *, path: Path) -> dict[str, dict[str, Acknowle
     for case_key in cases:
         if not CaseKey.is_key(case_key):
             raise ValueError(f"{path}: acknowledged: expected case keys, PIPELINE/STAGE/WORKLOAD, found {case_key!r}")
-    return {case_key: {str(claim): entry for claim, entry in claims.items()} for case_key, claims in cases.items()}
+    parsed = {case_key: {str(claim): entry for claim, entry in claims.items()} for case_key, claims in cases.items()}
+    for case_key, claim, entry in _entries(parsed):
+        where = f"{path}: acknowledged.{case_key}.{claim}"
+        expect(entry.why.strip() and entry.why.isprintable(), f"{where}.why", "a reason on one line", entry.why)
+        known = set(entry.at_most) == {claim} if claim != components.CLAIM else all(map(str.isprintable, entry.at_most))
+        expect(known, f"{where}.at_most", f"a ratio of {claim}", sorted(entry.at_most))
+    return parsed
 
 
 def acknowledged_now(root: Path, gpu_key: str, baselines: Mapping[str, Baseline]) -> Acknowledged:
@@ -125,8 +131,15 @@ def acknowledge(
         raise ValueError(
             f"{case_key}: {baseline.name} was recorded for another recipe than {result.name}; record it anew"
         )
+    confirmation = result.confirmation
+    compared = Path(confirmation.baseline).stem if confirmation is not None and confirmation.decides else ""
+    if compared not in ("", baseline.name):
+        raise ValueError(
+            f"{case_key}: {result.name} was compared with {compared}, and the baseline is {baseline.name} now; measure it"
+            " again"
+        )
     entries = {
-        name: acknowledgement.acknowledge(name, run, baseline, result.confirmation, why=why, policy=Policy())
+        name: acknowledgement.acknowledge(name, run, baseline, confirmation, why=why, policy=Policy())
         for name in wanted
     }
     cases = read_file(root, result.gpu_key)
