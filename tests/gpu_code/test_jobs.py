@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import sys
 import threading
 from pathlib import Path
@@ -61,6 +62,16 @@ def test_a_record_is_made_once_and_kept(folder: Path) -> None:
     with open_generator(folder) as generator:
         generator.record(arm_of(folder, sources="other"), JOB)
     assert calls(folder) == 2
+
+
+def test_a_process_starts_while_the_session_changes_its_environment(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread that starts a process does not read the variables that pytest sets and deletes for each test meanwhile."""
+    with open_generator(folder) as generator:
+        monkeypatch.setattr(os, "environ", {"PATH": 1})  # what no process could be started with
+
+        assert generator.record(arm_of(folder), JOB) == make_code()
 
 
 @pytest.mark.parametrize(

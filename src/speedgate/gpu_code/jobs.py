@@ -83,6 +83,8 @@ class Generator:
         self._executor = concurrent.futures.ThreadPoolExecutor(max_workers=processes)
         self._records: dict[str, concurrent.futures.Future[GpuCode]] = {}
         self._running: set[subprocess.Popen[bytes]] = set()
+        # Copied here: pytest changes its variable for each test, and a copy that a thread makes meanwhile fails.
+        self._environment = dict(os.environ)
         self._is_closed = False
         self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
 
@@ -129,7 +131,7 @@ class Generator:
         log = temporary.with_suffix(".log")
         command = [arm.python, "-m", self._module, *job.arguments, "--into", str(temporary.absolute())]
         try:
-            failure = self._run(command, environment=_variables(arm), log=log)
+            failure = self._run(command, environment=_variables(arm, self._environment), log=log)
             if failure is None:
                 code = decode(read_json(temporary), GpuCode, where=f"the record of {job.case_key}")
                 if (code.case_key, code.target) == (job.case_key, job.target):
@@ -163,8 +165,8 @@ class Generator:
         return f"it ended with exit status {status}" if status else None
 
 
-def _variables(arm: Arm) -> dict[str, str]:
+def _variables(arm: Arm, environment: Mapping[str, str]) -> dict[str, str]:
     """Return the environment variables of an arm's processes: one thread each, because they run side by side."""
-    inherited = os.environ.get("PYTHONPATH") if arm.python == sys.executable else None  # it holds this arm's packages
+    inherited = environment.get("PYTHONPATH") if arm.python == sys.executable else None  # it holds this arm's packages
     paths = [*arm.paths, *([inherited] if inherited else [])]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
+    return {**environment, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
