@@ -188,7 +188,7 @@ def test_confirmed_cases_of_all_shards_are_counted(tmp_path, merge):
     status, output = merge(*folders)
 
     assert status == 0
-    assert "4 cases suspected by stored figures: 4 measured live" in output
+    assert "4 cases may be slower than their stored figures: pairs decided 4" in output
     assert json.loads(next((tmp_path / "merged").glob("*int8*")).read_text())["confirmation"]["processes"]
 
 

@@ -87,7 +87,7 @@ def test_the_whole_interval_decides(low, high, outcome):
     assert (verdict.outcome, verdict.claim, verdict.case_key) == (outcome, "latency", INT8)
 
 
-TOO_NOISY = "raise --max-processes or quieten the machine"
+TOO_NOISY = "raise --max-processes or stop other programs"
 
 
 @pytest.mark.parametrize(

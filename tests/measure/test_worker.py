@@ -269,7 +269,7 @@ def test_nothing_begins_after_the_budget_is_over(tmp_path, server):
     assert is_alive(pid)
 
     left[0] = 0.2
-    with pytest.raises(OutOfTime, match="'hang' was ended when the budget was over"):
+    with pytest.raises(OutOfTime, match="the budget was over during 'hang'"):
         worker.call("hang")
     with pytest.raises(OutOfTime, match="the budget was over before 'pid'"):
         worker.call("pid")

@@ -140,7 +140,7 @@ def test_the_terminal_has_progress_lines_and_the_section(green):
             r"case +latency +it/s .*",
             r"sdxl-tiny/bf16/\S+ +0.5 s +10 .* PASS",
             r"guarded: .*; not guarded here: .*memory 2, ladder 2 \(CPU\).*",
-            r"--allow-busy: rounds that other programs disturbed count",
+            r"--allow-busy: rounds that other programs disturbed are used too",
         ]
     )
 

@@ -139,7 +139,7 @@ def test_a_budget_that_is_over_ends_the_running_process(bench):
         [
             "seconds by activity",
             r"the budget of 12 s is over \(exit status 75\); left to do:",
-            r"  sdxl-tiny/bf16/\S+: 2 of 3 processes; 'generate' was ended when the budget was over",
+            r"  sdxl-tiny/bf16/\S+: 2 of 3 processes; the budget was over during 'generate'",
             r"  sdxl-tiny/sdpa/\S+: 0 of 3 processes; the budget is over",
             r"the same command continues the recording: pytest .*--budget=12.*",
         ]

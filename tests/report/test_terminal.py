@@ -270,7 +270,7 @@ def test_a_busy_machine_is_reported():
     assert terminal.remarks(view(run, health={"load_1min": 4.0, "cores": 8})) == []
     assert terminal.remarks(view(untimed, health={"load_1min": 5.0, "cores": 8})) == []
     assert terminal.remarks(view(run, health={"allows_busy": True}, is_recording=True)) == [
-        "--allow-busy: rounds that other programs disturbed count"
+        "--allow-busy: rounds that other programs disturbed are used too"
     ]
     assert terminal.remarks(view(run, health={"allows_busy": True})) == []
 
@@ -304,7 +304,7 @@ def test_confirmed_cases_are_counted_with_their_cost():
     lines = terminal.remarks(view(confirmations=confirmations, verdicts=verdicts))
 
     assert lines[0] == (
-        "3 cases suspected by stored figures: 2 measured live (1 SLOWER, 1 PASS), 1 not confirmed; 12 pairs in 181 s"
+        "3 cases may be slower than their stored figures: pairs decided 2 (1 SLOWER, 1 PASS), 1 not decided; 12 pairs in 181 s"
     )
 
 

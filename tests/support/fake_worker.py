@@ -76,7 +76,7 @@ class FakeWorker:
             if self.case.faults.get(way) == operation:
                 if way == "hang" and self.session.budget.seconds is not None:
                     self.clock.now_s += self.session.budget.left_s
-                    raise OutOfTime(f"{operation!r} was ended when the budget was over")
+                    raise OutOfTime(f"the budget was over during {operation!r}")
                 raise WorkerFailure(sentence.format(name=self.name, operation=operation))
         return answer
 

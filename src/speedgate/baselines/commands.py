@@ -35,7 +35,7 @@ def add_commands(commands: Any) -> None:
 
     acknowledging = commands.add_parser(
         "acknowledge",
-        help="live with a red claim of a case until its next baseline: writes the reason and how much slower it may be",
+        help="accept a red claim of a case until its next baseline: writes the reason and how much slower it may be",
     )
     acknowledging.add_argument("case", metavar="CASE", help="the key of the case, as in sdxl/int8/1024px-30steps-b1")
     acknowledging.add_argument(
@@ -142,7 +142,8 @@ def _summary(document: Any, *, path: Path) -> str:
     """Check the document of a baseline file and count its cases; `path` names the GPU key and is used in errors."""
     if path.name == acknowledged.FILE:
         entries = acknowledged.parse_document(document, path=path)
-        return f"acknowledged claims: {sum(map(len, entries.values()))}"
+        claims = sum(map(len, entries.values()))
+        return f"{claims} acknowledged claim{'' if claims == 1 else 's'}"
     cases = store.parse_document(document, path=path, gpu_key=path.resolve().parent.name)
     count, oom_count = len(cases.baselines), len(cases.out_of_memory)
     return f"{count} case{'' if count == 1 else 's'}" + (f", {oom_count} more out of memory" if oom_count else "")

@@ -326,7 +326,7 @@ def _verdict(run: Run, claim: str, outcome: Outcome, sentence: str) -> Verdict:
 def _advice(outcome: Outcome, *, more: bool = False, stored: bool = True, can_add: bool = True) -> str:
     if outcome is Outcome.UNDECIDED:
         option = "raise --max-processes or " if can_add else ""
-        return ": not decided yet" if more else f": too noisy to tell, {option}quieten the machine"
+        return ": not decided yet" if more else f": too noisy to tell, {option}stop other programs"
     if stored and outcome in (Outcome.FASTER, Outcome.SMALLER):
         return ": record a new baseline"
     return ""

@@ -176,7 +176,7 @@ class Worker:
             if left_s < timeout_s:
                 self._is_out_of_time = True
                 self.close()
-                raise OutOfTime(f"{operation!r} was ended when the budget was over") from error
+                raise OutOfTime(f"the budget was over during {operation!r}") from error
             raise self._failure(f"did not answer {operation!r} within {timeout_s:g} s and was killed") from error
         except EOFError as error:
             if operation == "start":

@@ -215,7 +215,8 @@ def confirmation_plan(config: pytest.Config) -> ConfirmationPlan | None:
     obstacle = next((name for name, is_chosen in obstacles.items() if is_chosen), None)
     if confirm is Confirm.ALWAYS and obstacle is not None:
         raise pytest.UsageError(
-            f"--confirm always: cannot be used with {obstacle}, which leaves no verdict by a stored figure to confirm; drop one"
+            f"--confirm always: cannot be used with {obstacle}, which leaves no verdict to confirm, or no workers for pairs;"
+            " drop one"
             " of them"
         )
     if obstacle is not None or not (confirm is Confirm.ALWAYS or (confirm is Confirm.AUTO and mode is Mode.ENFORCE)):

@@ -32,8 +32,8 @@ def _count(confirmed: Sequence[Confirmed]) -> str:
     rest = len(confirmed) - len(decided)
     pairs = sum(len(confirmation.processes) for confirmation, _ in confirmed)
     seconds = sum(confirmation.seconds for confirmation, _ in confirmed)
-    cases = "1 case" if len(confirmed) == 1 else f"{len(confirmed)} cases"
+    cases, their = ("1 case", "its") if len(confirmed) == 1 else (f"{len(confirmed)} cases", "their")
     return (
-        f"{cases} suspected by stored figures: {len(decided)} measured live{f' ({counts})' if counts else ''}"
-        f"{f', {rest} not confirmed' if rest else ''}; {pairs} pairs in {seconds:.0f} s"
+        f"{cases} may be slower than {their} stored figures: pairs decided {len(decided)}{f' ({counts})' if counts else ''}"
+        f"{f', {rest} not decided' if rest else ''}; {pairs} pairs in {seconds:.0f} s"
     )

@@ -310,7 +310,7 @@ def confirmed_remarks(view: TerminalView) -> list[str]:
 def _busy_machine(view: TerminalView) -> Iterator[str]:
     is_compared = view.injection is None and (view.baselines or view.is_live or view.is_recording)
     if is_compared and view.health.get("allows_busy"):
-        yield "--allow-busy: rounds that other programs disturbed count"
+        yield "--allow-busy: rounds that other programs disturbed are used too"
     load, cores = view.health.get("load_1min"), view.health.get("cores")
     is_timed = any(run.processes for run in view.runs.values())
     if is_timed and load is not None and cores and load > cores / 2:
