@@ -58,7 +58,7 @@ AFTER_SAME, AFTER_OTHER = "after its own", "after the other's"
 SPIN_VARIABLE = "GOMP_SPINCOUNT"  # of GNU's OpenMP: with 0, a thread sleeps as soon as it has nothing to do
 SESSIONS = {0: 5, 1: 4, 2: 4, 4: 4, SOMETIMES: 2}
 DRAWS = 200
-LOST_LIMITS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.10)
+WAIT_LIMITS = (0.02, 0.05, 0.08, 0.12, 0.20, 0.30)
 OTHERS_LIMITS = (0.03, 0.05, 0.10, 0.15, 0.25)
 NEVER = 1e9
 PLAN = MeasurementPlan(processes=1, rounds=options.ROUNDS, min_total_s=options.MIN_TOTAL_S)
@@ -280,15 +280,14 @@ Linux counts around a round:
 
 - **wait**: how long each thread of the worker could have run and got no processor (`/proc/PID/task/*/schedstat`). The waits
   of all threads are added up: while one thread waits, the others wait for it, and Linux does not count that. So the sum
-  over the round's seconds is at least the share of the round that was lost. {wake_us:.0f} us of each wait are free, because
+  over a round's seconds is at least the share of it that was lost. {wake_us:.0f} us of each wait are free, because
   a thread that is woken waits on an idle machine too.
 - **others**: how much of the processors that the worker may use was neither idle nor used by the worker, its children and
-  the process that measures (`/proc/stat`, `/proc/PID/stat`). It is counted in ticks of {tick_ms:.0f} ms, so it is judged
-  over the last second.
-- **steal**: how long the host of a virtual machine took a processor away (`/proc/stat`), also over the last second.
+  the process that measures (`/proc/stat`, `/proc/PID/stat`). It is counted in ticks of {tick_ms:.0f} ms.
+- **steal**: how long the host of a virtual machine took a processor away (`/proc/stat`).
 
-A round is discarded if the worker waited for more than {lost:.0%} of its seconds, if more than {lost:.0%} was stolen, or
-if others used more than {others:.0%} of the processors. Threads that waited {factor} times as long as others ran waited for
+All three are shares of the last second, or of one round if that is longer, and a tick of each processor is free. A round is
+discarded if the worker waited for more than {wait:.0%} of that time, if more than {steal:.0%} was stolen, or if others used more than {others:.0%} of the processors. Threads that waited {factor} times as long as others ran waited for
 each other: the program has more threads than processors, or a limit of its own. Then waits do not count, and `others` and
 `steal` decide. A fact that a kernel does not tell discards nothing.
 """
@@ -304,8 +303,9 @@ share is "median / 99 of 100 rounds". "Wait at a time" is the mean wait of a thr
 LIMITS = """\
 ## Limits
 
-The limit on the wait is below the tolerance of {tolerance:.0%}: a round that counts has lost less than makes a case SLOWER. On
-the idle machine, a limit may discard at most 1 % of the rounds of each program. "Slowest" is the median of the rounds that
+Threads that spin at a barrier wait on an idle machine too, and at no cost: the rounds with such waits take as long as the
+others. So the limit on the wait is above what they wait there, and `others` tells of loops that cause no wait. On the idle
+machine, a limit may discard at most 1 % of the rounds of each program. "Slowest" is the median of the rounds that
 count beside loops over that of the idle machine, for the program and the loops where it is largest.
 """
 
@@ -359,7 +359,8 @@ def page(
             repetitions=REPETITIONS,
             milliseconds=1e3 * _median_s(samples[kinds[0], 0]),
             tick_ms=1e3 * host_load.tick_s(),
-            lost=host_load.MAX_LOST_SHARE,
+            wait=host_load.MAX_WAIT_SHARE,
+            steal=host_load.MAX_STEAL_SHARE,
             others=host_load.MAX_OTHERS_SHARE,
             factor=host_load.OWN_WAIT_FACTOR,
             wake_us=1e6 * host_load.WAKE_S,
@@ -373,19 +374,19 @@ def page(
             [_facts(samples, *key) for key in samples],
         ),
         "",
-        LIMITS.format(tolerance=TOLERANCE),
+        LIMITS,
         *_table(
             ("limit on the wait", "idle rounds discarded", "least discarded beside loops", "slowest"),
             [
-                (f"{limit:.1%}", *_limit(samples, fitting, max_lost_share=limit, max_others_share=NEVER))
-                for limit in LOST_LIMITS
+                (f"{limit:.0%}", *_limit(samples, fitting, max_wait_share=limit, max_others_share=NEVER))
+                for limit in WAIT_LIMITS
             ],
         ),
         "",
         *_table(
             ("limit on others", "idle rounds discarded", "least discarded beside loops", "slowest"),
             [
-                (f"{limit:.0%}", *_limit(samples, kinds, max_lost_share=NEVER, max_others_share=limit))
+                (f"{limit:.0%}", *_limit(samples, kinds, max_wait_share=NEVER, max_others_share=limit))
                 for limit in OTHERS_LIMITS
             ],
         ),
@@ -452,7 +453,7 @@ def _facts(samples: Samples, kind: Kind, loops: int) -> tuple[str, ...]:
     rows = _rows(chunks)
     loads = [row.load for row in rows]
     slowdown = _median_s(chunks) / _median_s(samples[kind, 0])
-    flags = [_flags(chunks, **limits) for limits in ({}, {"max_others_share": NEVER}, {"max_lost_share": NEVER})]
+    flags = [_flags(chunks, **limits) for limits in ({}, {"max_others_share": NEVER}, {"max_wait_share": NEVER})]
     dispatches = sum(load.dispatches for load in loads)
     return (
         str(kind),

@@ -12,13 +12,15 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-# A round that lost this share of its seconds is at most so much slower, which is less than the default tolerance of 3 %.
-MAX_LOST_SHARE = 0.02
+# Threads that spin at a barrier wait for each other's processor on an idle machine too, at no cost.
+MAX_WAIT_SHARE = 0.08
+MAX_STEAL_SHARE = 0.02
 # Others on idle processors cost no wait, but they share caches, memory and, with hyper-threads, the cores.
-MAX_OTHERS_SHARE = 0.10
+MAX_OTHERS_SHARE = 0.05
 # A thread that is woken waits a little on an idle machine too; behind a busy neighbour it waits for milliseconds.
 WAKE_S = 50e-6
-# `/proc/stat` counts in ticks of 10 ms, too coarse for one short round. So steal and others are judged over this time.
+# `/proc/stat` counts in ticks of 10 ms, too coarse for one short round, and the kernel takes some milliseconds for itself now and
+# then. So every share is judged over this time, or over one round if that is longer.
 WINDOW_S = 1.0
 # Threads that waited longer than others ran, by this factor, waited for each other: there are more of them than processors.
 OWN_WAIT_FACTOR = 1.5
@@ -75,6 +77,11 @@ class RoundLoad:
     others_s: float | None
     stolen_s: float | None
 
+    @property
+    def excess_wait_s(self) -> float:
+        """The waits, less what a thread that is woken waits on an idle machine too."""
+        return max((self.waited_s or 0.0) - WAKE_S * self.dispatches, 0.0)
+
 
 def read_counters(
     pids: Sequence[int], *, time_s: float, session_s: float = 0.0, proc: Path = Path("/proc")
@@ -130,8 +137,8 @@ def round_load(before: Counters, after: Counters) -> RoundLoad:
 class BusyDetector:
     """Decide, round by round of one worker, whether the machine was busy with something else."""
 
-    def __init__(self, *, max_lost_share: float = MAX_LOST_SHARE, max_others_share: float = MAX_OTHERS_SHARE) -> None:
-        self._max_lost_share, self._max_others_share = max_lost_share, max_others_share
+    def __init__(self, *, max_wait_share: float = MAX_WAIT_SHARE, max_others_share: float = MAX_OTHERS_SHARE) -> None:
+        self._max_wait_share, self._max_others_share = max_wait_share, max_others_share
         self._window: collections.deque[RoundLoad] = collections.deque()
         self._waited_s = self._others_s = 0.0  # of all rounds
 
@@ -141,25 +148,26 @@ class BusyDetector:
         self._window.append(load)
         while sum(entry.wall_s for entry in self._window) - self._window[0].wall_s >= WINDOW_S:
             self._window.popleft()
-        excess_s = max((load.waited_s or 0.0) - WAKE_S * load.dispatches, 0.0)
-        self._waited_s += excess_s
+        self._waited_s += load.excess_wait_s
         self._others_s += load.others_s or 0.0
-        reason = self._wait(load, excess_s, resolution_s) or self._steal(resolution_s) or self._others(resolution_s)
+        reason = self._wait(resolution_s) or self._steal(resolution_s) or self._others(resolution_s)
         if reason is not None:
             self._window.clear()  # the next round is measured after a pause: it has nothing to do with these
         return None if reason is None else f"the machine was busy: {reason}"
 
-    def _wait(self, load: RoundLoad, excess_s: float, resolution_s: float) -> str | None:
-        if load.others_s is None or excess_s <= self._max_lost_share * load.wall_s:
+    def _wait(self, resolution_s: float) -> str | None:
+        wall_s = sum(load.wall_s for load in self._window)
+        excess_s = sum(load.excess_wait_s for load in self._window)
+        if self._window[-1].others_s is None or excess_s - resolution_s <= self._max_wait_share * wall_s:
             return None
         if self._waited_s > OWN_WAIT_FACTOR * (max(self._others_s, 0.0) + resolution_s):
             return None
-        return f"the worker's threads waited for a processor {excess_s / load.wall_s:.0%} of the time, all added up"
+        return f"the worker's threads waited for a processor {excess_s / wall_s:.0%} of the time, all added up"
 
     def _steal(self, resolution_s: float) -> str | None:
         wall_s = sum(load.wall_s for load in self._window)
         stolen_s = sum(load.stolen_s or 0.0 for load in self._window)
-        if stolen_s - resolution_s <= self._max_lost_share * wall_s:
+        if stolen_s - resolution_s <= MAX_STEAL_SHARE * wall_s:
             return None
         return f"the host of this virtual machine took a processor away for {stolen_s / wall_s:.0%} of the time"
 
