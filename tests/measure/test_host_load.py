@@ -184,12 +184,12 @@ def loads(count, *, wall_s=0.05, waited=0.0, dispatches=0, others=0.0, stolen=0.
     [
         (loads(40, waited=0.015, others=0.05, stolen=0.01), None),
         (loads(40, waited=0.06, others=0.02), None),  # threads that spin at a barrier, on an idle machine
-        (loads(1, waited=0.4, others=0.3), None),  # a few milliseconds of one round: the kernel needs them now and then
-        (loads(2, waited=0.4, others=0.3), OTHERS_WAIT),
+        (loads(1, waited=0.4, others=0.2), None),  # a few milliseconds of one round: the kernel needs them now and then
+        (loads(2, waited=0.4, others=0.2), OTHERS_WAIT),
         # Too short for ticks, and too short to wait for own threads.
         (loads(2, waited=0.3, others=0.01), "waited for a processor 30% of the time"),
         (loads(1, wall_s=5.0, waited=0.4, others=0.2), OTHERS_WAIT),
-        (loads(2, waited=0.6, dispatches=200, others=0.3), OTHERS_WAIT),
+        (loads(2, waited=0.6, dispatches=200, others=0.2), OTHERS_WAIT),
         (
             loads(40, waited=0.15, dispatches=200, others=0.02),
             None,

@@ -287,7 +287,8 @@ Linux counts around a round:
 - **steal**: how long the host of a virtual machine took a processor away (`/proc/stat`).
 
 All three are shares of the last second, or of one round if that is longer, and a tick of each processor is free. A round is
-discarded if the worker waited for more than {wait:.0%} of that time, if more than {steal:.0%} was stolen, or if others used more than {others:.0%} of the processors. Threads that waited {factor} times as long as others ran waited for
+discarded if the worker waited for more than {wait:.0%} of that time, if more than {steal:.0%} was stolen, or if
+others used more than {others:.0%} of the processors. Threads that waited {factor} times as long as others ran waited for
 each other: the program has more threads than processors, or a limit of its own. Then waits do not count, and `others` and
 `steal` decide. A fact that a kernel does not tell discards nothing.
 """
