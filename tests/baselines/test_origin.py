@@ -99,7 +99,7 @@ def test_promotion_says_what_is_missing_to_make_the_arm_again(tmp_path, capsys, 
     """The new file is written all the same; each problem is a line, and a baseline that can be made again has none."""
     repository = Repository(tmp_path)
     root = tmp_path / "baselines"
-    monkeypatch.setattr(origin, "_installed_version", HERE.get)
+    monkeypatch.setattr(origin, "installed_version", HERE.get)
     monkeypatch.setattr(origin, "_is_local", lambda name: name == "local")
 
     def promoted(*runs: Run, code: RecordedCode | None, **fields: Any) -> list[str]:

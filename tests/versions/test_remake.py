@@ -52,7 +52,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple[str, ...]]]:
         return dict(HERE) if python == sys.executable else {}
 
     monkeypatch.setattr(remake, "ask_versions", ask_versions)
-    monkeypatch.setattr(origin, "_installed_version", HERE.get)
+    monkeypatch.setattr(origin, "installed_version", HERE.get)
     return calls
 
 

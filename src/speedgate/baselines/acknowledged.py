@@ -63,8 +63,10 @@ def parse_document(document: Any, *, path: Path) -> dict[str, dict[str, Acknowle
     for case_key, claim, entry in _entries(parsed):
         where = f"{path}: acknowledged.{case_key}.{claim}"
         expect(entry.why.strip() and entry.why.isprintable(), f"{where}.why", "a reason on one line", entry.why)
-        known = set(entry.at_most) == {claim} if claim != components.CLAIM else all(map(str.isprintable, entry.at_most))
-        expect(known, f"{where}.at_most", f"a ratio of {claim}", sorted(entry.at_most))
+        is_named = (
+            all(map(str.isprintable, entry.at_most)) if claim == components.CLAIM else {claim} == set(entry.at_most)
+        )
+        expect(is_named, f"{where}.at_most", f"a ratio of {claim}", sorted(entry.at_most))
     return parsed
 
 
@@ -111,7 +113,7 @@ def acknowledge(
 
     Returns the file, and a line for each claim. A `ValueError` is one line that says why nothing is acknowledged.
     """
-    acknowledgement.check_reason(why)
+    acknowledgement.check_reason(why, option="--why")
     if claim not in (None, *CLAIMS):
         raise ValueError(f"--claim {claim}: cannot be acknowledged; expected one of {', '.join(CLAIMS)}")
     result = _newest_result(results, CaseKey.parse(case_key))

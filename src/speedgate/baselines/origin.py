@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from speedgate.baselines import source
+from speedgate.measure.machine import installed_version
 from speedgate.results.json_io import atomic_write
 from speedgate.results.run import Baseline, Origin, Run
 from speedgate.results.text import printable
@@ -86,7 +87,7 @@ def python_problem(origin: Origin) -> str | None:
 
 def differing_packages(origin: Origin) -> dict[str, str]:
     """Return the packages of an origin, with their versions there, that this environment has in another version or not at all."""
-    return {name: version for name, version in origin.packages.items() if _installed_version(name) != version}
+    return {name: version for name, version in origin.packages.items() if installed_version(name) != version}
 
 
 def name_packages(packages: Mapping[str, str]) -> str:
@@ -121,13 +122,6 @@ def _code_problem(origin: Origin, folder: Path, root: Path) -> str | None:
     except (OSError, ValueError) as error:
         return str(error)
     return None
-
-
-def _installed_version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def _is_local(package: str) -> bool:

@@ -14,6 +14,7 @@ import msgspec
 from speedgate.baselines import benchmark_json, origin, store
 from speedgate.baselines.benchmark_json import BLOCK, WITHOUT_FIGURE
 from speedgate.baselines.store import ACCEPTED, LOWEST, OBTAINED, StoredCases
+from speedgate.gate.acknowledgement import check_reason
 from speedgate.gate.intervals import MIN_PROCESSES
 from speedgate.results.json_io import Positive, as_object, decode, read_json, to_json, write_json
 from speedgate.results.run import Baseline
@@ -21,7 +22,6 @@ from speedgate.results.run import Baseline
 # How much slower than the lowest figure that was ever promoted a case may be promoted without a reason. A gate compares with the
 # newest figure, so small steps would add up unseen. A published figure is one run on another machine and gets more room.
 DRIFT_FLOORS = {benchmark_json.RECORDED: 0.03, benchmark_json.PUBLISHED: 0.10}
-_LONGEST_REASON = 500
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
 
@@ -180,11 +180,7 @@ def _find_drifts(
 
 
 def _accept(drifts: dict[str, AcceptedCase], reason: str, *, where: Path) -> AcceptedSlower:
-    if not reason.strip() or not reason.isprintable() or len(reason) > _LONGEST_REASON:
-        raise ValueError(
-            f"--accept-slower {reason[:_LONGEST_REASON]!r}: expected a sentence that says why, in at most"
-            f" {_LONGEST_REASON} printable characters on one line"
-        )
+    check_reason(reason, option="--accept-slower")
     if not drifts:
         raise ValueError(f"{where}: no case is slower than its lowest figure; promote it without --accept-slower")
     return AcceptedSlower(reason=reason, cases=drifts)

@@ -43,11 +43,11 @@ class Acknowledgement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         return f"{ACKNOWLEDGED} for {self.baseline} up to {limits}: {self.why}"
 
 
-def check_reason(why: str) -> str:
-    """Return the reason; a `ValueError` unless it is one line of printable characters that says something."""
+def check_reason(why: str, *, option: str) -> str:
+    """Return the reason that `option` gives; a `ValueError` unless it is one line of printable characters that says something."""
     if not why.strip() or not why.isprintable() or len(why) > _MOST_REASON:
         raise ValueError(
-            f"--why {why[:_MOST_REASON]!r}: expected a sentence that says why, in at most {_MOST_REASON} printable"
+            f"{option} {why[:_MOST_REASON]!r}: expected a sentence that says why, in at most {_MOST_REASON} printable"
             " characters on one line"
         )
     return why.strip()
@@ -105,7 +105,7 @@ def acknowledge(
     if not ratios:
         raise ValueError(f"{claim} is not worse than in {baseline.name} by more than the tolerance of {tolerance:.0%}")
     at_most = {name: round(ratio * (1 + tolerance), 4) for name, ratio in ratios.items()}
-    return Acknowledgement(why=check_reason(why), baseline=baseline.name, at_most=at_most)
+    return Acknowledgement(why=check_reason(why, option="--why"), baseline=baseline.name, at_most=at_most)
 
 
 def _ratios(

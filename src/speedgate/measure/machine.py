@@ -70,15 +70,17 @@ def slug(text: str) -> str:
     return "-".join(re.findall(r"[a-z0-9]+", bare))
 
 
+def installed_version(package: str) -> str | None:
+    """Return the version of a package in this environment; None if it is not installed."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
 def installed_versions() -> dict[str, Any]:
     """Return the versions of Python and of the packages that affect a figure, None for a missing one. Imports none of them."""
-    versions: dict[str, Any] = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            versions[package] = None
-    return versions
+    return {"python": platform.python_version()} | {package: installed_version(package) for package in _PACKAGES}
 
 
 def runtime_versions() -> dict[str, Any]:

@@ -30,7 +30,7 @@ from speedgate.plugin.builder import (
     read_attribution,
 )
 from speedgate.plugin.judgement import Gate
-from speedgate.plugin.pairs import ROUNDS_IN_TURN, check_same_weights, measure_pairs
+from speedgate.plugin.pairs import ROUNDS_IN_TURN, build_other, check_same_weights, measure_pairs
 from speedgate.plugin.progress import Progress
 from speedgate.plugin.session import ConfirmationPlan, Session
 from speedgate.results.run import Baseline, Comparison, Confirmation, Process, Run
@@ -169,13 +169,7 @@ class ConfirmedCase:
     def build_fresh(self, *, other: bool) -> BuiltWorker:
         """Return a worker in which no round was measured; a weights or recipe that differs is `InvalidMeasurement`."""
         if other:
-            built = self.builder.build(self.case, other=True)
-            try:
-                self._check_other(built.run)
-            except InvalidMeasurement:
-                built.worker.close()  # nobody else knows of it yet
-                raise
-            return built
+            return build_other(self.builder, self.case, check=self._check_other)
         if self._is_measured:
             self.close()
         if self.built is None:

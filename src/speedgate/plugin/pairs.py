@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
@@ -10,7 +11,7 @@ import msgspec
 from speedgate.measure.monitor import Monitor
 from speedgate.measure.rounds import InvalidMeasurement, Measurement, measure_pair, measure_process
 from speedgate.measure.worker import WorkerFailure
-from speedgate.plugin.builder import BuiltWorker, CaseSpec
+from speedgate.plugin.builder import Builder, BuiltWorker, CaseSpec
 from speedgate.plugin.progress import Progress
 from speedgate.results.run import Comparison, Process, Run, Turns
 from speedgate.results.timings import log_ratio
@@ -99,6 +100,17 @@ def measure_pairs(paired: PairedCase) -> None:
             comparison = _with_pair(comparison, paired, pair, turns, this_first)
             processes = (*processes, pair.this)
         paired.store(processes, comparison)
+
+
+def build_other(builder: Builder, case: CaseSpec, *, check: Callable[[Run], None]) -> BuiltWorker:
+    """Build a case in a fresh worker of the other arm. Ends the worker if `check` rejects its run (`InvalidMeasurement`)."""
+    built = builder.build(case, other=True)
+    try:
+        check(built.run)
+    except InvalidMeasurement:
+        built.worker.close()  # nobody else knows of it yet
+        raise
+    return built
 
 
 def check_same_weights(this: Run, other: Run, *, other_name: str) -> None:

@@ -31,7 +31,7 @@ from speedgate.plugin.builder import (
 )
 from speedgate.plugin.confirm import Confirmer
 from speedgate.plugin.judgement import Gate
-from speedgate.plugin.pairs import check_same_weights, measure_pairs
+from speedgate.plugin.pairs import build_other, check_same_weights, measure_pairs
 from speedgate.plugin.progress import Progress
 from speedgate.plugin.session import Session
 from speedgate.results.profile import Attribution
@@ -251,19 +251,17 @@ class LiveCase:
     def build_fresh(self, *, other: bool) -> BuiltWorker:
         """Return a worker in which no round was measured. The caller closes a worker of the other arm."""
         if other:
-            built = self.runner.builder.build(self.case, other=True)
-            run = self.session.outcome.runs.get(self.case.key)
-            try:
-                check_same_weights(run or built.run, built.run, other_name=self.other_label())
-            except InvalidMeasurement:
-                built.worker.close()  # nobody else knows of it yet
-                raise
-            return built
+            return build_other(self.runner.builder, self.case, check=self._check_other)
         if self.is_measured:
             self.close()
         if self.built is None:
             self.built = self.runner.builder.build(self.case)
         return self.built
+
+    def _check_other(self, other_run: Run) -> None:
+        run = self.session.outcome.runs.get(self.case.key)
+        if run is not None:
+            check_same_weights(run, other_run, other_name=self.other_label())
 
     def measurement(self, built: BuiltWorker, *, other: bool) -> Measurement:
         """Return the rounds of a worker, none of which is measured yet."""

@@ -20,6 +20,7 @@ from pathlib import Path
 from filelock import FileLock
 from packaging.requirements import Requirement
 
+from speedgate.measure.machine import installed_version
 from speedgate.results.json_io import write_json
 
 CACHE = Path(".speedgate/environments")
@@ -109,7 +110,7 @@ def check_stable_pins(stable: Mapping[str, str], *, where: Path) -> None:
     """Raise a `ValueError` unless this environment, which every arm builds on, holds the stable pins."""
     wrong = []
     for name, line in stable.items():
-        version = _installed_version(name)
+        version = installed_version(name)
         if version is None or not Requirement(line).specifier.contains(version, prereleases=True):
             wrong.append(f"{name} is {version or 'missing'}, pinned {line}")
     if wrong:
@@ -183,13 +184,6 @@ def _index_error(stderr: str, log: str) -> str:
 def _first_error(stderr: str) -> str:
     errors = [line for line in stderr.splitlines() if line.startswith("ERROR:")]
     return errors[0].removeprefix("ERROR:").strip()[:_MAX_ERROR_CHARACTERS] if errors else ""
-
-
-def _installed_version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def _installed() -> Sequence[str]:
