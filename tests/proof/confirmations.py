@@ -17,7 +17,7 @@ import numpy as np
 
 from speedgate.gate import intervals
 from speedgate.gate.intervals import Interval
-from speedgate.gate.judge import classify_interval
+from speedgate.gate.judge import classify_confirmed, classify_interval
 from speedgate.plugin import options
 from speedgate.results.run import Outcome
 from speedgate.results.timings import log_ratio
@@ -93,7 +93,7 @@ def judge_pairs(pairs: Sequence[Pair]) -> tuple[Outcome, int]:
         ratios, orders = [pair.log_ratio for pair in pairs[:count]], [pair.this_first for pair in pairs[:count]]
         return intervals.between_pairs(ratios, this_first=orders, confidence=PAIRS_LOOKS.confidence_at(count))
 
-    return look_by_look(judge, PAIRS_LOOKS, TOLERANCE)
+    return look_by_look(judge, PAIRS_LOOKS, TOLERANCE, classify=classify_confirmed)
 
 
 def screen(baseline_s: Sequence[float], run_s: Sequence[float]) -> tuple[Outcome, int]:

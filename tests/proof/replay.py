@@ -166,12 +166,18 @@ def cells_by_rule(cells: Iterable[Cell], *, series: str, budget: str) -> dict[st
     }
 
 
-def look_by_look(judge: Callable[[int], Interval | None], looks: Looks, tolerance: float) -> tuple[Outcome, int]:
+def look_by_look(
+    judge: Callable[[int], Interval | None],
+    looks: Looks,
+    tolerance: float,
+    *,
+    classify: Callable[[float, float, float], Outcome] = classify_interval,
+) -> tuple[Outcome, int]:
     """Judge at each look until a verdict is reached; return it and the processes (or pairs) of that look."""
     count = looks.first
     while True:
         interval = judge(count)
-        outcome = classify_interval(interval.low, interval.high, tolerance) if interval else Outcome.UNDECIDED
+        outcome = classify(interval.low, interval.high, tolerance) if interval else Outcome.UNDECIDED
         following = looks.following(count)
         if outcome is not Outcome.UNDECIDED or following is None:
             return outcome, count

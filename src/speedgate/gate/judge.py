@@ -57,10 +57,11 @@ def may_be_acquitted(run: Run, baseline: Baseline, policy: Policy) -> bool:
     return outcome in (Outcome.PASS, Outcome.FASTER)
 
 
-def judge_latency_against(run: Run, comparison: Comparison, policy: Policy, *, can_add_pairs: bool = True) -> Verdict:
+def judge_latency_against(run: Run, comparison: Comparison, policy: Policy, *, confirms: bool = False) -> Verdict:
     """Judge as `judge_latency` does, by the paired log-ratios to the other arm of a live comparison.
 
-    Without `can_add_pairs`, no option adds pairs, so none is advised.
+    With `confirms`, the pairs only have to say whether the case is slower, so they are judged by `classify_confirmed`; and no
+    option adds pairs, so none is advised.
     """
     count = len(comparison.log_ratios)
     interval = intervals.between_pairs(
@@ -69,7 +70,7 @@ def judge_latency_against(run: Run, comparison: Comparison, policy: Policy, *, c
     figures = f"{run.latency_s:.4g} s against {comparison.other.latency_s:.4g} s of {comparison.label}"
     sample = f"{count} {'pair' if count == 1 else 'pairs'}, {comparison.turns.description}"
     return _judge_interval(
-        run, figures, interval, policy, sample=sample, count=count, stored=False, can_add=can_add_pairs
+        run, figures, interval, policy, sample=sample, count=count, stored=False, confirms=confirms
     )
 
 
@@ -282,6 +283,15 @@ def classify_interval(low: float, high: float, tolerance: float) -> Outcome:
     return Outcome.UNDECIDED
 
 
+def classify_confirmed(low: float, high: float, tolerance: float) -> Outcome:
+    """Classify as `classify_interval` does, but acquit wherever the interval ends below the limit: PASS instead of UNDECIDED.
+
+    A suspected case is not slower then, and whether it became faster is another question.
+    """
+    outcome = classify_interval(low, high, tolerance)
+    return Outcome.PASS if outcome is Outcome.UNDECIDED and high <= 1 + tolerance else outcome
+
+
 def _judge_interval(
     run: Run,
     figures: str,
@@ -291,18 +301,16 @@ def _judge_interval(
     sample: str,
     count: int,
     stored: bool = True,
-    can_add: bool = True,
+    confirms: bool = False,
 ) -> Verdict:
-    """`sample` describes the `count` processes or pairs; without `stored`, no new baseline is advised.
-
-    With `can_add` an option adds more of them.
-    """
+    """`sample` describes the `count` processes or pairs; without `stored`, no new baseline is advised."""
     if interval is None:
         sentence = f"{figures}: nothing is known of the spread of {sample}: add --processes"
         return _verdict(run, "latency", Outcome.UNDECIDED, sentence)
     tolerance = policy.tolerance(run.stage)
-    outcome = classify_interval(interval.low, interval.high, tolerance)
-    advice = _advice(outcome, more=policy.looks.following(count) is not None, stored=stored, can_add=can_add)
+    classify = classify_confirmed if confirms else classify_interval
+    outcome = classify(interval.low, interval.high, tolerance)
+    advice = _advice(outcome, more=policy.looks.following(count) is not None, stored=stored, can_add=not confirms)
     # Beside a change that was seen, the smallest one that would have been is beside the point.
     unseen = f", a slowdown of {_percent(interval.detectable(tolerance))} would have been seen"
     sentence = (

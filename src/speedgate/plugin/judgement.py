@@ -411,7 +411,7 @@ class Gate:
         confirmation = self._confirmation(run)
         assert confirmation.comparison is not None, "pairs were measured"
         return judge.judge_latency_against(
-            confirmation.this_run(run), confirmation.comparison, self._for_pairs(policy), can_add_pairs=False
+            confirmation.this_run(run), confirmation.comparison, self._for_pairs(policy), confirms=True
         )
 
     def _judge_components(self, run: Run, policy: Policy) -> Verdict:
