@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import textwrap
 import time
 from pathlib import Path
 
@@ -46,10 +45,7 @@ def _write_parity() -> int:
 
 
 def _write(target: Path, text: str) -> int:
-    lines = [
-        line if line.startswith("|") else textwrap.fill(line, 120, break_on_hyphens=False) for line in text.splitlines()
-    ]
-    target.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    target.write_text(document.wrap(text), encoding="utf-8")
     print(f"wrote {target.relative_to(ROOT)}")
     return 0
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import statistics
-import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -91,11 +90,14 @@ def replay_section(measured: dict[str, Any], *, repetitions: int = confirmations
         "more": 3 * len(measured["pairs"]),
     }
     lines = [
-        *_paragraphs(TEXT.format(heading=HEADING, repetitions=repetitions, slowdown=SLOWDOWN, **facts)),
+        *TEXT.format(heading=HEADING, repetitions=repetitions, slowdown=SLOWDOWN, **facts).strip().splitlines(),
+        "",
         *verdict_table(replays),
         "",
-        *_paragraphs(LIMITS.format(**facts, **pairs)),
-        *_paragraphs(COSTS.format(cases=CASES, last=STORED_LOOKS.last, process_s=process_s, pair_s=pair_s)),
+        *LIMITS.format(**facts, **pairs).strip().splitlines(),
+        "",
+        *COSTS.format(cases=CASES, last=STORED_LOOKS.last, process_s=process_s, pair_s=pair_s).strip().splitlines(),
+        "",
         *cost_table(replays),
         "",
         *peers_table(measured, ordered),
@@ -165,13 +167,7 @@ def peers_table(measured: dict[str, Any], ordered: Replay) -> list[str]:
         name: " | ".join(f"{statistics.fmean(rule(change)):.1%}" for change in CHANGES) for name, rule in rules.items()
     }
     facts = {"slowdown": SLOWDOWN, "tolerance": TOLERANCE, "history": peers.RUSTC_PERF_HISTORY}
-    return _paragraphs(PEERS.format(**cells, **facts))
-
-
-def _paragraphs(text: str) -> list[str]:
-    """Wrap each paragraph anew, because its figures have other lengths than their names; tables stay the same."""
-    paragraphs = [part if part.startswith("|") else textwrap.fill(part, 118) for part in text.strip().split("\n\n")]
-    return [line for paragraph in paragraphs for line in (*paragraph.splitlines(), "")]
+    return [*PEERS.format(**cells, **facts).strip().splitlines(), ""]
 
 
 def _pairs_s(judgement: Judgement) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -26,6 +27,8 @@ from tests.proof.replay import (
     Cell,
 )
 from tests.proof.series import LEVELS
+
+_IS_BLOCK = re.compile(r"^(\||#|- |!\[|```)", re.MULTILINE)  # a table, a heading, a list, a picture, code
 
 INTRODUCTION = """\
 # Proof
@@ -257,6 +260,17 @@ def replace_confirmation(document: str, confirmation: Section) -> str:
 def _replace_figures(document: str, sentence: str, figures: Mapping[str, float]) -> str:
     older = re.sub(r"\\{[^}]+\\}", r"[\\d.%]+", re.escape(sentence))
     return re.sub(older, sentence.format(**figures), document)
+
+
+def wrap(text: str) -> str:
+    """Wrap each paragraph anew, because its figures have other lengths than their names; other blocks stay the same."""
+    return (
+        "\n\n".join(
+            block if _IS_BLOCK.search(block) else textwrap.fill(" ".join(block.split()), 120, break_on_hyphens=False)
+            for block in text.strip().split("\n\n")
+        )
+        + "\n"
+    )
 
 
 def replace_section(document: str, section: Sequence[str]) -> str:
