@@ -119,14 +119,14 @@ def test_promotion_says_what_is_missing_to_make_the_arm_again(tmp_path, capsys, 
     monkeypatch.setitem(HERE, "local", "1")
     assert promoted(with_packages(INT8, numpy="1.9", torch="2.0", local="1"), code=other) == [
         "commit 000000000000 is not in this clone: fetch it, or it is of another repository",
-        "not installed here: numpy 1.9; nobody has asked whether an index still has them",
+        "not installed here: numpy 1.9; it was not checked whether an index still has them",
         "not from an index: local 1; they cannot be installed again",
     ]
 
     archive = RecordedCode(digest="d", files=source.read_folders(repository.code))
     path = root / KEY / archive.archive[0]
     assert promoted(with_packages(INT8, torch="2.0"), code=archive) == [
-        f"its code is in no commit: commit {path} with it"
+        f"its code is in no commit; commit the archive {path} too"
     ]
     repository.commit({})
     assert "its code" not in " ".join(promoted(with_packages(INT8, torch="2.0"), code=archive))

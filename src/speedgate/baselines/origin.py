@@ -105,7 +105,7 @@ def missing_parts(baseline: Baseline, *, root: Path) -> list[str]:
     local = {name: version for name, version in origin.packages.items() if name not in gone and _is_local(name)}
     parts = [_code_problem(origin, Path(baseline.path).parent, root), python_problem(origin)]
     if gone:
-        parts.append(f"not installed here: {name_packages(gone)}; nobody has asked whether an index still has them")
+        parts.append(f"not installed here: {name_packages(gone)}; it was not checked whether an index still has them")
     if local:
         parts.append(f"not from an index: {name_packages(local)}; they cannot be installed again")
     return [part for part in parts if part]
@@ -118,7 +118,7 @@ def _code_problem(origin: Origin, folder: Path, root: Path) -> str | None:
         elif origin.archive is None:
             return "its code is in no commit and in no archive"
         elif not source.is_committed(root, folder / Path(origin.archive).name):
-            return f"its code is in no commit: commit {folder / Path(origin.archive).name} with it"
+            return f"its code is in no commit; commit the archive {folder / Path(origin.archive).name} too"
     except (OSError, ValueError) as error:
         return str(error)
     return None

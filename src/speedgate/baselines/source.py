@@ -156,7 +156,7 @@ def archive_name(data: bytes) -> str:
 
 
 def read_archive(root: Path, path: Path) -> dict[str, bytes]:
-    """Read the code of an archive. A `ValueError` if it is not the one of its name, or not in the history of main."""
+    """Read the code of an archive. A `ValueError` if its bytes do not match its name, or if main does not hold it."""
     if not ARCHIVE.fullmatch(path.name):
         raise ValueError(f"archive {path.name[:64]!r}: expected a name as source-0123456789abcdef.zip")
     if not path.is_file():

@@ -76,7 +76,7 @@ def apply(
     case_key: str,
     judge_by: Callable[[Policy], Verdict],
 ) -> Verdict:
-    """Judge a claim by the policy; a red or undecided verdict that is none by the relaxed policy is shown and gates nothing."""
+    """Judge a claim by the policy. A red or undecided verdict that is green by the relaxed policy is shown and fails no test."""
     verdict = judge_by(policy)
     if acknowledgement is None or verdict.outcome not in RED | {Outcome.UNDECIDED}:
         return verdict

@@ -56,7 +56,7 @@ class ComponentChange:
 
 
 def judge_components(run: Run, reference: Baseline | Comparison | None, policy: Policy) -> Verdict | None:
-    """SLOWER if a component is slower than the tolerance by its whole interval, and by `MIN_CHANGE` of the image, else PASS.
+    """SLOWER if the whole interval of a component is above the tolerance and it costs `MIN_CHANGE` of the image, else PASS.
 
     The error rate of the policy's looks holds for all components of the case together (Bonferroni). None if either side
     timed no component.

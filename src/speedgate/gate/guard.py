@@ -91,7 +91,7 @@ def unguarded_claims(
             if any(verdict.claim == claim for verdict in judged):
                 continue
             if claim not in reasons:
-                sentence = "no test judged it, and none says why it cannot be judged here"
+                sentence = "no test judged it, or gave a reason why it cannot be judged here"
             elif reasons[claim] == NO_BASELINE:
                 sentence = "never judged on this machine: record a baseline with --gate record"
             else:

@@ -43,7 +43,7 @@ def judge_latency(run: Run, baseline: Baseline | None, policy: Policy) -> Verdic
 
 
 def may_be_acquitted(run: Run, baseline: Baseline, policy: Policy) -> bool:
-    """True if the run will be no slower at the last look, should its centre and its spread stay as they are."""
+    """Return True if the last look would say PASS or FASTER, provided that the run keeps its present centre and spread."""
     last = policy.looks.last
     interval = intervals.expected_between_sets(
         run.process_medians_s,
@@ -69,13 +69,11 @@ def judge_latency_against(run: Run, comparison: Comparison, policy: Policy, *, c
     )
     figures = f"{run.latency_s:.4g} s against {comparison.other.latency_s:.4g} s of {comparison.label}"
     sample = f"{count} {'pair' if count == 1 else 'pairs'}, {comparison.turns.description}"
-    return _judge_interval(
-        run, figures, interval, policy, sample=sample, count=count, stored=False, confirms=confirms
-    )
+    return _judge_interval(run, figures, interval, policy, sample=sample, count=count, stored=False, confirms=confirms)
 
 
 def is_suspicious(stored: Outcome) -> bool:
-    """True if this outcome by a stored figure is no reason to believe it: the case may be slower, or the machine."""
+    """Return True for SLOWER and UNDECIDED by a stored figure: only live pairs tell a slower program from a slower machine."""
     return stored in (Outcome.SLOWER, Outcome.UNDECIDED)
 
 

@@ -1,7 +1,7 @@
 """The series of a machine: its drift since its baselines were recorded, session by session, beside the series of its cases.
 
-Live pairs compare the program with the baseline's own code on the same machine, so what they leave of a stored ratio is the
-machine's. A step of a case that the machine explains is not the program's.
+A stored ratio has two parts: the change of the program, which live pairs measure, and the change of the machine. A step of
+a case that its machine made too is no step of the program.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from speedgate.plugin.session import Session
 
 
 class PromisePlugin:
-    """A pytest plugin that remembers the deselected tests: a claim without a test is a gap unless its test was left out."""
+    """A pytest plugin that remembers the deselected tests: a claim without a test is a gap, unless the command left it out."""
 
     def __init__(self, session: Session) -> None:
         self._session = session

@@ -200,7 +200,7 @@ class LiveCase:
         return self.session.monitor
 
     def measure(self, *, confirm: bool = True) -> Run | CaseFailure:
-        """Return the run with its rounds; measures once. With `confirm`, live pairs decide if the stored figure suspects it."""
+        """Return the run with its rounds; measures once. With `confirm`, live pairs decide on a suspected case."""
         run = self.session.outcome.runs.get(self.case.key)
         is_measured = run is not None and run.processes and self.case.key not in self.session.outcome.broken
         result = run if run is not None and is_measured else self._attempt(self._measure)

@@ -1,6 +1,6 @@
 """Make the other arm again that a baseline was recorded with: its code, and the versions of its packages.
 
-Nothing is run that the history of the default branch does not contain, except for the code of this checkout.
+Runs only code that is in the history of the default branch, or in this checkout.
 """
 
 from __future__ import annotations
