@@ -164,7 +164,7 @@ def test_an_archive_without_a_repository_is_trusted_as_the_checkout_is(tmp_path)
     assert source.read_archive(tmp_path, tmp_path / name) == CODE
 
     (tmp_path / name).write_bytes(_archive({"fixtures/a.py": b"2"})[1])
-    with pytest.raises(ValueError, match="its bytes are not those of its name"):
+    with pytest.raises(ValueError, match="its bytes do not match its name"):
         source.read_archive(tmp_path, tmp_path / name)
 
 

@@ -167,7 +167,7 @@ def read_archive(root: Path, path: Path) -> dict[str, bytes]:
         )
     data = path.read_bytes()
     if archive_name(data) != path.name:
-        raise ValueError(f"{path}: its bytes are not those of its name")
+        raise ValueError(f"{path}: its bytes do not match its name")
     files = {}
     with ZipReader(io.BytesIO(data), archive_name=path.name, max_files=_MAX_FILES) as archive:
         room = _MAX_TOTAL_BYTES
