@@ -16,7 +16,7 @@ from fixtures.faults import injectable
 from fixtures.faults.modules import block
 from fixtures.faults.registry import Change, Refusal
 from fixtures.pipelines.definition import Workload
-from fixtures.stages.ladder import STAGES, Phase, lineage
+from fixtures.stages.ladder import Phase, steps_of
 from fixtures.stages.torch_state import compiler_counts
 from fixtures.worker.built_case import PROBES
 from fixtures.worker.process_globals import read_globals
@@ -202,9 +202,7 @@ class Rig:
 
 
 def _compile_steps(stage: str) -> list[Callable[..., Any]]:
-    return [
-        step for ancestor in lineage(stage) for phase, step in STAGES[ancestor.name].steps if phase is Phase.COMPILE
-    ]
+    return [step for phase, step in steps_of(stage) if phase is Phase.COMPILE]
 
 
 def _judge_recipe(case: Any, expected: dict[str, object]) -> Verdict:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 
 from fixtures.faults.registry import REFUSED, Change, Refusal
-from fixtures.stages.ladder import LADDER, STAGES
+from fixtures.stages.ladder import LADDERS, STAGES
 from speedgate.results.run import Verdict
 from tests.support.fake_bench import BenchResult, FakeBench
 
+LADDER = LADDERS["diffusion-fast"]
 SPREAD = {"spread": 0.003}  # standard deviation between processes, relative
 
 

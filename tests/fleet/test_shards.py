@@ -7,7 +7,7 @@ import pytest
 
 from fixtures.cases import Case
 from fixtures.pipelines.registry import pipelines
-from fixtures.stages.ladder import LADDER
+from fixtures.stages.ladder import LADDERS
 from speedgate.fleet.shards import Task, divide, total_cost
 from speedgate.results.case_key import CaseKey
 
@@ -72,7 +72,11 @@ def test_shards_differ_by_less_than_the_most_expensive_unit():
 
 def test_the_ladders_of_all_pipelines_balance_over_two():
     """Over two shards the ladders of all pipelines differ by at most 10 % in cost, and no pipeline is cut."""
-    cases = [Case(pipeline=name, size="tiny", stage=stage) for name in pipelines() for stage in LADDER]
+    cases = [
+        Case(pipeline=name, size="tiny", stage=stage)
+        for name, spec in pipelines().items()
+        for stage in LADDERS[spec.ladder]
+    ]
     selection = [Task(key=case.key, unit=case.unit, cost=case.cost) for case in cases]
 
     shares = divide(selection, 2)

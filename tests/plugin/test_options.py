@@ -11,7 +11,7 @@ from fixtures import selection
 from fixtures.cases import Case
 from fixtures.pipelines.registry import pipelines
 from fixtures.selection import coverage_of, nothing_left, select
-from fixtures.stages.ladder import LADDER, lineage
+from fixtures.stages.ladder import LADDERS, lineage
 from speedgate.measure.machine import resolve_machine
 from speedgate.plugin import options
 from speedgate.plugin.hooks import SESSION
@@ -371,5 +371,5 @@ def test_every_case_of_every_pipeline_can_be_collected(bench):
     names = [item.name for item in bench.collect("--suite=all", "--pipeline=all")]
 
     assert {name for name in pipelines() if f"test_latency[{name}-tiny-fp32]" in names} == {*pipelines()}
-    ladder = [names.index(f"test_latency[sdxl-tiny-{stage}]") for stage in LADDER]
+    ladder = [names.index(f"test_latency[sdxl-tiny-{stage}]") for stage in LADDERS["diffusion-fast"]]
     assert ladder == sorted(ladder)
