@@ -5,7 +5,7 @@ from functools import partial
 import pytest
 import torch
 
-from speedgate.gpu_code.work import counting_work
+from speedgate.gpu_code.work import counting_work, moved_bytes
 
 ROWS, INNER, COLUMNS = 8, 16, 32
 
@@ -59,3 +59,8 @@ def test_flops_are_counted_by_the_dtype_of_the_inputs(product, dtype, counted_as
         product(tensor(ROWS, INNER, dtype=dtype), tensor(INNER, COLUMNS, dtype=dtype))
 
     assert work.flops == {counted_as: 2 * ROWS * INNER * COLUMNS}
+
+
+def test_a_question_moves_nothing():
+    """A fake CUDA tensor is asked for its device by an operation of the dispatcher, which reads no memory."""
+    assert moved_bytes(torch.ops.prim.device.default, (tensor(ROWS, INNER),), {}, torch.device("cuda")) == 0

@@ -17,6 +17,8 @@ _MOVE_NOTHING = frozenset(
     f"aten::{name}"
     for name in ("empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided", "_unsafe_view", "lift_fresh")
 )
+# Questions such as "which device?", which a fake tensor hands to the dispatcher as an operation.
+_QUESTIONS = "prim::"
 # In-place operations that write their first argument without reading it.
 _WRITE_ALONE = frozenset({"aten::copy_", "aten::fill_", "aten::zero_"})
 # Products that do not read their first argument if beta is 0; diffusers' default attention passes an empty tensor there.
@@ -58,7 +60,7 @@ def counting_work() -> Iterator[Work]:
 def moved_bytes(operation: Any, args: Any, keywords: Mapping[str, Any], output: Any) -> int:
     """Return the bytes that an operation's kernel reads and writes."""
     name = operation._schema.name
-    if operation.is_view or name in _MOVE_NOTHING:
+    if operation.is_view or name in _MOVE_NOTHING or name.startswith(_QUESTIONS):
         return 0
     writes_alone = name in _WRITE_ALONE or (name in _ADDED_TO and keywords.get("beta") == 0)
     inputs = args[1:] if writes_alone else args
