@@ -6,7 +6,7 @@ import re
 import msgspec
 import pytest
 
-from fixtures import coverage_table
+from fixtures import pipelines_page
 from speedgate.cli import main
 from speedgate.fleet.shards import Manifest, Shard
 from speedgate.gate.policy import Policy
@@ -67,7 +67,7 @@ def test_the_whole_is_a_folder_of_results(tmp_path, merge, halves):
     assert sorted(path.name for path in merged.glob(RESULT_FILES)) == sorted(CaseKey.parse(k).file_name for k in KEYS)
     assert json.loads((merged / "verdict.json").read_text())["green"] is True
     assert (merged / "summary.md").read_text() == markdown.render(read_folder(merged))
-    coverage_table.read(merged)
+    pipelines_page.read(merged)
 
 
 def test_what_was_merged_can_be_merged(tmp_path, merge, halves):

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from fixtures import coverage_table
+from fixtures import pipelines_page
 from fixtures.plugin import built_pipelines, coverage_of_shard
 from speedgate.cli import main
 from speedgate.plugin import sharding
@@ -65,7 +65,7 @@ def test_the_shards_merge_into_one_verdict(halves, tmp_path, capsys):
     assert status == 0
     assert [CaseKey.parse(row[0]).stage for row in table if row and row[0].startswith("sdxl-tiny/")] == LADDER
     assert "2.80x" in next(row for row in table if "/int8/" in row[0])  # 0.7 s and 0.25 s, from two sessions
-    assert len(coverage_table.read(tmp_path / "merged")) == len(LADDER)
+    assert len(pipelines_page.read(tmp_path / "merged")) == len(LADDER)
 
 
 def test_a_shard_that_was_killed_is_a_gap(bench, tmp_path, capsys):
