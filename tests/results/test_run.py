@@ -8,7 +8,7 @@ import pytest
 
 from speedgate.baselines import store
 from speedgate.results.json_io import decode, to_json
-from speedgate.results.run import Outcome, Process, Run, Verdict, worst_outcome
+from speedgate.results.run import ColdStart, Outcome, Process, Run, Verdict, worst_outcome
 from tests.support.baseline_samples import COLD, make_run
 
 FILE = "0002_recorded.json"
@@ -63,6 +63,26 @@ def test_the_process_is_the_unit():
     assert run.latency_s == pytest.approx(2.0)
     assert Process(seconds=(1.0, 9.0, 1.1), peak_bytes=(1, 1, 1), cold_start=COLD).median_s == 1.1
     assert [(start.total_s, start.stage_s) for start in (COLD, imported)] == [(10.0, 7.0), (10.5, 7.5)]
+
+
+@pytest.mark.parametrize(
+    ("figures", "cache"),
+    [
+        ({"cache_misses": 0}, "eager"),
+        ({"cache_misses": 0, "compile_s": 0.0}, "eager"),
+        ({"cache_misses": 0, "compile_s": 9.0}, "no cache"),
+        ({"cache_misses": 0, "cache_hits": 2, "compile_s": 1.0}, "warm cache"),
+        ({"cache_misses": 1, "cache_hits": 2, "compile_s": 9.0}, "cold cache"),
+    ],
+)
+def test_a_start_has_the_state_of_the_compile_cache(figures, cache):
+    """A compilation ahead of time asks no cache, and a start of an older file, without seconds of the compiler, is read."""
+    start = msgspec.structs.replace(COLD, **figures)
+    data = to_json(start)
+    if start.compile_s is None:
+        del data["compile_s"]
+
+    assert decode(data, ColdStart, where=FILE).cache == cache
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from speedgate.plugin.progress import Progress
 from speedgate.plugin.session import Session
 from speedgate.results import profile
 from speedgate.results.profile import Attribution
-from speedgate.results.run import ColdStart, Run
+from speedgate.results.run import COMPILED, COMPILED_REGIONS, ColdStart, Run
 
 # Names of the activities of a worker, as progress shows them and the budget of a recording looks them up.
 LOAD, FIRST_IMAGE, FIRST_IMAGE_COMPILING = "load and apply", "first image", "first image, compiling"
@@ -144,8 +144,9 @@ class Builder:
         self, case: CaseSpec, worker: Target, reply: Mapping[str, Any], *, other: bool
     ) -> dict[str, Any]:
         """Return the first image's part of a `ColdStart`. A case that compiles loads and leaves a compile cache."""
-        compiled_facts = (".compiled", ".compiled_regions")
-        compiles = any(value for fact, value in reply["structure"].items() if fact.endswith(compiled_facts))
+        compiles = any(
+            value for fact, value in reply["structure"].items() if fact.endswith((COMPILED, COMPILED_REGIONS))
+        )
         # torch saves everything that its process has compiled: in this process that would be every case so far.
         has_own_process = compiles and not other and self.session.options.isolation != "none"
         # A case with an injected fault must not leave its graphs for the case without it.

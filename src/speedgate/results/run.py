@@ -25,6 +25,7 @@ SCHEMA = 1
 # Facts of a run's environment that decide how fast a CPU computes: a baseline that was recorded with others is stale. oneDNN
 # and ATen each have an instruction set of their own.
 CPU_CONDITIONS = ("threads", "cores", "cpu_quota", "onednn_max_cpu_isa", "cpu_capability", "flushes_denormals")
+COMPILED, COMPILED_REGIONS = ".compiled", ".compiled_regions"  # ends of the names of facts of the structure
 WEIGHTS, WEIGHTS_DIGEST = "weights", "digest"  # fields of a recipe, and of the weights in it
 
 ACKNOWLEDGED = "ACKNOWLEDGED"  # begins the sentence of a red verdict that people decided to live with
@@ -91,7 +92,8 @@ def worst_outcome(verdicts: Iterable[Verdict]) -> Outcome | None:
 class ColdStart(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Seconds from an empty worker to the first image; `cache_hits`/`cache_misses` count inductor's graph cache.
 
-    `cache_load_s` went into loading a compile cache that was imported for this start; 0 if there was none.
+    `cache_load_s` went into loading a compile cache that was imported for this start; 0 if there was none. `compile_s` are the
+    seconds of `apply_s` and `first_image_s` that the compiler took; None if they were not recorded.
     """
 
     import_s: NonNegative
@@ -101,6 +103,7 @@ class ColdStart(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     cache_hits: Annotated[int, Meta(ge=0)]
     cache_misses: Annotated[int, Meta(ge=0)]
     cache_load_s: NonNegative = 0.0
+    compile_s: NonNegative | None = None
 
     @property
     def total_s(self) -> float:
@@ -113,15 +116,18 @@ class ColdStart(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     @property
     def cache(self) -> str:
-        """State of inductor's graph cache: cold if anything was missing, warm, imported, or eager if it was not used.
+        """State of inductor's graph cache: cold if anything was missing, warm, imported, or eager if nothing was compiled.
 
-        "imported" is not "warm": torch builds some kernels of an imported cache again, even if it finds every graph.
+        "imported" is not "warm": torch builds some kernels of an imported cache again, even if it finds every graph. "no cache"
+        is a compilation that did not look there, such as one ahead of time.
         """
         if self.cache_misses:
             return "cold cache"
         if self.cache_hits and self.cache_load_s:
             return "imported cache"
-        return "warm cache" if self.cache_hits else "eager"
+        if self.cache_hits:
+            return "warm cache"
+        return "no cache" if self.compile_s else "eager"
 
 
 class Process(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -196,6 +202,11 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     def parent_key(self) -> str | None:
         """Key of the same pipeline and workload at the stage before; None for the first."""
         return str(self.key.at(self.stages[-2])) if len(self.stages) > 1 else None
+
+    @property
+    def is_regional(self) -> bool:
+        """True if regions of a model are compiled by themselves: an equal region is compiled once, which takes less time."""
+        return any(bool(value) for fact, value in as_object(self.structure).items() if fact.endswith(COMPILED_REGIONS))
 
     @property
     def weights(self) -> Mapping[str, Any]:
