@@ -14,6 +14,7 @@ FAULT_BY_METHOD_AND_STAGE = {
 }
 TEST_NAMES = {
     "cold start": "test_cold_start",
+    "compile seconds": "test_compile_seconds",
     "measurement": "test_latency",
 }  # other tests have the name of their claim
 

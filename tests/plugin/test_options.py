@@ -293,7 +293,8 @@ def test_quick_checks_the_eager_stages_in_this_process(bench):
     assert config.stash[SESSION].options.isolation == "none"
     assert selection.size_of(config, device="cuda") == "tiny"
     assert selection.quick_remark(config, device="cpu") == (
-        "--quick: not checked: latency, components, memory, cold start, stage compile, stage fused_qkv, stage int8"
+        "--quick: not checked: latency, components, memory, cold start, compile seconds, stage compile, stage fused_qkv,"
+        " stage int8"
     )
 
 

@@ -41,6 +41,26 @@ def test_a_speed_up_is_over_a_measured_case():
 
 
 @pytest.mark.parametrize(
+    ("compile_s", "structure", "shown"),
+    [
+        (67.44, {"unet.compiled": True}, "67.4 s"),
+        (9.6, {"unet.compiled_regions": 2}, "9.6 s (regional)"),
+        (0.0, {}, "-"),
+        (None, {"unet.compiled": True}, "-"),
+    ],
+)
+def test_compile_seconds_say_if_they_are_of_regions(compile_s, structure, shown):
+    """A case that compiles nothing has none, nor has one of an older file."""
+    run = make_run(INT8)
+    start = msgspec.structs.replace(run.cold_start, compile_s=compile_s)
+
+    assert (
+        case_table.COMPILE.cell(row_of_run(msgspec.structs.replace(run, cold_start=start, structure=structure)))
+        == shown
+    )
+
+
+@pytest.mark.parametrize(
     ("parity", "shown"), [(None, "-"), ({}, "-"), ({"ssim": None}, "NaN"), ({"ssim": 0.5}, "0.5000")]
 )
 def test_nan_is_not_hidden(parity, shown):

@@ -13,7 +13,7 @@ from typing import Any
 
 from fixtures.pipelines.definition import Workload
 from fixtures.pipelines.registry import pipelines
-from fixtures.stages.ladder import lineage
+from fixtures.stages.ladder import compiles, lineage
 
 # Imported late: numpy, and modules that import pytest. A run of the tests starts hundreds of these workers.
 
@@ -66,7 +66,8 @@ class FakeCase:
     `crowded`: the operation that is out of memory while another process lives.
 
     Any other name replaces the value of the same name in an answer: `seconds`, `images`, `loops`, `components`, `offers`,
-    `kernels`, `attention_kernels`, `code_digest`, `first_image_s`, `cache_hits`, `recipe`, `structure` and the counts.
+    `kernels`, `attention_kernels`, `code_digest`, `first_image_s`, `compile_s`, `cache_hits`, `recipe`, `structure` and the
+    counts.
     """
 
     def __init__(
@@ -120,8 +121,9 @@ class FakeCase:
     def first_image(self) -> dict[str, Any]:
         self._misbehave("first_image")
         self.images += 1
-        first_image_s, cache_hits = self.faults.get("first_image_s", 1.5), self.faults.get("cache_hits", 0)
-        return {"first_image_s": first_image_s, "cache_hits": cache_hits, "cache_misses": 0}
+        compile_s = 1.0 if compiles(self.stage, without=self.pipeline_spec.unsupported) else 0.0
+        figures = {"first_image_s": 1.5, "compile_s": compile_s, "cache_hits": 0, "cache_misses": 0}
+        return {name: self.faults.get(name, value) for name, value in figures.items()}
 
     def load_cache(self, *, artifacts: bytes) -> float:
         self._misbehave("load_cache")

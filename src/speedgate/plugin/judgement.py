@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import statistics
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NoReturn
 
@@ -12,7 +13,7 @@ import msgspec
 import pytest
 
 from speedgate.baselines import benchmark_json, checkpoint
-from speedgate.gate import acknowledgement, components, explain, judge, roofline
+from speedgate.gate import acknowledgement, compile_seconds, components, explain, judge, roofline
 from speedgate.gate.fit import Expectation, Fit, expect_fit, judge_fit
 from speedgate.gate.intervals import Looks
 from speedgate.gate.policy import Policy
@@ -118,6 +119,16 @@ class Gate:
             figure = f"{run.cold_start.stage_s:.3g} s"
             return self.add(judge.judge_no_baseline(run, "cold start", figure, self.session.options.policy))
         verdict = judge.judge_cold_start(run, baseline, self.session.options.policy)
+        return None if verdict is None else self.add(verdict)
+
+    def compile_seconds(self, run: Run) -> Verdict | None:
+        """Judge the seconds of the compiler. None if the baseline has none with the cache in the same state."""
+        baseline, policy = self._baseline(run), self.session.options.policy
+        if baseline is None:
+            seconds = compile_seconds.seconds_by_cache(run.cold_starts)
+            figure = ", ".join(f"{cache}: {statistics.median(all_s):.3g} s" for cache, all_s in seconds.items())
+            return self.add(judge.judge_no_baseline(run, compile_seconds.CLAIM, figure or "not recorded", policy))
+        verdict = compile_seconds.judge_compile_seconds(run, baseline, policy)
         return None if verdict is None else self.add(verdict)
 
     def ladder(self, run: Run, parent: Run) -> Verdict:

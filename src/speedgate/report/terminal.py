@@ -34,6 +34,7 @@ _COLUMNS = (
     case_table.SSIM,
     case_table.PEAK,
     case_table.COLD_START,
+    case_table.COMPILE,
     case_table.BASELINE,
     case_table.INJECTED,
     case_table.VERDICT,

@@ -58,6 +58,7 @@ class CaseRow:
     ssim: float | None = None
     peak_bytes: int | None = None
     cold_start: ColdStart | None = None
+    is_regional: bool = False
     compared_with: str = NO_FIGURE
     session: str = ""
     is_reference: bool = False
@@ -81,7 +82,9 @@ def row_of_run(run: Run, *, latencies_s: Mapping[str, float] | None = None, **fi
     if run.parity is not None and "ssim" in run.parity:
         stored = run.parity["ssim"]
         ssim = math.nan if stored is None else stored  # JSON has no NaN, so it is stored as null
-    return CaseRow(case_key=run.case_key, ssim=ssim, cold_start=run.cold_start, **measured, **fields)
+    return CaseRow(
+        case_key=run.case_key, ssim=ssim, cold_start=run.cold_start, is_regional=run.is_regional, **measured, **fields
+    )
 
 
 def speedup(latency_s: float, other_key: str | None, latencies_s: Mapping[str, float]) -> float | None:
@@ -126,6 +129,13 @@ def _spread_and_count(row: CaseRow) -> str:
     return f"{format_spread(row.process_medians_s)} of {count}"
 
 
+def _compile_seconds(row: CaseRow) -> str:
+    """Format the compiler's seconds of the start beside which the column stands; a case that compiles nothing has none."""
+    if row.cold_start is None or not row.cold_start.compile_s:
+        return NO_FIGURE
+    return f"{row.cold_start.compile_s:.1f} s{' (regional)' if row.is_regional else ''}"
+
+
 CASE = Column[CaseRow]("case", lambda row: row.case_key, is_name=True)
 STAGE = Column[CaseRow]("stage", lambda row: CaseKey.parse(row.case_key).stage, is_name=True)
 VERDICT = Column[CaseRow]("verdict", lambda row: verdict_text(row))
@@ -144,6 +154,7 @@ COLD_START = Column[CaseRow](
     "cold start",
     lambda row: f"{row.cold_start.total_s:.1f} s ({row.cold_start.cache})" if row.cold_start else NO_FIGURE,
 )
+COMPILE = Column[CaseRow]("compile", lambda row: _compile_seconds(row))
 BASELINE = Column[CaseRow]("baseline", lambda row: row.compared_with, is_name=True)
 SESSION = Column[CaseRow]("results", lambda row: row.session, is_name=True)
 INJECTED = Column[CaseRow]("injected", lambda row: row.injected_fault, is_name=True)

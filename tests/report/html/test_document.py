@@ -17,7 +17,7 @@ from speedgate.results.json_io import to_json
 from speedgate.results.profile import Attribution, Kernel
 from speedgate.results.run import Outcome, Verdict
 from tests.support.artifacts import MARKS, result, write_results
-from tests.support.baseline_samples import BF16, INT8, make_run, store_file, store_published
+from tests.support.baseline_samples import BF16, COLD, INT8, make_run, store_file, store_published
 from tests.support.gpu_codes import CASE, make_code
 from tests.support.web_samples import STAGES, case_key, make_case, make_report
 
@@ -95,6 +95,29 @@ def test_cold_starts_are_separated_by_the_cache():
     assert "compile 3 1.00 s 2.00 s 3.00 s 0.00 s 4.00 s 10.00 s" in warm
     assert "compile 3" not in eager
     assert "fp32 3" not in warm
+
+
+def test_compile_seconds_are_separated_by_the_cache_and_by_regions():
+    """Each state of the cache has a chart of the stages with how they are compiled, and the median of the baseline."""
+
+    def starting(stage, seconds, structure):
+        case = make_case(stage)
+        starts = [
+            msgspec.structs.replace(COLD, compile_s=each, cache_misses=each > 5, cache_hits=1) for each in seconds
+        ]
+        processes = [msgspec.structs.replace(case.run.processes[0], cold_start=start) for start in starts]
+        run = msgspec.structs.replace(case.run, processes=tuple(processes), structure=structure)
+        return dataclasses.replace(case, run=run)
+
+    whole, regional = starting("compile", (60.0, 3.0, 4.0), {}), starting("sdpa", (9.0,), {"unet.compiled_regions": 2})
+    recorded = msgspec.structs.replace(whole.baselines["recorded"], cold_starts=whole.run.cold_starts)
+    whole = dataclasses.replace(whole, baselines={"recorded": recorded})
+    text = section(render_report(make_report(make_case("fp32"), whole, regional)), "compile")
+
+    cold, warm = text.split("cold cache")[-1].split("warm cache")[0], text.split("warm cache")[-1]
+    assert "compile compiled as a whole 1 60.00 s 60.00 s sdpa compiled in regions 1 9.00 s -" in cold
+    assert "compile compiled as a whole 2 3.50 s 3.50 s" in warm
+    assert "fp32" not in text
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,7 @@ _COLUMNS = (
     case_table.SSIM,
     case_table.PEAK,
     case_table.COLD_START,
+    case_table.COMPILE,
     dataclasses.replace(case_table.BASELINE, heading="stored"),
 )
 _FOLDED = (Outcome.NO_BASELINE, Outcome.PASS)  # verdicts that need nobody's attention
@@ -46,6 +47,7 @@ def render_report(report: Report) -> str:
         "Pictures": details.picture_section(report),
         "Memory": sections.memory_section(report),
         "Cold start": None if report.is_quick else sections.cold_start_section(report),
+        "Compile": None if report.is_quick else sections.compile_section(report),
         "Attribution": details.attribution_section(report),
         "Roofline": details.roofline_section(report),
         "Environment": _environment_section(report),
@@ -109,7 +111,7 @@ def _case_section(report: Report) -> Markup | None:
         return None
     columns = case_table.with_figures(_COLUMNS, rows)
     if report.is_quick:  # the first image was made in a process that had made others
-        columns = [column for column in columns if column is not case_table.COLD_START]
+        columns = [column for column in columns if column not in (case_table.COLD_START, case_table.COMPILE)]
     table = Table(
         caption="Each case, rounded; the raw samples are in the results",
         columns=[column.heading for column in columns],

@@ -1,4 +1,4 @@
-"""The sections of the report that chart the stages of each pipeline and workload: latency, processes, memory, cold start."""
+"""The sections of the report that chart the stages of each pipeline and workload: latency, processes, memory, starts."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from speedgate.baselines.benchmark_json import PUBLISHED, RECORDED
+from speedgate.gate.compile_seconds import describe_compilation, seconds_by_cache
 from speedgate.report.html.charts import Bar, Draw, ProcessPoint, bar_chart, make_panel, point_chart, stacked_panel
 from speedgate.report.html.page import Panel, Table, render_panels
 from speedgate.report.html.view import Report, ReportCase
@@ -25,7 +26,7 @@ _START_SECONDS = {
     "load cache": "cache_load_s",
     "first image": "first_image_s",
 }
-_CACHE_STATES = ("eager", "cold cache", "imported cache", "warm cache")
+_CACHE_STATES = ("eager", "no cache", "cold cache", "imported cache", "warm cache")
 MeasuredCases = Sequence[tuple[ReportCase, Run]]
 
 
@@ -165,6 +166,51 @@ def cold_start_section(report: Report) -> Markup | None:
             if starts_by_stage:
                 panels.append(_cold_start_panel(f"{group}, {state}", starts_by_stage))
     return render_panels(panels)
+
+
+def compile_section(report: Report) -> Markup | None:
+    """Chart the compiler's seconds at a start of each stage, separately for each state of the compile cache."""
+    panels = []
+    for group, cases in report.groups.items():
+        for state in _CACHE_STATES:
+            compiled = [
+                (case, case.run, seconds)
+                for case in cases
+                if case.run is not None and (seconds := _compile_seconds(case.run).get(state))
+            ]
+            if compiled:
+                panels.append(_compile_panel(group, state, compiled))
+    return render_panels(panels)
+
+
+def _compile_seconds(figures: Run | Baseline) -> dict[str, list[float]]:
+    starts = figures.cold_starts or ((figures.cold_start,) if isinstance(figures, Run) else ())
+    return seconds_by_cache(starts)
+
+
+def _compile_panel(group: str, state: str, compiled: Sequence[tuple[ReportCase, Run, Sequence[float]]]) -> Panel:
+    rows, bars = [], []
+    for case, run, seconds in compiled:
+        compile_s = statistics.median(seconds)
+        stored = {source: _compile_seconds(baseline).get(state) for source, baseline in case.baselines.items()}
+        marks = {source: statistics.median(stored_s) for source, stored_s in stored.items() if stored_s}
+        recorded = f"{marks[RECORDED]:.2f} s" if RECORDED in marks else NO_FIGURE
+        rows.append((case.stage, describe_compilation(run), str(len(seconds)), f"{compile_s:.2f} s", recorded))
+        bars.append(Bar(label=f"{case.stage}\n{compile_s:.3g} s", value=compile_s, marks=marks))
+    columns = ("stage", "how", "starts", "compile", RECORDED)
+    return make_panel(
+        f"{group}, {state}",
+        summary=f"compile, {group}, {state}",
+        table=Table(
+            caption=f"Seconds of the compiler, {state}: medians",
+            columns=columns,
+            rows=rows,
+            numbers=frozenset(columns[2:]),
+        ),
+        draw=bar_chart(bars, title="seconds of the compiler at a start"),
+        label=f"Bar chart of the compiler's seconds by stage, {group}, {state}",
+        caption="They are part of applying the stage and of the first image. Marks are the figures of the baseline.",
+    )
 
 
 def _starts_by_stage_and_state(cases: Sequence[ReportCase]) -> dict[tuple[str, str], list[ColdStart]]:
