@@ -32,8 +32,8 @@ def baseline_of(run):
 @pytest.mark.parametrize(
     ("new_s", "old_s", "outcome"),
     [
-        ((13.0,), (10.0,), Outcome.PASS),
-        ((13.1,), (10.0,), Outcome.SLOWER),
+        ((15.0,), (10.0,), Outcome.PASS),
+        ((15.1,), (10.0,), Outcome.SLOWER),
         ((2.4,), (0.5,), Outcome.PASS),
         ((2.6,), (0.5,), Outcome.SLOWER),
         ((10.0, 11.0, 40.0), (10.0,), Outcome.PASS),
@@ -41,7 +41,7 @@ def baseline_of(run):
     ],
 )
 def test_the_compiler_is_slower_by_a_share_and_by_seconds(new_s, old_s, outcome):
-    """The median has to exceed the baseline's by 30 % and by two seconds; another recipe is STALE."""
+    """The median has to exceed the baseline's by half and by two seconds; another recipe is STALE."""
     run, baseline = compiled(*taking(*new_s)), baseline_of(compiled(*taking(*old_s)))
 
     verdict = judge_compile_seconds(run, baseline, Policy())
@@ -61,7 +61,7 @@ def test_each_state_of_the_cache_is_compared_with_its_like():
     assert verdict.outcome is Outcome.SLOWER
     assert verdict.sentence == (
         "compiled in regions, cold cache: 60 s against 60 s (1 and 1 starts), warm cache: 9.2 s against 3 s (3 and 1 starts);"
-        " tolerance 30% and 2 s"
+        " tolerance 50% and 2 s"
     )
 
 

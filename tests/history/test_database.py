@@ -31,7 +31,7 @@ LATER = """
 import sqlalchemy as sa
 from alembic import op
 
-revision, down_revision = "9999", "0002"
+revision, down_revision = "9999", "0003"
 
 
 def upgrade():
@@ -72,6 +72,7 @@ def test_a_point_is_what_the_run_measured(url):
     assert (point.run_id, point.measured_at) == (sample.run_id, "2026-01-01T03:00:00.000000+00:00")
     assert (point.commit, point.dirty, point.outcome) == (commit(3)["id"], False, "PASS")
     assert (point.peak_bytes, point.ssim, point.first_image_s, point.cache) == (9, 0.9965, 4.0, "cold cache")
+    assert point.compile_s == 3.5
     assert (point.fingerprint, point.versions) == ("f00d", {"torch": "2.13.0"})
 
 
@@ -246,7 +247,7 @@ def test_an_older_history_is_refused_until_it_is_upgraded(url, later, monkeypatc
             refused()
     assert main(["history", "upgrade", "--history", url]) == 0
 
-    assert "schema 0002 before, 9999 now" in capsys.readouterr().out
+    assert "schema 0003 before, 9999 now" in capsys.readouterr().out
     assert everything(url) == before
     database.prepare_history(url)
 

@@ -31,7 +31,8 @@ def at(number: int) -> str:
 def document(case_key: str = INT8, *, number: int = 0, **changes: Any) -> dict[str, Any]:
     """Make the result file of a numbered run of a case."""
     run = to_json(make_run(case_key, medians_s=(2.4 + number / 1000, 2.45, 2.5)))
-    fields = {"measured_at": at(number), "commit": commit(number), "run": run | {"parity": PARITY}}
+    run |= {"parity": PARITY, "cold_start": run["cold_start"] | {"compile_s": 3.5}}
+    fields = {"measured_at": at(number), "commit": commit(number), "run": run}
     result_file: dict[str, Any] = json.loads(json.dumps(result(case_key, **fields | changes)))
     return result_file
 

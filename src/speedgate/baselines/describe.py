@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from speedgate.baselines import acknowledged, benchmark_json, promote, store
+from speedgate.gate.compile_seconds import seconds_by_cache
 from speedgate.results import case_table, provenance
 from speedgate.results.case_key import CaseKey
 from speedgate.results.case_table import NO_FIGURE, CaseRow, Column, format_figure, row_of_run, speedup
@@ -128,6 +129,7 @@ def _figures(ladder: Sequence[Baseline], published: Mapping[str, Baseline]) -> l
 def _starts(ladder: Sequence[Baseline]) -> list[BaselineColumn]:
     """Make the columns of a stage's start, by the state of the compile cache, and of everything that was counted."""
     states = dict.fromkeys(start.cache for baseline in ladder for start in baseline.cold_starts)
+    compiled = dict.fromkeys(state for baseline in ladder for state in seconds_by_cache(baseline.cold_starts))
     names = dict.fromkeys(
         name for baseline in ladder for name, count in (_run(baseline).counts or {}).items() if _is_number(count)
     )
@@ -136,11 +138,16 @@ def _starts(ladder: Sequence[Baseline]) -> list[BaselineColumn]:
         starts_s = [start.stage_s for start in baseline.cold_starts if start.cache == state]
         return f"{statistics.median(starts_s):.3g}" if starts_s else NO_FIGURE
 
+    def compilation(state: str, baseline: Baseline) -> str:
+        seconds = seconds_by_cache(baseline.cold_starts).get(state)
+        return f"{statistics.median(seconds):.3g}" if seconds else NO_FIGURE
+
     def count(name: str, baseline: Baseline) -> str:
         return format_figure((_run(baseline).counts or {}).get(name), "g")
 
     return [
         *(Column(f"first image, {state}, s", functools.partial(start, state)) for state in states),
+        *(Column(f"compile, {state}, s", functools.partial(compilation, state)) for state in compiled),
         *(Column(markdown_code(name), functools.partial(count, name)) for name in names),
     ]
 

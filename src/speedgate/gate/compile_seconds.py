@@ -23,14 +23,14 @@ def judge_compile_seconds(run: Run, baseline: Baseline, policy: Policy) -> Verdi
     for cache, seconds in seconds_by_cache(run.cold_starts).items():
         if cache in before:
             new_s, old_s = statistics.median(seconds), statistics.median(before[cache])
-            slower |= new_s > max(old_s * (1 + policy.compile_tolerance), old_s + policy.compile_floor_s)
+            slower |= new_s > max(old_s * (1 + policy.cold_start_tolerance), old_s + policy.cold_start_floor_s)
             counts = f"({len(seconds)} and {len(before[cache])} starts)"
             figures.append(f"{cache}: {new_s:.3g} s against {old_s:.3g} s {counts}")
     if not figures:
         return None
     if is_stale(run, baseline):
         return judge_stale(run, baseline, CLAIM)
-    limits = f"tolerance {policy.compile_tolerance:.0%} and {policy.compile_floor_s:g} s"
+    limits = f"tolerance {policy.cold_start_tolerance:.0%} and {policy.cold_start_floor_s:g} s"
     outcome = Outcome.SLOWER if slower else Outcome.PASS
     sentence = f"{describe_compilation(run)}, {', '.join(figures)}; {limits}"
     return Verdict(case_key=run.case_key, claim=CLAIM, outcome=outcome, sentence=sentence)

@@ -43,8 +43,8 @@ class Policy:
     `point_tolerance` bounds the bare ratio to a published figure, whose spread over machines and processes is unknown.
     `looks` are the numbers of processes at which a verdict is tried, and their error rate.
     `memory_tolerance` is for a peak that was reset, `resident_tolerance` for a process's resident memory.
-    A start is SLOWER if it exceeds both `cold_start_tolerance` and `cold_start_floor_s`: it is one noisy value a process. So are
-    the seconds of the compiler, with `compile_tolerance` and `compile_floor_s`.
+    A start is SLOWER if it exceeds both `cold_start_tolerance` and `cold_start_floor_s`: it is one noisy value a process. The
+    same holds for the seconds of the compiler, which are most of it.
     """
 
     mode: Mode = Mode.AUTO
@@ -58,8 +58,6 @@ class Policy:
     ladder_tolerance: float = 0.05
     cold_start_tolerance: float = 0.5
     cold_start_floor_s: float = 2.0
-    compile_tolerance: float = 0.3
-    compile_floor_s: float = 2.0
     strict_improvement: bool = False
 
     def accepts(self, verdict: Verdict) -> bool:

@@ -138,6 +138,7 @@ class HistoryEntry:
             "peak_bytes": self.peak_bytes,
             "ssim": run.parity.get("ssim") if run and run.parity else None,
             "first_image_s": cold_start.first_image_s if cold_start else None,
+            "compile_s": cold_start.compile_s if cold_start else None,
             "cache": cold_start.cache if cold_start else None,
             "fingerprint": run.fingerprint if run else None,
             "outcome": str(outcome) if outcome else None,

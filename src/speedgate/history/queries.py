@@ -28,7 +28,8 @@ _TRANSIENT = ("08", "57P", "40")
 _ROWS_PER_FETCH = 5000
 # The fields of a point that are columns of the table `runs` as they are.
 _POINT_FIELDS = (
-    "run_id", "measured_at", "commit", "peak_bytes", "ssim", "first_image_s", "cache", "fingerprint", "outcome", "dirty",
+    "run_id", "measured_at", "commit", "peak_bytes", "ssim", "first_image_s", "compile_s", "cache", "fingerprint", "outcome",
+    "dirty",
 )  # fmt: skip
 
 

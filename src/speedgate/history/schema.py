@@ -57,6 +57,7 @@ def tables() -> Tables:
         sa.Column("environment_id", sa.String(32), sa.ForeignKey(environments.c.environment_id), nullable=False),
         sa.Column("drift", sa.Double),
         sa.Column("drift_baseline", sa.Text),
+        sa.Column("compile_s", sa.Double),
         sa.Index("speedgate_runs_series", "case_key", "gpu_key", "measured_at"),
         sa.Index("speedgate_runs_commit", "commit_id"),
     )

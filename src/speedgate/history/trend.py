@@ -43,6 +43,7 @@ class SeriesPoint:
     peak_bytes: int | None = None
     ssim: float | None = None
     first_image_s: float | None = None
+    compile_s: float | None = None
     cache: str | None = None
     fingerprint: str | None = None
     outcome: str | None = None

@@ -47,7 +47,7 @@ def check_figures(series: Series) -> Series:
         where = f"{series.case_key} on {series.gpu_key}, run {point.run_id}"
         for median_s in point.process_medians_s:
             positive(median_s, where=f"{where}: process median")
-        for name in ("peak_bytes", "ssim", "first_image_s"):
+        for name in ("peak_bytes", "ssim", "first_image_s", "compile_s"):
             value = getattr(point, name)
             if value is not None and (isinstance(value, bool) or not math.isfinite(value)):
                 raise ValueError(f"{where}: {name}: expected a finite number, found {value!r}")
@@ -82,6 +82,7 @@ def case_document(series: Series, changes: Sequence[TrendChange]) -> dict[str, A
         "peak_bytes": [point.peak_bytes for point in points],
         "ssim": [rounded(point.ssim) for point in points],
         "first_image_s": [rounded(point.first_image_s) for point in points],
+        "compile_s": [rounded(point.compile_s) for point in points],
         "cache": _texts([point.cache for point in points]),
         "fingerprint": _texts([point.fingerprint for point in points]),
         "outcome": _texts([point.outcome for point in points]),

@@ -7,6 +7,7 @@ speedgate.page(async () => {
   const UNITS = {
     latency_s: ["seconds per image", (value) => value, seconds], peak_bytes: ["GiB", (value) => value / 2 ** 30, speedgate.gibibytes],
     ssim: ["SSIM against the reference", (value) => value, speedgate.ssim], first_image_s: ["seconds to the first image", (value) => value, seconds],
+    compile_s: ["seconds of the compiler", (value) => value, seconds],
   };
   const settings = await speedgate.load("site");
   const data = await speedgate.load("case", new URLSearchParams(location.search).get("id"));
@@ -124,6 +125,7 @@ speedgate.page(async () => {
       ["latency", seconds(run.latency_s)], ["process medians", run.medians_s.length ? `${run.medians_s.map((value) => value.toPrecision(4)).join(", ")} s` : "-"],
       ["peak memory", speedgate.gibibytes(run.peak_bytes)], ["SSIM", speedgate.ssim(run.ssim)],
       ["first image", run.first_image_s === null ? "-" : `${seconds(run.first_image_s)}${run.cache === null ? "" : ` (${run.cache})`}`],
+      ["compile", run.compile_s ? seconds(run.compile_s) : "-"],
       ["recipe", run.fingerprint ?? "-"],
       ...Object.entries(run.versions).map(([name, text]) => [name, element("span", {}, version(name, text),
         before && before.versions[name] !== text ? element("span", { class: "outcome warn" }, `was ${before.versions[name] ?? "-"}`) : null)]),

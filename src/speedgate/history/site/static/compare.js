@@ -58,6 +58,7 @@ speedgate.page(async () => {
       ["peak memory", speedgate.gibibytes(a.peak_bytes), speedgate.gibibytes(b.peak_bytes), ratio("peak_bytes")],
       ["SSIM", speedgate.ssim(a.ssim), speedgate.ssim(b.ssim), difference],
       ["first image", seconds(a.first_image_s), seconds(b.first_image_s), a.cache === b.cache ? ratio("first_image_s") : "-"],
+      ["compile", seconds(a.compile_s), seconds(b.compile_s), a.cache === b.cache ? ratio("compile_s") : "-"],
       ["compile cache before the first image", a.cache ?? "-", b.cache ?? "-", ""],
       ["verdict", speedgate.outcome(a.outcome), speedgate.outcome(b.outcome), ""],
     ];

@@ -114,7 +114,7 @@ const speedgate = (() => {
     return {
       id: data.id, index, run: data.run[index], at_ms: data.at_ms[index], commit: text(data.commit, index),
       latency_s: data.latency_s[index], medians_s: data.medians_s[index], peak_bytes: data.peak_bytes[index],
-      ssim: data.ssim[index], first_image_s: data.first_image_s[index], cache: text(data.cache, index),
+      ssim: data.ssim[index], first_image_s: data.first_image_s[index], compile_s: data.compile_s[index], cache: text(data.cache, index),
       fingerprint: text(data.fingerprint, index), outcome: text(data.outcome, index), versions,
       dirty: data.dirty.includes(index),
     };
