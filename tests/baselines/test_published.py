@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from fixtures.cases import Case
 from speedgate.baselines import promote, published, store
 from speedgate.cli import main
 from speedgate.results.family_figure import FamilyFigure
@@ -28,6 +29,7 @@ from tests.support.baseline_samples import (
 ROOT = Path(__file__).parents[2] / "baselines"
 LADDER = ROOT / "published" / "ladder_a100.csv"
 THROUGHPUT = ROOT / "published" / "torch2_throughput.csv"
+LATENCY = ROOT / "published" / "image_latency.csv"
 COMMITTED = ROOT / KEY / published.NAME
 WORKLOADS = dict.fromkeys(("sdxl", "ssd-1b", "pixart-alpha"), "1024px-30steps-b1") | {"sd15": "512px-30steps-b1"}
 FP32 = "sdxl/fp32/1024px-30steps-b1"
@@ -103,7 +105,7 @@ NO_FIGURE = "expected a finite number above zero"
         (".csv", "pipeline,stage", "model,stage", "expected the columns pipeline, stage"),
         (".csv", "sd15,int8,0.525", "sd15,int8,0.525,9,9,9,9", "row 19: expected 6 values"),
         (".csv", "ssd-1b,bf16,3.068,6.599,,", "ssd-1b,bf16,3.068", "row 9: expected 6 values"),
-        (".toml", 'format = "ladder"', "format = 3", "format: expected 'ladder' or 'throughput', found 3"),
+        (".toml", 'format = "ladder"', "format = 3", "format: expected ladder, throughput, latency, found 3"),
         (".toml", 'format = "ladder"', "= 3", "not TOML"),
         (".toml", 'sd15 = "512px-30steps-b1"\n', "", "row 14: pipeline: 'sd15' is not listed in the TOML"),
     ],
@@ -215,7 +217,7 @@ def test_a_gpu_belongs_to_its_family(machine_name, family):
     "machine_name",
     [
         "NVIDIA",
-        *(f"NVIDIA {name}" for name in ("RTX A4090", "A100X", "A100-SXM4-80GB MIG 1g.10gb", "H100 80GB HBM3")),
+        *(f"NVIDIA {name}" for name in ("RTX A4090", "A100X", "A100-SXM4-80GB MIG 1g.10gb", "H200 NVL")),
         *(f"NVIDIA GeForce {name}" for name in ("RTX 3090 Ti", "RTX 4090 Laptop GPU")),
         *("GRID A100-10C", "Tesla V100S-PCIE-32GB"),
     ],
@@ -268,13 +270,44 @@ def test_a_spoilt_throughput_table_is_named(tmp_path, suffix, old, new, message)
         published.family_figures(tmp_path, "NVIDIA A100-SXM4-80GB")
 
 
+def test_published_seconds_are_those_of_our_workloads():
+    """Each row is found by the GPU's name as the driver writes it, as a case of the suite at its pipeline's full workload."""
+    with LATENCY.open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+
+    for row in rows:
+        case = Case(pipeline=row["pipeline"], size="full", stage=row["stage"])
+        figures = published.family_figures(ROOT, f"NVIDIA {row['gpu']} 80GB HBM3")[case.key]
+        assert case.unsupported is None
+        assert float(row["latency_s"]) in [figure.latency_s for figure in figures]
+        assert all(figure.source and row["note"] in figure.description for figure in figures)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "old", "new", "message"),
+    [
+        (".csv", "7.454", "unread (picture)", f"row 2: latency_s: {NO_FIGURE}"),
+        (".csv", ",blackwell,", ",hearsay,", "row 2: source: 'hearsay' is not listed"),
+        (".csv", "B200,1,qwen-image", "B200,1,qwen", "row 2: pipeline: 'qwen' is not listed"),
+        (".csv", "B200,1", "B200 Ti,1", "row 2: gpu: expected the name"),
+        (".toml", 'title = "Faster', 'name = "Faster', r"sources.*: missing field title"),
+    ],
+)
+def test_a_spoilt_table_of_seconds_is_named(tmp_path, suffix, old, new, message):
+    """A figure that stands in a picture alone is no figure, and each one needs its source."""
+    path = spoil(LATENCY, tmp_path, old, new, suffix=suffix)
+
+    with pytest.raises(ValueError, match=message):
+        published.read_figures(path)
+
+
 def test_a_csv_that_is_no_text_is_refused(tmp_path):
     """Bytes that are no UTF-8 are one error with the file's name."""
     path = copy_source(THROUGHPUT, tmp_path)
     path.write_bytes(b"\xff")
 
     with pytest.raises(ValueError, match=f"{path.name}: not UTF-8"):
-        published.throughput_figures(path)
+        published.read_figures(path)
 
 
 def test_a_throughput_table_cannot_be_imported(tmp_path, capsys):
@@ -305,4 +338,5 @@ def test_the_committed_files_are_in_order(capsys):
 
     out = capsys.readouterr().out
     assert f"ladder_a100.csv: 24 figures of {KEY}" in out
+    assert "image_latency.csv: " in out
     assert "torch2_throughput.csv: 366 figures of GPU families, not gated" in out

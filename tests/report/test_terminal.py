@@ -363,6 +363,25 @@ def figure(case_key=INT8, *, iterations_per_s=None, outcome="ok", build="2.0"):
     return FamilyFigure(family="a100", case_key=case_key, build=build, mode="eager", **rate)
 
 
+def test_published_seconds_stand_beside_those_measured_here():
+    """Seconds of an image are compared with seconds, and named with torch, source and remark."""
+    published = FamilyFigure(
+        family="l20",
+        case_key=INT8,
+        build="2.7.1",
+        mode="int8",
+        outcome="ok",
+        latency_s=24.94,
+        source="README",
+        note="b",
+    )
+    shown = view(measured(INT8, "int8", medians_s=[2.5]), family_figures={INT8: (published,)})
+
+    assert terminal.remarks(shown)[0] == (
+        f"published for this family (l20), not gated: {INT8}: 24.94 s an image (torch 2.7.1; README; b); measured here: 2.5 s"
+    )
+
+
 def test_a_case_that_timed_no_loop_says_so():
     """The remark on a published rate says that no loop was timed here."""
     shown = view(measured(INT8, "int8"), family_figures={INT8: (figure(outcome="oom"),)})

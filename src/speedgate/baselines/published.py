@@ -1,7 +1,7 @@
 """Published figures: read the CSVs in `baselines/published/`, each with a TOML beside it that says what was measured.
 
-A "ladder" states the GPU's SKU and power limit and becomes a baseline file of that GPU key. A "throughput" table names only a
-family of GPUs, such as "A100": its figures are shown beside a run and never decide a verdict.
+A "ladder" states the GPU's SKU and power limit and becomes a baseline file of that GPU key. A "throughput" table, or one of
+"latency", names only a family of GPUs, such as "A100": its figures are shown beside a run and never decide a verdict.
 """
 
 from __future__ import annotations
@@ -26,17 +26,19 @@ from speedgate.results.run import SCHEMA
 
 NAME = "0001_published.json"  # the lowest number, so that anything recorded replaces it as the comparison
 FOLDER = "published"
-LADDER, THROUGHPUT = "ladder", "throughput"
+LADDER, THROUGHPUT, LATENCY = "ladder", "throughput", "latency"
+FORMATS = (LADDER, THROUGHPUT, LATENCY)
 
-# Maker, brand, bus and memory size do not change the family. Any other word (Ti, D, Laptop, MIG, a vGPU profile) means
+# Maker, brand, bus, size and kind of memory do not change the family. Any other word (Ti, D, Laptop, MIG, a vGPU profile) means
 # another GPU.
-_NEUTRAL = re.compile(r"nvidia|tesla|geforce|rtx|sxm[0-9]?|pcie|[0-9]+gb")
+_NEUTRAL = re.compile(r"nvidia|tesla|geforce|rtx|sxm[0-9]?|pcie|[0-9]+gb|hbm[0-9]e?")
 _LAYOUT_VERSION = "5.3.1"  # fixed, so that the committed file does not change with the installed pytest-benchmark
 _PER_SECOND, _PER_ITERATION = "it/s", "s/it"
 
 _COLUMNS = {
     LADDER: ("pipeline", "stage", "latency_s", "peak_memory_gb", "repeat_latencies_s", "note"),
     THROUGHPUT: ("gpu", "batch", "pipeline", "torch_build", "mode", "value", "unit", "outcome", "note"),
+    LATENCY: ("gpu", "batch", "pipeline", "stage", "latency_s", "source", "note"),
 }
 
 
@@ -72,7 +74,25 @@ class _ThroughputSource(_Source, frozen=True, kw_only=True):
     pipelines: dict[str, str]
 
 
-_AnySource = TypeVar("_AnySource", bound=_Source)
+class _Publication(msgspec.Struct, frozen=True, kw_only=True):
+    """Where figures were printed, how they were timed, and with which torch."""
+
+    title: str
+    date: datetime.date
+    url: str
+    timer: str
+    torch: str
+
+
+class _LatencySource(msgspec.Struct, frozen=True, kw_only=True):
+    """Maps a pipeline of the CSV to a workload, and its column `source` to a publication."""
+
+    workloads: dict[str, str]
+    sources: dict[str, _Publication]
+
+
+_AnySource = TypeVar("_AnySource", bound=msgspec.Struct)
+_Listed = TypeVar("_Listed")
 
 
 def family_of_gpu(machine_name: str) -> str | None:
@@ -82,20 +102,20 @@ def family_of_gpu(machine_name: str) -> str | None:
 
 
 def family_figures(root: Path, machine_name: str) -> dict[str, tuple[FamilyFigure, ...]]:
-    """Return the figures published for the family of a GPU by case key, one for each build of torch.
+    """Return the figures published for the family of a GPU by case key, one for each source and build of torch.
 
-    `root` is the folder `baselines`. Files are read in the order of their names; a later one replaces a case and build.
+    `root` is the folder `baselines`. Files are read in the order of their names; a later one replaces a case, source and build.
     """
     family = family_of_gpu(machine_name)
     if family is None:
         return {}
-    figures_by_case: dict[str, dict[str, FamilyFigure]] = {}
+    figures_by_case: dict[str, dict[tuple[str, str], FamilyFigure]] = {}
     for csv_path in source_files(root):
-        if _read_toml(csv_path)["format"] != THROUGHPUT:
+        if _read_toml(csv_path)["format"] == LADDER:
             continue
-        for figure in throughput_figures(csv_path):
+        for figure in read_figures(csv_path):
             if figure.family == family:
-                figures_by_case.setdefault(figure.case_key, {})[figure.build] = figure
+                figures_by_case.setdefault(figure.case_key, {})[figure.source, figure.build] = figure
     return {case_key: tuple(builds.values()) for case_key, builds in figures_by_case.items()}
 
 
@@ -105,13 +125,19 @@ def source_files(root: Path) -> list[Path]:
 
 
 @functools.cache
-def throughput_figures(csv_path: Path) -> tuple[FamilyFigure, ...]:
-    """Read all cells of a throughput table; a `ValueError` names the file, the row and the column that is wrong."""
-    source = _decode_source(_read_toml(csv_path), _ThroughputSource, file_format=THROUGHPUT, csv_path=csv_path)
-    figures: dict[tuple[str, str, str], FamilyFigure] = {}
-    for where, row in _rows(csv_path, _COLUMNS[THROUGHPUT]):
-        figure = _family_figure(row, source=source, where=where)
-        cell = (figure.family, figure.case_key, figure.build)
+def read_figures(csv_path: Path) -> tuple[FamilyFigure, ...]:
+    """Read all figures of GPU families in a CSV; a `ValueError` names the file, the row and the column that is wrong."""
+    toml = _read_toml(csv_path)
+    if toml["format"] == LATENCY:
+        latency_source = _decode_source(toml, _LatencySource, file_format=LATENCY, csv_path=csv_path)
+        read_row = functools.partial(_latency_figure, source=latency_source)
+    else:
+        source = _decode_source(toml, _ThroughputSource, file_format=THROUGHPUT, csv_path=csv_path)
+        read_row = functools.partial(_throughput_figure, source=source)
+    figures: dict[tuple[str, ...], FamilyFigure] = {}
+    for where, row in _rows(csv_path, _COLUMNS[toml["format"]]):
+        figure = read_row(row, where=where)
+        cell = (figure.family, figure.case_key, figure.source, figure.build)
         if cell in figures:
             raise ValueError(
                 f"{where}: {figure.case_key!r} on {figure.family} with torch {figure.build!r} stands in this file twice"
@@ -122,8 +148,8 @@ def throughput_figures(csv_path: Path) -> tuple[FamilyFigure, ...]:
 
 def describe_source(csv_path: Path) -> str:
     """Check a CSV and its TOML, and return how many figures they hold and of which GPU."""
-    if _read_toml(csv_path)["format"] == THROUGHPUT:
-        return f"{len(throughput_figures(csv_path))} figures of GPU families, not gated"
+    if _read_toml(csv_path)["format"] != LADDER:
+        return f"{len(read_figures(csv_path))} figures of GPU families, not gated"
     document = published_document(csv_path)
     return f"{len(document['benchmarks'])} figures of {document['machine_info'][benchmark_json.BLOCK]['gpu_key']}"
 
@@ -190,15 +216,11 @@ def _ladder_benchmark(row: Mapping[str, str], *, source: _LadderSource, where: s
     )
 
 
-def _family_figure(row: Mapping[str, str], *, source: _ThroughputSource, where: str) -> FamilyFigure:
+def _throughput_figure(row: Mapping[str, str], *, source: _ThroughputSource, where: str) -> FamilyFigure:
     def listed(table: Mapping[str, str], column: str) -> str:
         return _listed(table, row[column], where=f"{where}: {column}")
 
-    family = family_of_gpu(row["gpu"])
-    if family is None:
-        raise ValueError(f"{where}: gpu: expected the name of a GPU family, such as A100, found {row['gpu']!r}")
-    is_count = re.fullmatch(r"[1-9][0-9]{0,3}", row["batch"])
-    expect(is_count, f"{where}: batch", "a whole number above zero", row["batch"])
+    family = _family_with_batch(row, where=where)
     expect(row["outcome"] in OUTCOMES, f"{where}: outcome", ", ".join(OUTCOMES), row["outcome"])
     pipeline, stage = listed(source.pipelines, "pipeline"), listed(source.stages, "mode")
     workload = f"{listed(source.workloads, 'pipeline')}-b{row['batch']}"
@@ -212,6 +234,31 @@ def _family_figure(row: Mapping[str, str], *, source: _ThroughputSource, where: 
         iterations_per_s=_iterations_per_s(row, where=where),
         note="; ".join(filter(None, (conversion, row["note"]))),
     )
+
+
+def _latency_figure(row: Mapping[str, str], *, source: _LatencySource, where: str) -> FamilyFigure:
+    publication = _listed(source.sources, row["source"], where=f"{where}: source")
+    workload = f"{_listed(source.workloads, row['pipeline'], where=f'{where}: pipeline')}-b{row['batch']}"
+    return FamilyFigure(
+        family=_family_with_batch(row, where=where),
+        case_key=f"{row['pipeline']}/{row['stage']}/{workload}",
+        build=publication.torch,
+        mode=row["stage"],
+        outcome=OK,
+        latency_s=_number(row["latency_s"], where=f"{where}: latency_s"),
+        source=publication.title,
+        note=row["note"],
+    )
+
+
+def _family_with_batch(row: Mapping[str, str], *, where: str) -> str:
+    """Return the family of the row's GPU, and check the batch beside it."""
+    family = family_of_gpu(row["gpu"])
+    if family is None:
+        raise ValueError(f"{where}: gpu: expected the name of a GPU family, such as A100, found {row['gpu']!r}")
+    is_count = re.fullmatch(r"[1-9][0-9]{0,3}", row["batch"])
+    expect(is_count, f"{where}: batch", "a whole number above zero", row["batch"])
+    return family
 
 
 def _iterations_per_s(row: Mapping[str, str], *, where: str) -> float | None:
@@ -235,7 +282,7 @@ def _read_toml(csv_path: Path) -> dict[str, Any]:
     except tomllib.TOMLDecodeError as error:
         raise ValueError(f"{path}: not TOML ({error})") from error
     file_format = toml.get("format")
-    expect(file_format in (LADDER, THROUGHPUT), f"{path}: format", f"{LADDER!r} or {THROUGHPUT!r}", file_format)
+    expect(file_format in FORMATS, f"{path}: format", ", ".join(FORMATS), file_format)
     return toml
 
 
@@ -278,7 +325,7 @@ def _number(text: str, *, where: str) -> float:
     return positive(value, where=where)
 
 
-def _listed(table: Mapping[str, str], name: str, *, where: str) -> str:
+def _listed(table: Mapping[str, _Listed], name: str, *, where: str) -> _Listed:
     """Look up a name of the CSV in a table of the TOML."""
     if name not in table:
         raise ValueError(f"{where}: {name!r} is not listed in the TOML; listed are {', '.join(sorted(table))}")

@@ -383,9 +383,11 @@ def _figures_of_family(view: TerminalView, run: Run) -> Iterator[tuple[Sequence[
     size, such as `cascade-second/fp16/256px-50steps-b1`.
     """
     rates = run.iterations_per_s
-    if run.case_key in view.family_figures:
-        here = f"measured here: {format_rates(rates, unit=' it/s')}" if rates else "no loop timed here"
-        yield view.family_figures[run.case_key], here
+    figures_of_case = view.family_figures.get(run.case_key, ())
+    if latencies := [figure for figure in figures_of_case if figure.latency_s is not None]:
+        yield latencies, f"measured here: {run.latency_s:.4g} s"
+    if others := [figure for figure in figures_of_case if figure.latency_s is None]:
+        yield others, f"measured here: {format_rates(rates, unit=' it/s')}" if rates else "no loop timed here"
     batch = run.key.workload.rpartition("-")[2]
     for loop, rate in rates.items():
         for key, figures in view.family_figures.items():

@@ -20,7 +20,8 @@ OUTCOMES = {
 class FamilyFigure:
     """One published cell: the result of one build of torch for a case on some GPU of the family.
 
-    `iterations_per_s` is of the denoising loop alone. It is None unless the outcome is "ok".
+    A figure is either the rate of the denoising loop alone, or the seconds of an image; both are None unless the outcome is
+    "ok". `source` names the publication if a table has several.
     """
 
     family: str
@@ -28,12 +29,17 @@ class FamilyFigure:
     build: str
     mode: str
     outcome: str
-    iterations_per_s: float | None
+    iterations_per_s: float | None = None
     note: str = ""
+    latency_s: float | None = None
+    source: str = ""
 
     @property
     def description(self) -> str:
         """The figure, or why there is none."""
+        if self.latency_s is not None:
+            remarks = "; ".join(filter(None, (f"torch {self.build}", self.source, self.note)))
+            return f"{self.latency_s:.4g} s an image ({remarks})"
         if self.iterations_per_s is None:
             return f"{OUTCOMES[self.outcome]} (torch {self.build})"
         return f"{self.iterations_per_s:.4g} it/s (torch {self.build})"
