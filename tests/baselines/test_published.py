@@ -202,6 +202,7 @@ def test_a_cell_of_the_csv_is_shown(gpu, case_key, text):
     [
         *((GPUS[gpu], family) for gpu, family in FAMILIES.items()),
         ("NVIDIA A100 80GB PCIe", "a100"),
+        ("NVIDIA H100 80GB HBM3", "h100"),
         ("A100-SXM4-40GB", "a100"),
     ],
 )
