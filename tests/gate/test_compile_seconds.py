@@ -66,6 +66,21 @@ def test_each_state_of_the_cache_is_compared_with_its_like():
 
 
 @pytest.mark.parametrize(
+    ("structure", "how"),
+    [
+        ({"unet.compiled": True, "unet.compiled_regions": 0}, "as a whole"),
+        ({"unet.compiled": False, "unet.compiled_regions": 3}, "in regions"),
+        ({"unet.compiled": False, "unet.exported": True}, "ahead of time"),
+    ],
+)
+def test_the_sentence_says_how_the_models_are_compiled(structure, how):
+    """The facts of the structure tell regional compilation and an export from compiling whole models."""
+    run = compiled(*taking(10.0), structure=structure)
+
+    assert judge_compile_seconds(run, baseline_of(run), Policy()).sentence.startswith(f"compiled {how}, cold cache")
+
+
+@pytest.mark.parametrize(
     ("starts", "before", "reason"),
     [
         (taking(60.0), taking(None), "not recorded"),

@@ -59,4 +59,6 @@ def seconds_by_cache(starts: Sequence[ColdStart]) -> dict[str, list[float]]:
 
 def describe_compilation(run: Run) -> str:
     """Return how the models of a compiled run are compiled."""
+    if run.is_exported:
+        return "compiled ahead of time"
     return "compiled in regions" if run.is_regional else "compiled as a whole"

@@ -153,7 +153,7 @@ class Builder:
         uses_cache = has_own_process and self.session.injection is None
         cache = self._compile_cache(case, reply) if uses_cache else None
         load_s = cache.load_into(worker) if cache else 0.0
-        activity = FIRST_IMAGE_COMPILING if compiles else FIRST_IMAGE
+        activity = FIRST_IMAGE_COMPILING if case.compiles else FIRST_IMAGE  # or exported, which leaves no cache
         with self.progress.activity(f"{arm_name(case, other=other)}: {activity}"):
             first_image: dict[str, Any] = worker.call("first_image")
         for path in first_image.pop("torn_files", ()):

@@ -25,7 +25,8 @@ SCHEMA = 1
 # Facts of a run's environment that decide how fast a CPU computes: a baseline that was recorded with others is stale. oneDNN
 # and ATen each have an instruction set of their own.
 CPU_CONDITIONS = ("threads", "cores", "cpu_quota", "onednn_max_cpu_isa", "cpu_capability", "flushes_denormals")
-COMPILED, COMPILED_REGIONS = ".compiled", ".compiled_regions"  # ends of the names of facts of the structure
+# Ends of the names of facts of the structure.
+COMPILED, COMPILED_REGIONS, EXPORTED = ".compiled", ".compiled_regions", ".exported"
 WEIGHTS, WEIGHTS_DIGEST = "weights", "digest"  # fields of a recipe, and of the weights in it
 
 ACKNOWLEDGED = "ACKNOWLEDGED"  # begins the sentence of a red verdict that people decided to live with
@@ -206,7 +207,15 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     @property
     def is_regional(self) -> bool:
         """True if regions of a model are compiled by themselves: an equal region is compiled once, which takes less time."""
-        return any(bool(value) for fact, value in as_object(self.structure).items() if fact.endswith(COMPILED_REGIONS))
+        return self._has(COMPILED_REGIONS)
+
+    @property
+    def is_exported(self) -> bool:
+        """True if a model runs from a package that was compiled ahead of time."""
+        return self._has(EXPORTED)
+
+    def _has(self, fact_end: str) -> bool:
+        return any(bool(value) for fact, value in as_object(self.structure).items() if fact.endswith(fact_end))
 
     @property
     def weights(self) -> Mapping[str, Any]:
