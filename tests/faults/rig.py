@@ -48,38 +48,41 @@ class Rig:
         self._cases: dict[tuple[str, str], Any] = {}
         self._references: dict[tuple[Workload, int, str], tuple[parity.Output, parity.Output]] = {}
 
-    def verdicts(self, change: Change, stage: str) -> list[Verdict | Refusal]:
+    def verdicts(self, change: Change, stage: str, *, pipeline: str = "sdxl") -> list[Verdict | Refusal]:
         """Apply the change and return the verdicts."""
-        verdicts: list[Verdict | Refusal] = getattr(self, change.method)(change, stage)
+        keywords = {} if pipeline == "sdxl" else {"pipeline": pipeline}
+        verdicts: list[Verdict | Refusal] = getattr(self, change.method)(change, stage, **keywords)
         return verdicts
 
-    def parity(self, change: Change, stage: str) -> list[Verdict]:
+    def parity(self, change: Change, stage: str, *, pipeline: str = "sdxl") -> list[Verdict]:
         """Judge the image of an edited case by the references of the workload before the edit."""
-        case = self.copy(stage)
+        case = self.copy(stage, pipeline=pipeline)
         intact_workload = case.workload
         change.apply(case)
         return [self._judge_parity(case, intact_workload, probes=FEW_PROBES)]
 
-    def weights_and_parity(self, apply: Callable[..., Any], stage: str, *, probes: int) -> list[Verdict]:
+    def weights_and_parity(
+        self, apply: Callable[..., Any], stage: str, *, probes: int, pipeline: str = "sdxl"
+    ) -> list[Verdict]:
         """Judge structure and image of an edited case, whichever of them must show the edit."""
-        case = self.copy(stage)
+        case = self.copy(stage, pipeline=pipeline)
         intact_workload = case.workload
-        expected = Case(pipeline="sdxl", size="tiny", stage=stage).expected_structure()
+        expected = Case(pipeline=pipeline, size="tiny", stage=stage).expected_structure()
         with _restored_inductor():
             apply(case)
             case.compare_weights()
             recipe = _judge_recipe(case, expected | {name: False for name in expected if name.endswith(".compiled")})
         return [recipe, self._judge_parity(case, intact_workload, probes=probes)]
 
-    def recipe(self, change: Change, stage: str) -> list[Verdict]:
+    def recipe(self, change: Change, stage: str, *, pipeline: str = "sdxl") -> list[Verdict]:
         """Judge the structure of an edited case, with its compile steps applied but not run."""
-        case = self.copy(stage, pipeline=change.pipeline)
+        case = self.copy(stage, pipeline=pipeline)
         for step in _compile_steps(stage):
             step(case.pipeline, case.pipeline_spec.parts[0], {})
         with _restored_inductor():
             change.apply(case)
             case.compare_weights()
-            return [_judge_recipe(case, Case(pipeline=change.pipeline, size="tiny", stage=stage).expected_structure())]
+            return [_judge_recipe(case, Case(pipeline=pipeline, size="tiny", stage=stage).expected_structure())]
 
     def compile(self, change: Change, stage: str) -> list[Verdict]:
         """Judge the counts of an edited case with one compiled transformer block. Inductor, which takes minutes, is left out."""
@@ -107,9 +110,8 @@ class Rig:
                 self._judge_parity(case, case.workload, probes=PROBES),
             ]
 
-    def drill(self, name: str, stage: str) -> list[Verdict]:
+    def drill(self, name: str, stage: str, *, pipeline: str) -> list[Verdict]:
         """Judge structure, counts and image of a case into which a fault was injected with its default amount."""
-        pipeline = injectable.changes()[name].pipeline
         case = self.copy(stage, pipeline=pipeline)
         intact_workload = case.workload
         expected = Case(pipeline=pipeline, size="tiny", stage=stage).expected_structure()
@@ -121,7 +123,7 @@ class Rig:
                 case.compare_weights()
             recipe = _judge_recipe(case, expected | eager)
             counts = since_start(case.count())
-        probes = PROBES if stage == "int8" else FEW_PROBES
+        probes = PROBES if stage.startswith("int8") else FEW_PROBES
         return [
             recipe,
             _judge_compile(case, counts, structure=eager),

@@ -12,6 +12,7 @@ IN_PROCESS = ("recipe", "compile", "measurement")  # intact stages pass parity a
 FAULT_BY_METHOD_AND_STAGE = {
     (fault.method, stage): fault for fault in FAULTS if fault.method in IN_PROCESS for stage in fault.stages
 }
+SLOW = ("flux-schnell",)  # a second pipeline's references take ten seconds
 TEST_NAMES = {
     "cold start": "test_cold_start",
     "compile seconds": "test_compile_seconds",
@@ -20,23 +21,26 @@ TEST_NAMES = {
 
 
 def parameters(changes):
-    """Return a parameter for each stage of each change; its id has both names. By default a fault is tried at one stage."""
+    """Return a parameter for each case of each change; its id has their names. By default a fault is tried on one case."""
     return [
         pytest.param(
             change,
+            pipeline,
             stage,
-            id=f"{change.family}-{change.name}-{stage}",
-            marks=[pytest.mark.exhaustive] if change.method == "gates" or stage != change.stages[0] else [],
+            id=f"{change.family}-{change.name}-{stage}-{pipeline}",
+            marks=[pytest.mark.exhaustive] if change.method == "gates" or number or pipeline in SLOW else [],
         )
         for change in changes
-        for stage in change.stages
+        for number, (pipeline, stage) in enumerate(change.cases)
     ]
 
 
-@pytest.mark.parametrize(("fault", "stage"), parameters(fault for fault in FAULTS if fault.method != "session"))
-def test_a_fault_is_caught(rig, fault, stage):
+@pytest.mark.parametrize(
+    ("fault", "pipeline", "stage"), parameters(fault for fault in FAULTS if fault.method != "session")
+)
+def test_a_fault_is_caught(rig, fault, pipeline, stage):
     """The fault's gate gives the expected verdict for the expected reason."""
-    verdicts = rig.verdicts(fault, stage)
+    verdicts = rig.verdicts(fault, stage, pipeline=pipeline)
 
     caught = [verdict for verdict in verdicts if (verdict.claim, verdict.outcome) == (fault.gate, fault.outcome)]
 
@@ -44,10 +48,10 @@ def test_a_fault_is_caught(rig, fault, stage):
     assert fault.reason in caught[0].sentence
 
 
-@pytest.mark.parametrize(("change", "stage"), parameters(HARMLESS))
-def test_a_harmless_change_passes(rig, change, stage):
+@pytest.mark.parametrize(("change", "pipeline", "stage"), parameters(HARMLESS))
+def test_a_harmless_change_passes(rig, change, pipeline, stage):
     """Every gate gives PASS."""
-    verdicts = rig.verdicts(change, stage)
+    verdicts = rig.verdicts(change, stage, pipeline=pipeline)
 
     assert len(verdicts) >= 3
     assert [verdict for verdict in verdicts if verdict.outcome is not Outcome.PASS] == []
@@ -64,11 +68,11 @@ def test_a_stage_without_its_fault_passes(rig, method, stage):
 SESSION_FAULTS = [fault for fault in FAULTS if fault.method == "session"]
 
 
-@pytest.mark.parametrize(("fault", "stage"), parameters(SESSION_FAULTS))
-def test_a_faulty_stage_fails_its_tests_only(bench, fault, stage):
+@pytest.mark.parametrize(("fault", "pipeline", "stage"), parameters(SESSION_FAULTS))
+def test_a_faulty_stage_fails_its_tests_only(bench, fault, pipeline, stage):
     """The claim of the gate is red with the expected reason, and at other stages only the ladder that compares with this one."""
     result = sessions.run(bench, fault, stage)
-    expected = f"{TEST_NAMES.get(fault.gate, f'test_{fault.gate}')}[sdxl-{stage}]"
+    expected = f"{TEST_NAMES.get(fault.gate, f'test_{fault.gate}')}[{pipeline}-{stage}]"
 
     assert expected in result.red
     assert [test for test in result.red if not concerns(test, {stage})] == []

@@ -24,12 +24,12 @@ FAULT_BY_NAME = injectable.catalogue().faults
 MEASURING = [name for name, fault in FAULT_BY_NAME.items() if fault.gate == "measurement"]
 # They undo or redo `torch.compile`, which takes minutes.
 COMPILED = {"denoiser_not_compiled", "decoder_not_compiled", "recompile_every_image", "graph_break", "another_backend"}
-DRILLED_BY_DEFAULT = {("processors_reset", "sdpa"), ("dropped_cross_attention", "sdpa")}
+DRILLED_BY_DEFAULT = {("processors_reset", "sdxl", "sdpa"), ("dropped_cross_attention", "sdxl", "sdpa")}
 DRILLS = [
-    pytest.param(fault.name, stage, marks=[] if (fault.name, stage) in DRILLED_BY_DEFAULT else [pytest.mark.exhaustive])
-    for fault in FAULT_BY_NAME.values()
-    if fault.gate in ("parity", "recipe", "compile") and fault.device is None and fault.name not in COMPILED
-    for stage in fault.stages
+    pytest.param(name, *case, marks=[] if (name, *case) in DRILLED_BY_DEFAULT else [pytest.mark.exhaustive])
+    for name, change in injectable.changes().items()
+    if change.gate in ("parity", "recipe", "compile") and change.device is None and name not in COMPILED
+    for case in change.cases
 ]
 
 
@@ -50,10 +50,10 @@ def test_the_default_amount_is_that_of_the_function():
         assert defaults == ([change.amount.default] if change.amount else []), name
 
 
-@pytest.mark.parametrize(("name", "stage"), DRILLS)
-def test_an_injected_fault_turns_its_gate_red_and_no_other(rig, name, stage):
+@pytest.mark.parametrize(("name", "pipeline", "stage"), DRILLS)
+def test_an_injected_fault_turns_its_gate_red_and_no_other(rig, name, pipeline, stage):
     """Recipe, compile and parity judge the case, and the drill has passed."""
-    verdicts = rig.drill(name, stage)
+    verdicts = rig.drill(name, stage, pipeline=pipeline)
 
     key, fault = verdicts[0].case_key, FAULT_BY_NAME[name]
     injection = Injection(fault=name, gate=fault.gate, outcome=fault.outcome, case_keys=(key,))
