@@ -16,7 +16,7 @@ from tests.support.gpu_codes import make_code, make_kernel, make_module
 
 PROMISE = Promise(
     graphs=2, whole_modules=True, cuda_graphs=True, product="_int_mm", quantised_layers=117, attentions=16,
-    parent="compile", saved_products=3, fallbacks={"aten.sort": "nobody has written a lowering"},
+    parent="compile", saved_products=3, fallbacks={"aten.sort": "no lowering", "aten.mul complex64": "complex numbers"},
 )  # fmt: skip
 LAYERS = QuantisedLayers(called=76, dead=41, dead_bytes=1_200_000)
 EXTERNAL = {"_int_mm int8": 76, "convolution bfloat16": 24, "flash_attention bfloat16": 16}
@@ -75,7 +75,7 @@ def test_a_stage_that_keeps_its_promises_passes_every_claim() -> None:
         (make(int8(cpu_scalars=7)), "gpu placement", "kernels of denoiser get 7 numbers from the CPU"),
         (make(device_copies=2), "gpu placement", "vae_decode copies 2 times between devices"),
         (
-            make(int8(fallbacks={"aten.sort int64": 1, "aten.unique int64": 2})),
+            make(int8(fallbacks={"aten.sort int64": 1, "aten.mul complex64": 1, "aten.unique int64": 2})),
             "gpu fallbacks", "denoiser falls back to aten.unique int64 2 times, and no reason is listed",
         ),
         (
@@ -201,3 +201,13 @@ def test_modules_of_one_name_are_counted_apart() -> None:
     counts = claims.counts_of(make_code(make_module(), make_module(moved_bytes=5)))
 
     assert (counts["denoiser.moved_bytes"], counts["denoiser#2.moved_bytes"]) == (4_000_000, 5)
+
+
+def test_a_fallback_that_is_allowed_in_one_dtype_is_seen_in_another():
+    """A reason that holds for complex numbers excuses no other product."""
+    code = make(int8(fallbacks={"aten.mul complex64": 1, "aten.mul bfloat16": 2}))
+
+    verdict = claims.judge_fallbacks(code, PROMISE)
+
+    assert verdict.outcome is Outcome.NOT_APPLIED
+    assert verdict.sentence.endswith("denoiser falls back to aten.mul bfloat16 2 times, and no reason is listed")

@@ -34,8 +34,8 @@ class Promise:
     `fused_scale` the scale is multiplied in the kernel of that product; `unfused_scale` is the known reason why it is not.
     `attentions` is the number of attentions in one call of all denoisers, None if it is not compiled as a whole, and
     `attention_kernel` the kernel that the stage names. `saved_products` is by how many products a call needs fewer than
-    `parent`, another stage. `fallbacks` maps each operator that may stay with aten to the reason, and `cpu_scalars` is the
-    reason why kernels may get numbers from the CPU, if they may.
+    `parent`, another stage. `fallbacks` maps each operator that may stay with aten, in one dtype ("aten.mul complex64") or in
+    all, to the reason, and `cpu_scalars` is the reason why kernels may get numbers from the CPU, if they may.
     """
 
     graphs: int
@@ -95,7 +95,7 @@ def judge_fallbacks(code: GpuCode, promise: Promise) -> Verdict:
         f"{module.module} falls back to {operator} {count} times, and no reason is listed"
         for module in code.modules
         for operator, count in module.fallbacks.items()
-        if figures.operation(operator) not in promise.fallbacks
+        if promise.fallbacks.keys().isdisjoint((operator, figures.operation(operator)))
     ]
     listed = sorted({operator for module in code.modules for operator in module.fallbacks})
     return _facts(code, FALLBACKS, wrong, f"only with a reason: {', '.join(listed)}" if listed else "none")
