@@ -197,6 +197,7 @@ def judge(build, make_output, references):
             ssim_range=tiny.ssim_ranges[stage],
             factor=tiny.step_error_factor[stage],
             max_reference_error=tiny.max_reference_error,
+            gain_tolerance=tiny.gain_tolerances.get(stage, (parity.GAIN_TOLERANCE, parity.STEP_GAIN_TOLERANCE)),
         )
 
     return judge_stage
