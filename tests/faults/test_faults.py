@@ -12,7 +12,7 @@ IN_PROCESS = ("recipe", "compile", "measurement")  # intact stages pass parity a
 FAULT_BY_METHOD_AND_STAGE = {
     (fault.method, stage): fault for fault in FAULTS if fault.method in IN_PROCESS for stage in fault.stages
 }
-SLOW = ("flux-schnell",)  # a second pipeline's references take ten seconds
+SLOW = ("flux-schnell", "qwen-image")  # a second pipeline's references take ten seconds
 TEST_NAMES = {
     "cold start": "test_cold_start",
     "compile seconds": "test_compile_seconds",
