@@ -159,7 +159,7 @@ class FakeCase:
         error = np.random.default_rng(2)
         size = NOISE[self.stage] * (0.1 if precise else 1.0) * self.faults.get("noise", 1.0)
         return {
-            "image": (image + size * error.standard_normal(image.shape)).astype(np.float32).tobytes(),
+            "image": (image + 0.75 * size * error.standard_normal(image.shape)).astype(np.float32).tobytes(),
             "image_shape": list(image.shape),
             "earlier": [],
             "earlier_shapes": [],
@@ -184,7 +184,7 @@ class FakeCase:
             "graph_breaks": 0,
             "recompiles": recompiles,
             "cudagraph_skips": self.faults.get("cudagraph_skips", 0),
-            "denoiser_calls": sum(part.steps(self.workload) for part in self.pipeline_spec.parts),
+            "denoiser_calls": sum(part.steps(self.workload) * part.calls_per_step for part in self.pipeline_spec.parts),
             "vae_decode_calls": self.faults.get(
                 "vae_decode_calls", sum(part.vae is not None for part in self.pipeline_spec.parts)
             ),
