@@ -53,7 +53,7 @@ REFUSED = [
     ("--inject=slower_step --isolation=none", "*--isolation none: the stage with the fault and the one without it *"),
     (
         "--inject=attention_scale --stage=bf16",
-        "--inject: attention_scale applies to sdpa of sdxl, *none of these is selected *",
+        "--inject: attention_scale applies to sdpa* of sdxl, *none of these is selected *",
     ),
     (
         "--inject=hidden_synchronisation",
