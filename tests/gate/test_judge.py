@@ -15,6 +15,7 @@ from speedgate.gate.judge import (
     judge_latency_against,
     judge_memory,
     judge_regional,
+    judge_saving,
 )
 from speedgate.gate.policy import Policy
 from speedgate.results.run import Comparison, Outcome, Turns
@@ -231,6 +232,19 @@ def test_a_recorded_peak_has_two_sides_and_a_published_one_is_a_ceiling(peak, ou
     figures = f"({(peak - 1000) / 1000:+.1%}); tolerance 2%"
     assert recorded.sentence.startswith(f"peak {peak / 1024:.3f} GiB against 0.977 GiB in 0002_recorded {figures}")
     assert published.sentence == f"peak {peak / 1024:.3f} GiB against ceiling 0.977 GiB in 0001_published {figures}"
+
+
+@pytest.mark.parametrize(("peak", "outcome"), [(600, Outcome.PASS), (601, Outcome.BIGGER), (1100, Outcome.BIGGER)])
+def test_a_promised_saving_is_measured_from_the_parent_stage(peak, outcome):
+    """400 MiB less than the parent's peak were promised: a byte less than that is too little, whatever the baseline says."""
+    run, parent = (
+        make_run(key, medians_s=(1.0,), peak_bytes=(mib * 2**20,)) for key, mib in ((INT8, peak), (BF16, 1000))
+    )
+
+    verdict = judge_saving(run, parent, least_bytes=400 * 2**20)
+
+    assert verdict.outcome is outcome
+    assert verdict.sentence.endswith(f"{(1000 - peak) / 1024:.3f} GiB less than bf16, at least 0.391 GiB promised")
 
 
 @pytest.mark.parametrize(

@@ -131,6 +131,16 @@ def judge_memory_against(run: Run, comparison: Comparison, tolerance: float) -> 
     return _verdict(run, "memory", _classify_memory(ratio, tolerance), sentence)
 
 
+def judge_saving(run: Run, parent: Run, *, least_bytes: float) -> Verdict:
+    """BIGGER unless the peak is lower than the parent stage's by at least as many bytes as the stage promises."""
+    saved_bytes = parent.peak_bytes - run.peak_bytes
+    sentence = (
+        f"peak {run.peak_bytes / 2**30:.3f} GiB, {saved_bytes / 2**30:.3f} GiB less than {parent.stage}, at least"
+        f" {least_bytes / 2**30:.3f} GiB promised"
+    )
+    return _verdict(run, "saving", Outcome.PASS if saved_bytes >= least_bytes else Outcome.BIGGER, sentence)
+
+
 def judge_ladder(run: Run, parent: Run, expected: float | None, policy: Policy) -> Verdict:
     """SLOWER if the speed-up over the parent stage falls short of the expected ratio by more than the tolerance.
 
