@@ -41,7 +41,9 @@ def main() -> int:
 
 
 def _write_parity() -> int:
-    return _write(ROOT / "docs" / "parity.md", "\n".join(parity_page.lines(parity_page.collect(ROOT))) + "\n")
+    target = ROOT / "docs" / "parity.md"
+    page = "\n".join(parity_page.lines(parity_page.collect(ROOT)))
+    return _write(target, parity_page.keep_other_sections(page, target.read_text(encoding="utf-8")))
 
 
 def _write(target: Path, text: str) -> int:

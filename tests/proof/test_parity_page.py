@@ -41,3 +41,12 @@ def test_the_page_has_the_figures_of_faults_and_the_worst_of_intact_stages(tmp_p
     assert "| guidance too strong, 2 % (sdpa) | 0.99800 | 1 | 1 | 1.0000 | 5 | 1 | DIFFERENT | PASS |" in text
     assert "1 of 2 judgements of intact stages are red: 2 pipelines, 2 seeds" in text
     assert "| int8 | 0.99100 | 1.7 | 1 | 0.9970 | 1 | 1 |" in text
+
+
+def test_sections_that_were_written_by_hand_stay():
+    """Generated sections are replaced, and a section that only the previous page has is kept whole, at the end."""
+    previous = "# Page\n\n## Faults\n\nold figures\n\n## By hand\n\na table\n\n### Part of it\n\ntext\n"
+
+    text = parity_page.keep_other_sections("# Page\n\n## Faults\n\nnew figures\n", previous)
+
+    assert text == "# Page\n\n## Faults\n\nnew figures\n\n## By hand\n\na table\n\n### Part of it\n\ntext\n"
