@@ -48,20 +48,6 @@ prompts and latents, {threads} numbers of threads. Compiled stages ran uncompile
 stage among all of them, as multiples of bf16's error, the gain furthest from 1, and the lowest SSIM. The suite itself uses
 one seed of weights.{alarms}
 """
-# Typed by hand: `tests/fixtures/pipelines/` tests that these faults are caught, and measuring them takes minutes a pipeline.
-TODAY = """\
-## Pipelines of today
-
-Tiny pipelines of the ladder flux-fast on a CPU, in bf16, not compiled, four probes. A cell has the denoiser's error of all
-steps as a multiple of bf16's, then the SSIM. bf16's own errors are those of denoiser and decoder. The error of the
-denoiser catches each of these faults; the SSIM alone would miss some. A joint block has weights of its own for image and
-prompt; Z-Image has blocks that refine the latents instead. A single-stream block takes both as one sequence.
-
-| pipeline | own errors | attention x 1.5 | joint block dropped | single-stream block dropped | prompt ignored | 4-bit weights |
-| --- | --- | --- | --- | --- | --- | --- |
-| z-image-turbo | 0.0180, 0.0066 | 23.6, 0.949 | 48.1, 0.834 | 32.1, 0.813 | 40.7, 0.854 | 21.0, 0.963 |
-| flux2-klein-4b | 0.0165, 0.0085 | 20.9, 0.891 | 42.1, 0.685 | 22.1, 0.860 | 62.7, 0.574 | 18.9, 0.905 |
-"""
 
 
 def collect(root: Path) -> list[Row]:
@@ -92,8 +78,6 @@ def lines(rows: Sequence[Row]) -> list[str]:
         "",
         EXCUSED.rstrip("\n"),
         *(_intact_section(intact) if intact else ()),
-        "",
-        TODAY.rstrip("\n"),
     ]
 
 
