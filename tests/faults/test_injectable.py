@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from fixtures.faults import injectable, worker
+from fixtures.selection import stage_of_fault
 from fixtures.worker.built_case import BuiltCase
 from speedgate.gate.drill import judge_drill
 from speedgate.gate.policy import Policy
@@ -203,3 +204,17 @@ def test_a_fault_of_the_compiler_is_counted(build, monkeypatch, name, fact, leas
     torch.compiler.reset()
 
     assert counts[fact] - before[fact] >= least
+
+
+@pytest.mark.parametrize(
+    ("named", "stage"),
+    [
+        ([], "sdpa"),
+        (["flux-schnell"], "attention_native"),
+        (["all"], "sdpa"),
+        (["wan21-1.3b", "sdxl"], "attention_native"),
+    ],
+)
+def test_a_fault_is_injected_into_a_stage_that_the_pipeline_has(named, stage):
+    """Without `--stage` the selected stage is one of the pipeline's own ladder."""
+    assert stage_of_fault(FAULT_BY_NAME["attention_scale"], named) == stage
