@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,7 @@ ALARMS = """\
 ## Intact stages
 
 {different} of {count} judgements of intact stages are red: {pipelines} pipelines, {seeds} seeds of weights, image,
-prompts and latents, {threads} numbers of threads. Compiled stages ran uncompiled. A row has the largest figure of a
+prompts and latents; {threads}. Compiled stages ran uncompiled. A row has the largest figure of a
 stage among all of them, as multiples of bf16's error, the gain furthest from 1, and the lowest SSIM. The suite itself uses
 one seed of weights.{alarms}
 """
@@ -125,12 +126,15 @@ def _cells(figures: Mapping[str, float]) -> list[str]:
 def _counts(rows: Sequence[Row]) -> dict[str, Any]:
     red = [row["name"] for row in rows if row["verdicts"]["parity"] != "PASS"]
     matches = [match for row in rows if (match := INTACT.fullmatch(row["name"]))]
+    by_threads = sorted(Counter(match["threads"] for match in matches).items())
     return {
         "count": len(rows),
         "different": len(red),
         "pipelines": len({match["pipeline"] for match in matches}),
         "seeds": len({match["seed"] for match in matches}),
-        "threads": len({match["threads"] for match in matches}),
+        "threads": ", ".join(
+            f"{number} with {threads} thread{'s' * (threads != '1')}" for threads, number in by_threads
+        ),
         "alarms": f" Red: {', '.join(red)}." if red else "",
     }
 

@@ -40,6 +40,7 @@ def test_the_page_has_the_figures_of_faults_and_the_worst_of_intact_stages(tmp_p
 
     assert "| guidance too strong, 2 % (sdpa) | 0.99800 | 1 | 1 | 1.0000 | 5 | 1 | DIFFERENT | PASS |" in text
     assert "1 of 2 judgements of intact stages are red: 2 pipelines, 2 seeds" in text
+    assert "latents; 2 with 1 thread." in text
     assert "| int8 | 0.99100 | 1.7 | 1 | 0.9970 | 1 | 1 |" in text
 
 
