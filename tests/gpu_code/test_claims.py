@@ -156,6 +156,18 @@ def test_regions_may_have_several_graphs() -> None:
     assert claims.judge_graphs(make(int8(graphs=3)), promise).outcome is Outcome.PASS
 
 
+@pytest.mark.parametrize(("products", "outcome"), [(73, Outcome.PASS), (76, Outcome.NOT_APPLIED)])
+def test_each_graph_of_a_denoiser_has_a_product_for_each_layer_that_it_uses(products: int, outcome: Outcome) -> None:
+    """Two graphs have each product twice, and a compiler leaves out the layers whose outputs nothing reads."""
+    promise = dataclasses.replace(PROMISE, graphs_per_layer=2, unused_layers=3)
+    denoiser = make_module(external={"_int_mm int8": products})
+
+    verdict = claims.judge_quantised(make_code(denoiser, denoiser, quantised=LAYERS), promise)
+
+    assert verdict is not None
+    assert verdict.outcome is outcome
+
+
 def test_a_claim_without_a_promise_or_a_fact_is_not_judged() -> None:
     """Nothing is judged that a stage does not promise, or that was not compiled to machine code."""
     nothing = Promise(graphs=2, whole_modules=True, cuda_graphs=False)

@@ -30,7 +30,8 @@ class Promise:
     """What a stage promises of its generated code.
 
     `graphs` is the number of graphs of all modules together; with `whole_modules` each module is one. `quantised_layers` is
-    the number of quantised layers, called or not, and `product` the external operation that each called one becomes. With
+    the number of quantised layers, called or not, and `product` the external operation that each called one becomes in each of
+    `graphs_per_layer` graphs, but for `unused_layers`, whose outputs nothing reads. With
     `fused_scale` the scale is multiplied in the kernel of that product; `unfused_scale` is the known reason why it is not.
     `attentions` is the number of attentions in one call of all denoisers, None if it is not compiled as a whole, and
     `attention_kernel` the kernel that the stage names. `saved_products` is by how many products a call needs fewer than
@@ -43,6 +44,8 @@ class Promise:
     cuda_graphs: bool
     product: str | None = None
     quantised_layers: int = 0
+    graphs_per_layer: int = 1
+    unused_layers: int = 0
     fused_scale: bool = False
     unfused_scale: str | None = None
     attentions: int | None = None
@@ -113,10 +116,12 @@ def judge_quantised(code: GpuCode, promise: Promise) -> Verdict | None:
     total, wrong = layers.called + layers.dead, []
     if total != promise.quantised_layers:
         wrong.append(f"{total} layers are quantised, expected {promise.quantised_layers}")
-    if count != layers.called:
-        wrong.append(f"{count} products by {promise.product} for {layers.called} quantised layers that are called")
+    used, graphs = layers.called - promise.unused_layers, promise.graphs_per_layer
+    each = f" in each of {graphs} graphs" if graphs > 1 else ""
+    if count != used * graphs:
+        wrong.append(f"{count} products by {promise.product} for {used} quantised layers that are called{each}")
     dead = f"; {layers.dead} more are never called and hold {format_bytes(layers.dead_bytes)}" if layers.dead else ""
-    return _facts(code, QUANTISED, wrong, f"each of {layers.called} called layers is one {promise.product}{dead}")
+    return _facts(code, QUANTISED, wrong, f"each of {used} called layers is one {promise.product}{each}{dead}")
 
 
 def judge_fused_scale(code: GpuCode, promise: Promise) -> Verdict | None:
