@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from speedgate.fleet import post
+from speedgate.results.folder import MAX_ARCHIVE_BYTES
 from speedgate.versions import pins
 from tests.repository.workflow_rules import INSTALL_POST, ROOT
 from tests.support.artifacts import HOSTILE, NAME, SESSION, archive, encoded, result
@@ -209,7 +210,7 @@ def test_a_listing_without_an_end_is_an_error(gh: FakeGh, monkeypatch: pytest.Mo
     [
         (b"no zip", "not a readable zip file"),
         (archive({NAME: b"<html>"}), "not JSON"),
-        (bytes(65 * 2**20), "more than 67108864"),
+        (bytes(MAX_ARCHIVE_BYTES + 1), f"more than {MAX_ARCHIVE_BYTES}"),
         (None, "The run left no results."),
     ],
 )
