@@ -92,3 +92,9 @@ def _one_line(text: str, *, limit: int) -> str:
 
 def _references(text: str) -> str:
     return "".join(c if c == _JOINER or _PLAIN.fullmatch(c) else f"&#{ord(c)};" for c in text)
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return the lines of a Markdown table; a "|" in a cell would end it and is left out."""
+    lines = [header, ["---"] * len(header), *rows]
+    return [f"| {' | '.join(cell.replace('|', '') for cell in line)} |" for line in lines]
