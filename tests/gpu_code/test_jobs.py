@@ -54,8 +54,9 @@ def calls(folder: Path) -> int:
 def test_a_record_is_made_once_and_kept(folder: Path) -> None:
     """A second session with equal versions and sources starts no process; with other sources it does."""
     arm = arm_of(folder)
-    for _ in range(2):
+    for session in range(2):
         with open_generator(folder) as generator:
+            assert generator.has_record(arm, JOB) is (session > 0)
             assert [generator.record(arm, JOB) for _ in range(2)] == [make_code()] * 2
     assert calls(folder) == 1
 

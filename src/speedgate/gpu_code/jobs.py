@@ -105,6 +105,10 @@ class Generator:
             if digest_of_job not in self._records:
                 self._records[digest_of_job] = self._executor.submit(self._record, arm, job)
 
+    def has_record(self, arm: Arm, job: Job) -> bool:
+        """True if an earlier session has stored the record of this job."""
+        return self._path(arm, job).exists()
+
     def record(self, arm: Arm, job: Job) -> GpuCode:
         """Return the record of a job as soon as it is there. One that could not be made says why in `unknown`."""
         self.start(arm, [job])
@@ -113,8 +117,11 @@ class Generator:
             self._note(self._lines.get())
         return code
 
+    def _path(self, arm: Arm, job: Job) -> Path:
+        return self._cache / f"{arm.digest(job)}.json"
+
     def _record(self, arm: Arm, job: Job) -> GpuCode:
-        path = self._cache / f"{arm.digest(job)}.json"
+        path = self._path(arm, job)
         with contextlib.suppress(ValueError):  # a record of another version of speedgate is made again
             if path.exists():
                 return decode(read_json(path), GpuCode, where=str(path))
