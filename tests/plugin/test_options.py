@@ -247,32 +247,60 @@ def test_a_pipeline_without_published_figures_is_listed_beside_one_that_has_some
 
 
 @pytest.mark.parametrize(
-    ("options", "line"),
+    ("options", "reason", "choices"),
     [
-        ("--suite=throughput --pipeline=pixart-alpha", "pixart-alpha has no throughput case: none was published"),
-        ("--suite=ladder --stage=fp16", "--suite ladder --stage fp16: nothing is left to measure"),
-        ("--suite=variants --stage=int8 --pipeline=sd15", "--suite variants --pipeline sd15 --stage int8: nothing"),
+        (
+            "--suite=throughput --pipeline=pixart-alpha",
+            "pixart-alpha has no throughput case: none was published",
+            "--suite throughput --pipeline deepfloyd-if, ",
+        ),
+        (
+            "--suite=ladder --stage=fp16",
+            "the suite has no such stage",
+            "--pipeline sdxl --stage fp32, bf16, sdpa, compile, fused_qkv, int8",
+        ),
+        (
+            "--stage=fp8,sdpa_cudnn",
+            "sdpa_cudnn: the cuDNN attention kernel needs a CUDA GPU; fp8: float8 matrix multiplication needs a CUDA GPU",
+            "--pipeline sdxl --stage fp32, bf16, ",
+        ),
+        (
+            "--pipeline=flux-dev --stage=sdpa --gate=enforce",
+            "flux-dev has no sdpa stage: its ladder is flux-fast",
+            "--pipeline flux-dev --stage fp32, bf16, compile_whole, ",
+        ),
     ],
 )
-def test_a_selection_without_cases_lists_the_valid_ones(configure, options, line):
-    """The lines give the reason and what each suite has."""
-    config = configure(*options.split())
+def test_a_selection_that_cannot_be_built_is_one_reason_and_one_line_of_choices(bench, options, reason, choices):
+    """No test of it is left, whatever the gate: pytest ends with 5, as if it had collected none, and nothing says it twice."""
+    config = bench.configure(*options.split())
 
-    text = "\n".join(nothing_left(config, select(config, device="cpu")))
+    lines = nothing_left(config, select(config, device="cpu"), device="cpu")
 
-    assert line in text
-    assert "--suite throughput has: " in text
+    assert lines[0].endswith(f": nothing is left to measure (exit status 5): {reason}")
+    assert lines[1].startswith(f"select from {choices}")
+    assert "fp8" not in lines[1]
+    assert len(lines) == 2
+    assert (bench.collect(*options.split()), config.stash[SESSION].outcome.not_built) == ([], {})
+
+
+def test_a_stage_is_left_if_its_full_size_can_be_checked(configure):
+    """The tiny size reuses nothing, so it has no cache stage; the structure of the full size is judged all the same."""
+    config = configure("--pipeline=flux-dev", "--stage=first_block_cache")
+
+    (case,) = select(config, device="cpu")
+    assert case.unsupported is not None
+    assert nothing_left(config, [case], device="cpu") == []
 
 
 def test_a_selection_without_cases_is_no_pass(run_claim):
-    """The command ends as if no test was collected, and says so once, under enforce too."""
-    for gate in ("auto", "enforce"):
-        result = run_claim("--suite=ladder", "--stage=fp16", f"--gate={gate}")
+    """The command ends as if no test was collected, and says so once."""
+    result = run_claim("--stage=fp8")
 
-        text = result.stdout.str() + result.stderr.str()
-        assert result.ret == pytest.ExitCode.NO_TESTS_COLLECTED
-        assert text.count("nothing is left to measure") == 1
-        assert "Exit" not in text
+    text = result.stdout.str() + result.stderr.str()
+    assert result.ret == pytest.ExitCode.NO_TESTS_COLLECTED
+    assert text.count("needs a CUDA GPU") == text.count("nothing is left to measure") == 1
+    assert "Exit" not in text
 
 
 def test_skip_latency_leaves_out_every_test_that_measures_rounds(bench):
