@@ -201,7 +201,7 @@ def test_counts_are_exact() -> None:
     outcomes = [claims.judge_counts(make(), expected, version="2.14.1") for expected in (stored, changed, None)]
 
     assert [verdict.outcome for verdict in outcomes] == [Outcome.PASS, Outcome.NOT_APPLIED, Outcome.NO_BASELINE]
-    assert "denoiser.moved_bytes is 4000000, expected 4000001; denoiser.gone is 'not reported', expected 1" in (
+    assert "denoiser.moved_bytes is 4000000, expected 4000001; denoiser.gone is missing, expected 1" in (
         outcomes[1].sentence
     )
     assert "quantised is {'called': 76" in outcomes[1].sentence

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Sequence
 
-from speedgate.gate.judge import is_stale, judge_stale
+from speedgate.gate.judge import figures_by_cache, judge_starts
 from speedgate.gate.policy import Policy
-from speedgate.results.run import Baseline, ColdStart, Outcome, Run, Verdict
+from speedgate.results.run import Baseline, ColdStart, Run, Verdict
 
 CLAIM = "compile seconds"
 
@@ -18,22 +17,7 @@ def judge_compile_seconds(run: Run, baseline: Baseline, policy: Policy) -> Verdi
     Starts are compared with starts that found the compile cache in the same state: a warm one has little to compile. None if
     the baseline has none of them; `why_not_judged` then has the reason.
     """
-    figures, slower = [], False
-    before = seconds_by_cache(baseline.cold_starts)
-    for cache, seconds in seconds_by_cache(run.cold_starts).items():
-        if cache in before:
-            new_s, old_s = statistics.median(seconds), statistics.median(before[cache])
-            slower |= new_s > max(old_s * (1 + policy.cold_start_tolerance), old_s + policy.cold_start_floor_s)
-            counts = f"({len(seconds)} and {len(before[cache])} starts)"
-            figures.append(f"{cache}: {new_s:.3g} s against {old_s:.3g} s {counts}")
-    if not figures:
-        return None
-    if is_stale(run, baseline):
-        return judge_stale(run, baseline, CLAIM)
-    limits = f"tolerance {policy.cold_start_tolerance:.0%} and {policy.cold_start_floor_s:g} s"
-    outcome = Outcome.SLOWER if slower else Outcome.PASS
-    sentence = f"{describe_compilation(run)}, {', '.join(figures)}; {limits}"
-    return Verdict(case_key=run.case_key, claim=CLAIM, outcome=outcome, sentence=sentence)
+    return judge_starts(run, baseline, policy, claim=CLAIM, what=describe_compilation(run), seconds_of=_compile_s)
 
 
 def why_not_judged(run: Run, baseline: Baseline) -> tuple[str, str]:
@@ -50,11 +34,11 @@ def why_not_judged(run: Run, baseline: Baseline) -> tuple[str, str]:
 
 def seconds_by_cache(starts: Sequence[ColdStart]) -> dict[str, list[float]]:
     """Return the compiler's seconds of the starts by the state of the compile cache, without starts that compiled nothing."""
-    seconds: dict[str, list[float]] = {}
-    for start in starts:
-        if start.compile_s:
-            seconds.setdefault(start.cache, []).append(start.compile_s)
-    return seconds
+    return figures_by_cache(starts, _compile_s)
+
+
+def _compile_s(start: ColdStart) -> float | None:
+    return start.compile_s or None
 
 
 def describe_compilation(run: Run) -> str:
