@@ -11,7 +11,6 @@ from typing import Any
 
 from speedgate.gate.explain import WORK
 from speedgate.gate.guard import NO_COMPARISON
-from speedgate.gpu_code.figures import moved_bytes_per_image
 from speedgate.report import gpu_code_table
 from speedgate.report.markdown import MAX_CHARACTERS, cut_to_limit, verdict_item
 from speedgate.report.verdict_order import worst_first
@@ -109,12 +108,13 @@ def candidate(document: Mapping[str, Any]) -> str:
 
 
 def arm_ratio(metric: str, result: Mapping[str, Any]) -> float | None:
-    """Divide this arm's latency or peak memory by the other arm's; None if the metric has no figure or was not measured."""
+    """Divide this arm's latency or peak memory by the other arm's; None if it was not measured, and for any other metric.
+
+    Generated code has several figures; the sentence of its verdict names those that are more.
+    """
     against = result.get("against") or {}
     if metric == "latency" and against.get("log_ratios"):
         return math.exp(statistics.fmean(against["log_ratios"]))
-    if metric == "gpu-code":
-        return max(map(_moved_ratio, _decode_codes(result).values()), default=None) if result.get("gpu_code") else None
     arms = [result.get("run") or {}, against.get("other") or {}]
     if metric != "memory" or not all(arm.get("processes") for arm in arms):
         return None
@@ -122,12 +122,6 @@ def arm_ratio(metric: str, result: Mapping[str, Any]) -> float | None:
         statistics.median(max(process["peak_bytes"]) for process in arm["processes"]) for arm in arms
     )
     return float(this_arm / other_arm)
-
-
-def _moved_ratio(code: GeneratedCode) -> float:
-    """Divide the bytes that this arm's code moves in an image by those of the other arm; 1 if one of them is unknown."""
-    arms = [moved_bytes_per_image(arm) if arm else 0 for arm in (code.this, code.other)]
-    return arms[0] / arms[1] if all(arms) else 1.0
 
 
 def render(document: Mapping[str, Any], *, limit: int = MAX_CHARACTERS) -> str:
