@@ -153,9 +153,14 @@ def test_timings_survive_json():
     ("field", "spoilt", "message"),
     [
         ("loops", {"": {"iterations": 0, "seconds": [1.0] * 3}}, "loops[...].iterations: expected a whole"),
-        ("loops", {"": {"iterations": 4, "seconds": [1.0, 1.0]}}, "'': expected the seconds of 3 rounds, found 2"),
+        ("loops", {"": {"iterations": 4, "seconds": [1.0, 1.0]}}, "'': expected figures of 3 rounds, found 2"),
         ("components", {"": {"seconds": [1.0] * 3, "call_medians_s": [1.0]}}, "components: key: expected"),
-        ("components", {"vae": {"seconds": [1.0], "call_medians_s": [1.0]}}, "'vae': expected the seconds of 3 rounds"),
+        (
+            "components",
+            {"vae": {"seconds": [1.0], "call_medians_s": [1.0]}},
+            "'vae': expected figures of 3 rounds, found 1",
+        ),
+        ("peak_bytes", [1], "peak_bytes: expected figures of 3 rounds, found 1"),
     ],
 )
 def test_malformed_timings_name_the_file_and_the_place(field, spoilt, message):

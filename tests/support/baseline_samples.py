@@ -31,9 +31,10 @@ def make_run(
     fingerprint: str = "f00d",
     environment: dict[str, Any] | None = None,
 ) -> Run:
-    """Make a run with one process per median, each of three rounds."""
+    """Make a run with one process per median, each of three rounds, whose peaks are repeated until there are three."""
+    peaks = (tuple(peak_bytes) * 3)[:3]
     processes = tuple(
-        Process(seconds=(median - 0.01, median, median + 0.01), peak_bytes=tuple(peak_bytes), cold_start=COLD)
+        Process(seconds=(median - 0.01, median, median + 0.01), peak_bytes=peaks, cold_start=COLD)
         for median in medians_s
     )
     return Run(

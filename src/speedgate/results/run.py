@@ -135,7 +135,7 @@ class Process(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """The measurement of one fresh worker process: the seconds and peak bytes of each round, in order.
 
     `discarded_reasons` has a text for each round that was measured again; `health` sums up the machine's state meanwhile;
-    `loops` and `components` are those within the rounds, by name. A `ValueError` if they are of another number of rounds.
+    `loops` and `components` are those within the rounds, by name. A `ValueError` if anything is of another number of rounds.
     """
 
     seconds: Annotated[tuple[Positive, ...], Meta(min_length=1)]
@@ -148,11 +148,10 @@ class Process(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     def __post_init__(self) -> None:
         parts: list[tuple[str, Loop | Component]] = [*self.loops.items(), *self.components.items()]
-        for name, part in parts:
-            if len(part.seconds) != len(self.seconds):
-                raise ValueError(
-                    f"{name[:100]!r}: expected the seconds of {len(self.seconds)} rounds, found {len(part.seconds)}"
-                )
+        figures = [("peak_bytes", self.peak_bytes), *((f"{name[:100]!r}", part.seconds) for name, part in parts)]
+        for name, values in figures:
+            if len(values) != len(self.seconds):
+                raise ValueError(f"{name}: expected figures of {len(self.seconds)} rounds, found {len(values)}")
 
     @property
     def median_s(self) -> float:
