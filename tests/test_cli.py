@@ -43,20 +43,22 @@ def python(*arguments: str | Path, **options: Any) -> subprocess.CompletedProces
     environment = {**os.environ, "PYTHONPATH": str(Path(speedgate.__file__).parents[1])}
     return subprocess.run(
         [sys.executable, *map(str, arguments)],
-        env=environment, stderr=subprocess.PIPE, text=True, check=False, **options,
+        env=environment, text=True, check=False, **{"stderr": subprocess.PIPE, **options},
     )  # fmt: skip
 
 
-def test_output_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
-    """A full device and a closed pipe end with status 2 and one line, not with Python's own message."""
+def test_output_that_cannot_be_written_is_one_line_or_none(tmp_path: Path) -> None:
+    """A full device ends with one line and status 2, a closed pipe without a word and with the status of SIGPIPE, as `ls` does.
+
+    An error that nobody can read is no traceback either.
+    """
     (tmp_path / "case.json").write_bytes(encoded(result()))
     read, write = os.pipe()
     os.close(read)
 
     with Path("/dev/full").open("w") as full, os.fdopen(write, "w") as gone:
         processes = [python("-m", "speedgate", "summary", tmp_path, stdout=stream) for stream in (full, gone)]
+        unread = python("-m", "speedgate", "summary", tmp_path / "none", stdout=gone, stderr=gone)
 
-    assert [process.stderr for process in processes] == [
-        "speedgate: the output: No space left on device\n", "speedgate: the output: Broken pipe\n",
-    ]  # fmt: skip
-    assert [process.returncode for process in processes] == [2, 2]
+    assert [process.stderr for process in processes] == ["speedgate: the output: No space left on device\n", ""]
+    assert [process.returncode for process in (*processes, unread)] == [2, 141, 2]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import errno
 import os
 import sys
@@ -27,18 +28,24 @@ def print_markdown(text: str) -> None:
 
 def print_error(text: str) -> None:
     """Print one error on stderr, with the name of the program before it."""
-    print("speedgate:", ascii_line(text), file=sys.stderr)
+    with contextlib.suppress(BrokenPipeError):
+        print("speedgate:", ascii_line(text), file=sys.stderr, flush=True)
 
 
 def run_command(function: Callable[[argparse.Namespace], int], options: argparse.Namespace) -> int:
-    """Run one command and return its exit status. A `ValueError` or an `OSError` becomes one line on stderr and `FAILED`."""
+    """Run one command and return its exit status. A `ValueError` or an `OSError` becomes one line on stderr and `FAILED`.
+
+    If nobody reads the output any more, as after `| head`, the command ends without a word.
+    """
     try:
         status = function(options)
         sys.stdout.flush()
+    except BrokenPipeError:
+        status = ExitStatus.CLOSED_PIPE
     except (ValueError, OSError) as error:
-        _discard_unwritten_output()
         print_error(_message(error))
-        return ExitStatus.FAILED
+        status = ExitStatus.FAILED
+    _discard_unwritten_output()
     return status
 
 
@@ -46,7 +53,7 @@ def _message(error: Exception) -> str:
     """Leave out the number and the class of an error of the operating system: they mean nothing to most users."""
     if not isinstance(error, OSError) or error.strerror is None:
         return str(error)
-    place = error.filename or ("the output" if error.errno in (errno.EPIPE, errno.ENOSPC) else None)
+    place = error.filename or ("the output" if error.errno == errno.ENOSPC else None)
     return f"{place}: {error.strerror}" if place else error.strerror
 
 
@@ -55,7 +62,8 @@ def _discard_unwritten_output() -> None:
 
     Source: https://docs.python.org/3/library/signal.html#note-on-sigpipe
     """
-    try:
-        sys.stdout.flush()
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

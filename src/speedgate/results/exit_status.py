@@ -14,6 +14,7 @@ class ExitStatus(enum.IntEnum):
     UPLOAD = 10  # every test passed, and the history or the disk did not take the results
     UPLOAD_AND_TESTS = 11  # a test failed, and the history did not take the results
     UNFINISHED = 75  # a recording stopped at its budget; the same command continues it (EX_TEMPFAIL of sysexits.h)
+    CLOSED_PIPE = 141  # nobody read the output to its end: 128 + SIGPIPE, as a shell reports it
 
 
 # Statuses of a session in which every test had its turn, by what they say of the tests.
