@@ -46,6 +46,16 @@ def test_an_unknown_activity_may_start_while_any_time_is_left(budget, log, clock
     assert Budget(log=log, clock=clock).afford("int8", PROCESS) is None
 
 
+def test_an_activity_that_the_case_never_had_counts_as_in_the_slowest_case(budget, log, clock):
+    """A budget is no place for hope: what does not fit for another case is not started."""
+    add_entry(log, "fp32", LOAD, 20.0)
+    add_entry(log, "bf16", LOAD, 12.0)
+    clock.now_s = 71.0
+
+    with pytest.raises(OutOfTime, match="expected to take 20 s, but only 19 s of the budget are left"):
+        budget.afford("int8", LOAD)
+
+
 def test_a_process_that_does_not_fit_is_not_started(budget, clock, log):
     """The case's own earlier seconds are the estimate, summed over all activities of the process."""
     add_entry(log, "int8", LOAD, 20.0)
@@ -63,15 +73,15 @@ def test_a_process_that_does_not_fit_is_not_started(budget, clock, log):
 @pytest.mark.parametrize(
     ("entries", "expected_s"),
     [
-        ([("fp32", 20.0, {}), ("bf16", 12.0, {})], 20.0),
+        ([("fp32", 20.0, {}), ("bf16", 12.0, {})], 0.0),
         ([("compile", 200.0, {"outcome": ENDED, "command": "earlier"}), ("sdpa", 20.0, {})], 200.0),
         ([("compile", 200.0, {"command": "earlier"}), ("compile", 15.0, {"command": "earlier"})], 200.0),
         ([("compile", 200.0, {"command": "earlier"}), ("compile", 30.0, {}), ("compile", 14.0, {})], 14.0),
     ],
-    ids=["the longest of any case", "an ended attempt is a lower bound", "a cold compile cache", "this command"],
+    ids=["never that of another case", "an ended attempt is a lower bound", "a cold compile cache", "this command"],
 )
 def test_the_best_earlier_seconds_are_the_estimate(log, entries, expected_s):
-    """The last time in this command, else the longest of the case, also if it was cut short, else the longest of any case."""
+    """The last time in this command, else the longest of the case, also if it was cut short; another pipeline's says nothing."""
     for case, seconds, options in entries:
         add_entry(log, case, LOAD, seconds, **options)
 

@@ -76,7 +76,7 @@ def test_the_line_of_an_activity_with_others_inside_is_repeated():
 
 
 def test_expected_seconds_are_shown(tmp_path):
-    """The session's estimate and that of a long activity stand in its line; a short activity has none."""
+    """The session's estimate and that of a long activity stand in its line; a short activity and a new case have none."""
     progress, screen, clock = make_progress()
     progress.expected_s = 150.0
     earlier = [entry("sdxl", "first image, compiling", 90.0), entry("sdxl", "kernels", 1.0)]
@@ -84,12 +84,17 @@ def test_expected_seconds_are_shown(tmp_path):
 
     spend(progress, clock, "sdxl: first image, compiling", 3.0)
     spend(progress, clock, "sdxl: kernels", 3.0)
+    spend(progress, clock, "flux: first image, compiling", 145.0)
+    spend(progress, clock, "sdxl: kernels", 3.0)
 
     assert screen.text.splitlines()[1:] == [
         "  [0:00 of about 2:30] sdxl: first image, compiling (about 1:30) ... 3.0 s",
         "  [0:03 of about 2:30] sdxl: kernels ... 3.0 s",
+        "  [0:06 of about 2:30] flux: first image, compiling ... 145.0 s",
+        "  [2:31] sdxl: kernels ... 3.0 s",
     ]
-    assert [json.loads(line)["seconds"] for line in (tmp_path / "times.jsonl").read_text().splitlines()] == [3.0, 3.0]
+    logged_s = [json.loads(line)["seconds"] for line in (tmp_path / "times.jsonl").read_text().splitlines()]
+    assert logged_s == [3.0, 3.0, 145.0, 3.0]
 
 
 def test_a_terminal_has_one_status_that_goes_when_its_activity_ends():

@@ -115,21 +115,25 @@ class TimingLog:
                 )  # in one write, so that a kill leaves the whole line or nothing
 
     def expected_s(self, case: str, activity: str) -> float:
-        """Estimate the seconds of an activity from the entries; 0 if nothing like it was seen.
+        """Estimate the seconds of an activity from the entries of the same case; 0 if there is none.
 
         Prefer the last time in this command; then the longest in earlier commands, which may have run without a warm compile
-        cache; then the longest of any case. An attempt that was cut short is a lower bound.
+        cache. An attempt that was cut short is a lower bound.
         """
-        name = _COUNT_SUFFIX.sub("", activity)
-        same_activity = [entry for entry in self.entries if entry.activity == name]
-        same_case = [entry for entry in same_activity if entry.case == case]
-        done = [entry for entry in same_case if entry.outcome == DONE]
-        ended_s = [entry.seconds for entry in same_case if entry.outcome == ENDED]
+        entries = [entry for entry in self._of_activity(activity) if entry.case == case]
+        done = [entry for entry in entries if entry.outcome == DONE]
         this_command_s = [entry.seconds for entry in done if entry.command == self.command]
         if this_command_s:
             return this_command_s[-1]
-        done_s = [entry.seconds for entry in done or same_activity if entry.outcome == DONE]
-        return max([*done_s, *ended_s], default=0.0)
+        return max((entry.seconds for entry in entries if entry.outcome in (DONE, ENDED)), default=0.0)
+
+    def most_s(self, activity: str) -> float:
+        """Return the longest seconds of an activity in any case, 0 if nothing like it was seen."""
+        return max((entry.seconds for entry in self._of_activity(activity) if entry.outcome == DONE), default=0.0)
+
+    def _of_activity(self, activity: str) -> list[TimingEntry]:
+        name = _COUNT_SUFFIX.sub("", activity)
+        return [entry for entry in self.entries if entry.activity == name]
 
 
 @dataclasses.dataclass(kw_only=True, repr=False)
@@ -152,9 +156,12 @@ class Budget:
         return self.log.time(case, activity) if self.log else contextlib.nullcontext()
 
     def afford(self, case: str, *activities: str) -> None:
-        """Raise `OutOfTime` if these activities, one after the other, are not expected to fit into the seconds left."""
-        left_s = self.left_s
-        needed_s = sum(self.log.expected_s(case, activity) for activity in activities) if self.log else 0.0
+        """Raise `OutOfTime` if these activities, one after the other, are not expected to fit into the seconds left.
+
+        An activity that the case never had counts with its longest seconds in any other case.
+        """
+        left_s, log = self.left_s, self.log
+        needed_s = sum(log.expected_s(case, name) or log.most_s(name) for name in activities) if log else 0.0
         if left_s <= 0:
             raise OutOfTime("the budget is over")
         if needed_s > left_s:

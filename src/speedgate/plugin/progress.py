@@ -35,7 +35,7 @@ class Progress:
     """Shows each activity with the seconds so far and the seconds that are expected.
 
     `log`, if set, gets the seconds of each activity, and knows those of earlier sessions. `expected_s` is the estimate for the
-    whole session.
+    whole session; it is not shown any more once the session has taken longer.
     """
 
     def __init__(self, screen: Screen, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -93,8 +93,10 @@ class Progress:
             self._screen.write(f"{text}\n")
 
     def _elapsed(self) -> str:
-        elapsed = format_seconds(self._clock() - self._started_s)
-        return f"[{elapsed}]" if self.expected_s is None else f"[{elapsed} of about {format_seconds(self.expected_s)}]"
+        elapsed_s = self._clock() - self._started_s
+        if self.expected_s is None or elapsed_s > self.expected_s:
+            return f"[{format_seconds(elapsed_s)}]"
+        return f"[{format_seconds(elapsed_s)} of about {format_seconds(self.expected_s)}]"
 
 
 def format_seconds(seconds: float) -> str:
