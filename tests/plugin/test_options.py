@@ -104,8 +104,10 @@ def configure(bench):
 
 @pytest.fixture
 def run_claim(bench, pytester):
-    """Run one test that must not be reached, with the plugins and the options, in this process."""
-    pytester.makepyfile(test_claim="def test_claim(case, gate, benchmark): raise AssertionError('a test ran')")
+    """Run tests that must not be reached, with the plugins and the options, in this process."""
+    names = ("recipe", "compile", "parity", "latency")
+    tests = [f"def test_{name}(case, gate, benchmark): raise AssertionError('a test ran')\n" for name in names]
+    pytester.makepyfile(test_claims="".join(tests))
 
     def run(*options):
         result = pytester.runpytest_inprocess(*OPTIONS, "--device=cpu", *options, plugins=pytester.plugins)

@@ -28,7 +28,7 @@ from speedgate.plugin.estimate import earlier_timings, expected_session_s
 from speedgate.plugin.items import case_attribute, fixtures_of, has_gate, parameters_of
 from speedgate.plugin.judgement import Gate
 from speedgate.plugin.progress import Progress, PytestScreen, format_seconds
-from speedgate.plugin.promises import PromisePlugin
+from speedgate.plugin.promises import PromisePlugin, check_recording
 from speedgate.plugin.recording import RecordingPlugin
 from speedgate.plugin.session import Session, SessionInputs, SessionOptions
 from speedgate.report import terminal
@@ -236,6 +236,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
             "--benchmark-cprofile: profiles this process, but a case runs in its worker process; drop it"
         )
     options.check_measures(config, state.options.policy.mode)
+    if state.options.is_recording:
+        check_recording(session.items, required=state.required_claims)
     if not config.getoption("results"):
         check_folder("--results DIR: the default", state.options.results)
     try:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import pytest
 
 from speedgate.gate.guard import LEFT_OUT
-from speedgate.plugin.items import case_attribute, claim_of
+from speedgate.plugin.items import case_attribute, claim_of, fixtures_of
 from speedgate.plugin.session import Session
 
 
@@ -52,6 +52,20 @@ def promised_claims(
         key: [claim for claim in claims if claim in tests or not (names_tests or claim in deselected.get(key, ()))]
         for key, tests in collected.items()
     }
+
+
+def check_recording(items: Iterable[pytest.Item], *, required: Collection[str]) -> None:
+    """Raise `pytest.UsageError` if a case would be measured and no test of a claim is selected that its baseline needs."""
+    items = list(items)
+    claims = _claims_by_case(items)
+    for key in _claims_by_case(item for item in items if "benchmark" in fixtures_of(item)):
+        missing = sorted(set(required) - claims[key])
+        if missing:
+            tests = ", ".join(f"test_{claim.replace(' ', '_')}" for claim in missing)
+            raise pytest.UsageError(
+                f"--gate record: {key} cannot become a baseline without {tests}, which this command leaves out;"
+                " name pytest bench/, and cases with --pipeline and --stage instead of -k"
+            )
 
 
 def _claims_by_case(items: Iterable[pytest.Item]) -> dict[str, set[str]]:
