@@ -197,7 +197,7 @@ def configure(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, *optio
     ("options", "message"),
     [
         (["--gpu-code=b200"], "--gpu-code: 'b200' is no GPU that code can be generated for; there are: a100, h100"),
-        (["--gpu-code=a100", "--gate=record"], "--gpu-code: cannot be used with --gate record, because nothing is measured"),
+        (["--gpu-code=a100", "--gate=record"], "--gpu-code: cannot be used with --gate record, because --gpu-code measures"),
         (["--gpu-code=a100", "--quick"], "--gpu-code: cannot be used with --quick"),
         (["--gpu-code=a100", "--history"], "--gpu-code: cannot be used with --history"),
         (["--gpu-code=a100", "--stage=fp32"], "--gpu-code: no code can be generated: no selected stage compiles"),

@@ -22,7 +22,7 @@ from tests.support.fake_bench import OPTIONS
 ROOT = Path(__file__).parents[2]
 TOLERANCE = "argument --tolerance: {}: expected PERCENT or STAGE=PERCENT, above 0 and below 100, for example int8=5"
 SHARD = "argument --shard: {}: expected I/N with I from 1 to N, as in 1/2 and 2/2"
-LIVE = "--against: a live comparison needs two worker processes and stores no baseline; drop --gate record *"
+LIVE = "--against: cannot be used with --*, because a live comparison *; drop one of them"
 BAD_OPTIONS = [
     ("--stage=int9", "--stage int9: unknown; choose from fp32, bf16, sdpa, compile, fused_qkv, int8*"),
     ("--stage=bf16,int9", "--stage int9: unknown*"),
@@ -46,7 +46,7 @@ BAD_OPTIONS = [
     ("--worker-timeout=never", "*argument --worker-timeout: never: expected a number of seconds, above 0"),
     (
         "--budget=60",
-        "--budget: only for a recording, or a session that confirms*in worker processes; add --gate record or --confirm*",
+        "--budget: limits a recording or live pairs, and this command has neither; add --gate record, --gate enforce or *",
     ),
     ("--gate=record --budget=soon", "*argument --budget: soon: expected a number of seconds, above 0"),
     ("--gate=record --budget=60 --isolation=none", "--budget: *drop --isolation none"),
@@ -67,7 +67,7 @@ BAD_OPTIONS = [
     ],
     (
         "--quick --stage=int8,compile",
-        "--quick: nothing is left to check: it leaves out stages that need compilation, and all that are selected do"
+        "--quick: nothing is left to check, because it compiles nothing and every selected stage is compiled"
         " (compile, int8); drop --quick, or select from fp32, bf16, sdpa",
     ),
     ("--gate=record --shard=1/2", "--shard 1/2: cannot be used with --gate record*; drop --shard*"),
@@ -75,7 +75,7 @@ BAD_OPTIONS = [
     ("--isolation=none --against=python", LIVE),
     (
         "--confirm=always --skip-latency",
-        "--confirm always: cannot be used with --skip-latency, which leaves *; drop one of them",
+        "--confirm always: cannot be used with --skip-latency, because nothing *; drop one of them",
     ),
     ("--max-processes=2 --processes=5", "--max-processes 2: less than --processes 5; raise it to 5 or more"),
     ("--tolerance=int9=5", "--tolerance int9: unknown; choose from fp32, bf16, sdpa, compile, fused_qkv, int8*"),

@@ -233,7 +233,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         return
     if getattr(config.option, "benchmark_cprofile", None):
         raise pytest.UsageError(
-            "--benchmark-cprofile: profiles this process, but a case runs in its worker process; drop it"
+            "--benchmark-cprofile: it profiles this process, but a case runs in its worker process; drop it"
         )
     options.check_measures(config, state.options.policy.mode)
     if state.options.is_recording:

@@ -215,9 +215,7 @@ def confirmation_plan(config: pytest.Config) -> ConfirmationPlan | None:
     obstacle = next((name for name, is_chosen in obstacles.items() if is_chosen), None)
     if confirm is Confirm.ALWAYS and obstacle is not None:
         raise pytest.UsageError(
-            f"--confirm always: cannot be used with {obstacle}, which leaves no verdict to confirm, or no workers for pairs;"
-            " drop one"
-            " of them"
+            f"--confirm always: cannot be used with {obstacle}, because nothing is confirmed with it; drop one of them"
         )
     if obstacle is not None or not (confirm is Confirm.ALWAYS or (confirm is Confirm.AUTO and mode is Mode.ENFORCE)):
         return None
@@ -311,10 +309,8 @@ def measurement_plan(config: pytest.Config) -> MeasurementPlan:
         )
     has_budget = confirmation_plan(config) is not None or (is_recording and is_isolated)
     if budget is not None and not has_budget:
-        raise pytest.UsageError(
-            "--budget: only for a recording, or a session that confirms suspected cases, in worker processes; add --gate"
-            " record or --confirm always, drop --isolation none"
-        )
+        remedy = "add --gate record, --gate enforce or --confirm always" if is_isolated else "drop --isolation none"
+        raise pytest.UsageError(f"--budget: limits a recording or live pairs, and this command has neither; {remedy}")
     if is_recording and config.getoption("skip_latency"):
         raise pytest.UsageError(
             "--skip-latency: cannot be used with --gate record, which measures latency; drop one of them"
@@ -325,9 +321,13 @@ def measurement_plan(config: pytest.Config) -> MeasurementPlan:
             " drop --shard, or record and promote one pipeline after the other with --pipeline"
         )
     if is_live_comparison(config) and (is_recording or not is_isolated):
+        obstacle, reason = (
+            ("--gate record", "stores no baseline")
+            if is_recording
+            else ("--isolation none", "needs two worker processes")
+        )
         raise pytest.UsageError(
-            "--against: a live comparison needs two worker processes and stores no baseline; drop --gate record and"
-            " --isolation none"
+            f"--against: cannot be used with {obstacle}, because a live comparison {reason}; drop one of them"
         )
     return MeasurementPlan(
         processes=processes or (RECORD_PROCESSES if is_recording else 1),

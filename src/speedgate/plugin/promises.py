@@ -64,7 +64,7 @@ def check_recording(items: Iterable[pytest.Item], *, required: Collection[str]) 
             tests = ", ".join(f"test_{claim.replace(' ', '_')}" for claim in missing)
             raise pytest.UsageError(
                 f"--gate record: {key} cannot become a baseline without {tests}, which this command leaves out;"
-                " name pytest bench/, and cases with --pipeline and --stage instead of -k"
+                " run pytest bench/, and select cases with --pipeline and --stage instead of -k"
             )
 
 
