@@ -63,5 +63,6 @@ def check_options(config: pytest.Config) -> None:
     for name, is_chosen in measuring.items():
         if is_chosen:
             raise pytest.UsageError(
-                f"--gpu-code: cannot be used with {name}, because --gpu-code measures nothing and makes no image; drop one of them"
+                f"--gpu-code: cannot be used with {name}, because --gpu-code measures nothing and makes no image;"
+                " drop one of them"
             )
