@@ -15,7 +15,7 @@ import pytest
 from fixtures import parity
 from fixtures.outputs import output_of
 from fixtures.pipelines.registry import pipelines
-from fixtures.stages.ladder import STAGES, Phase, process_state
+from fixtures.stages.ladder import STAGES, Phase, process_state, steps_of
 from tests.support.postgres import running
 
 LEFT_OUT = pytest.StashKey()  # the number of tests that this session leaves out, by mark
@@ -90,8 +90,9 @@ def restore_compiler_settings():
 def build():
     """Build a tiny stage in this process, without compiling: `build("int8")` is SDXL's eager int8 stage.
 
-    Each pipeline's weights are made once and each stage is loaded once; every call returns a copy that a test may change.
-    Weights of another `synthetic.SEED` are kept until those of the next one are made.
+    Each pipeline's weights are made once and each stage is loaded once; every call returns a copy that a test may change. A stage
+    with hooks of diffusers is loaded each time: a copy of its model would call the hooks of the original. Weights of another
+    `synthetic.SEED` are kept until those of the next one are made.
     """
     import diffusers  # noqa: F401 - imported before the garbage collector is told to pass over it
     import torch._dynamo
@@ -138,6 +139,8 @@ def build():
         def make(stage, *, pipeline="sdxl", weights=None):
             weights = weights or {"source": "synthetic"}
             key = (stage, pipeline, repr(weights))
+            if any(phase in (Phase.CACHE, Phase.MEMORY) for phase, _ in steps_of(stage)):
+                return load(stage, pipeline, weights)
             if seed == synthetic.SEED and key not in cases:
                 cases[key] = load(stage, pipeline, weights)
             case = copy.copy(cases[key]) if seed == synthetic.SEED else load(stage, pipeline, weights)

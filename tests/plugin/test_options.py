@@ -288,7 +288,7 @@ def test_a_selection_that_cannot_be_built_is_one_reason_and_one_line_of_choices(
 
 def test_a_stage_is_left_if_its_full_size_can_be_checked(configure):
     """The tiny size reuses nothing, so it has no cache stage; the structure of the full size is judged all the same."""
-    config = configure("--pipeline=flux-dev", "--stage=first_block_cache")
+    config = configure("--pipeline=qwen-image", "--stage=first_block_cache")
 
     (case,) = select(config, device="cpu")
     assert case.unsupported is not None

@@ -29,6 +29,8 @@ def test_the_page_has_the_figures_of_faults_and_the_worst_of_intact_stages(tmp_p
         make_row("guidance too strong, 2 % (sdpa)", parity="DIFFERENT", loop_error=0.03, reference_loop_error=0.006),
         make_row("sdxl int8 seed 0 threads 1", worst_step_gain=0.997),
         make_row("sd15 int8 seed 1 threads 1", parity="DIFFERENT", step_error=1.7, ssim=0.991),
+        make_row("qwen-image taylor_seer seed 0 threads 1", ssim=0.9),
+        make_row("qwen-image taylor_seer seed 1 threads 1", ssim=0.8),
     ]
     report = tmp_path / "junit.xml"
     properties = "".join(
@@ -39,9 +41,10 @@ def test_the_page_has_the_figures_of_faults_and_the_worst_of_intact_stages(tmp_p
     text = "\n".join(parity_page.lines(parity_page.read(report)))
 
     assert "| guidance too strong, 2 % (sdpa) | 0.99800 | 1 | 1 | 1.0000 | 5 | 1 | DIFFERENT | PASS |" in text
-    assert "1 of 2 judgements of intact stages are red: 2 pipelines, 2 seeds" in text
-    assert "latents; 2 with 1 thread." in text
+    assert "1 of 4 judgements of intact stages are red: 3 pipelines, 2 seeds" in text
+    assert "latents; 4 with 1 thread." in text
     assert "| int8 | 0.99100 | 1.7 | 1 | 0.9970 | 1 | 1 |" in text
+    assert "| taylor_seer | qwen-image | 0.80000 | 0.90000 | 1 | 1 | 1.0000 |" in text
 
 
 def test_sections_that_were_written_by_hand_stay():
