@@ -1,10 +1,12 @@
 """The comparison of generated code with and without a GPU: what differs is named, and no GPU is no proof."""
 
+import subprocess
+
 import msgspec
 import pytest
 import torch
 
-from fixtures import gpu_code_proof
+from fixtures import gpu_code, gpu_code_proof
 from fixtures.gpu_code_proof import differences
 from speedgate.gpu_code.lowering import Lowering, Observing, StubDoesNotFit, _NoModule
 from speedgate.gpu_code.targets import TARGETS
@@ -76,12 +78,48 @@ def test_the_command_compares_each_stage_with_and_without_the_gpu(monkeypatch, c
 
     assert ended.value.code == status
     stages = ("compile", "fused_qkv", "int8")
-    assert generated == [(stage, "a100", device) for stage in stages for device in ("stubs", "cuda")]
+    assert sorted(generated) == sorted((stage, "a100", device) for stage in stages for device in ("stubs", "cuda"))
     printed = capsys.readouterr().out
     assert printed.count("equal to the digit") == len(stages) - red
     assert (
         "int8/1024px-30steps-b1 on a100: 1 facts differ\n  denoiser.moved_bytes: stubs 100, cuda 101" in printed
     ) is red
+
+
+def test_a_process_that_dies_leaves_the_other_stages_compared(monkeypatch, capsys, tmp_path):
+    """A stage without a record is a difference of its own, and the next stage is compared as ever."""
+
+    def generate(case, target, *, device, into):
+        if case.stage == "compile":
+            raise subprocess.CalledProcessError(-11, ["python"])
+        return record()
+
+    monkeypatch.setattr(gpu_code_proof, "this_target", lambda: "a100")
+    monkeypatch.setattr(gpu_code_proof, "generate", generate)
+
+    with pytest.raises(SystemExit, match="1"):
+        gpu_code_proof.main(["--into", str(tmp_path), "--stage", "compile", "int8"])
+
+    printed = capsys.readouterr().out
+    assert "compile/1024px-30steps-b1 on a100: 1 facts differ\n  no record: Command '['python']' died with" in printed
+    assert "int8/1024px-30steps-b1 on a100: equal to the digit" in printed
+
+
+@pytest.mark.parametrize("device", ["none", "cuda"])
+def test_each_side_compiles_its_own_kernels(monkeypatch, tmp_path, device):
+    """Machine code that one side has stored is not read by the other side, which would compare it with itself."""
+    folders = []
+    monkeypatch.setattr(gpu_code.gc, "set_threshold", lambda *_: None)
+    monkeypatch.setenv("SYMPY_CACHE_SIZE", gpu_code.REMEMBERED_EXPRESSIONS)
+    monkeypatch.setattr(
+        gpu_code, "gpu_code", lambda *, cubins, is_real, **_: folders.append((is_real, cubins)) or record()
+    )
+
+    gpu_code.main(["--device", device, "--into", str(tmp_path / "record.json")])
+
+    folder = gpu_code.MACHINE_CODE_OF_A_GPU if device == "cuda" else gpu_code.MACHINE_CODE
+    assert folders == [(device == "cuda", folder)]
+    assert gpu_code.MACHINE_CODE_OF_A_GPU != gpu_code.MACHINE_CODE
 
 
 needs_cuda_build = pytest.mark.skipif(torch.version.cuda is None, reason="needs a CUDA build of torch")
