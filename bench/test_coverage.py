@@ -10,4 +10,6 @@ def test_coverage(coverage, gate):
     if gate.is_live:
         gate.cannot_judge(None, "coverage", "live comparison", "no baseline is used")
     if not gate.baselines:
-        gate.cannot_judge(None, "coverage", "no baseline", f"none of {gate.machine.key} is used in this session")
+        gate.cannot_judge(
+            None, "coverage", "no baseline", f"this session compares with no baseline of {gate.machine.key}"
+        )

@@ -9,5 +9,10 @@ def test_fit(case, gate):
     verdict = case.fit()
 
     if verdict is None:
-        gate.cannot_judge(case.key, "fit", "no baseline", f"no published figure says either if {case.key} fits")
+        gate.cannot_judge(
+            case.key,
+            "fit",
+            "no baseline",
+            f"no baseline and no published figure says whether {case.key} fits into memory",
+        )
     gate.check(verdict)

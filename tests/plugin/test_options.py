@@ -54,7 +54,7 @@ BAD_OPTIONS = [
     ("--gate=record --processes=3", "--processes 3: a recording needs at least 5 processes*"),
     ("--gate=record --skip-latency", "--skip-latency: cannot be used with --gate record*"),
     *[
-        (f"--quick --{name}={value}", f"--quick: cannot be used with --{shown}, because it measures nothing *")
+        (f"--quick --{name}={value}", f"--quick: cannot be used with --{shown}, because --quick measures nothing *")
         for name, value, shown in [
             ("gate", "record", "gate record"),
             ("gate", "enforce", "gate enforce"),
@@ -380,7 +380,7 @@ def test_suspected_cases_are_confirmed_where_a_stored_figure_decides(configure):
     for name, changes in obstacles.items():
         before = {key: getattr(option, key) for key in changes}
         vars(option).update(changes)
-        with pytest.raises(pytest.UsageError, match=f"^--confirm always: cannot be used with {name}, which leaves"):
+        with pytest.raises(pytest.UsageError, match=f"^--confirm always: cannot be used with {name}, because"):
             options.confirmation_plan(config)
         option.confirm = "auto"
         assert options.confirmation_plan(config) is None

@@ -132,7 +132,7 @@ def test_a_case_of_which_nothing_is_known_is_skipped(bench: FakeBench) -> None:
     result = bench.run("--stage=fp32", claims=("test_fit",))
 
     assert (list(result.claims.values()), result.stages) == (["skipped"], [])
-    assert "no published figure says either if sdxl-tiny/fp32/" in result.texts["test_fit[sdxl-tiny-fp32]"]
+    assert "no published figure says whether sdxl-tiny/fp32/" in result.texts["test_fit[sdxl-tiny-fp32]"]
 
 
 @pytest.mark.parametrize(

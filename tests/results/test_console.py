@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 
 import pytest
@@ -39,3 +40,13 @@ def test_a_page_is_shown_without_html_in_a_terminal(is_terminal, monkeypatch, ca
     console.print_markdown(text)
 
     assert capsys.readouterr().out == ("**1 PASS** on a_b|c <x>, @you ?[2J\n" if is_terminal else text)
+
+
+def test_the_help_of_a_command_says_what_it_does() -> None:
+    """It begins with the sentence that the list of all commands has."""
+    commands = argparse.ArgumentParser(prog="speedgate").add_subparsers()
+
+    command = console.add_command(commands, "check", "validate baseline files", epilog="The end.")
+
+    assert command.format_help().split("\n\n")[1:2] == ["Validate baseline files."]
+    assert command.format_help().endswith("The end.\n")

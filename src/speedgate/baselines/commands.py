@@ -10,19 +10,21 @@ from typing import Any
 from speedgate.baselines import acknowledged, benchmark_json, describe, promote, published, store
 from speedgate.gate.acknowledgement import CLAIMS
 from speedgate.results import json_io
-from speedgate.results.console import print_error, print_line, print_markdown
+from speedgate.results.console import add_command, print_error, print_line, print_markdown
 from speedgate.results.exit_status import ExitStatus
 from speedgate.results.json_io import write_json
 from speedgate.results.text import aligned, ascii_line
 
+_KEY = "a GPU key: the name of a folder in the folder of the baselines"
+
 
 def add_commands(commands: Any) -> None:
     """Add the commands to argparse's sub-commands of `speedgate`; each sets `run`, which returns the exit status."""
-    listing = commands.add_parser("baselines", help="list the baselines of every GPU key")
+    listing = add_command(commands, "baselines", "list the baselines of every GPU key")
     listing.set_defaults(run=_list)
 
-    promoting = commands.add_parser("promote", help="make the recorded obtained.json of a GPU key its next baseline")
-    promoting.add_argument("gpu_key", metavar="GPU_KEY")
+    promoting = add_command(commands, "promote", "make the recorded obtained.json of a GPU key its next baseline")
+    promoting.add_argument("gpu_key", metavar="GPU_KEY", help=_KEY)
     promoting.add_argument(
         "--name", default="recorded", help="name of the file, NNNN_<name>.json; default: %(default)s"
     )
@@ -33,40 +35,50 @@ def add_commands(commands: Any) -> None:
     )
     promoting.set_defaults(run=_promote)
 
-    acknowledging = commands.add_parser(
+    acknowledging = add_command(
+        commands,
         "acknowledge",
-        help="accept a red claim of a case until its next baseline: writes the reason and how much slower it may be",
+        "accept a red claim of a case until its next baseline: writes the reason and how much slower it may be",
     )
     acknowledging.add_argument("case", metavar="CASE", help="the key of the case, as in sdxl/int8/1024px-30steps-b1")
     acknowledging.add_argument(
         "--why", required=True, metavar="TEXT", help="the reason, one line; every report shows it"
     )
-    acknowledging.add_argument("--claim", metavar="|".join(CLAIMS), help="default: every one of these that is red")
+    acknowledging.add_argument(
+        "--claim", metavar="|".join(CLAIMS), help="accept this claim only; default: each of these that is red"
+    )
     acknowledging.add_argument(
         "--results",
         type=Path,
         default=Path(".speedgate"),
         metavar="DIR",
-        help="results of the session that measured it, or the folder of all sessions; default: %(default)s, its newest one",
+        help="results of a session, or the folder of all sessions, of which the newest that measured the case counts; default:"
+        " %(default)s",
     )
     acknowledging.set_defaults(run=_acknowledge)
 
-    checking = commands.add_parser(
-        "check", help="validate baseline files and published CSVs; without FILE, all of them"
+    checking = add_command(commands, "check", "validate baseline files and CSV files of published figures")
+    checking.add_argument(
+        "files", nargs="*", type=Path, metavar="FILE", help="default: every such file in the folder of the baselines"
     )
-    checking.add_argument("files", nargs="*", type=Path, metavar="FILE")
     checking.set_defaults(run=_check)
 
-    importing = commands.add_parser(
-        "import-published", help="write a published ladder as the baseline file of its GPU key"
+    importing = add_command(
+        commands, "import-published", "write a published ladder as the baseline file of its GPU key"
     )
     importing.add_argument("csv", type=Path, metavar="CSV", help="the figures; the TOML beside it names GPU and source")
     importing.add_argument("--gpu-key", metavar="KEY", help="refuse a ladder that was measured on another GPU key")
-    importing.add_argument("--pipeline", action="append", dest="pipelines", metavar="NAME", help="default: all of them")
+    importing.add_argument(
+        "--pipeline",
+        action="append",
+        dest="pipelines",
+        metavar="NAME",
+        help="write the ladder of this pipeline only; default: of each",
+    )
     importing.set_defaults(run=_import_published)
 
-    describing = commands.add_parser("describe", help="print the recorded baselines of a GPU key as Markdown")
-    describing.add_argument("gpu_key", metavar="GPU_KEY")
+    describing = add_command(commands, "describe", "print the recorded baselines of a GPU key as Markdown")
+    describing.add_argument("gpu_key", metavar="GPU_KEY", help=_KEY)
     describing.set_defaults(run=_describe)
 
 

@@ -20,20 +20,23 @@ TRUST = (
 
 def add_commands(commands: Any) -> None:
     """Add `merge` and `cache` to the sub-commands of `speedgate`."""
-    merging = commands.add_parser("merge", help="join the results of all shards of a selection (--shard I/N)")
+    merging = console.add_command(commands, "merge", "join the results of all shards of a selection (--shard I/N)")
     merging.add_argument("folders", type=Path, nargs="+", metavar="DIR", help="the --results folder of each shard")
     merging.add_argument("--output", type=Path, required=True, metavar="DIR", help="the folder of results to write")
     merging.set_defaults(run=_merge)
 
-    cache = commands.add_parser("cache", help="move compile caches from one machine to the next", epilog=TRUST)
+    cache = console.add_command(commands, "cache", "move compile caches from one machine to the next", epilog=TRUST)
     cache_commands = cache.add_subparsers(required=True, metavar="COMMAND")
-    exporting = cache_commands.add_parser("export", help="pack what the last runs compiled here", epilog=TRUST)
+    exporting = console.add_command(cache_commands, "export", "pack what the last runs compiled here", epilog=TRUST)
     exporting.add_argument(
         "target", type=Path, metavar="FILE", help="file to write; an existing folder gets one file for each case"
     )
     exporting.set_defaults(run=_export)
-    importing = cache_commands.add_parser(
-        "import", help="store exported caches where the next start of each case loads them", epilog=TRUST
+    importing = console.add_command(
+        cache_commands,
+        "import",
+        "store exported caches where the next start of each case loads them",
+        epilog=TRUST,
     )
     importing.add_argument(
         "files", nargs="+", type=Path, metavar="FILE",

@@ -15,9 +15,9 @@ from speedgate.results.run import Outcome
 
 def add_commands(commands: Any) -> None:
     """Add `gpu-code` to the sub-commands of `speedgate`."""
-    parser = commands.add_parser("gpu-code", help="work with records of the code that a GPU would run")
+    parser = console.add_command(commands, "gpu-code", "work with records of the code that a GPU would run")
     group = parser.add_subparsers(required=True, metavar="COMMAND")
-    compare = group.add_parser("compare", help="judge one record by another of the same case and target")
+    compare = console.add_command(group, "compare", "judge one record by another of the same case and target")
     compare.add_argument("old", type=Path, metavar="OLD", help="the record to compare with, a JSON file")
     compare.add_argument("new", type=Path, metavar="NEW", help="the record to judge, a JSON file")
     compare.set_defaults(run=_compare)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from speedgate.history import database
 from speedgate.results.case_key import CaseKey
-from speedgate.results.console import print_line
+from speedgate.results.console import add_command, print_line
 from speedgate.results.exit_status import ExitStatus
 from speedgate.results.text import redact_password
 
@@ -32,24 +32,24 @@ _VERSIONS_PER_LINE = 6  # the JSON has all of them
 
 def add_commands(commands: Any) -> None:
     """Add `history`, `trend` and `site` to the subcommands of `speedgate`."""
-    history = commands.add_parser("history", help="import, export or upgrade a history: a database of runs over time")
+    history = add_command(commands, "history", "import, export or upgrade a history: a database of runs over time")
     verbs = history.add_subparsers(required=True, metavar="COMMAND")
-    command = verbs.add_parser("import", help="add runs to a history; runs that it already holds are skipped")
+    command = add_command(verbs, "import", "add runs to a history; runs that it already holds are skipped")
     command.add_argument(
         "paths", nargs="+", type=Path, metavar="PATH",
         help="a results folder, an export, a baseline file, or a file of pytest bench --benchmark-json",
     )  # fmt: skip
     _finish(command, _import)
 
-    command = verbs.add_parser("export", help="write runs of a history to one JSON file; by default all runs")
+    command = add_command(verbs, "export", "write runs of a history to one JSON file; by default all runs")
     command.add_argument(
         "file", type=Path, metavar="FILE", help="a name that ends in .json; pytest-benchmark compare can read the file"
     )
     _finish(command, _export, filters=True)
 
-    _finish(verbs.add_parser("upgrade", help="convert an older history to the schema of this version"), _upgrade)
+    _finish(add_command(verbs, "upgrade", "convert an older history to the schema of this version"), _upgrade)
 
-    command = commands.add_parser("trend", help="find steps and slow drifts in a history")
+    command = add_command(commands, "trend", "find steps and slow drifts in a history")
     command.add_argument(
         "--last", type=_positive_count, metavar="N", help="use only the last N runs of each case (default: all runs)"
     )
@@ -64,7 +64,7 @@ def add_commands(commands: Any) -> None:
     command.add_argument("--json", action="store_true", help="print all results as JSON")
     _finish(command, _trend, filters=True)
 
-    command = commands.add_parser("site", help="write a history as a static website")
+    command = add_command(commands, "site", "write a history as a static website")
     command.add_argument(
         "folder", type=Path, metavar="DIR", help="a new or empty folder, or an earlier site, which is replaced"
     )

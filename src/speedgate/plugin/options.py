@@ -244,7 +244,7 @@ def apply_quick(config: pytest.Config) -> None:
     for name, is_chosen in chosen.items():
         if is_chosen:
             raise pytest.UsageError(
-                f"--quick: cannot be used with {name}, because it measures nothing and leaves stages out; drop one of them"
+                f"--quick: cannot be used with {name}, because --quick measures nothing and leaves stages out; drop one of them"
             )
     option.skip_latency, option.isolation = True, "none"
 

@@ -15,19 +15,19 @@ from speedgate.results.text import log_line
 
 def add_commands(commands: Any) -> None:
     """Add `summary`, `report` and `compare` to the sub-commands of `speedgate`."""
-    command = commands.add_parser("summary", help="write the results of a run as Markdown")
+    command = console.add_command(commands, "summary", "write the results of a run as Markdown")
     command.add_argument(
         "folder", type=Path, metavar="DIR", help="the folder given to --results, or .speedgate for all runs"
     )
     command.add_argument("--out", type=Path, metavar="FILE", help="append to this file instead of printing")
     command.set_defaults(run=_summary)
-    command = commands.add_parser("report", help="write the results of a run as one HTML file")
+    command = console.add_command(commands, "report", "write the results of a run as one HTML file")
     command.add_argument(
         "folder", type=Path, metavar="DIR", help="the folder given to --results, or a folder of .speedgate"
     )
     command.add_argument("--output", type=Path, required=True, metavar="FILE", help="the HTML file to write")
     command.set_defaults(run=_report)
-    command = commands.add_parser("compare", help="print the results of two runs side by side")
+    command = console.add_command(commands, "compare", "print the results of two runs side by side")
     for name in ("a", "b"):
         command.add_argument(
             name, type=Path, metavar=name.upper(), help="the folder of a run, or the result file of one case"

@@ -317,7 +317,7 @@ def _busy_machine(view: TerminalView) -> Iterator[str]:
     if is_timed and load is not None and cores and load > cores / 2:
         yield (
             f"load average {load:.1f} on {cores} cores before the first case: the machine had other work a moment ago,"
-            " and figures of a busy machine mean nothing"
+            " and the figures of a busy machine are not reliable"
         )
 
 

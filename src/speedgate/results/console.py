@@ -8,9 +8,18 @@ import errno
 import os
 import sys
 from collections.abc import Callable
+from typing import Any
 
 from speedgate.results.exit_status import ExitStatus
 from speedgate.results.text import ascii_line, plain_markdown
+
+
+def add_command(commands: Any, name: str, purpose: str, **options: Any) -> argparse.ArgumentParser:
+    """Add a command to the sub-parsers of argparse; its own `--help` begins with the purpose that the list of commands has."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name, help=purpose, description=f"{purpose[0].upper()}{purpose[1:]}.", **options
+    )
+    return parser
 
 
 def print_line(text: str) -> None:

@@ -19,8 +19,10 @@ _EPILOG = "Arguments after `--` go to pytest, for example: speedgate {} -- --sta
 
 def add_commands(commands: Any) -> None:
     """Add `pin`, `bump` and `bisect` to the sub-commands of `speedgate`."""
-    pin = commands.add_parser("pin", help="change the pinned versions").add_subparsers(required=True, metavar="COMMAND")
-    update = pin.add_parser("update", help="pin the newest nightly for which torch and torchao both have a wheel")
+    pin = console.add_command(commands, "pin", "change the pinned versions").add_subparsers(
+        required=True, metavar="COMMAND"
+    )
+    update = console.add_command(pin, "update", "pin the newest nightly for which torch and torchao both have a wheel")
     update.add_argument("--channel", choices=["nightly"], required=True, help="the pins to change")
     update.add_argument("--date", metavar="YYYYMMDD", help="pin the nightly of this day; default: the newest")
     update.add_argument(
@@ -31,9 +33,10 @@ def add_commands(commands: Any) -> None:
     _add_pins(update)
     update.set_defaults(run=_update)
 
-    bump = commands.add_parser(
+    bump = console.add_command(
+        commands,
         "bump",
-        help="judge other versions live against this environment",
+        "compare other versions of packages with those of this environment, and judge the difference",
         usage="%(prog)s [options] [PACKAGE==VERSION ...] [-- pytest arguments]",
         epilog=_EPILOG.format("bump torchao==0.17.0"),
     )
@@ -52,13 +55,14 @@ def add_commands(commands: Any) -> None:
     _add_environments(bump)
     bump.set_defaults(run=_bump, pytest_arguments=[])
 
-    bisect = commands.add_parser(
+    bisect = console.add_command(
+        commands,
         "bisect",
-        help="find the first bad version of a package",
+        "find the first bad version of a package",
         usage="%(prog)s PACKAGE --good VERSION --bad VERSION [options] [-- pytest arguments]",
         epilog=_EPILOG.format("bisect torchao --good 0.16.0 --bad 0.18.0"),
     )
-    bisect.add_argument("package", metavar="PACKAGE")
+    bisect.add_argument("package", metavar="PACKAGE", help="the package whose versions are tried")
     for end in ("good", "bad"):
         bisect.add_argument(
             f"--{end}",
