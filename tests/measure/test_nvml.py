@@ -243,6 +243,30 @@ def test_six_errors_of_nvml_mean_no_answer(gpu, error):
     assert one_round(gpu(changed={query: [f"NVML_ERROR_{error}"]})).facts["energy_mj"] is None
 
 
+def test_an_unknown_error_is_no_answer_until_the_query_was_answered(gpu):
+    """In a virtual machine some queries fail with it from the first time on, and that must not stop a session."""
+    queries = (
+        "nvmlDeviceGetCurrPcieLinkGeneration",
+        "nvmlDeviceGetViolationStatus NVML_PERF_POLICY_THERMAL",
+        PROCESSES,
+    )
+    monitor = gpu(changed={query: ["NVML_ERROR_UNKNOWN"] for query in queries})
+
+    assert monitor.facts()["pcie_generation"] is None
+    assert one_round(monitor).discarded_reason is None
+
+
+def test_an_older_client_has_no_answer_to_a_newer_query(gpu, monkeypatch):
+    """A function or constant that nvidia-ml-py does not have yet is a fact that is not known."""
+    monitor = gpu()
+    for name in ("nvmlDeviceGetTotalEnergyConsumption", "NVML_PERF_POLICY_RELIABILITY"):
+        monkeypatch.delattr(pynvml, name)
+
+    facts = one_round(monitor).facts
+
+    assert (facts["energy_mj"], facts["reliability_ns"]) == (None, None)
+
+
 @pytest.mark.parametrize("error", ["GPU_IS_LOST", "UNKNOWN"])
 def test_any_other_error_of_nvml_is_raised_in_words(gpu, error):
     """A lost GPU is not taken for a GPU without facts, and is no raw `NVMLError` in the middle of a measurement."""

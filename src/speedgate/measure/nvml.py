@@ -1,7 +1,8 @@
 """Query NVML for the facts of an NVIDIA GPU and for its state around a round. Never creates a CUDA context.
 
-A query that NVML cannot answer, for this GPU, container or driver, returns None, and None discards no round. NVML has no
-query for locked clocks; the application clocks are recorded for GPUs that still have them.
+A query that NVML cannot answer, for this GPU, container or driver, returns None, and None discards no round. An unknown error
+counts as such until the query has been answered once. NVML has no query for locked clocks; the application clocks are recorded
+for GPUs that still have them.
 """
 
 from __future__ import annotations
@@ -169,10 +170,20 @@ class Gpu:
     def __init__(self, nvml: Any, handle: Any) -> None:
         self._nvml = nvml
         self._handle = handle
+        self._answered: set[tuple[str, ...]] = set()
 
     def query(self, function: str, *constants: str, field: str | None = None) -> Any:
-        """Return NVML's answer about this GPU, or one field of it; None if it has none. `constants` are NVML's, by name."""
-        answer = _answer(self._nvml, function, self._handle, *(getattr(self._nvml, name) for name in constants))
+        """Return NVML's answer about this GPU, or one field of it; None if it has none. `constants` are NVML's, by name.
+
+        An older nvidia-ml-py lacks some of the names, and in a sandbox or a virtual machine an error may be an unknown one.
+        """
+        names = (function, *constants)
+        if not all(hasattr(self._nvml, name) for name in names):
+            return None
+        arguments = (self._handle, *(getattr(self._nvml, name) for name in constants))
+        answer = _answer(self._nvml, function, *arguments, may_be_unknown=names not in self._answered)
+        if answer is not None:
+            self._answered.add(names)
         return answer if answer is None or field is None else getattr(answer, field)
 
     def query_first(self, *queries: Sequence[str], field: str | None = None) -> Any:
@@ -341,11 +352,15 @@ def _visible_handle(nvml: Any, visible: str) -> Any:
     )
 
 
-def _answer(nvml: Any, function: str, *arguments: Any) -> Any:
+def _answer(nvml: Any, function: str, *arguments: Any, may_be_unknown: bool = False) -> Any:
     """Call a function of NVML; None if NVML cannot answer. Any other error, such as a lost GPU, is a `GpuError`."""
     with _errors_in_words(nvml):
         try:
             return _text(getattr(nvml, function)(*arguments))
+        except nvml.NVMLError_Unknown:
+            if may_be_unknown:
+                return None
+            raise
         except (
             nvml.NVMLError_NotSupported,
             nvml.NVMLError_NoPermission,
