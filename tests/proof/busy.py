@@ -279,35 +279,36 @@ process in a session of its own, as that of another user.
 Linux counts around a round:
 
 - **wait**: how long each thread of the worker could have run and got no processor (`/proc/PID/task/*/schedstat`). The waits
-  of all threads are added up: while one thread waits, the others wait for it, and Linux does not count that. So the sum
-  over a round's seconds is at least the share of it that was lost. {wake_us:.0f} us of each wait are free, because
-  a thread that is woken waits on an idle machine too.
+  of all threads are added up, because the others wait for a thread that waits, and Linux does not count that. So the sum,
+  divided by the seconds of the round, is at least the share of the round that was lost. {wake_us:.0f} us of each wait are free,
+  because a thread that is woken waits on an idle machine too.
 - **others**: how much of the processors that the worker may use was neither idle nor used by the worker, its children and
   the process that measures (`/proc/stat`, `/proc/PID/stat`). It is counted in ticks of {tick_ms:.0f} ms.
 - **steal**: how long the host of a virtual machine took a processor away (`/proc/stat`).
 
-All three are shares of the last second, or of one round if that is longer, and a tick of each processor is free. A round is
-discarded if the worker waited for more than {wait:.0%} of that time, if more than {steal:.0%} was stolen, or if
+All three are shares of the last second, or of one round if that is longer. One tick of each processor is not counted. A
+round is discarded if the worker waited for more than {wait:.0%} of that time, if more than {steal:.0%} was stolen, or if
 others used more than {others:.0%} of the processors. Threads that waited {factor} times as long as others ran waited for
 each other: the program has more threads than processors, or a limit of its own. Then waits do not count, and `others` and
-`steal` decide. A fact that a kernel does not tell discards nothing.
+`steal` decide. No round is discarded for a fact that the kernel does not report.
 """
 
 ROUNDS = """\
 ## Rounds
 
-"2 (sleep)" is a program of 2 threads that sleep while they wait for each other; by default such threads stay awake. A
-share is "median / 99 of 100 rounds". "Wait at a time" is the mean wait of a thread each time that it got a processor.
+"2 (sleep)" is a program of 2 threads that sleep while they wait for each other; by default such threads stay awake. Of
+two shares in a cell, the first is the median over the rounds, and 99 of 100 rounds have at most the second. "Wait at a
+time" is how long a thread waited on average each time before it got a processor.
 "Wait alone" and "others alone" are the rounds that one of the two rules discards without the other.
 """
 
 LIMITS = """\
 ## Limits
 
-Threads that spin at a barrier wait on an idle machine too, and at no cost: the rounds with such waits take as long as the
-others. So the limit on the wait is above what they wait there, and `others` tells of loops that cause no wait. On the idle
-machine, a limit may discard at most 1 % of the rounds of each program. "Slowest" is the median of the rounds that
-count beside loops over that of the idle machine, for the program and the loops where it is largest.
+Threads that spin at a barrier wait on an idle machine too, at no cost: rounds with such waits take as long as others. So
+the limit on the wait is higher than these waits, and the limit on `others` finds the loops that cause no wait. On the idle
+machine, a limit may discard at most 1 % of the rounds of each program. "Slowest" compares the rounds that were not
+discarded: their median beside loops, divided by the median on the idle machine, where this ratio is largest.
 """
 
 SIMULATED = """\
@@ -321,7 +322,7 @@ discarded.
 REAL = """\
 Real sessions of the program with {threads} threads, with the worker, the monitor and the rounds of the gate, are judged by a
 baseline of {processes} processes on the idle machine. A round is repeated at once, then after half a second, and each
-further time after twice as long. So a neighbour that works now and then makes a session longer, and not INVALID.
+further time after twice as long. So a program that runs now and then makes a session longer, but not INVALID.
 """
 
 
@@ -329,7 +330,7 @@ IN_TURN = """\
 ## Live pairs
 
 Two workers are alive and take turns on the idle machine. A round begins when the threads of the other worker sleep: they
-stay awake for some milliseconds after their round, and one that does not wait for them would be disturbed by us.
+stay awake for some milliseconds after their round, and would disturb a round that begins earlier.
 """
 
 
