@@ -15,6 +15,9 @@ SERIES = ROOT / "tests" / "proof" / "series.json"
 def main() -> int:
     """Collect the real series, replay the simulated ones, inject the faults, and write the results."""
     options = _parser().parse_args()
+    if options.parity_of:
+        print("\n".join(parity_page.lines_of(parity_page.collect(ROOT, intact=options.parity_of))))
+        return 0
     if options.only_parity:
         return _write_parity()
     target = ROOT / "docs" / "proof.md"
@@ -67,6 +70,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--repetitions", type=int, default=replay.REPETITIONS, help="simulated comparisons per cell")
     parser.add_argument("--only-faults", action="store_true", help="write only the list of faults")
     parser.add_argument("--only-parity", action="store_true", help="write only docs/parity.md")
+    parser.add_argument(
+        "--parity-of",
+        metavar="PIPELINE",
+        help="write nothing: print the errors of a tiny pipeline's intact stages on five seeds",
+    )
     parser.add_argument("--only-confirmation", action="store_true", help="write only the section on confirmation")
     parser.add_argument("--only-trend", action="store_true", help="write only the section on trends")
     return parser

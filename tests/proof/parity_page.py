@@ -16,6 +16,7 @@ from xml.etree import ElementTree
 from fixtures.pipelines.expected import CACHES
 
 TESTS = "tests/faults/test_parity_table.py"
+INTACT_TEST = f"{TESTS}::test_no_seed_and_no_number_of_threads_makes_an_intact_stage_different"
 INTACT = re.compile(r"(?P<pipeline>\S+) (?P<stage>\S+) seed (?P<seed>\d+) threads (?P<threads>\d+)")
 # Stages that each pipeline has a band of its own for.
 LOSSY = (*CACHES, "layerwise_casting")
@@ -63,13 +64,14 @@ nothing, so a cache has bf16's errors; the number of linears that it saves is ex
 """
 
 
-def collect(root: Path) -> list[Row]:
-    """Run the tests and return the figures that they recorded in pytest's JUnit file."""
+def collect(root: Path, *, intact: str | None = None) -> list[Row]:
+    """Run the tests, or that of one pipeline's intact stages, and return the figures that they recorded in a JUnit file."""
     with tempfile.TemporaryDirectory(prefix="speedgate-parity-") as scratch:
         report = Path(scratch) / "junit.xml"
         # pytest records properties of tests in this form of the file only.
         options = ["-o", "junit_family=xunit1", f"--junitxml={report}"]
-        command = [sys.executable, "-m", "pytest", TESTS, "--exhaustive", "-q", "-p", "no:cacheprovider"]
+        tests = f"{INTACT_TEST}[{intact}-1]" if intact else TESTS
+        command = [sys.executable, "-m", "pytest", tests, "--exhaustive", "-q", "-p", "no:cacheprovider"]
         subprocess.run([*command, *options], cwd=root, check=False, stdout=subprocess.DEVNULL)
         return read(report)
 
@@ -91,6 +93,17 @@ def lines(rows: Sequence[Row]) -> list[str]:
         "",
         EXCUSED.rstrip("\n"),
         *(_intact_section(intact) if intact else ()),
+    ]
+
+
+def lines_of(rows: Sequence[Row]) -> list[str]:
+    """Return the tables of one pipeline's intact stages, with bf16's own errors, from which its bounds are decided."""
+    names = ("reference_step_error", "reference_decoder_error")
+    denoiser, decoder = (max((row[name] for row in rows), default=0.0) for name in names)
+    return [
+        *_intact_section(rows),
+        "",
+        f"bf16's own errors: denoiser at most {denoiser:.4f}, decoder at most {decoder:.4f}",
     ]
 
 

@@ -44,6 +44,7 @@ def test_the_page_has_the_figures_of_faults_and_the_worst_of_intact_stages(tmp_p
     assert "1 of 4 judgements of intact stages are red: 3 pipelines, 2 seeds" in text
     assert "latents; 4 with 1 thread." in text
     assert "| int8 | 0.99100 | 1.7 | 1 | 0.9970 | 1 | 1 |" in text
+    assert parity_page.lines_of(rows[1:])[-1] == "bf16's own errors: denoiser at most 1.0000, decoder at most 1.0000"
     assert "| taylor_seer | qwen-image | 0.80000 | 0.90000 | 1 | 1 | 1.0000 |" in text
 
 
