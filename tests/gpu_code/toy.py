@@ -36,7 +36,7 @@ class Attention(nn.Module):
 
     def forward(self, tokens: Any) -> Any:
         """Attend; tokens are [batch, pixels, channels]."""
-        heads = (part.unflatten(-1, (HEADS, -1)).transpose(1, 2) for part in self.project(tokens))
+        heads = (part.view(*part.shape[:-1], HEADS, -1).transpose(1, 2) for part in self.project(tokens))
         return self.to_out(scaled_dot_product_attention(*heads).transpose(1, 2).flatten(2))
 
 
@@ -72,7 +72,7 @@ class Block(nn.Module):
         tokens = self.convolve(image).flatten(2).transpose(1, 2)
         tokens = tokens + self.attend(tokens)
         tokens = tokens + self.feed_forward(tokens)
-        return self.conv_out(image + tokens.transpose(1, 2).unflatten(2, (SIDE, SIDE)))
+        return self.conv_out(image + tokens.transpose(1, 2).view(image.shape))
 
 
 def int8(block: Block, *, accepts: Callable[[str], bool] = lambda name: True) -> None:
