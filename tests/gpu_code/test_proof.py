@@ -8,7 +8,7 @@ import torch
 
 from fixtures import gpu_code, gpu_code_proof
 from fixtures.gpu_code_proof import differences
-from speedgate.gpu_code.lowering import Lowering, Observing, StubDoesNotFit, _NoModule
+from speedgate.gpu_code.lowering import Lowering, Observing, StubDoesNotFit, _NoModule, with_enough_rows
 from speedgate.gpu_code.targets import TARGETS
 from tests.gpu_code import toy
 from tests.support.gpu_codes import make_code, make_kernel, make_module
@@ -120,6 +120,24 @@ def test_each_side_compiles_its_own_kernels(monkeypatch, tmp_path, device):
     folder = gpu_code.MACHINE_CODE_OF_A_GPU if device == "cuda" else gpu_code.MACHINE_CODE
     assert folders == [(device == "cuda", folder)]
     assert gpu_code.MACHINE_CODE_OF_A_GPU != gpu_code.MACHINE_CODE
+
+
+@pytest.mark.parametrize("rows", [2, 16, 17])
+@pytest.mark.parametrize("has_out", [False, True])
+def test_an_int8_product_of_few_rows_is_computed(rows, has_out):
+    """cuBLAS refuses up to 16 rows, as a time embedding has, and without timing torch passes these products to it."""
+
+    def int_mm(left, right, **keywords):
+        assert len(left) > 16, "self.size(0) needs to be greater than 16"
+        return torch._int_mm(left, right, **keywords)
+
+    left, right = (torch.randint(-128, 128, shape, dtype=torch.int8) for shape in ((rows, 32), (32, 8)))
+    out = {"out": torch.empty(rows, 8, dtype=torch.int32)} if has_out else {}
+
+    product = with_enough_rows(int_mm)(left, right, **out)
+
+    assert torch.equal(product, torch._int_mm(left, right))
+    assert product.is_contiguous() and product is out.get("out", product)
 
 
 needs_cuda_build = pytest.mark.skipif(torch.version.cuda is None, reason="needs a CUDA build of torch")

@@ -1,8 +1,8 @@
 """Generate the code that torch.compile would run on a GPU, on a machine without one. It needs a CUDA build of torch.
 
 This is the only module of the project that reaches into private parts of torch and Triton, to generate code without a device.
-Tried with torch 2.12.1 (Triton 3.7.1) and 2.14.1 (Triton 3.8.0). `REACHES` lists every attribute that is replaced or read.
-`check` looks for all of them first, and what no longer fits raises `StubDoesNotFit`: the result is unknown, never a pass.
+Tried with torch 2.11.0 (Triton 3.6.0), 2.12.1 (3.7.1) and 2.14.1 (3.8.0). `REACHES` lists every attribute that is replaced or
+read. `check` looks for all of them first, and what no longer fits raises `StubDoesNotFit`: the result is unknown, never a pass.
 
 What needs a device to time kernels is switched off (`WITHOUT_TIMING`); every other option of a stage is kept. So a template
 that max-autotune or coordinate descent would choose is not seen: products stay external kernels, as in the default mode.
@@ -43,6 +43,7 @@ WITHOUT_TIMING: Mapping[str, Any] = {
     "fx_graph_remote_cache": False,
 }
 _ATTENTION = "_scaled_dot_product_"
+_REFUSED_ROWS = 16  # cuBLAS multiplies no int8 matrix with so few rows, such as those of a time embedding
 
 
 class StubDoesNotFit(Exception):
@@ -100,6 +101,8 @@ _ROWS = (
         "compiles a kernel",
     ),
     ("torch._inductor.runtime.triton_helpers", "set_driver_to_gpu", "it would look for a driver"),
+    ("torch", "_int_mm", "it refuses few rows on a GPU"),
+    ("torch._inductor.select_algorithm", "extern_kernels._int_mm", "generated code calls it by this name"),
     ("torch._inductor.config", "compile_threads", "nothing is compiled in other processes"),
     ("torch._inductor.config", "use_static_triton_launcher", "it would load the machine code onto the device"),
     ("torch._functorch.config", "enable_autograd_cache", "a cached graph would not be generated"),
@@ -328,7 +331,8 @@ class Observing(Lowering):
     """A `with` block on a machine with a GPU, in which `torch.compile` works as always and its code is taken as by `Lowering`.
 
     Nothing of the device is replaced, tensors are real and the code is run, so it shows whether the stubs say the truth. Only the
-    options that time kernels stay off. Raises `StubDoesNotFit` without a GPU, and on another one than the target.
+    options that time kernels stay off. So an int8 product of few rows goes to cuBLAS, which refuses it, and gets more rows here.
+    Raises `StubDoesNotFit` without a GPU, and on another one than the target.
     """
 
     is_fake = False
@@ -345,12 +349,31 @@ class Observing(Lowering):
         import torch
 
         with contextlib.ExitStack() as stack:
-            for module, name, value in self._hooks():
+            from torch._inductor.select_algorithm import extern_kernels
+
+            check()
+            enough_rows = with_enough_rows(torch._int_mm)
+            products = ((module, "_int_mm", enough_rows) for module in (torch, extern_kernels))
+            for module, name, value in (*self._hooks(), *products):
                 stack.enter_context(mock.patch.object(module, name, value, create=True))
             stack.enter_context(torch._functorch.config.patch(enable_autograd_cache=False))
             self.mode = contextlib.nullcontext()
             self._stack = stack.pop_all()
         return self
+
+
+def with_enough_rows(int_mm: Callable[..., Any]) -> Callable[..., Any]:
+    """Return an int8 product that gives cuBLAS the rows that it asks for, and returns those that were asked for."""
+    import torch
+
+    def padded(left: Any, right: Any, *, out: Any = None) -> Any:
+        missing = max(_REFUSED_ROWS + 1 - len(left), 0)
+        if not missing:
+            return int_mm(left, right) if out is None else int_mm(left, right, out=out)
+        product = int_mm(torch.nn.functional.pad(left, (0, 0, 0, missing)), right)[: len(left)]
+        return product.contiguous() if out is None else out.copy_(product)
+
+    return padded
 
 
 class _NoModule:
