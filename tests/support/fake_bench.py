@@ -265,7 +265,7 @@ class FakeBench:
             history.pytest_collection_finish(collected)
         recording = config.pluginmanager.get_plugin("speedgate-recording")
         if recording is not None:
-            recording.pytest_collection_finish()
+            recording.pytest_collection_finish(collected)
             session.budget.clock = self.clock
 
         def open_target(case: Case, is_other: bool) -> FakeWorker:

@@ -15,7 +15,7 @@ from speedgate.baselines.checkpoint import FOLDER
 from speedgate.measure import budget
 from speedgate.measure.budget import Budget, TimingLog
 from speedgate.measure.worker import OutOfTime
-from speedgate.plugin.items import case_attribute
+from speedgate.plugin.items import case_attribute, has_gate
 from speedgate.plugin.progress import Progress
 from speedgate.plugin.session import Session
 from speedgate.results.exit_status import ExitStatus
@@ -31,9 +31,9 @@ class RecordingPlugin:
         self._is_interrupted = False
 
     @pytest.hookimpl(trylast=True)
-    def pytest_collection_finish(self) -> None:
-        """Open the log of activities. The lock of the recording is taken by now."""
-        if self._config.option.collectonly:
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Open the log of activities, if anything is measured. The lock of the recording is taken by now."""
+        if self._config.option.collectonly or not has_gate(session.items):
             return
         folder = self._session.options.baselines_root / self._session.machine.key / FOLDER
         command = f"{budget.utc_now()} {self._session.options.results.name}"
