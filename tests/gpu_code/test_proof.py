@@ -5,6 +5,7 @@ import subprocess
 import msgspec
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from fixtures import gpu_code, gpu_code_proof
 from fixtures.gpu_code_proof import differences
@@ -122,13 +123,14 @@ def test_each_side_compiles_its_own_kernels(monkeypatch, tmp_path, device):
     assert gpu_code.MACHINE_CODE_OF_A_GPU != gpu_code.MACHINE_CODE
 
 
-@pytest.mark.parametrize("rows", [2, 16, 17])
+@pytest.mark.parametrize(("rows", "multiplied"), [(2, 17), (16, 17), (17, 17), (40, 40)])
 @pytest.mark.parametrize("has_out", [False, True])
-def test_an_int8_product_of_few_rows_is_computed(rows, has_out):
+def test_an_int8_product_of_few_rows_is_computed(rows, multiplied, has_out):
     """cuBLAS refuses up to 16 rows, as a time embedding has, and without timing torch passes these products to it."""
+    seen = []
 
     def int_mm(left, right, **keywords):
-        assert len(left) > 16, "self.size(0) needs to be greater than 16"
+        seen.append(len(left))
         return torch._int_mm(left, right, **keywords)
 
     left, right = (torch.randint(-128, 128, shape, dtype=torch.int8) for shape in ((rows, 32), (32, 8)))
@@ -138,6 +140,9 @@ def test_an_int8_product_of_few_rows_is_computed(rows, has_out):
 
     assert torch.equal(product, torch._int_mm(left, right))
     assert product.is_contiguous() and product is out.get("out", product)
+    with FakeTensorMode():
+        with_enough_rows(int_mm)(torch.empty(rows, 32, dtype=torch.int8), torch.empty(32, 8, dtype=torch.int8))
+    assert seen == [multiplied, rows]  # a graph that is traced has its own number of rows
 
 
 needs_cuda_build = pytest.mark.skipif(torch.version.cuda is None, reason="needs a CUDA build of torch")

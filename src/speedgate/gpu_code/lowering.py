@@ -363,15 +363,18 @@ class Observing(Lowering):
 
 
 def with_enough_rows(int_mm: Callable[..., Any]) -> Callable[..., Any]:
-    """Return an int8 product that gives cuBLAS the rows that it asks for, and returns those that were asked for."""
+    """Return an int8 product that gives cuBLAS the rows that it asks for, and returns those that were asked for.
+
+    Of tensors without numbers, by which a graph is traced, the product stays as it is: it decides about the code.
+    """
     import torch
 
-    def padded(left: Any, right: Any, *, out: Any = None) -> Any:
+    def padded(left: Any, right: Any, **out: Any) -> Any:
         missing = max(_REFUSED_ROWS + 1 - len(left), 0)
-        if not missing:
-            return int_mm(left, right) if out is None else int_mm(left, right, out=out)
+        if not missing or type(left) is not torch.Tensor:
+            return int_mm(left, right, **out)
         product = int_mm(torch.nn.functional.pad(left, (0, 0, 0, missing)), right)[: len(left)]
-        return product.contiguous() if out is None else out.copy_(product)
+        return out["out"].copy_(product) if out else product.contiguous()
 
     return padded
 
