@@ -10,7 +10,7 @@ from fixtures import parity
 from fixtures.faults import numerics, structure
 from fixtures.pipelines.registry import pipelines
 from fixtures.weights import synthetic
-from fixtures.worker.built_case import PROBES
+from fixtures.worker.built_case import PROBES, BuiltCase
 from speedgate.results.run import Outcome
 from tests.faults.harmless import sigmas_in_half_precision
 from tests.proof.parity_page import LOSSY
@@ -36,6 +36,11 @@ FAULTS = [
 INTACT = {
     "diffusion-fast": ("fp32", "bf16", "sdpa", "compile", "fused_qkv", "int8", "fp16", "fp32_ieee", "int8_weight_only"),
     "flux-fast": ("fp32", "bf16", "fused_projections", "vae_channels_last", "int8_per_token", *LOSSY),
+}
+# Stages that are compiled for the same claim: a ladder of each kind.
+COMPILED = {
+    "sdxl": ("compile", "fused_qkv", "int8"),
+    "flux-schnell": ("compile_whole", "fused_projections", "int8_per_token"),
 }
 SEEDS = range(5)
 
@@ -79,39 +84,73 @@ def test_no_seed_and_no_number_of_threads_makes_an_intact_stage_different(
 ):
     """Parity passes every stage with five seeds of the weights, the image, the prompts and the latents."""
     spec = pipelines()[pipeline]
-    size = spec.sizes["tiny"]
-    stages = [stage for stage in INTACT[spec.ladder] if stage not in {*spec.unsupported, *size.unsupported}]
+    stages = [
+        stage for stage in INTACT[spec.ladder] if stage not in {*spec.unsupported, *spec.sizes["tiny"].unsupported}
+    ]
     alarms = []
     for seed in SEEDS:
         monkeypatch.setattr(synthetic, "SEED", seed)
         with set_threads(threads):
-            outputs = {stage: inspect(build, make_output, pipeline, stage, seed) for stage in stages}
+            outputs = {stage: inspect(build(stage, pipeline=pipeline), make_output, seed) for stage in stages}
         for stage in stages:
-            figures = parity.compare(
-                outputs[stage],
-                image_reference=outputs["bf16"],
-                step_reference=outputs["fp32"],
-                max_reference_step_error=size.max_reference_error[0],
-            )
-            verdict = parity.judge(
-                f"{pipeline} {stage} seed {seed} threads {threads}",
-                figures,
-                ssim_range=size.ssim_ranges[stage],
-                factor=size.step_error_factor[stage],
-                max_reference_error=size.max_reference_error,
-                gain_tolerance=size.gain_tolerances.get(stage, (parity.GAIN_TOLERANCE, parity.STEP_GAIN_TOLERANCE)),
-            )
+            figures, verdict = judge_intact(f"{pipeline} {stage} seed {seed} threads {threads}", outputs, stage, spec)
             record(record_property, verdict.case_key, figures, [verdict])
             alarms += [verdict] if verdict.outcome is not Outcome.PASS else []
 
     assert alarms == []
 
 
-def inspect(build, make_output, pipeline, stage, seed):
-    """Return the output of a stage with the weights that are current and a seed of the image."""
-    case = build(stage, pipeline=pipeline)
+@pytest.mark.parametrize("pipeline", COMPILED)
+def test_no_seed_makes_a_compiled_stage_different(build, make_output, record_property, monkeypatch, pipeline):
+    """Parity passes stages that are compiled with five seeds of the weights, the image, the prompts and the latents."""
+    import torch
+
+    spec = pipelines()[pipeline]
+    alarms = []
+    for seed in SEEDS:
+        monkeypatch.setattr(synthetic, "SEED", seed)
+        outputs = {stage: inspect(build(stage, pipeline=pipeline), make_output, seed) for stage in ("fp32", "bf16")}
+        for stage in COMPILED[pipeline]:
+            with monkeypatch.context() as patch:
+                # `build` has put a slower convolution in its place, which would be compiled too.
+                patch.setattr(torch.nn.functional, "conv2d", torch.nn.functional.conv2d.__wrapped__)
+                case = BuiltCase(
+                    pipeline=pipeline, size="tiny", stage=stage, weights={"source": "synthetic"}, device="cpu"
+                )
+                case.load()
+                outputs[stage] = inspect(case, make_output, seed)
+            case.close()
+            torch._dynamo.reset()
+            figures, verdict = judge_intact(f"{pipeline} {stage} seed {seed} compiled", outputs, stage, spec)
+            record(record_property, verdict.case_key, figures, [verdict])
+            alarms += [verdict] if verdict.outcome is not Outcome.PASS else []
+
+    assert alarms == []
+
+
+def inspect(case, make_output, seed):
+    """Return the output of a case with a seed of the image, its prompts and its latents."""
     case.workload = dataclasses.replace(case.workload, seed=seed)
-    return make_output(case, precise=stage == parity.STEP_REFERENCE, probes=PROBES)
+    return make_output(case, precise=case.stage == parity.STEP_REFERENCE, probes=PROBES)
+
+
+def judge_intact(key, outputs, stage, spec):
+    """Return the figures of a stage's output and parity's verdict on them."""
+    size = spec.sizes["tiny"]
+    figures = parity.compare(
+        outputs[stage],
+        image_reference=outputs["bf16"],
+        step_reference=outputs["fp32"],
+        max_reference_step_error=size.max_reference_error[0],
+    )
+    return figures, parity.judge(
+        key,
+        figures,
+        ssim_range=size.ssim_ranges[stage],
+        factor=size.step_error_factor[stage],
+        max_reference_error=size.max_reference_error,
+        gain_tolerance=size.gain_tolerances.get(stage, (parity.GAIN_TOLERANCE, parity.STEP_GAIN_TOLERANCE)),
+    )
 
 
 @contextlib.contextmanager

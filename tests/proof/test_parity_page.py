@@ -31,6 +31,7 @@ def test_the_page_has_the_figures_of_faults_and_the_worst_of_intact_stages(tmp_p
         make_row("sd15 int8 seed 1 threads 1", parity="DIFFERENT", step_error=1.7, ssim=0.991),
         make_row("qwen-image taylor_seer seed 0 threads 1", ssim=0.9),
         make_row("qwen-image taylor_seer seed 1 threads 1", ssim=0.8),
+        make_row("sdxl int8 seed 1 compiled", ssim=0.995),
     ]
     report = tmp_path / "junit.xml"
     properties = "".join(
@@ -41,11 +42,12 @@ def test_the_page_has_the_figures_of_faults_and_the_worst_of_intact_stages(tmp_p
     text = "\n".join(parity_page.lines(parity_page.read(report)))
 
     assert "| guidance too strong, 2 % (sdpa) | 0.99800 | 1 | 1 | 1.0000 | 5 | 1 | DIFFERENT | PASS |" in text
-    assert "1 of 4 judgements of intact stages are red: 3 pipelines, 2 seeds" in text
-    assert "latents; 4 with 1 thread." in text
+    assert "1 of 5 judgements of intact stages are red: 3 pipelines, 2 seeds" in text
+    assert "latents; 4 with 1 thread, 1 compiled." in text
     assert "| int8 | 0.99100 | 1.7 | 1 | 0.9970 | 1 | 1 |" in text
     assert parity_page.lines_of(rows[1:])[-1] == "bf16's own errors: denoiser at most 1.0000, decoder at most 1.0000"
     assert "| taylor_seer | qwen-image | 0.80000 | 0.90000 | 1 | 1 | 1.0000 |" in text
+    assert "| int8, compiled | 0.99500 | 1 | 1 | 1.0000 | 1 | 1 |" in text
 
 
 def test_sections_that_were_written_by_hand_stay():
