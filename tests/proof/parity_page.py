@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -72,7 +73,9 @@ def collect(root: Path, *, intact: str | None = None) -> list[Row]:
         options = ["-o", "junit_family=xunit1", f"--junitxml={report}"]
         tests = f"{INTACT_TEST}[{intact}-1]" if intact else TESTS
         command = [sys.executable, "-m", "pytest", tests, "--exhaustive", "-q", "-p", "no:cacheprovider"]
-        subprocess.run([*command, *options], cwd=root, check=False, stdout=subprocess.DEVNULL)
+        # Threads that wait for one another would take the core that another one needs.
+        environment = {**os.environ, "OMP_WAIT_POLICY": "passive"}
+        subprocess.run([*command, *options], cwd=root, env=environment, check=False, stdout=subprocess.DEVNULL)
         return read(report)
 
 
