@@ -86,8 +86,11 @@ def test_a_process_starts_while_the_session_changes_its_environment(
         ("other.json", "no code was generated; it wrote the record of a/b/c for a100; the last line"),
     ],
 )
-def test_a_process_that_fails_is_unknown_and_tried_again(folder: Path, record: str, reason: str) -> None:
+def test_a_process_that_fails_is_unknown_and_tried_again(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, record: str, reason: str
+) -> None:
     """The reason has the exit status or the wrong field and the last line of the log; nothing is kept of it."""
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
     (folder / "bad.json").write_text("{}")
     write_json(folder / "other.json", to_json(make_code(case_key="a/b/c")))
     job = dataclasses.replace(JOB, arguments=("--record", record))

@@ -136,7 +136,8 @@ class Generator:
     def _make(self, arm: Arm, job: Job, temporary: Path) -> GpuCode:
         """Run the process of a job, and read and remove the file that it writes."""
         log = temporary.with_suffix(".log")
-        command = [arm.python, "-m", self._module, *job.arguments, "--into", str(temporary.absolute())]
+        # Unbuffered (-u): the traceback is then the last of the log, not what was printed before it.
+        command = [arm.python, "-u", "-m", self._module, *job.arguments, "--into", str(temporary.absolute())]
         try:
             failure = self._run(command, environment=_variables(arm, self._environment), log=log)
             if failure is None:
