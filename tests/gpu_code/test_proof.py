@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from fixtures import gpu_code, gpu_code_proof
-from fixtures.gpu_code_proof import differences
+from fixtures.gpu_code import generate, proof
+from fixtures.gpu_code.proof import differences
 from speedgate.gpu_code.lowering import Lowering, Observing, StubDoesNotFit, _NoModule, with_enough_rows
 from speedgate.gpu_code.targets import TARGETS
 from tests.gpu_code import toy
@@ -54,10 +54,10 @@ def test_each_difference_is_named(real, lines):
 def test_without_the_gpu_of_a_target_nothing_is_compared(monkeypatch, capsys):
     """The command ends in one line that names the GPUs, before anything is generated."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(gpu_code_proof, "generate", None)
+    monkeypatch.setattr(proof, "generate", None)
 
     with pytest.raises(SystemExit):
-        gpu_code_proof.main([])
+        proof.main([])
 
     assert "NVIDIA H100 80GB HBM3, NVIDIA GeForce RTX 4090; found no GPU that torch can use" in capsys.readouterr().err
 
@@ -71,11 +71,11 @@ def test_the_command_compares_each_stage_with_and_without_the_gpu(monkeypatch, c
         generated.append((case.stage, target, device))
         return record(moved_bytes=101 if red and device == "cuda" and case.stage == "int8" else 100)
 
-    monkeypatch.setattr(gpu_code_proof, "this_target", lambda: "a100")
-    monkeypatch.setattr(gpu_code_proof, "generate", generate)
+    monkeypatch.setattr(proof, "this_target", lambda: "a100")
+    monkeypatch.setattr(proof, "generate", generate)
 
     with pytest.raises(SystemExit) as ended:
-        gpu_code_proof.main(["--into", str(tmp_path)])
+        proof.main(["--into", str(tmp_path)])
 
     assert ended.value.code == status
     stages = ("compile", "fused_qkv", "int8")
@@ -95,11 +95,11 @@ def test_a_process_that_dies_leaves_the_other_stages_compared(monkeypatch, capsy
             raise subprocess.CalledProcessError(-11, ["python"])
         return record()
 
-    monkeypatch.setattr(gpu_code_proof, "this_target", lambda: "a100")
-    monkeypatch.setattr(gpu_code_proof, "generate", generate)
+    monkeypatch.setattr(proof, "this_target", lambda: "a100")
+    monkeypatch.setattr(proof, "generate", generate)
 
     with pytest.raises(SystemExit, match="1"):
-        gpu_code_proof.main(["--into", str(tmp_path), "--stage", "compile", "int8"])
+        proof.main(["--into", str(tmp_path), "--stage", "compile", "int8"])
 
     printed = capsys.readouterr().out
     assert "compile/1024px-30steps-b1 on a100: 1 facts differ\n  no record: Command '['python']' died with" in printed
@@ -110,17 +110,17 @@ def test_a_process_that_dies_leaves_the_other_stages_compared(monkeypatch, capsy
 def test_each_side_compiles_its_own_kernels(monkeypatch, tmp_path, device):
     """Machine code that one side has stored is not read by the other side, which would compare it with itself."""
     folders = []
-    monkeypatch.setattr(gpu_code.gc, "set_threshold", lambda *_: None)
-    monkeypatch.setenv("SYMPY_CACHE_SIZE", gpu_code.REMEMBERED_EXPRESSIONS)
+    monkeypatch.setattr(generate.gc, "set_threshold", lambda *_: None)
+    monkeypatch.setenv("SYMPY_CACHE_SIZE", generate.REMEMBERED_EXPRESSIONS)
     monkeypatch.setattr(
-        gpu_code, "gpu_code", lambda *, cubins, is_real, **_: folders.append((is_real, cubins)) or record()
+        generate, "gpu_code", lambda *, cubins, is_real, **_: folders.append((is_real, cubins)) or record()
     )
 
-    gpu_code.main(["--device", device, "--into", str(tmp_path / "record.json")])
+    generate.main(["--device", device, "--into", str(tmp_path / "record.json")])
 
-    folder = gpu_code.MACHINE_CODE_OF_A_GPU if device == "cuda" else gpu_code.MACHINE_CODE
+    folder = generate.MACHINE_CODE_OF_A_GPU if device == "cuda" else generate.MACHINE_CODE
     assert folders == [(device == "cuda", folder)]
-    assert gpu_code.MACHINE_CODE_OF_A_GPU != gpu_code.MACHINE_CODE
+    assert generate.MACHINE_CODE_OF_A_GPU != generate.MACHINE_CODE
 
 
 @pytest.mark.parametrize(("rows", "multiplied"), [(2, 17), (16, 17), (17, 17), (40, 40)])

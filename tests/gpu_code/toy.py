@@ -95,7 +95,7 @@ def generate(
     dynamic: bool | None = None,
 ) -> GpuCode:
     """Return the code of a block for an A100, in bfloat16 and channels_last."""
-    from fixtures.gpu_code import Calls, describe_module
+    from fixtures.gpu_code.generate import Calls, describe_module
     from speedgate.gpu_code.lowering import Lowering
 
     with Lowering(TARGETS["a100"]) as low:

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from bench import test_gpu_code as claims_of_bench
-from fixtures import gpu_fixtures
 from fixtures.cases import Case
-from fixtures.gpu_fixtures import Generated, GeneratedCase
+from fixtures.gpu_code import pytest_fixtures
+from fixtures.gpu_code.pytest_fixtures import Generated, GeneratedCase
 from speedgate.gate.policy import Mode, Policy
 from speedgate.gpu_code.claims import Promise, counts_of
 from speedgate.gpu_code.jobs import Arm, Job
@@ -64,7 +64,7 @@ def judge(
     outcomes = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Generated, "promise", PROMISE)
-        patch.setattr("fixtures.gpu_counts.expected_counts", lambda case, target, version: stored)
+        patch.setattr("fixtures.gpu_code.counts.expected_counts", lambda case, target, version: stored)
         for test in TESTS:
             if other is None and test.__name__ == "test_gpu_work":
                 continue
@@ -160,7 +160,7 @@ def test_the_option_selects_its_tests_alone(
     """Without the option no test of generated code is left, with it no other: those of the stages that compile, per target."""
     config = configure(pytester, monkeypatch, *options)
 
-    selected = {chosen.id.removeprefix("sdxl-tiny-") for chosen in gpu_fixtures.selected_codes(config)}
+    selected = {chosen.id.removeprefix("sdxl-tiny-") for chosen in pytest_fixtures.selected_codes(config)}
     items = [Item("generated"), Item("case")]
     config.pluginmanager.unregister(name="terminalreporter")  # it belongs to a session
     config.hook.pytest_collection_modifyitems(session=None, config=config, items=items)
@@ -224,13 +224,13 @@ def test_a_build_for_cpus_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.version, "cuda", None)
 
     with pytest.raises(pytest.UsageError, match="needs a build of torch for CUDA, and no GPU"):
-        gpu_fixtures.check_build()
+        pytest_fixtures.check_build()
 
 
 def test_a_stage_that_the_target_lacks_is_skipped() -> None:
     """float8 is skipped for an A100, and not for an H100."""
     fp8 = Case(pipeline="sdxl", size="tiny", stage="fp8")
-    parameters = {target: gpu_fixtures._parameter(GeneratedCase(fp8, target)) for target in ("a100", "h100")}
+    parameters = {target: pytest_fixtures._parameter(GeneratedCase(fp8, target)) for target in ("a100", "h100")}
     marks = {target: [mark.name for mark in parameter.marks] for target, parameter in parameters.items()}
 
     assert marks == {"a100": ["skip"], "h100": ["shard"]}
