@@ -8,6 +8,7 @@ import pytest
 
 from fixtures.pipelines.registry import pipelines
 from speedgate.baselines.promote import promote
+from speedgate.measure.machine import resolve_machine
 from speedgate.report import markdown
 from speedgate.results.json_io import read_json
 from speedgate.results.run import Outcome
@@ -149,15 +150,29 @@ def test_a_case_that_is_red_is_not_promoted(bench):
         promote(bench.path / "baselines", result.session.machine.key)
 
 
-def test_a_recording_that_leaves_out_a_required_claim_is_refused_before_anything_is_built(bench):
-    """The latency alone cannot become a baseline: one line names the tests that are missing, and no worker starts."""
-    with pytest.raises(pytest.UsageError) as raised:
-        bench.record("--stage=int8", claims=("test_latency", "test_recipe"))
+@pytest.mark.parametrize(
+    ("claims", "message"),
+    [
+        (
+            ("test_latency", "test_recipe"),
+            "sdxl-tiny/int8/32px-4steps-b1 cannot become a baseline without test_compile, test_parity, which",
+        ),
+        (("test_recipe",), "no selected test measures a case, or"),
+    ],
+    ids=["without parity", "without latency"],
+)
+def test_a_recording_that_leaves_out_a_required_claim_is_refused_before_anything_is_built(bench, claims, message):
+    """The latency alone, or nothing measured, is refused in one line: no worker starts, and the last recording stays."""
+    folder = bench.path / "baselines" / resolve_machine("cpu").key
+    folder.mkdir(parents=True)
+    (folder / "obtained.json").write_text("the last recording")
 
-    assert str(raised.value).startswith(
-        "--gate record: sdxl-tiny/int8/32px-4steps-b1 cannot become a baseline without test_compile, test_parity, which"
-    )
+    with pytest.raises(pytest.UsageError) as raised:
+        bench.record("--stage=int8", claims=claims)
+
+    assert str(raised.value).startswith(f"--gate record: {message}")
     assert not list(bench.path.glob("results-*/*.json"))
+    assert [path.name for path in folder.iterdir()] == ["obtained.json"]
 
 
 def test_a_recording_names_the_machine_and_the_commit_and_does_not_ask_to_be_recorded(bench):

@@ -55,10 +55,19 @@ def promised_claims(
 
 
 def check_recording(items: Iterable[pytest.Item], *, required: Collection[str]) -> None:
-    """Raise `pytest.UsageError` if a case would be measured and no test of a claim is selected that its baseline needs."""
+    """Raise `pytest.UsageError` if no case would be measured, or a case without the test of a claim that its baseline needs.
+
+    A recording without a case would replace the one before it by an empty file.
+    """
     items = list(items)
     claims = _claims_by_case(items)
-    for key in _claims_by_case(item for item in items if "benchmark" in fixtures_of(item)):
+    measured = _claims_by_case(item for item in items if "benchmark" in fixtures_of(item))
+    if not measured:
+        raise pytest.UsageError(
+            "--gate record: no selected test measures a case, or all of these tests are skipped;"
+            " run pytest bench/, and select cases with --pipeline and --stage instead of -k"
+        )
+    for key in measured:
         missing = sorted(set(required) - claims[key])
         if missing:
             tests = ", ".join(f"test_{claim.replace(' ', '_')}" for claim in missing)
