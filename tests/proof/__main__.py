@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
+from fixtures.pipelines.registry import pipelines
 from tests.proof import confirmation_section, document, faults, parity_page, plot, real, replay, series, trend_section
 
 ROOT = Path(__file__).parents[2]
 SERIES = ROOT / "tests" / "proof" / "series.json"
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Collect the real series, replay the simulated ones, inject the faults, and write the results."""
-    options = _parser().parse_args()
+    options = _parser().parse_args(arguments)
     if options.parity_of:
-        print("\n".join(parity_page.lines_of(parity_page.collect(ROOT, intact=options.parity_of))))
+        print("\n".join(parity_page.lines_of(_collect_parity(intact=options.parity_of))))
         return 0
     if options.only_parity:
         return _write_parity()
@@ -43,9 +45,16 @@ def main() -> int:
     return 0 if all(result.held for result in results) else 1
 
 
+def _collect_parity(*, intact: str | None = None) -> list[parity_page.Row]:
+    try:
+        return parity_page.collect(ROOT, intact=intact)
+    except ValueError as error:
+        raise SystemExit(str(error)) from error
+
+
 def _write_parity() -> int:
     target = ROOT / "docs" / "parity.md"
-    page = "\n".join(parity_page.lines(parity_page.collect(ROOT)))
+    page = "\n".join(parity_page.lines(_collect_parity()))
     return _write(target, parity_page.keep_other_sections(page, target.read_text(encoding="utf-8")))
 
 
@@ -72,6 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--only-parity", action="store_true", help="write only docs/parity.md")
     parser.add_argument(
         "--parity-of",
+        choices=sorted(pipelines()),
         metavar="PIPELINE",
         help="write nothing: print the errors of a tiny pipeline's intact stages on five seeds",
     )

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import pytest
+
 from fixtures.pipelines.expected import CACHES
 
 TESTS = "tests/faults/test_parity_table.py"
@@ -22,6 +24,7 @@ INTACT = re.compile(r"(?P<pipeline>\S+) (?P<stage>\S+) seed (?P<seed>\d+) (?P<ki
 # Stages that each pipeline has a band of its own for.
 LOSSY = (*CACHES, "layerwise_casting")
 Row = Mapping[str, Any]
+_LINES_OF_OUTPUT = 20
 
 TEXT = """\
 # What parity sees
@@ -66,7 +69,10 @@ nothing, so a cache has bf16's errors; the number of linears that it saves is ex
 
 
 def collect(root: Path, *, intact: str | None = None) -> list[Row]:
-    """Run the tests, or that of one pipeline's intact stages, and return the figures that they recorded in a JUnit file."""
+    """Run the tests, or that of one pipeline's intact stages, and return the figures that they recorded in a JUnit file.
+
+    A red test is a figure like others; a `ValueError` says that pytest did not run the tests, so that no page is written of it.
+    """
     with tempfile.TemporaryDirectory(prefix="speedgate-parity-") as scratch:
         report = Path(scratch) / "junit.xml"
         # pytest records properties of tests in this form of the file only.
@@ -75,8 +81,14 @@ def collect(root: Path, *, intact: str | None = None) -> list[Row]:
         command = [sys.executable, "-m", "pytest", tests, "--exhaustive", "-q", "-p", "no:cacheprovider"]
         # Threads that wait for one another would take the core that another one needs.
         environment = {**os.environ, "OMP_WAIT_POLICY": "passive"}
-        subprocess.run([*command, *options], cwd=root, env=environment, check=False, stdout=subprocess.DEVNULL)
-        return read(report)
+        run = subprocess.run(
+            [*command, *options], cwd=root, env=environment, check=False, stdout=subprocess.PIPE, text=True
+        )
+        rows = read(report) if run.returncode in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED) else []
+    if not rows:
+        output = "\n".join(run.stdout.splitlines()[-_LINES_OF_OUTPUT:])
+        raise ValueError(f"{tests}: pytest ended with exit status {run.returncode} and no figures\n{output}")
+    return rows
 
 
 def read(report: Path) -> list[Row]:

@@ -1,7 +1,12 @@
 """The page on parity: every figure comes from what the tests recorded."""
 
 import json
+import subprocess
+from pathlib import Path
 
+import pytest
+
+from tests.proof import __main__ as proof
 from tests.proof import parity_page
 
 
@@ -57,3 +62,32 @@ def test_sections_that_were_written_by_hand_stay():
     text = parity_page.keep_other_sections("# Page\n\n## Faults\n\nnew figures\n", previous)
 
     assert text == "# Page\n\n## Faults\n\nnew figures\n\n## By hand\n\na table\n\n### Part of it\n\ntext\n"
+
+
+@pytest.mark.parametrize("status", [0, 2, -9])
+def test_no_page_is_written_without_figures(tmp_path, monkeypatch, status):
+    """If pytest could not run the tests, or none of them recorded a figure, the command fails and the page stays."""
+
+    def run(command, **_):
+        report = command[-1].removeprefix("--junitxml=")
+        Path(report).write_text("<testsuite/>" if status == 0 else "")
+        return subprocess.CompletedProcess(command, status, stdout="ERROR collecting tests\n")
+
+    page = tmp_path / "docs" / "parity.md"
+    page.parent.mkdir()
+    page.write_text("the last figures")
+    monkeypatch.setattr(proof, "ROOT", tmp_path)
+    monkeypatch.setattr(parity_page.subprocess, "run", run)
+
+    with pytest.raises(SystemExit, match=f"pytest ended with exit status {status} and no figures\nERROR collecting"):
+        proof.main(["--only-parity"])
+
+    assert page.read_text() == "the last figures"
+
+
+def test_a_pipeline_that_does_not_exist_is_refused(capsys):
+    """The name is refused before any test starts."""
+    with pytest.raises(SystemExit):
+        proof.main(["--parity-of", "nosuch"])
+
+    assert "argument --parity-of: invalid choice: 'nosuch'" in capsys.readouterr().err
