@@ -16,7 +16,12 @@ SERIES = ROOT / "tests" / "proof" / "series.json"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Collect the real series, replay the simulated ones, inject the faults, and write the results."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if (options.only_confirmation or options.only_trend) and not options.series.exists():
+        parser.error(
+            f"--series {options.series}: there is no such file, and one section is not written from a new series"
+        )
     if options.parity_of:
         print("\n".join(parity_page.lines_of(_collect_parity(intact=options.parity_of))))
         return 0

@@ -34,7 +34,7 @@ The pairs of the real series are few: {unchanged} without a change, which are {b
 {slower} with the slowdown. The {comparisons} comparisons share them, so a share of 0 % means that no set of these pairs was
 wrong, and not that the true share is below 1 %; the simulated machines have independent draws. More pairs, on an idle machine:
 `tox -e proof -- --only-confirmation --pairs {more}` on the machine and with the versions of the series; elsewhere,
-`--series FILE` measures a new one, at 12 s a process and 21 s a pair.
+`tox -e proof -- --series FILE` measures a new one, at 12 s a process and 21 s a pair.
 
 Confirmation does not help in two cases. A machine that became faster since the recording hides a slowdown: the stored rule says
 PASS, and a PASS is not measured again. Simulated processes that vary by 1.5 % or have two modes miss the aims: both arms of a

@@ -241,3 +241,15 @@ def test_the_document_has_the_section():
 
     assert text.count(f"\n{trend_section.HEADING}\n") == 1
     assert text.partition(trend_section.HEADING)[2].count("\n| measured processes |") == 2
+
+
+@pytest.mark.parametrize("option", ["--only-confirmation", "--only-trend"])
+def test_a_section_is_not_written_from_a_series_that_is_missing(tmp_path, monkeypatch, capsys, option):
+    """A misspelled name is one line: the series is not measured anew, and no file is created."""
+    monkeypatch.setattr(series, "collect", None)
+
+    with pytest.raises(SystemExit):
+        proof.main([option, "--series", str(tmp_path / "typo.json")])
+
+    assert "typo.json: there is no such file" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
