@@ -15,7 +15,7 @@ from speedgate.results.json_io import to_json, write_json
 from tests.support.gpu_codes import CASE, make_code
 
 JOB = Job(case_key=CASE, target="a100", arguments=("--record", "record.json"))
-# Copies the record that the job names, and notes its call; without a record it fails.
+# Copies the record that the job names, and notes its call; without a record, and of one that is unknown, it fails.
 MODULE = """
 import pathlib, sys
 folder = pathlib.Path(__file__).parent
@@ -23,6 +23,7 @@ with (folder / "calls").open("a") as calls:
     print(sys.argv[2], file=calls)
 print("the last line")
 pathlib.Path(sys.argv[4]).write_bytes((folder / sys.argv[2]).read_bytes())
+sys.exit(sys.argv[2] in ("unknown.json", "crashed.json"))
 """
 
 
@@ -84,15 +85,19 @@ def test_a_process_starts_while_the_session_changes_its_environment(
             "no code was generated; the record of sdxl-tiny/compile/32px-4steps-b1: missing field case_key; the last line",
         ),
         ("other.json", "no code was generated; it wrote the record of a/b/c for a100; the last line"),
+        ("unknown.json", "a stub does not fit"),
+        ("crashed.json", "no code was generated; it ended with exit status 1; the last line"),
     ],
 )
 def test_a_process_that_fails_is_unknown_and_tried_again(
     folder: Path, monkeypatch: pytest.MonkeyPatch, record: str, reason: str
 ) -> None:
-    """The reason has the exit status or the wrong field and the last line of the log; nothing is kept of it."""
+    """The reason is that of its record, or the exit status or the wrong field and the last line; nothing is kept of it."""
     monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
     (folder / "bad.json").write_text("{}")
     write_json(folder / "other.json", to_json(make_code(case_key="a/b/c")))
+    write_json(folder / "crashed.json", to_json(make_code()))
+    write_json(folder / "unknown.json", to_json(make_code(versions={"torch": "2.14.1"}, unknown="a stub does not fit")))
     job = dataclasses.replace(JOB, arguments=("--record", record))
 
     for _ in range(2):

@@ -7,10 +7,12 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from fixtures.cases import Case
 from fixtures.gpu_code import generate, proof
 from fixtures.gpu_code.proof import differences
 from speedgate.gpu_code.lowering import Lowering, Observing, StubDoesNotFit, _NoModule, with_enough_rows
 from speedgate.gpu_code.targets import TARGETS
+from speedgate.results.json_io import read_json, to_json, write_json
 from tests.gpu_code import toy
 from tests.support.gpu_codes import make_code, make_kernel, make_module
 
@@ -121,6 +123,39 @@ def test_each_side_compiles_its_own_kernels(monkeypatch, tmp_path, device):
     folder = generate.MACHINE_CODE_OF_A_GPU if device == "cuda" else generate.MACHINE_CODE
     assert folders == [(device == "cuda", folder)]
     assert generate.MACHINE_CODE_OF_A_GPU != generate.MACHINE_CODE
+
+
+def test_a_stage_of_which_nothing_is_known_ends_with_the_reason(monkeypatch, tmp_path):
+    """The command fails with the reason as its last words, and the record that it writes has it too."""
+    monkeypatch.setattr(generate.gc, "set_threshold", lambda *_: None)
+    monkeypatch.setenv("SYMPY_CACHE_SIZE", generate.REMEMBERED_EXPRESSIONS)
+    monkeypatch.setattr(generate, "gpu_code", lambda **_: make_code(unknown="a CPU build"))
+
+    with pytest.raises(SystemExit, match=r"^a CPU build$"):
+        generate.main(["--into", str(tmp_path / "record.json")])
+
+    assert read_json(tmp_path / "record.json")["unknown"] == "a CPU build"
+
+
+@pytest.mark.parametrize("written", [make_code(unknown="a CPU build"), make_code(), None])
+def test_a_process_that_fails_is_a_reason_and_never_an_earlier_record(monkeypatch, tmp_path, written):
+    """A failed process counts as its record if that says why, else it is an error; an earlier file is not read."""
+    into = tmp_path / "record.json"
+    write_json(into, to_json(make_code()))
+
+    def run(command, **_):
+        if written is not None:
+            write_json(into, to_json(written))
+        return subprocess.CompletedProcess(command, 1)
+
+    monkeypatch.setattr(proof.subprocess, "run", run)
+    case = Case(pipeline="sdxl", size="tiny", stage="compile")
+
+    if written is not None and written.unknown:
+        assert proof.generate(case, "a100", device="cuda", into=into) == written
+    else:
+        with pytest.raises(subprocess.CalledProcessError):
+            proof.generate(case, "a100", device="cuda", into=into)
 
 
 @pytest.mark.parametrize(("rows", "multiplied"), [(2, 17), (16, 17), (17, 17), (40, 40)])

@@ -138,15 +138,17 @@ class Generator:
         log = temporary.with_suffix(".log")
         # Unbuffered (-u): the traceback is then the last of the log, not what was printed before it.
         command = [arm.python, "-u", "-m", self._module, *job.arguments, "--into", str(temporary.absolute())]
+        failure = None
         try:
             failure = self._run(command, environment=_variables(arm, self._environment), log=log)
-            if failure is None:
+            if failure is None or temporary.exists():
                 code = decode(read_json(temporary), GpuCode, where=f"the record of {job.case_key}")
-                if (code.case_key, code.target) == (job.case_key, job.target):
+                if (code.case_key, code.target) != (job.case_key, job.target):
+                    failure = failure or f"it wrote the record of {code.case_key} for {code.target}"
+                elif failure is None or code.unknown is not None:  # a process that failed says why in its record
                     return code
-                failure = f"it wrote the record of {code.case_key} for {code.target}"
         except ValueError as error:
-            failure = str(error)
+            failure = failure or str(error)
         finally:
             temporary.unlink(missing_ok=True)
             tail = last_lines(log, count=1)

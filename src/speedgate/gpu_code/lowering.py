@@ -148,7 +148,7 @@ def cuda_build_needed() -> str | None:
 
     if torch.version.cuda is not None:
         return None
-    return f"--gpu-code needs a build of torch for CUDA, and no GPU; this is torch {torch.__version__}"
+    return f"--gpu-code needs torch built for CUDA (a GPU is not needed); this is torch {torch.__version__}"
 
 
 def check(modules: Callable[[str], Any] = importlib.import_module) -> None:
