@@ -46,9 +46,9 @@ passed on an earlier tiny pipeline with more layers, which each have a smaller s
 would also be red for stages without a fault. These are faults of weights and settings, and the recipe compares those
 exactly. An error of that size in the activations of one layer, which no weight or setting shows, is not seen.
 
-In DeepFloyd IF, PixArt-alpha and the inpainting of SD 1.5, int8 with one scale a tensor instead of one a token is no
-further from intact int8 than int8 on other weights is, so no bound tells them apart on five seeds: parity passes it with
-the seed of the suite. There too the recipe sees it, because it reads how each layer scales its activations.
+In DeepFloyd IF, PixArt-alpha, the inpainting of SD 1.5 and FLUX.2 [klein], int8 with one scale a tensor instead of one a
+token is no further from intact int8 than int8 on other weights is, so no bound tells them apart on five seeds: parity
+passes it with the seed of the suite. There too the recipe sees it, because it reads how each layer scales its activations.
 """
 ALARMS = """\
 ## Intact stages
