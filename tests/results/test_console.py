@@ -50,3 +50,10 @@ def test_the_help_of_a_command_says_what_it_does() -> None:
 
     assert command.format_help().split("\n\n")[1:2] == ["Validate baseline files."]
     assert command.format_help().endswith("The end.\n")
+
+
+def test_a_command_runs_without_an_output(monkeypatch):
+    """Python has None for an output that the shell has closed (`>&-`)."""
+    monkeypatch.setattr("sys.stdout", None)
+
+    assert console.run_command(lambda _: 0, argparse.Namespace()) == 0

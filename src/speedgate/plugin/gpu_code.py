@@ -15,8 +15,8 @@ def add_options(group: pytest.OptionGroup) -> None:
     group.addoption(
         "--gpu-code",
         metavar="TARGET[,TARGET]",
-        help="judge the code that torch.compile generates for these GPUs, and measure nothing; needs a CUDA build of torch and"
-        f" no GPU; in the tiny size unless --size full is given. Targets: {', '.join(TARGETS)}",
+        help="judge the code that torch.compile generates for these GPUs, and measure nothing; needs torch built for"
+        f" CUDA, but no GPU; in the tiny size unless --size full is given. Targets: {', '.join(TARGETS)}",
     )
     group.addoption(
         "--gpu-code-processes",

@@ -48,7 +48,7 @@ def run_command(function: Callable[[argparse.Namespace], int], options: argparse
     """
     try:
         status = function(options)
-        sys.stdout.flush()
+        print(end="", flush=True)
     except BrokenPipeError:
         status = ExitStatus.CLOSED_PIPE
     except (ValueError, OSError) as error:
@@ -71,7 +71,7 @@ def _discard_unwritten_output() -> None:
 
     Source: https://docs.python.org/3/library/signal.html#note-on-sigpipe
     """
-    for stream in (sys.stdout, sys.stderr):
+    for stream in filter(None, (sys.stdout, sys.stderr)):  # None: the shell has closed it
         try:
             stream.flush()
         except OSError:
